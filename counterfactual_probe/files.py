@@ -1,0 +1,104 @@
+"""Writing and reading result files: atomically, without pickle, with errors in sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from .errors import ProbeError
+
+_HEADER = "counterfactual-probe"
+FORMAT = 1
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write a whole file or nothing: to a temporary neighbour first, then renamed into place."""
+    target = Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise ProbeError(f"{target} cannot be written ({_reason(error)}); {_cure(error)}") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+    return target
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> Path:
+    return write_bytes(path, content.encode())
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    return write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
+
+
+def save_tensors(
+    path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> Path:
+    """A safetensors file whose header says what kind of result it is, and everything beside tensors."""
+    description = json.dumps({"kind": kind, "format": FORMAT, **header}, sort_keys=True)
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return write_bytes(path, safetensors.torch.save(plain, metadata={_HEADER: description}))
+
+
+def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file written by :func:`save_tensors` for the same kind of result."""
+    content = read_bytes(path)
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ProbeError(
+            f"{path} is not a complete safetensors file ({error}); make it again with .save()"
+        ) from error
+    if _HEADER not in metadata:
+        raise ProbeError(f"{path} is a safetensors file but holds no result of this library; give one made by .save()")
+    header = json.loads(metadata[_HEADER])
+    if header.pop("kind") != kind:
+        raise ProbeError(f"{path} holds {json.loads(metadata[_HEADER])['kind']} and not {kind}; load it with that class")
+    if (version := header.pop("format")) != FORMAT:
+        raise ProbeError(f"{path} has format {version} and this version reads {FORMAT}; install a matching version")
+    return tensors, header
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _cure(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space or choose another disk; no partial file was left"
+    return "choose a folder that you may write to; no partial file was left"

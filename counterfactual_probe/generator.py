@@ -1,0 +1,402 @@
+"""What a generator is: a module, a way to sample its latents, and how to read an image off it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import latents as lt
+from .errors import Interrupted, ProbeError
+from .latents import Latents
+from .layers import LayerInfo, Trace, hooked, named_layers, trace
+from .memory import default_batch, is_out_of_memory
+from .session import borrowed, random_states, seed_everything
+
+SampleLatents: TypeAlias = Callable[..., Latents]
+BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
+
+_IMAGE_KEYS = ("sample", "images", "image", "x", "out", "output")
+_RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+def wrap(
+    module: nn.Module,
+    sample_latents: SampleLatents,
+    *,
+    layers: Sequence[str] | None = None,
+    image: Callable[[Any], Tensor] | None = None,
+    image_range: tuple[float, float] = (-1.0, 1.0),
+    device: torch.device | str | None = None,
+    name: str | None = None,
+) -> GeneratorAdapter:
+    """Make any image-generating ``nn.Module`` a generator that can be probed.
+
+    >>> import torch, counterfactual_probe as cp
+    >>> module = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 6, 4), torch.nn.ReLU(),
+    ...                              torch.nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.nn.Tanh())
+    >>> gen = cp.wrap(module, lambda n, rng: torch.randn(n, 8, 1, 1, generator=rng))
+    >>> gen(gen.sample(2, seed=0)).shape
+    torch.Size([2, 3, 8, 8])
+
+    Args:
+        module: the generator. It is run in eval mode and left exactly as it was found. Wrappers of
+            ``torch.compile`` and ``DataParallel`` are looked through (hooks are ignored inside them).
+        sample_latents: ``(n, rng) -> latents`` with ``rng`` a CPU ``torch.Generator``; latents are a
+            tensor, a tuple (``module(*t)``) or a dict (``module(**d)``) of tensors, sample first,
+            conditions such as the class included. They are moved to the module's device, and floating
+            ones cast to its dtype.
+        layers: names of the layers to offer; by default every layer with channels that is computed
+            exactly once per forward.
+        image: output -> (n, C, H, W) tensor. By default understands a tensor, a tuple (its first
+            4-D tensor), an object with ``.sample`` or ``.images``, and a dict.
+        image_range: smallest and largest pixel value; recorded with every result.
+        device: run here, on a copy; by default where the module is, on the module itself.
+        name: what results call it; by default the class name.
+
+    Raises:
+        ProbeError: nothing image-like comes out, a layer does not exist, or two runs from the same
+            random state differ.
+    """
+    return GeneratorAdapter(
+        module, sample_latents, layers=layers, image=image, image_range=image_range, device=device, name=name
+    )
+
+
+class GeneratorAdapter:
+    """A module, its latents and its images: what every analysis takes. Made by :func:`wrap`.
+
+    Attributes:
+        layers: ``{name: LayerInfo}`` in execution order.
+        image_size: (C, H, W) of one image.
+        image_range: smallest and largest pixel value.
+        batchable: False when samples must run one at a time: the forward draws noise, or the
+            samples of a batch influence one another.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        sample_latents: SampleLatents,
+        *,
+        layers: Sequence[str] | None = None,
+        image: Callable[[Any], Tensor] | None = None,
+        image_range: tuple[float, float] = (-1.0, 1.0),
+        device: torch.device | str | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise ProbeError(f"the generator is a {type(module).__name__}; give a torch.nn.Module")
+        low, high = float(image_range[0]), float(image_range[1])
+        if not low < high:
+            raise ProbeError(f"image_range is ({low:g}, {high:g}); give the smaller value first")
+        self.module = _on_device(_unwrapped(module), device)
+        self.name = name or type(self.module).__name__
+        self.image_range = (low, high)
+        self._sample_latents = sample_latents
+        self._read_image = image or default_image
+        self._lock = threading.RLock()
+        self._depth = 0
+        self.device, self.dtype = _home(self.module)
+        self._modules, _ = named_layers(self.module)
+        images, self._trace = self._examine()
+        self.image_size: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
+        names = self._trace.once() if layers is None else [self.layer(item).name for item in layers]
+        if not names:
+            raise ProbeError(
+                f"{self.name} has no submodule that gives a tensor with channels, sample first; "
+                "put the parts to intervene on into submodules of their own"
+            )
+        self.layers: Mapping[str, LayerInfo] = {item: self.layer(item) for item in names}
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.image_size))
+        return f"GeneratorAdapter({self.name!r}, image {size}, {len(self.layers)} layers, {self.device})"
+
+    def layer(self, name: str) -> LayerInfo:
+        """The layer of this name, listed or not; raises a ProbeError that names the nearest."""
+        if not isinstance(name, str):
+            raise ProbeError(f"a layer is named by a string and {name!r} is a {type(name).__name__}")
+        return self._trace.resolve(name)
+
+    def sample(self, n: int, *, seed: int = 0, stream: int = BASE, start: int = 0, **conditions: Any) -> Latents:
+        """Draw ``n`` latents; sample i depends on (seed, stream, i) alone, never on the batch.
+
+        >>> z1, z2 = gen.sample(8, seed=0), gen.sample(8, seed=1)  # doctest: +SKIP
+
+        ``stream`` 0 is the base's and 1 the source's of an influence map with the same seed;
+        ``start`` is the first index; ``conditions`` go to ``sample_latents`` as they are.
+        """
+        if n < 1:
+            raise ProbeError(f"{n} samples asked for; ask for at least one")
+        drawn = []
+        for i in range(start, start + n):
+            rng = torch.Generator().manual_seed(stream_seed(seed, stream, i))
+            try:
+                one = self._sample_latents(1, rng, **conditions)
+            except Exception as error:
+                raise ProbeError(
+                    f"sample_latents(1, rng) raised {type(error).__name__}: {_first_line(error)}; it gets a CPU "
+                    "torch.Generator and must return latents for one sample, drawn on the CPU"
+                ) from error
+            if (found := lt.count(one, "the latents of sample_latents")) != 1:
+                raise ProbeError(f"sample_latents(1, rng) returned {found} samples; return as many as asked for, 1")
+            drawn.append(one)
+        return lt.apply(lt.join(drawn), self._placed)
+
+    def __call__(self, latents: Latents, *, seed: int = 0) -> Tensor:
+        """The images of the latents, (n, C, H, W), in batches that fit.
+
+        ``seed`` matters only to a forward that draws noise: image i gets the noise of (seed, i).
+        """
+        n = self.check(latents)
+        images = []
+        with self.session():
+            step = self.batch_limit()
+            while (start := sum(map(len, images))) < n:
+                index = slice(start, start + step)
+                try:
+                    images.append(self.forward(lt.take(latents, index), noise=range(n)[index], seed=seed))
+                except Exception as error:
+                    if step == 1 or not is_out_of_memory(error):
+                        raise
+                    step //= 2
+        result = torch.cat(images)
+        self.require_finite(result, lambda i: f"of latent {i}")
+        return result
+
+    # --- for the engine -------------------------------------------------------------------------
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Borrow the module for several forwards; nests, and gives it back at the outermost exit."""
+        with self._lock:
+            if self._depth:
+                yield
+                return
+            self._depth = 1
+            try:
+                with borrowed(self.module):
+                    yield
+            except Interrupted:
+                raise
+            except KeyboardInterrupt as stop:
+                raise Interrupted(
+                    f"interrupted; {self.name} is as it was and nothing was saved; start again to get a result"
+                ) from stop
+            finally:
+                self._depth = 0
+
+    def forward(
+        self,
+        latents: Latents,
+        actions: Mapping[str, Callable[[Tensor], Tensor | None]] | None = None,
+        *,
+        noise: Sequence[int],
+        seed: int = 0,
+    ) -> Tensor:
+        """One forward inside a session, with actions on layers (see :func:`layers.hooked`).
+
+        ``noise`` numbers the noise of each sample, so that base, source and hybrid share it. A
+        generator that is not batchable must be given one sample.
+        """
+        if not self.batchable:
+            seed_everything(stream_seed(seed, NOISE, noise[0]))
+        with hooked(self._modules, actions or {}):
+            output = self._call(latents)
+        return self._image(output, len(noise))
+
+    def check(self, latents: Latents, what: str = "the latents") -> int:
+        """How many samples there are; a ProbeError if their form or device does not fit."""
+        n = lt.count(latents, what)
+        expected, given = lt.named_tensors(self._example), lt.named_tensors(latents)
+        if [label for label, _ in expected] != [label for label, _ in given]:
+            raise ProbeError(
+                f"{what} are {_form(given)} and this generator takes {_form(expected)}; give them in the form "
+                "that .sample() returns"
+            )
+        for label, have in given:
+            if have.device != self.device:
+                raise ProbeError(
+                    f"{label} of {what} are on {have.device} and the generator on {self.device}; "
+                    f"move them with .to({str(self.device)!r})"
+                )
+        return n
+
+    def batch_limit(self) -> int:
+        """How many samples one forward takes: from shapes and a memory limit, never from timings."""
+        return default_batch(self._trace.bytes_per_sample, self.device) if self.batchable else 1
+
+    def require_finite(self, images: Tensor, where: Callable[[int], str]) -> None:
+        """Raise a ProbeError that says which image holds a NaN or an infinity."""
+        good = torch.isfinite(images).flatten(1).all(1)
+        if not bool(good.all()):
+            first = int((~good).nonzero()[0, 0])
+            raise ProbeError(
+                f"the image {where(first)} holds NaN or infinite values; check the latents' range and the weights"
+                + (", or run the generator in float32" if self.dtype in (torch.float16, torch.bfloat16) else "")
+            )
+
+    def weights_hash(self) -> str:
+        """SHA-256 over the names, types and values of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.module.state_dict().items()):
+            if isinstance(value, Tensor):
+                digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+                raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(raw.numpy().data)
+        return digest.hexdigest()
+
+    def provenance(self) -> dict[str, Any]:
+        """What every result records about the generator that made it."""
+        from .version import __version__
+
+        return {
+            "generator": self.name,
+            "weights_sha256": self.weights_hash(),
+            "image_range": list(self.image_range),
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "versions": {"counterfactual-probe": __version__, "torch": str(torch.__version__)},
+        }
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _examine(self) -> tuple[Tensor, Trace]:
+        """Two traced samples: shapes, and whether the same random state gives the same image."""
+        self.batchable = True
+        self._example = self.sample(2)
+        with self.session():
+            seed_everything(0)
+            before = random_states(self.module)
+            output, traced = trace(self.module, lambda: self._call(self._example), samples=2)
+            images = self._image(output, 2)
+            draws_noise = random_states(self.module) != before
+            seed_everything(0)
+            again = self._image(self._call(self._example), 2)
+            if not self._same(images, again):
+                raise ProbeError(
+                    f"{self.name} gives two images for one latent although the random state is the same (largest "
+                    f"difference {float((images - again).abs().max()):.3g}); make its forward a function of latents, "
+                    "weights and torch's global generator alone"
+                )
+            if draws_noise:
+                self.batchable = False
+            else:
+                alone = self._image(self._call(lt.take(self._example, slice(0, 1))), 1)
+                self.batchable = self._same(alone, images[:1])
+        return images, traced
+
+    def _same(self, one: Tensor, two: Tensor) -> bool:
+        """Equal but for rounding: NaNs, which are reported where images are used, count as equal."""
+        tolerance = _RELATIVE_TOLERANCE.get(self.dtype, 1e-2)
+        scale = float(torch.nan_to_num(one).abs().max())
+        return torch.allclose(one, two, rtol=0.0, atol=tolerance * max(scale, 1e-30), equal_nan=True)
+
+    def _call(self, latents: Latents) -> Any:
+        try:
+            if isinstance(latents, Tensor):
+                return self.module(latents)
+            if isinstance(latents, dict):
+                return self.module(**latents)
+            return self.module(*latents)
+        except (ProbeError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            shapes = ", ".join(f"{label} {tuple(value.shape)}" for label, value in lt.named_tensors(latents))
+            raise ProbeError(
+                f"the forward of {self.name} raised {type(error).__name__}: {_first_line(error)} "
+                f"(given {shapes}); run the module on these latents by itself to see why"
+            ) from error
+
+    def _image(self, output: Any, n: int) -> Tensor:
+        image = self._read_image(output)
+        if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != n:
+            found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise ProbeError(
+                f"{self.name} gives {found} for {n} latents where images (n, C, H, W) are needed; pass "
+                "image=..., a function from the module's output to such a tensor"
+            )
+        return image if image.dtype in (torch.float32, torch.float64) else image.float()
+
+    def _placed(self, value: Tensor) -> Tensor:
+        dtype = self.dtype if value.is_floating_point() and self.dtype is not None else value.dtype
+        return value.to(self.device, dtype)
+
+
+def default_image(output: Any) -> Tensor:
+    """The image tensor of a module's output, for the forms that generators commonly return."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        found = [output[key] for key in _IMAGE_KEYS if key in output] or list(output.values())
+    elif isinstance(output, (tuple, list)):
+        found = list(output)
+    else:
+        found = [getattr(output, key) for key in _IMAGE_KEYS if hasattr(output, key)]
+    for candidate in found:
+        if isinstance(candidate, Tensor) and candidate.dim() == 4:
+            return candidate
+    raise ProbeError(
+        f"no 4-D image tensor was found in the module's output, a {type(output).__name__}; pass image=..., "
+        "a function from that output to a tensor (n, C, H, W)"
+    )
+
+
+def stream_seed(seed: int, stream: int, index: int) -> int:
+    """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ProbeError(f"the seed is {seed!r}; give an integer of at least 0")
+    return int(np.random.SeedSequence([int(seed), stream, index]).generate_state(1, np.uint64)[0])
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ProbeError(
+                f"the generator is TorchScript ({type(module).__name__}), whose layers run outside Python's reach; "
+                "give the nn.Module that it was scripted from"
+            )
+        if hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        else:
+            return module
+
+
+def _on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
+        raise ProbeError("the generator has lazy layers without weights yet; run it once on your data first")
+    if device is None:
+        return module
+    try:
+        target = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(f"device {str(device)!r} cannot be used here ({_first_line(error)}); try 'cpu'") from error
+    return module if _home(module)[0] == target else copy.deepcopy(module).to(target)
+
+
+def _home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:
+    """Device of the first parameter or buffer, and the floating dtype if there is just one."""
+    tensors = [*module.parameters(), *module.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    dtypes = {value.dtype for value in module.parameters() if value.is_floating_point()}
+    return device, dtypes.pop() if len(dtypes) == 1 else None
+
+
+def _form(named: list[tuple[str, Tensor]]) -> str:
+    return ", ".join(f"{label} {tuple(value.shape)}" for label, value in named)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

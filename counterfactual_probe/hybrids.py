@@ -1,0 +1,252 @@
+"""Hybrids: the image of a base latent with some channels set to other values (S003 §3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from . import latents as lt
+from .engine import Assignment, Intervention, Pairs, Stream, Swap
+from .errors import ProbeError
+from .generator import GeneratorAdapter
+from .influence import given_pairs
+from .latents import Latents
+from .layers import LayerInfo, channels_first
+from .progress import progress_bar
+from .results import Result
+from .units import UnitSet, UnitsLike, parse_layers, parse_units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A constant, "mean", a tensor, or a function of the activations; or one of these per layer.
+Value: TypeAlias = "float | Literal['mean'] | Tensor | Callable[[Tensor], Tensor]"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Hybrids(Result):
+    """Images of intervened runs, on the generator's device.
+
+    Attributes:
+        images: (sets, n, C, H, W), one row of images per unit set.
+        base: (n, C, H, W), without intervention.
+        source: (n, C, H, W), the images whose channels were put in; None after ``intervene``.
+        units: the unit sets, in order.
+        provenance: generator, weights, layers, range, versions.
+    """
+
+    images: Tensor
+    base: Tensor
+    units: tuple[UnitSet, ...]
+    provenance: dict[str, Any]
+    source: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        layout: Literal["rows", "columns"] = "rows",
+        labels: Sequence[str] | None = None,
+    ) -> tuple[Figure, Axes]:
+        """A sheet of images: base, source, then one row (or column) per unit set (S003 Fig. 4).
+
+        ``labels`` name the unit sets; by default by their channels.
+        """
+        from .plots import plot_images
+
+        if layout not in ("rows", "columns"):
+            raise ProbeError(f"layout is {layout!r}; give 'rows' or 'columns'")
+        names = list(labels) if labels is not None else [units.label(2) for units in self.units]
+        if len(names) != len(self.units):
+            raise ProbeError(f"{len(names)} labels are given for {len(self.units)} unit sets; give one each")
+        images, titles = [self.base], ["base"]
+        if self.source is not None:
+            images, titles = [*images, self.source], [*titles, "source"]
+        rows = torch.stack([*images, *self.images.unbind()]).float().cpu().numpy()
+        low, high = self.provenance["image_range"]
+        return plot_images(rows, [*titles, *names], (low, high), ax=ax, columns=layout == "columns")
+
+
+class Hybridizer:
+    """Runs a generator with channels of a layer, or several, set to other values.
+
+    >>> hybridizer = cp.Hybridizer(gen, "main.8")  # doctest: +SKIP
+    >>> hybridizer.hybridize(z1, z2, units=[[3, 17], [40]]).images.shape  # doctest: +SKIP
+    torch.Size([2, 8, 3, 64, 64])
+
+    Args:
+        generator: from :func:`wrap` or :func:`load`.
+        layer: a layer's name, or several.
+    """
+
+    def __init__(self, generator: GeneratorAdapter, layer: str | Sequence[str]) -> None:
+        self.generator = generator
+        self.layers = parse_layers(generator, layer)
+
+    def hybridize(
+        self,
+        z1: Latents,
+        z2: Latents,
+        *,
+        units: UnitsLike = None,
+        seed: int = 0,
+        hybrids_per_eval: int | None = None,
+        show_progress: bool = False,
+    ) -> Hybrids:
+        """Base runs with the channels of ``units`` set to the source's values (S003 §3.2).
+
+        Each listed channel takes, as soon as its layer is computed, the value of the clean run of
+        z2; everything else, deeper conditions included, is the base's, recomputed from what is
+        already hybrid (CONVENTIONS 2 and 3).
+
+        Args:
+            z1, z2: base and source latents, in pairs.
+            units: channels of the layer | {layer: channels} | a list of such sets; by default
+                each channel alone.
+            seed: of noise inside the forward, if any; pair i shares it in all runs.
+        """
+        sets = parse_units(units, self.layers)
+        pairs = given_pairs(self.generator, z1, z2)
+        with self.generator.session():
+            source = self.generator(z2, seed=seed)
+            return self._run(Swap(sets), pairs, z1, source, seed, hybrids_per_eval, show_progress, {"kind": "swap"})
+
+    def intervene(
+        self,
+        z1: Latents,
+        *,
+        units: UnitsLike = None,
+        value: Value | Mapping[str, Value] = 0.0,
+        seed: int = 0,
+        hybrids_per_eval: int | None = None,
+        show_progress: bool = False,
+    ) -> Hybrids:
+        """Base runs with the channels of ``units`` set to ``value`` (S003 Def. 1 and 3).
+
+        >>> cp.Hybridizer(gen, "main.8").intervene(z1, units=[3], value=0.0)  # ablation  # doctest: +SKIP
+
+        Args:
+            z1: base latents.
+            units: as in :meth:`hybridize`.
+            value: a number; "mean", each channel's mean over the clean runs of all of z1 and over
+                positions; a tensor, for k channels of size (H, W) any of (), (k,), (k, H, W) or
+                (n, k, H, W); or a function of the channels' activations (k, H, W) in one sample's
+                run, whatever is upstream of them already set. A dict gives one of these per layer.
+        """
+        sets = parse_units(units, self.layers)
+        n = self.generator.check(z1, "the base latents z1")
+        pairs = Pairs(n, lambda start, stop: lt.take(z1, slice(start, stop)))
+        with self.generator.session():
+            values = self._values(value, sets, z1, n, seed)
+            described = value if isinstance(value, (int, float, str)) else type(value).__name__
+            about = {"kind": "assignment", "value": described}
+            intervention = Assignment(sets, values)
+            return self._run(intervention, pairs, z1, None, seed, hybrids_per_eval, show_progress, about)
+
+    def _run(
+        self,
+        intervention: Intervention,
+        pairs: Pairs,
+        z1: Latents,
+        source: Tensor | None,
+        seed: int,
+        hybrids_per_eval: int | None,
+        show_progress: bool,
+        about: dict[str, Any],
+    ) -> Hybrids:
+        base = self.generator(z1, seed=seed)
+        sets = intervention.sets
+        images = base.expand(len(sets), *base.shape).clone()
+        stream = Stream(self.generator, intervention, pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
+        with progress_bar(pairs.n * len(sets), "hybrids", "hybrid", show_progress) as bar:
+            for effect in stream.run():
+                if effect.changed:
+                    images[effect.changed, effect.pair] = effect.hybrids
+                bar.update(effect.last_set - effect.first_set)
+        provenance = self.generator.provenance() | {
+            "layers": [layer.name for layer in self.layers],
+            "intervention": about,
+            "n_pairs": pairs.n,
+            "precision": str(images.dtype).removeprefix("torch."),
+            "hybrids_per_eval": stream.hybrids_per_eval,
+        }
+        return Hybrids(images, base, tuple(sets), provenance, source)
+
+    def _values(
+        self, value: Any, sets: Sequence[UnitSet], z1: Latents, n: int, seed: int
+    ) -> Callable[[UnitSet, str, int, Tensor], Tensor]:
+        by_layer = {info.name: info for info in self.layers}
+        if isinstance(value, Mapping):
+            missing = {layer for units in sets for layer in units} - set(value)
+            if missing:
+                raise ProbeError(f"value names {list(value)} and not layer {sorted(missing)[0]!r}, which units set")
+            chosen = dict(value)
+        else:
+            chosen = dict.fromkeys(by_layer, value)
+        needs_mean = [layer for layer, item in chosen.items() if isinstance(item, str)]
+        for layer in needs_mean:
+            if chosen[layer] != "mean":
+                raise ProbeError(f"value is {chosen[layer]!r}; give a number, 'mean', a tensor or a function")
+        means = self._means(z1, n, needs_mean, seed) if needs_mean else {}
+
+        def assign(units: UnitSet, layer: str, sample: int, current: Tensor) -> Tensor:
+            item, channels = chosen[layer], units[layer]
+            if isinstance(item, str):
+                return means[layer][list(channels)].reshape(-1, *[1] * (current.dim() - 1)).expand_as(current)
+            if isinstance(item, Tensor):
+                return _shaped(item, current, sample, n, by_layer[layer])
+            if callable(item):
+                result = item(current.clone())
+                if not isinstance(result, Tensor) or result.shape != current.shape:
+                    found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+                    raise ProbeError(
+                        f"the function given as value returned {found} for activations of shape "
+                        f"{tuple(current.shape)}; return a tensor of the same shape"
+                    )
+                return result
+            return torch.full_like(current, float(item))
+
+        return assign
+
+    def _means(self, z1: Latents, n: int, layers: Sequence[str], seed: int) -> dict[str, Tensor]:
+        """Each channel's mean over the clean runs and over positions."""
+        sums: dict[str, Tensor] = {}
+
+        def adder(layer: str) -> Callable[[Tensor], None]:
+            def action(activation: Tensor) -> None:
+                values = channels_first(activation).double().flatten(2)
+                total = values.mean(2).sum(0) if values.dim() > 2 else values.sum(0)
+                sums[layer] = sums.get(layer, torch.zeros_like(total)) + total
+
+            return action
+
+        actions = {layer: adder(layer) for layer in layers}
+        step = self.generator.batch_limit()
+        for start in range(0, n, step):
+            index = slice(start, start + step)
+            self.generator.forward(lt.take(z1, index), actions, noise=range(n)[index], seed=seed)
+        return {layer: total / n for layer, total in sums.items()}
+
+
+def _shaped(value: Tensor, current: Tensor, sample: int, n: int, layer: LayerInfo) -> Tensor:
+    """A given tensor as the values (k, …) of one sample's channels."""
+    value = value.to(current)
+    shape, k = tuple(current.shape), len(current)
+    if value.dim() == 0 or tuple(value.shape) == shape:
+        return value.expand_as(current)
+    if tuple(value.shape) == (n, *shape):
+        return value[sample]
+    if tuple(value.shape) == (k,):
+        return value.reshape(-1, *[1] * (current.dim() - 1)).expand_as(current)
+    raise ProbeError(
+        f"the tensor given as value has shape {tuple(value.shape)} for {k} channels of layer {layer.name!r}; give "
+        f"(), ({k},), {shape} or {(n, *shape)}"
+    )

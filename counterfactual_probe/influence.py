@@ -1,0 +1,223 @@
+"""Influence maps: where in the image a unit set acts, as mean |hybrid − original| (S003 eq. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from . import latents as lt
+from .engine import Pairs, Stream, Swap
+from .errors import ProbeError
+from .generator import BASE, SOURCE, GeneratorAdapter
+from .latents import Latents
+from .progress import progress_bar
+from .results import Result
+from .units import UnitSet, UnitsLike, parse_layers, parse_units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DEFAULT_PAIRS = 256
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InfluenceMaps(Result):
+    """Influence maps of unit sets, with what is needed to trust and repeat them. On the CPU.
+
+    Attributes:
+        maps: (sets, H, W) float32, mean over pairs, then over colours, of |hybrid − original|, in
+            units of the image's range.
+        standard_error: (sets, H, W), of ``maps``; NaN when there was a single pair.
+        influence: (sets,), mean of a map over its pixels (S003 §3.3).
+        influence_standard_error: (sets,).
+        n_pairs: (sets,), pairs of latents behind each map.
+        units: the unit sets, in order.
+        provenance: generator, weights, layers, seed, range, versions, precision.
+        normalised: (sets, H, W) with ``normalise="pair"``: mean of pair maps of unit L2 norm each.
+        zero_maps: (sets,) pairs that changed nothing, which ``normalised`` leaves out.
+    """
+
+    maps: Tensor
+    standard_error: Tensor
+    influence: Tensor
+    influence_standard_error: Tensor
+    n_pairs: Tensor
+    zero_maps: Tensor
+    units: tuple[UnitSet, ...]
+    provenance: dict[str, Any]
+    normalised: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def plot(self, ax: Axes | None = None, *, most: int = 64) -> tuple[Figure, Axes]:
+        """A mosaic of the maps of largest influence, each with its own grey scale."""
+        from .plots import plot_mosaic
+
+        order = torch.argsort(self.influence, descending=True, stable=True)[:most]
+        return plot_mosaic(self.maps[order].numpy(), ax=ax)
+
+
+class InfluenceMap:
+    """Where in the image the channels of a layer act.
+
+    >>> maps = cp.InfluenceMap(gen, "main.8").attribute(n_pairs=64, seed=0)  # doctest: +SKIP
+    >>> maps.maps.shape, maps.standard_error.shape  # doctest: +SKIP
+    (torch.Size([128, 64, 64]), torch.Size([128, 64, 64]))
+
+    Args:
+        generator: from :func:`wrap` or :func:`load`.
+        layer: a layer's name, or several.
+    """
+
+    def __init__(self, generator: GeneratorAdapter, layer: str | Sequence[str]) -> None:
+        self.generator = generator
+        self.layers = parse_layers(generator, layer)
+
+    def attribute(
+        self,
+        z1: Latents | None = None,
+        z2: Latents | None = None,
+        *,
+        n_pairs: int | None = None,
+        units: UnitsLike = None,
+        seed: int = 0,
+        normalise: Literal["pair"] | None = None,
+        hybrids_per_eval: int | None = None,
+        show_progress: bool = False,
+    ) -> InfluenceMaps:
+        """Mean |hybrid − original| over pairs of latents, one map per unit set (S003 eq. 2).
+
+        Args:
+            z1, z2: base and source latents, taken in pairs. Without them ``n_pairs`` pairs
+                (256 by default) are drawn with ``seed``.
+            units: unit sets (see :func:`units.parse_units`); by default each channel alone.
+            seed: of the pairs drawn, and of noise inside the forward.
+            normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm.
+            hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
+            show_progress: a progress bar on stderr.
+
+        Raises:
+            ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image.
+        """
+        if normalise not in (None, "pair"):
+            raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
+        sets = parse_units(units, self.layers)
+        pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
+        stream = Stream(self.generator, Swap(sets), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
+        height, width = self.generator.image_size[1:]
+        running = _RunningMaps(len(sets), height, width, self.generator.device, normalise == "pair")
+        total = pairs.n * len(sets)
+        with self.generator.session(), progress_bar(total, "influence maps", "hybrid", show_progress) as bar:
+            for effect in stream.run():
+                change = (effect.hybrids - effect.original).abs().mean(1)
+                changed = [chosen - effect.first_set for chosen in effect.changed]
+                maps = change.new_zeros(effect.last_set - effect.first_set, height, width)
+                maps[changed] = change
+                running.add(effect.pair, effect.first_set, maps)
+                bar.update(len(maps))
+            provenance = self.generator.provenance() | {
+                "layers": [layer.name for layer in self.layers],
+                "seed": seed if drawn or not self.generator.batchable else None,
+                "n_pairs": pairs.n,
+                "pairs": "drawn" if drawn else "given",
+                "precision": str(change.dtype).removeprefix("torch."),
+                "hybrids_per_eval": stream.hybrids_per_eval,
+                "noise_in_forward": not self.generator.batchable,
+            }
+            return running.result(tuple(sets), provenance)
+
+    def _pairs(
+        self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int
+    ) -> tuple[Pairs, bool]:
+        if z1 is None and z2 is None:
+            n = DEFAULT_PAIRS if n_pairs is None else n_pairs
+            if not isinstance(n, int) or n < 1:
+                raise ProbeError(f"n_pairs is {n_pairs!r}; give an integer of at least 1")
+            sample = self.generator.sample
+            return (
+                Pairs(
+                    n,
+                    lambda start, stop: sample(stop - start, seed=seed, stream=BASE, start=start),
+                    lambda start, stop: sample(stop - start, seed=seed, stream=SOURCE, start=start),
+                ),
+                True,
+            )
+        if n_pairs is not None:
+            raise ProbeError(f"latents are given and n_pairs={n_pairs} too; give one or the other")
+        return given_pairs(self.generator, z1, z2), False
+
+
+def given_pairs(generator: GeneratorAdapter, z1: Latents | None, z2: Latents | None) -> Pairs:
+    """Zipped pairs of the caller's own latents, checked."""
+    if z1 is None or z2 is None:
+        raise ProbeError("only one of base and source latents is given; give both z1 and z2")
+    base, source = generator.check(z1, "the base latents z1"), generator.check(z2, "the source latents z2")
+    if base != source:
+        raise ProbeError(
+            f"z1 holds {base} latents and z2 holds {source}; pairs are zipped, so give as many of each (one "
+            "latent for all: z.expand(n, ...))"
+        )
+    first, second = z1, z2
+    return Pairs(
+        base,
+        lambda start, stop: lt.take(first, slice(start, stop)),
+        lambda start, stop: lt.take(second, slice(start, stop)),
+    )
+
+
+class _RunningMaps:
+    """Welford's running mean and squared deviations, in the arrays that will be returned.
+
+    Pairs are added one at a time and in order, so that batch size changes no sum.
+    """
+
+    def __init__(self, sets: int, height: int, width: int, device: torch.device, normalise: bool) -> None:
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(*shape, dtype=dtype, device=device)
+
+        self.mean, self.deviation = zeros(sets, height, width), zeros(sets, height, width)
+        self.influence = zeros(sets, dtype=torch.float64)
+        self.influence_deviation = zeros(sets, dtype=torch.float64)
+        self.zero_maps, self.pairs = zeros(sets, dtype=torch.int64), 0
+        self.normalised = zeros(sets, height, width) if normalise else None
+
+    def add(self, pair: int, first: int, maps: Tensor) -> None:
+        """Add pair number ``pair``'s maps of the unit sets from ``first`` on."""
+        index = slice(first, first + len(maps))
+        self.pairs = pair + 1
+        _update(self.mean[index], self.deviation[index], maps, pair + 1)
+        _update(self.influence[index], self.influence_deviation[index], maps.double().mean((1, 2)), pair + 1)
+        norms = maps.flatten(1).norm(dim=1)
+        self.zero_maps[index] += norms == 0
+        if self.normalised is not None:
+            self.normalised[index] += maps / norms.clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
+
+    def result(self, units: tuple[UnitSet, ...], provenance: dict[str, Any]) -> InfluenceMaps:
+        # The squared deviations become standard errors in place: (Σ(x − x̄)² / (n − 1) / n)^½.
+        divisor = self.pairs * (self.pairs - 1) or float("nan")
+        if self.normalised is not None:
+            alive = (self.pairs - self.zero_maps).clamp_min(1)
+            self.normalised /= alive[:, None, None]
+        return InfluenceMaps(
+            maps=self.mean.cpu(),
+            standard_error=self.deviation.div_(divisor).sqrt_().cpu(),
+            influence=self.influence.float().cpu(),
+            influence_standard_error=self.influence_deviation.div(divisor).sqrt().float().cpu(),
+            n_pairs=torch.full((len(units),), self.pairs),
+            zero_maps=self.zero_maps.cpu(),
+            units=units,
+            provenance=provenance,
+            normalised=None if self.normalised is None else self.normalised.cpu(),
+        )
+
+
+def _update(mean: Tensor, deviation: Tensor, value: Tensor, n: int) -> None:
+    before = value - mean
+    mean.add_(before, alpha=1 / n)
+    deviation.addcmul_(before, value - mean)

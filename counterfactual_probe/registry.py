@@ -1,0 +1,97 @@
+"""Pretrained generators by name, found through the entry points of installed packages.
+
+A package adds one with an entry point of the group ``counterfactual_probe.generators`` that names a
+:class:`PretrainedGenerator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import EntryPoint, entry_points
+
+import torch
+
+from .errors import ProbeError, nearest
+from .generator import GeneratorAdapter
+
+GROUP = "counterfactual_probe.generators"
+
+
+@dataclass(frozen=True)
+class PretrainedGenerator:
+    """A generator of the registry: how it is loaded, and what must be said about it."""
+
+    name: str
+    summary: str
+    trained_on: str
+    licence: str
+    source: str
+    install: str
+    load: Callable[[torch.device | str | None], GeneratorAdapter]
+
+    def card(self) -> str:
+        """A few lines: what it is, its data, its terms, where it comes from, how to install it."""
+        return "\n".join(
+            [
+                f"{self.name}: {self.summary}",
+                f"  trained on: {self.trained_on}",
+                f"  licence: {self.licence}",
+                f"  source: {self.source}",
+                f"  install: {self.install}",
+            ]
+        )
+
+
+def available(pattern: str = "*") -> list[str]:
+    """Names in the registry that match a wildcard pattern, sorted.
+
+    >>> cp.available("*faces")
+    ['dcgan-faces']
+    """
+    return sorted(name for name in _entries() if fnmatchcase(name, pattern))
+
+
+def pretrained(name: str) -> PretrainedGenerator:
+    """The registry's entry of this name, with its card."""
+    entries = _entries()
+    if name not in entries:
+        raise ProbeError(
+            f"no generator named {name!r} is in the registry; nearest: {nearest(name, sorted(entries))} "
+            "(cp.available() lists all, cp.wrap() takes your own module)"
+        )
+    entry = entries[name]
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ProbeError(f"generator {name!r} of {entry.value!r} cannot be imported ({error}); reinstall it") from error
+    if not isinstance(found, PretrainedGenerator):
+        raise ProbeError(f"entry point {entry.value!r} is a {type(found).__name__} and not a PretrainedGenerator")
+    return found
+
+
+def load(name: str, *, device: torch.device | str | None = None) -> GeneratorAdapter:
+    """A pretrained generator by name.
+
+    >>> gen = cp.load("dcgan-faces")  # doctest: +SKIP
+    >>> gen(gen.sample(8, seed=0)).shape  # doctest: +SKIP
+    torch.Size([8, 3, 64, 64])
+
+    Raises:
+        ProbeError: unknown name (with the nearest), weights not installed (with the one command
+            that installs them) or altered.
+    """
+    return pretrained(name).load(device)
+
+
+def _entries() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise ProbeError(
+                f"two packages register a generator {entry.name!r} ({other.value!r} and {entry.value!r}); "
+                "uninstall one of them"
+            )
+    return found
