@@ -105,7 +105,7 @@ class GeneratorAdapter:
         self._lock = threading.RLock()
         self._depth = 0
         self.device, self.dtype = _home(self.module)
-        self._modules, _ = named_layers(self.module)
+        self.submodules, _ = named_layers(self.module)
         images, self._trace = self._examine()
         self.image_size: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
         names = self._trace.once() if layers is None else [self.layer(item).name for item in layers]
@@ -209,14 +209,14 @@ class GeneratorAdapter:
         """
         if not self.batchable:
             seed_everything(stream_seed(seed, NOISE, noise[0]))
-        with hooked(self._modules, actions or {}):
+        with hooked(self.submodules, actions or {}):
             output = self._call(latents)
         return self._image(output, len(noise))
 
     def check(self, latents: Latents, what: str = "the latents") -> int:
         """How many samples there are; a ProbeError if their form or device does not fit."""
         n = lt.count(latents, what)
-        expected, given = lt.named_tensors(self._example), lt.named_tensors(latents)
+        expected, given = lt.named_tensors(self.example), lt.named_tensors(latents)
         if [label for label, _ in expected] != [label for label, _ in given]:
             raise ProbeError(
                 f"{what} are {_form(given)} and this generator takes {_form(expected)}; give them in the form "
@@ -272,15 +272,15 @@ class GeneratorAdapter:
     def _examine(self) -> tuple[Tensor, Trace]:
         """Two traced samples: shapes, and whether the same random state gives the same image."""
         self.batchable = True
-        self._example = self.sample(2)
+        self.example = self.sample(2)
         with self.session():
             seed_everything(0)
             before = random_states(self.module)
-            output, traced = trace(self.module, lambda: self._call(self._example), samples=2)
+            output, traced = trace(self.module, lambda: self._call(self.example), samples=2)
             images = self._image(output, 2)
             draws_noise = random_states(self.module) != before
             seed_everything(0)
-            again = self._image(self._call(self._example), 2)
+            again = self._image(self._call(self.example), 2)
             if not self._same(images, again):
                 raise ProbeError(
                     f"{self.name} gives two images for one latent although the random state is the same (largest "
@@ -290,7 +290,7 @@ class GeneratorAdapter:
             if draws_noise:
                 self.batchable = False
             else:
-                alone = self._image(self._call(lt.take(self._example, slice(0, 1))), 1)
+                alone = self._image(self._call(lt.take(self.example, slice(0, 1))), 1)
                 self.batchable = self._same(alone, images[:1])
         return images, traced
 

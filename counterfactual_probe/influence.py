@@ -128,6 +128,7 @@ class InfluenceMap:
                 "pairs": "drawn" if drawn else "given",
                 "precision": str(change.dtype).removeprefix("torch."),
                 "hybrids_per_eval": stream.hybrids_per_eval,
+                "executor": stream.executor.name,
                 "noise_in_forward": not self.generator.batchable,
             }
             return running.result(tuple(sets), provenance)

@@ -7,6 +7,7 @@ over pairs and unit sets in a fixed order, within a fixed memory.
 
 from .executors import CleanRun, Executor, FullForward
 from .interventions import Assignment, Intervention, Swap
+from .replay import Replay, executor_for
 from .stream import Effect, Pairs, Stream
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "FullForward",
     "Intervention",
     "Pairs",
+    "Replay",
     "Stream",
     "Swap",
+    "executor_for",
 ]

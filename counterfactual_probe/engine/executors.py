@@ -36,8 +36,12 @@ class CleanRun:
 class Executor(Protocol):
     """How the generator is run. Called inside ``generator.session()`` only."""
 
-    def clean(self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int) -> CleanRun:
-        """Run without intervention and record the layers."""
+    name: str  # how it runs; it may change when an executor falls back, and results record it
+
+    def clean(
+        self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
+    ) -> CleanRun:
+        """Run without intervention and record the layers; ``base`` says whether hybrids start here."""
 
     def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
         """Images of one run per row on the base samples ``rows`` names, the layers edited as soon
@@ -49,8 +53,11 @@ class FullForward:
 
     def __init__(self, generator: GeneratorAdapter) -> None:
         self.generator = generator
+        self.name = "full forward"
 
-    def clean(self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int) -> CleanRun:
+    def clean(
+        self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
+    ) -> CleanRun:
         if self.generator.batchable:
             return self._clean(latents, layers, numbers, seed)
         parts = [

@@ -15,8 +15,9 @@ from ..errors import ProbeError
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..memory import is_out_of_memory
-from .executors import CleanRun, Executor, FullForward
+from .executors import CleanRun, Executor
 from .interventions import BoundIntervention, Intervention
+from .replay import executor_for
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Stream:
         self.intervention = intervention
         self.pairs = pairs
         self.seed = seed
-        self.executor = executor or FullForward(generator)
+        self.executor = executor or executor_for(generator, intervention.layers)
         limit = generator.batch_limit()
         self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else hybrids_per_eval
 
@@ -95,7 +96,7 @@ class Stream:
             base = self.executor.clean(self.pairs.base(start, stop), layers, numbers, self.seed)
             source = None
             if self.pairs.source is not None:
-                source = self.executor.clean(self.pairs.source(start, stop), layers, numbers, self.seed)
+                source = self.executor.clean(self.pairs.source(start, stop), layers, numbers, self.seed, base=False)
         except Exception as error:
             if stop - start == 1 or not is_out_of_memory(error):
                 raise

@@ -1,0 +1,67 @@
+"""Stand between a module and its submodules: see every call, and answer some without running them.
+
+Hooks can change an output but never keep a submodule from running. So for the time of one forward
+the call of every submodule goes through a handler, below the user's own hooks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+# (submodule's name, how often it has been called in this forward, a function that runs it) -> output
+Handler: TypeAlias = Callable[[str, int, Callable[[], Any]], Any]
+
+
+@contextmanager
+def intercepted(modules: Mapping[str, nn.Module], handler: Handler) -> Iterator[None]:
+    """Every call of the named submodules goes through ``handler`` in the one forward run inside."""
+    seen: Counter[str] = Counter()
+
+    def call(name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        seen[name] += 1
+        return handler(name, seen[name], lambda: original(*args, **kwargs))
+
+    try:
+        for name, part in modules.items():
+            # nn.Module.__call__ looks this up on the instance, so the class stays untouched.
+            part.__dict__["_call_impl"] = partial(call, name, part._call_impl)
+        yield
+    finally:
+        for part in modules.values():
+            part.__dict__.pop("_call_impl", None)
+
+
+class NotReplayable(Exception):
+    """An output that is no plain structure of tensors, or a forward that took another path."""
+
+
+def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same output with ``function`` applied to every tensor in it."""
+    if isinstance(output, Tensor):
+        return function(output)
+    if output is None or isinstance(output, (bool, int, float, str)):
+        return output
+    if isinstance(output, (tuple, list)):
+        items = [map_tensors(item, function) for item in output]
+        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+    if isinstance(output, dict):
+        return type(output)(**{key: map_tensors(value, function) for key, value in output.items()})
+    raise NotReplayable(f"a submodule returns a {type(output).__name__}")
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors of an output, in the order in which :func:`map_tensors` meets them."""
+    found: list[Tensor] = []
+
+    def note(value: Tensor) -> Tensor:
+        found.append(value)
+        return value
+
+    map_tensors(output, note)
+    return found
