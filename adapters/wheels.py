@@ -50,7 +50,9 @@ def load_weights(path: Path, sha256: str | None = None) -> Mapping[str, Any]:
         reason = str(error).splitlines()[0]
         raise ProbeError(f"{path.name} holds no readable weights ({reason}); get a complete, plain file") from error
     if not isinstance(loaded, Mapping):
-        raise ProbeError(f"{path.name} holds a {type(loaded).__name__} and not a state dict; give one of tensors by name")
+        raise ProbeError(
+            f"{path.name} holds a {type(loaded).__name__} and not a state dict; give one of tensors by name"
+        )
     return loaded
 
 

@@ -16,8 +16,9 @@ from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
 from .influence import InfluenceMap, InfluenceMaps
 from .layers import LayerInfo
-from .modules import ModuleFinder, ModuleMatch, Stability, match_modules
+from .modules import ModuleFinder, ModuleMatch, match_modules
 from .registry import PretrainedGenerator, available, load, pretrained
+from .stability import Stability
 from .units import UnitSet
 from .version import __version__
 

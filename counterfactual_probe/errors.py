@@ -22,3 +22,8 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=limit, cutoff=0.3) or names[:limit]
     return ", ".join(repr(candidate) for candidate in close) or "none"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, to quote in a sentence of ours."""
+    return (str(error).strip().splitlines() or [""])[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -32,14 +31,13 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(target)
     except OSError as error:
         raise ProbeError(f"{target} cannot be written ({_reason(error)}); {_cure(error)}") from error
     finally:
         if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
     return target
 
 
@@ -75,14 +73,14 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise ProbeError(
-            f"{path} is not a complete safetensors file ({error}); make it again with .save()"
-        ) from error
+        raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
     if _HEADER not in metadata:
         raise ProbeError(f"{path} is a safetensors file but holds no result of this library; give one made by .save()")
     header = json.loads(metadata[_HEADER])
     if header.pop("kind") != kind:
-        raise ProbeError(f"{path} holds {json.loads(metadata[_HEADER])['kind']} and not {kind}; load it with that class")
+        raise ProbeError(
+            f"{path} holds {json.loads(metadata[_HEADER])['kind']} and not {kind}; load it with that class"
+        )
     if (version := header.pop("format")) != FORMAT:
         raise ProbeError(f"{path} has format {version} and this version reads {FORMAT}; install a matching version")
     return tensors, header

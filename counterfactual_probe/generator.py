@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from . import latents as lt
-from .errors import Interrupted, ProbeError
+from .errors import Interrupted, ProbeError, first_line
 from .latents import Latents
 from .layers import LayerInfo, Trace, hooked, named_layers, trace
 from .memory import default_batch, is_out_of_memory
+from .placement import home, on_device, unwrapped
 from .session import borrowed, random_states, seed_everything
 
 SampleLatents: TypeAlias = Callable[..., Latents]
@@ -97,14 +97,14 @@ class GeneratorAdapter:
         low, high = float(image_range[0]), float(image_range[1])
         if not low < high:
             raise ProbeError(f"image_range is ({low:g}, {high:g}); give the smaller value first")
-        self.module = _on_device(_unwrapped(module), device)
+        self.module = on_device(unwrapped(module), device)
         self.name = name or type(self.module).__name__
         self.image_range = (low, high)
         self._sample_latents = sample_latents
         self._read_image = image or default_image
         self._lock = threading.RLock()
         self._depth = 0
-        self.device, self.dtype = _home(self.module)
+        self.device, self.dtype = home(self.module)
         self.submodules, _ = named_layers(self.module)
         images, self._trace = self._examine()
         self.image_size: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
@@ -143,7 +143,7 @@ class GeneratorAdapter:
                 one = self._sample_latents(1, rng, **conditions)
             except Exception as error:
                 raise ProbeError(
-                    f"sample_latents(1, rng) raised {type(error).__name__}: {_first_line(error)}; it gets a CPU "
+                    f"sample_latents(1, rng) raised {type(error).__name__}: {first_line(error)}; it gets a CPU "
                     "torch.Generator and must return latents for one sample, drawn on the CPU"
                 ) from error
             if (found := lt.count(one, "the latents of sample_latents")) != 1:
@@ -157,10 +157,10 @@ class GeneratorAdapter:
         ``seed`` matters only to a forward that draws noise: image i gets the noise of (seed, i).
         """
         n = self.check(latents)
-        images = []
+        images: list[Tensor] = []
         with self.session():
-            step = self.batch_limit()
-            while (start := sum(map(len, images))) < n:
+            start, step = 0, self.batch_limit()
+            while start < n:
                 index = slice(start, start + step)
                 try:
                     images.append(self.forward(lt.take(latents, index), noise=range(n)[index], seed=seed))
@@ -168,6 +168,8 @@ class GeneratorAdapter:
                     if step == 1 or not is_out_of_memory(error):
                         raise
                     step //= 2
+                else:
+                    start += step
         result = torch.cat(images)
         self.require_finite(result, lambda i: f"of latent {i}")
         return result
@@ -296,7 +298,7 @@ class GeneratorAdapter:
 
     def _same(self, one: Tensor, two: Tensor) -> bool:
         """Equal but for rounding: NaNs, which are reported where images are used, count as equal."""
-        tolerance = _RELATIVE_TOLERANCE.get(self.dtype, 1e-2)
+        tolerance = _RELATIVE_TOLERANCE.get(self.dtype or one.dtype, 1e-2)
         scale = float(torch.nan_to_num(one).abs().max())
         return torch.allclose(one, two, rtol=0.0, atol=tolerance * max(scale, 1e-30), equal_nan=True)
 
@@ -314,7 +316,7 @@ class GeneratorAdapter:
                 raise
             shapes = ", ".join(f"{label} {tuple(value.shape)}" for label, value in lt.named_tensors(latents))
             raise ProbeError(
-                f"the forward of {self.name} raised {type(error).__name__}: {_first_line(error)} "
+                f"the forward of {self.name} raised {type(error).__name__}: {first_line(error)} "
                 f"(given {shapes}); run the module on these latents by itself to see why"
             ) from error
 
@@ -359,44 +361,5 @@ def stream_seed(seed: int, stream: int, index: int) -> int:
     return int(np.random.SeedSequence([int(seed), stream, index]).generate_state(1, np.uint64)[0])
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
-    while True:
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ProbeError(
-                f"the generator is TorchScript ({type(module).__name__}), whose layers run outside Python's reach; "
-                "give the nn.Module that it was scripted from"
-            )
-        if hasattr(module, "_orig_mod"):
-            module = module._orig_mod
-        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            module = module.module
-        else:
-            return module
-
-
-def _on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:
-    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
-        raise ProbeError("the generator has lazy layers without weights yet; run it once on your data first")
-    if device is None:
-        return module
-    try:
-        target = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ProbeError(f"device {str(device)!r} cannot be used here ({_first_line(error)}); try 'cpu'") from error
-    return module if _home(module)[0] == target else copy.deepcopy(module).to(target)
-
-
-def _home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:
-    """Device of the first parameter or buffer, and the floating dtype if there is just one."""
-    tensors = [*module.parameters(), *module.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    dtypes = {value.dtype for value in module.parameters() if value.is_floating_point()}
-    return device, dtypes.pop() if len(dtypes) == 1 else None
-
-
 def _form(named: list[tuple[str, Tensor]]) -> str:
     return ", ".join(f"{label} {tuple(value.shape)}" for label, value in named)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

@@ -116,8 +116,15 @@ class Hybridizer:
         sets = parse_units(units, self.layers)
         pairs = given_pairs(self.generator, z1, z2)
         with self.generator.session():
-            source = self.generator(z2, seed=seed)
-            return self._run(Swap(sets), pairs, z1, source, seed, hybrids_per_eval, show_progress, {"kind": "swap"})
+            return self._run(
+                Swap(sets),
+                pairs,
+                source=self.generator(z2, seed=seed),
+                seed=seed,
+                hybrids_per_eval=hybrids_per_eval,
+                show_progress=show_progress,
+                about={"kind": "swap"},
+            )
 
     def intervene(
         self,
@@ -148,21 +155,27 @@ class Hybridizer:
             values = self._values(value, sets, z1, n, seed)
             described = value if isinstance(value, (int, float, str)) else type(value).__name__
             about = {"kind": "assignment", "value": described}
-            intervention = Assignment(sets, values)
-            return self._run(intervention, pairs, z1, None, seed, hybrids_per_eval, show_progress, about)
+            return self._run(
+                Assignment(sets, values),
+                pairs,
+                seed=seed,
+                hybrids_per_eval=hybrids_per_eval,
+                show_progress=show_progress,
+                about=about,
+            )
 
     def _run(
         self,
         intervention: Intervention,
         pairs: Pairs,
-        z1: Latents,
-        source: Tensor | None,
+        *,
+        source: Tensor | None = None,
         seed: int,
         hybrids_per_eval: int | None,
         show_progress: bool,
         about: dict[str, Any],
     ) -> Hybrids:
-        base = self.generator(z1, seed=seed)
+        base = self.generator(pairs.base(0, pairs.n), seed=seed)
         sets = intervention.sets
         images = base.expand(len(sets), *base.shape).clone()
         stream = Stream(self.generator, intervention, pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)

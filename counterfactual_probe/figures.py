@@ -1,0 +1,212 @@
+"""The figures of a study: each one a picture, a sentence on what it shows, and its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+
+from . import plots
+from .clustering import cosine_matrix, match_labels
+from .study import CrossLayer, LayerStudy, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure as PNG with its words."""
+
+    name: str
+    png: bytes
+    sentence: str
+    parameters: str
+
+
+def overview_figures(study: Study) -> Iterator[Shown]:
+    """Influence against the number of modules and of channels (S001 Fig. 3, right)."""
+    sizes, influences, counts, means = {}, {}, {}, {}
+    for layer in study.layers:
+        by_count = layer.influence_by_count
+        if not by_count:
+            continue
+        name = layer.layer.name
+        counts[name] = np.array(list(by_count))
+        means[name] = np.array([float(maps.influence.mean()) for maps in by_count.values()])
+        sizes[name] = np.array([units.size for maps in by_count.values() for units in maps.units])
+        influences[name] = np.concatenate([maps.influence.numpy() for maps in by_count.values()])
+    if not counts:
+        return
+    about = _about(study, f"K = {_range(study.settings.counts)}; means over {study.settings.n_pairs} pairs")
+    figure, _ = plots.plot_influence_by_count(counts, means)
+    falling = sum(values[-1] < values[0] for values in means.values())
+    yield _shown(
+        "influence_by_modules",
+        figure,
+        f"Influence of a module against the number of modules: from the fewest to the most modules it falls in "
+        f"{falling} of {len(means)} layers, since each module then holds fewer channels.",
+        about,
+    )
+    fits = {name: plots.regression(sizes[name], influences[name]) for name in sizes}
+    figure, _ = plots.plot_influence_by_size(sizes, influences)
+    lines = "; ".join(f"{name}: {slope:.2g} per channel, R² {fit:.2f}" for name, (slope, _, fit) in fits.items())
+    yield _shown(
+        "influence_by_channels",
+        figure,
+        f"Influence of each module against its number of channels, with a least-squares line per layer ({lines}; "
+        "they curve because the axis is logarithmic).",
+        about,
+    )
+
+
+def layer_figures(study: Study, layer: LayerStudy) -> Iterator[Shown]:
+    """Maps, errors, templates, stability and hybrids of one layer."""
+    name, settings = layer.layer.name, study.settings
+    maps, labels = layer.maps[0], layer.finder.labels_
+    found = _about(study, f"layer {name}, {settings.n_pairs} pairs, seed {settings.draws[0]}, K = {settings.n_modules}")
+
+    figure, _ = plots.plot_templates(_templates(layer), _template_titles(layer))
+    yield _shown(
+        f"templates_{name}",
+        figure,
+        "Templates of the modules: where in the image each one acts. Top row: first draw of latents; bottom row: the "
+        "matched templates of an independent draw; the closer the rows, the more the modules can be trusted.",
+        f"{found}; second draw seed {settings.draws[1]}; NMF of bits above the 75th percentile",
+    )
+    yield _shown(
+        f"stability_{name}",
+        _stability_figure(layer),
+        "How well the modules come back: left and middle between overlapping subsets of the channels (mean ± standard "
+        "deviation), right between two draws of latents, which is the harder and the more telling test.",
+        _about(
+            study,
+            f"layer {name}, {settings.repetitions} repetitions, draws {settings.draws[0]}, {settings.draws[1]}",
+        ),
+    )
+    labelled = [f"module {k + 1}\n{units.size} ch." for k, units in enumerate(layer.finder.modules_)]
+    figure, _ = layer.hybrids.plot(labels=labelled)
+    yield _shown(
+        f"hybrids_{name}",
+        figure,
+        "Hybrids: each column is a pair; a module's row shows the base with that module's channels set to the values "
+        "they take for the source.",
+        found,
+    )
+    yield _shown(
+        f"one_source_{name}",
+        _one_source_figure(layer),
+        "One source over many bases, and the control: each module's row is followed by images of mixed latents, in "
+        "which the same share of latent coordinates comes from the source instead.",
+        f"{found}; shares {', '.join(f'{share:.2f}' for share in _shares(layer))}",
+    )
+    order = np.lexsort((-maps.influence.numpy(), np.where(labels < 0, len(labels), labels)))
+    figure, _ = plots.plot_mosaic(maps.maps.numpy()[order], modules=labels[order].tolist())
+    yield _shown(
+        f"influence_{name}",
+        figure,
+        "Influence map of every channel, framed in its module's colour, the strongest of each module first; every map "
+        "is scaled to its own largest value.",
+        found,
+    )
+    figure, _ = plots.plot_channel_influence(
+        maps.influence.numpy(), maps.influence_standard_error.numpy(), labels.tolist()
+    )
+    yield _shown(
+        f"channels_{name}",
+        figure,
+        "Influence of every channel (mean of its map) with ± one standard error: a few channels act much more than the "
+        "others.",
+        found,
+    )
+    errors = (maps.standard_error / maps.maps.amax((1, 2), keepdim=True).clamp_min(1e-30)).numpy()
+    figure, _ = plots.plot_mosaic(errors[order], modules=labels[order].tolist())
+    yield _shown(
+        f"standard_errors_{name}",
+        figure,
+        "Standard errors of the same maps, in the same order, each scaled to its own largest value: the estimate is "
+        "least certain where the channel acts most.",
+        found,
+    )
+
+
+def successive_figure(study: Study, cross: CrossLayer) -> Shown:
+    """Hybrids by matched modules over two successive layers."""
+    labels = [
+        f"{first + 1} with {second + 1}\ncos {cosine:.2f}"
+        for (first, second), cosine in zip(cross.match.pairs, cross.match.cosines, strict=True)
+    ]
+    figure, _ = cross.hybrids.plot(labels=labels)
+    return _shown(
+        f"successive_{cross.layers[0]}_{cross.layers[1]}",
+        figure,
+        f"Hybrids by a module of {cross.layers[0]} together with its match in {cross.layers[1]} (templates matched one "
+        "to one by cosine): setting both carries more of the source over than setting one.",
+        _about(study, f"layers {cross.layers[0]} and {cross.layers[1]}, K = {study.settings.n_modules}"),
+    )
+
+
+def _templates(layer: LayerStudy) -> plots.Floats:
+    """Templates of the first draw over the matched ones of the second."""
+    first, second = (finder.templates_ for finder in layer.finders)
+    return np.stack([first, second[_matched(layer)]])
+
+
+def _matched(layer: LayerStudy) -> np.ndarray[Any, np.dtype[np.int64]]:
+    one, two = (finder.labels_ for finder in layer.finders)
+    both = (one >= 0) & (two >= 0)
+    return match_labels(one[both], two[both], layer.finder.n_modules)
+
+
+def _template_titles(layer: LayerStudy) -> list[str]:
+    flat = [finder.templates_.reshape(layer.finder.n_modules, -1) for finder in layer.finders]
+    order = _matched(layer)
+    cosines = cosine_matrix(*flat)[np.arange(len(order)), order]
+    sizes = [[units.size for units in finder.modules_] for finder in layer.finders]
+    return [
+        f"module {k + 1}\n{sizes[0][k]} / {sizes[1][other]} ch.\ncos {cosines[k]:.2f}" for k, other in enumerate(order)
+    ]
+
+
+def _stability_figure(layer: LayerStudy) -> Figure:
+    from matplotlib.figure import Figure as NewFigure
+
+    curves = {"NMF": layer.stability["nmf"], "k-means": layer.stability["kmeans"]}
+    figure = NewFigure(figsize=(11, 3.2), layout="constrained")
+    for ax, quantity in zip(figure.subplots(1, 3), get_args(plots.Quantity), strict=True):
+        plots.plot_stability(curves, quantity=quantity, ax=ax)
+    return figure
+
+
+def _shares(layer: LayerStudy) -> list[float]:
+    return [units.size / layer.layer.channels for units in layer.finder.modules_]
+
+
+def _one_source_figure(layer: LayerStudy) -> Figure:
+    hybrids = layer.one_source
+    assert hybrids.source is not None
+    # The source once, in the corner; it is the same in every column.
+    corner = torch.full_like(hybrids.source, hybrids.provenance["image_range"][1])
+    corner[0] = hybrids.source[0]
+    rows, labels = [corner, hybrids.base], ["source", "bases"]
+    for k, share in enumerate(_shares(layer)):
+        rows += [hybrids.images[k], layer.mixed[k].to(hybrids.images)]
+        labels += [f"module {k + 1}", f"latents mixed\n{100 * share:.0f} %"]
+    low, high = hybrids.provenance["image_range"]
+    figure, _ = plots.plot_images(torch.stack(rows).float().cpu().numpy(), labels, (low, high))
+    return figure
+
+
+def _about(study: Study, what: str) -> str:
+    return f"{study.generator}, {what}"
+
+
+def _range(counts: tuple[int, ...]) -> str:
+    return f"{min(counts)}…{max(counts)}" if len(counts) > 1 else str(counts[0])
+
+
+def _shown(name: str, figure: Figure, sentence: str, parameters: str) -> Shown:
+    return Shown(name.replace("#", "-"), plots.png(figure), sentence, parameters)

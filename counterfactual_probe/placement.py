@@ -1,0 +1,46 @@
+"""Where a module runs: out of the wrappers that hide its layers, on the device that was asked for."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import nn
+
+from .errors import ProbeError, first_line
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ProbeError(
+                f"the generator is TorchScript ({type(module).__name__}), whose layers run outside Python's reach; "
+                "give the nn.Module that it was scripted from"
+            )
+        if hasattr(module, "_orig_mod"):
+            module = cast(nn.Module, module._orig_mod)
+        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        else:
+            return module
+
+
+def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
+        raise ProbeError("the generator has lazy layers without weights yet; run it once on your data first")
+    if device is None:
+        return module
+    try:
+        target = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(f"device {str(device)!r} cannot be used here ({first_line(error)}); try 'cpu'") from error
+    return module if home(module)[0] == target else copy.deepcopy(module).to(target)
+
+
+def home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:
+    """Device of the first parameter or buffer, and the floating dtype if there is just one."""
+    tensors = [*module.parameters(), *module.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    dtypes = {value.dtype for value in module.parameters() if value.is_floating_point()}
+    return device, dtypes.pop() if len(dtypes) == 1 else None

@@ -1,0 +1,245 @@
+"""Figures: arrays in, ``(figure, axes)`` out, onto the caller's axes if given; never shown.
+
+matplotlib is imported inside the functions, so that importing the library does not load it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .stability import Stability
+
+Quantity: TypeAlias = Literal["consistency", "cosine", "ari"]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+
+# Okabe and Ito's palette: told apart by colour-blind readers too. Grey is for "no module".
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+NO_MODULE_COLOUR = "#999999"
+
+
+def module_colour(module: int) -> str:
+    return PALETTE[module % len(PALETTE)] if module >= 0 else NO_MODULE_COLOUR
+
+
+def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    """The caller's axes with their figure, or new ones that belong to no window."""
+    if ax is not None:
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        return figure, ax
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def png(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as PNG, without metadata: the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def displayable(images: Floats, image_range: tuple[float, float]) -> Floats:
+    """Images (…, C, H, W) of a range as (…, H, W, 3) in 0…1: grey repeated, the first three of more."""
+    low, high = image_range
+    scaled = np.clip((np.moveaxis(images.astype(np.float64), -3, -1) - low) / (high - low), 0, 1)
+    if scaled.shape[-1] < 3:
+        scaled = np.repeat(scaled.mean(-1, keepdims=True), 3, axis=-1)
+    return scaled[..., :3]
+
+
+def tile(cells: Floats, gap: int = 2, background: float = 1.0) -> Floats:
+    """(rows, columns, H, W, 3) as one picture, with gaps."""
+    rows, columns, height, width, colours = cells.shape
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, colours), background)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            sheet[top : top + height, left : left + width] = cells[row, column]
+    return sheet
+
+
+def plot_images(
+    images: Floats,
+    labels: Sequence[str],
+    image_range: tuple[float, float] = (-1.0, 1.0),
+    *,
+    ax: Axes | None = None,
+    columns: bool = False,
+) -> tuple[Figure, Axes]:
+    """A sheet of images (groups, n, C, H, W), one row per group (or column), named by its label."""
+    cells = displayable(images, image_range)
+    if columns:
+        cells = cells.swapaxes(0, 1)
+    down, across, height, width = cells.shape[:4]
+    scale = 0.9 / max(height, width)
+    figure, ax = canvas(ax, across * width * scale + 1.4, down * height * scale + 0.4)
+    ax.imshow(tile(cells), interpolation="nearest")
+    size = width if columns else height
+    centres = [(size + 2) * i + size / 2 - 0.5 for i in range(len(labels))]
+    if columns:
+        ax.set_xticks(centres, labels)
+        ax.set_yticks([])
+        ax.xaxis.tick_top()
+    else:
+        ax.set_yticks(centres, labels)
+        ax.set_xticks([])
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return figure, ax
+
+
+def plot_mosaic(
+    maps: Floats,
+    *,
+    ax: Axes | None = None,
+    modules: Sequence[int] | None = None,
+    across: int | None = None,
+    cell: float = 0.6,
+) -> tuple[Figure, Axes]:
+    """Maps (n, H, W) side by side, each scaled to its own largest value, framed by its module's colour."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+
+    n, height, width = maps.shape
+    across = across or (32 if n > 256 else 16 if n > 16 else n)
+    down = -(-n // across)
+    largest = maps.max(axis=(1, 2), keepdims=True)
+    colours = colormaps["viridis"](maps / np.where(largest > 0, largest, 1))[..., :3]
+    frame = max(1, height // 14) if modules is not None else 0
+    cells = np.ones((down * across, height + 2 * frame, width + 2 * frame, 3))
+    for i in range(n):
+        if modules is not None:
+            cells[i] = to_rgb(module_colour(modules[i]))
+        cells[i, frame : frame + height, frame : frame + width] = colours[i]
+    sheet = tile(cells.reshape(down, across, *cells.shape[1:]), gap=max(1, height // 30))
+    figure, ax = canvas(ax, across * cell, down * cell * height / width)
+    ax.imshow(sheet, interpolation="nearest")
+    ax.set_axis_off()
+    return figure, ax
+
+
+def plot_templates(templates: Floats, titles: Sequence[str], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Templates (rows, K, H, W) or (K, H, W), columns titled; each on its own scale."""
+    from matplotlib import colormaps
+
+    grid = templates[None] if templates.ndim == 3 else templates
+    down, across, height, width = grid.shape
+    largest = grid.max(axis=(2, 3), keepdims=True)
+    cells = colormaps["viridis"](grid / np.where(largest > 0, largest, 1))[..., :3]
+    figure, ax = canvas(ax, 2.3 * across, 2.3 * down * height / width + 0.5)
+    ax.imshow(tile(cells, gap=max(2, height // 16)), interpolation="nearest")
+    step = width + max(2, height // 16)
+    ax.set_xticks([step * i + width / 2 - 0.5 for i in range(across)], titles)
+    ax.xaxis.tick_top()
+    ax.set_yticks([])
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return figure, ax
+
+
+def plot_stability(
+    curves: Mapping[str, Stability],
+    *,
+    quantity: Quantity = "consistency",
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """A stability measure against the number of modules, one line per method (S003 Fig. 9)."""
+    names = {
+        "consistency": "label consistency\n(subsets of channels)",
+        "cosine": "template cosine\n(subsets of channels)",
+        "ari": "adjusted Rand index\n(two draws of latents)",
+    }
+    figure, ax = canvas(ax, 4.2, 3.2)
+    for i, (label, stability) in enumerate(curves.items()):
+        values = getattr(stability, quantity)
+        if values is None:
+            continue
+        mean = values if values.ndim == 1 else values.mean(1)
+        spread = None if values.ndim == 1 else values.std(1)
+        # Side by side, so that error bars can be told apart.
+        at = stability.n_modules + 0.06 * (i - (len(curves) - 1) / 2)
+        ax.errorbar(at, mean, spread, label=label, color=PALETTE[i], marker="os^D"[i % 4], capsize=3)
+    ax.set_xlabel("number of modules K")
+    ax.set_ylabel(names[quantity])
+    ax.set_xticks(sorted({int(k) for stability in curves.values() for k in stability.n_modules}))
+    ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.03)
+    ax.legend(frameon=False)
+    return figure, ax
+
+
+def plot_channel_influence(
+    influence: Floats, standard_error: Floats, labels: Sequence[int], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """Influence of each channel with ± one standard error, in falling order, coloured by module."""
+    figure, ax = canvas(ax, 6.0, 2.8)
+    order = np.argsort(-influence, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    for module in sorted(set(labels)):
+        own = np.asarray(labels) == module
+        name = f"module {module + 1}" if module >= 0 else "no module"
+        style: dict[str, Any] = {"fmt": ".", "ms": 3, "lw": 0.6, "color": module_colour(module)}
+        ax.errorbar(rank[own], influence[own], standard_error[own], label=name, **style)
+    ax.set_xlabel("channels, by influence")
+    ax.set_ylabel("influence ± standard error")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, ncols=2)
+    return figure, ax
+
+
+def plot_influence_by_count(
+    counts: Mapping[str, Floats], influences: Mapping[str, Floats], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """Mean influence of the modules against their number, one line per layer (S001 Fig. 3, top)."""
+    figure, ax = canvas(ax, 4.6, 3.4)
+    for i, (layer, ks) in enumerate(counts.items()):
+        ax.plot(ks, influences[layer], marker="os^D"[i % 4], color=PALETTE[i % len(PALETTE)], label=layer)
+    ax.set_xlabel("number of modules K")
+    ax.set_ylabel("mean influence of a module")
+    ax.set_xticks(sorted({int(k) for ks in counts.values() for k in ks}))
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
+    return figure, ax
+
+
+def plot_influence_by_size(
+    sizes: Mapping[str, Floats], influences: Mapping[str, Floats], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """Influence of each module against its number of channels, with a regression line per layer
+    (S001 Fig. 3, bottom)."""
+    figure, ax = canvas(ax, 4.6, 3.4)
+    for i, (layer, size) in enumerate(sizes.items()):
+        colour, influence = PALETTE[i % len(PALETTE)], influences[layer]
+        fit = regression(size, influence)
+        ax.scatter(size, influence, s=14, color=colour, marker="os^D"[i % 4], label=f"{layer} (R² {fit[2]:.2f})")
+        along = np.geomspace(max(size.min(), 1), max(size.max(), 2), 64)
+        ax.plot(along, fit[0] * along + fit[1], "--", lw=1, color=colour)
+    ax.set_xscale("log", base=2)
+    ax.set_xlabel("channels in the module")
+    ax.set_ylabel("influence")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
+    return figure, ax
+
+
+def regression(x: Floats, y: Floats) -> tuple[float, float, float]:
+    """Slope, intercept and R² of a least-squares line; a flat line if x does not vary."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    spread, total = ((x - x.mean()) ** 2).sum(), ((y - y.mean()) ** 2).sum()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread if spread > 0 else 0.0
+    intercept = y.mean() - slope * x.mean()
+    residual = ((y - slope * x - intercept) ** 2).sum()
+    return float(slope), float(intercept), float(1 - residual / total) if total > 0 else float("nan")

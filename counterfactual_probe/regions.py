@@ -1,0 +1,85 @@
+"""Named parts of the image, and which of them a template shows: words for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+
+# A template is named after a region when its correlation with the region's mask reaches this.
+NAMED_FROM = 0.3
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Named parts of a generator's images, and optionally what others saw in its modules.
+
+    Attributes:
+        masks: name -> (H, W) mask.
+        layer, expected: the layer and the names of the parts that an independent trial saw there.
+    """
+
+    masks: Mapping[str, Mask]
+    layer: str | None = None
+    expected: tuple[str, ...] = ()
+
+
+def generic_regions(height: int, width: int) -> Regions:
+    """Parts that any image has: centre, frame and the four sides."""
+    y, x = grid(height, width)
+    return Regions(
+        {
+            "centre": (abs(y) < 0.5) & (abs(x) < 0.5),
+            "frame": (abs(y) > 0.75) | (abs(x) > 0.75),
+            "top": y < -0.33,
+            "bottom": y > 0.33,
+            "left side": x < -0.33,
+            "right side": x > 0.33,
+        }
+    )
+
+
+def grid(height: int, width: int) -> tuple[Floats, Floats]:
+    """Coordinates of the pixels' centres, from −1 (top, left) to 1 (bottom, right)."""
+    y = (np.arange(height) + 0.5) / height * 2 - 1
+    x = (np.arange(width) + 0.5) / width * 2 - 1
+    return np.broadcast_to(y[:, None], (height, width)), np.broadcast_to(x, (height, width))
+
+
+def correlations(templates: Floats, masks: Sequence[Mask]) -> Floats:
+    """Pearson correlation of each template (K, H, W) with each mask; 0 where either is flat."""
+
+    def centred(rows: Floats) -> Floats:
+        rows = rows.reshape(len(rows), -1).astype(np.float64)
+        rows = rows - rows.mean(1, keepdims=True)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / np.where(norms > 0, norms, 1)
+
+    return np.asarray(centred(templates) @ centred(np.stack(masks).astype(np.float64)).T)
+
+
+def describe(templates: Floats, regions: Regions) -> list[tuple[str | None, float]]:
+    """For each template the region it correlates with most, None below 0.3, and the correlation."""
+    names = list(regions.masks)
+    table = correlations(templates, [regions.masks[name] for name in names])
+    best = table.argmax(1)
+    found = []
+    for k, region in enumerate(best):
+        value = float(table[k, region])
+        found.append((names[region] if value >= NAMED_FROM else None, value))
+    return found
+
+
+def agreement(templates: Floats, regions: Regions) -> list[tuple[str, int, float]]:
+    """The expected parts matched one to one with templates: (part, template, correlation)."""
+    from scipy.optimize import linear_sum_assignment
+
+    table = correlations(templates, [regions.masks[name] for name in regions.expected])
+    rows = linear_sum_assignment(table.T, maximize=True)[1]
+    return [(name, int(rows[i]), float(table[rows[i], i])) for i, name in enumerate(regions.expected[: len(rows)])]

@@ -1,0 +1,176 @@
+"""The report of a study: one HTML file with its pictures inside, and every result as a file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import wording
+from .figures import Shown, layer_figures, overview_figures, successive_figure
+from .files import write_bytes, write_json, write_text
+from .regions import Regions, describe, generic_regions
+from .results import units_to_json
+from .study import LayerStudy, Study
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6472; --line: #d9dee6; --paper: #ffffff; --tint: #f4f6f9 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e7eaf0; --soft: #a3acba; --line: #39404c; --paper: #14181f; --tint: #1c222b } }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--ink); background: var(--paper);
+  font: 1rem/1.5 system-ui, sans-serif }
+h1 { font-size: 1.6rem; line-height: 1.2 }
+h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
+nav a { margin-right: .8rem; white-space: nowrap } a { color: inherit }
+figure { margin: 1.5rem 0; padding: .75rem; background: var(--tint); border-radius: .5rem }
+figure img { display: block; width: 100%; height: auto; max-width: 100%; background: #fff; border-radius: .25rem }
+figure.narrow img { max-width: 34rem; margin: auto }
+figcaption { margin-top: .6rem } .parameters { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem }
+"""
+
+
+def write_report(
+    study: Study, out: str | os.PathLike[str], *, regions: Regions | None = None, card: str | None = None
+) -> Path:
+    """Write ``report.html``, the figures as PNG and every result as safetensors or JSON into ``out``.
+
+    >>> write_report(study, "out/demo")  # doctest: +SKIP
+
+    ``regions`` name parts of the image, by default centre, frame and sides; ``card`` says what the
+    generator is and under what terms. The same study gives the same bytes. Returns the report's path.
+    """
+    folder = Path(out)
+    regions = regions or generic_regions(*study.layers[0].maps[0].maps.shape[1:])
+    for layer in study.layers:
+        _save_layer(layer, folder, regions)
+    write_json(folder / "study.json", {"provenance": study.provenance, "settings": vars(study.settings)})
+    sections = [_section("", "", _figures(overview_figures(study), folder))]
+    for layer in study.layers:
+        words = [wording.template_sentence(layer, regions), wording.trial_sentence(layer, regions)]
+        words += [wording.stability_sentence(layer), wording.error_sentence(layer)]
+        text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in words if sentence)
+        body = text + _figures(layer_figures(study, layer), folder)
+        sections.append(_section(_anchor(layer), f"Layer {layer.layer.name}", body))
+    if study.successive:
+        shown = [successive_figure(study, cross) for cross in study.successive]
+        for cross in study.successive:
+            cross.hybrids.save(folder / f"hybrids-{'+'.join(map(_file, cross.layers))}.safetensors")
+        sections.append(_section("successive", "Two successive layers", _figures(shown, folder)))
+    return write_text(folder / "report.html", _page(study, regions, sections, card))
+
+
+def _save_layer(layer: LayerStudy, folder: Path, regions: Regions) -> None:
+    name = _file(layer.layer.name)
+    for draw, maps in enumerate(layer.maps, 1):
+        maps.save(folder / f"maps-{name}-draw{draw}.safetensors")
+    for method, stability in layer.stability.items():
+        stability.save(folder / f"stability-{name}-{method}.safetensors")
+    layer.hybrids.save(folder / f"hybrids-{name}.safetensors")
+    layer.one_source.save(folder / f"one-source-{name}.safetensors")
+    k = layer.finder.n_modules
+    content: dict[str, Any] = {
+        "layer": layer.layer.name,
+        "labels": layer.finder.labels_.tolist(),
+        "modules": units_to_json(layer.finder.modules_),
+        "shows": [region for region, _ in describe(layer.finder.templates_, regions)],
+        "agreement_between_draws": {q: layer.at(q, k) for q in ("ari", "draw_agreement", "draw_cosine")},
+        "label_consistency": {method: layer.at("consistency", k, method) for method in layer.stability},
+        "provenance": layer.maps[0].provenance,
+    }
+    write_json(folder / f"modules-{name}.json", content)
+
+
+def _figures(figures: Iterable[Shown], folder: Path) -> str:
+    parts = []
+    for shown in figures:
+        write_bytes(folder / "figures" / f"{shown.name}.png", shown.png)
+        data = base64.b64encode(shown.png).decode()
+        narrow = ' class="narrow"' if shown.name.startswith(("channels_", "influence_by_", "templates_")) else ""
+        parts.append(
+            f'<figure{narrow} id="{html.escape(shown.name)}"><img alt="{html.escape(shown.sentence)}" '
+            f'src="data:image/png;base64,{data}"><figcaption>{html.escape(shown.sentence)}'
+            f'<div class="parameters">{html.escape(shown.parameters)}</div></figcaption></figure>'
+        )
+    return "\n".join(parts)
+
+
+def _section(anchor: str, title: str, body: str) -> str:
+    heading = f'<h2 id="{html.escape(anchor)}">{html.escape(title)}</h2>' if title else ""
+    return f"<section>{heading}{body}</section>"
+
+
+def _table(study: Study) -> str:
+    k = study.settings.n_modules
+    head = [
+        "layer",
+        "channels",
+        "size",
+        f"modules (K = {k})",
+        "ARI of two draws",
+        "labels kept",
+        "NMF",
+        "k-means",
+    ]
+    rows = []
+    for layer in study.layers:
+        sizes = " + ".join(str(units.size) for units in layer.finder.modules_)
+        cells = [layer.layer.name, str(layer.layer.channels), "×".join(map(str, layer.layer.size)), sizes]
+        cells += [f"{layer.at('ari', k):.2f}", wording.percent(layer.at("draw_agreement", k))]
+        cells += [wording.percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    note = (
+        "ARI and labels kept: between two draws of latents. NMF and k-means: labels kept between subsets of channels."
+    )
+    return f'<div class="wide"><table><tr>{header}</tr>{body}</table></div><p class="parameters">{note}</p>'
+
+
+def _page(study: Study, regions: Regions, sections: Sequence[str], card: str | None) -> str:
+    settings = study.settings
+    links = "".join(f'<a href="#{_anchor(layer)}">{html.escape(layer.layer.name)}</a>' for layer in study.layers)
+    links += '<a href="#successive">successive layers</a>' if study.successive else ""
+    summary = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in wording.summary(study, regions))
+    facts = json.dumps({"settings": vars(settings), "provenance": study.provenance}, indent=1, sort_keys=True)
+    terms = f"<h2>The generator</h2><pre>{html.escape(card)}</pre>" if card else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>The modules of {html.escape(study.generator)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>The modules of {html.escape(study.generator)}</h1>
+<p>Channels of a generator are set to the values they take for another latent (a <em>hybrid</em>). Where the image
+changes is a channel's <em>influence map</em>; channels with similar maps form a <em>module</em>. {settings.n_pairs}
+pairs of latents per map, in two independent draws (seeds {settings.draws[0]} and {settings.draws[1]}).</p>
+<nav>{links}</nav>
+<h2>In short</h2>
+<ul>{summary}</ul>
+{_table(study)}
+{"".join(sections)}
+{terms}
+<h2>How it was made</h2>
+<pre>{html.escape(facts)}</pre>
+</body>
+</html>
+"""
+
+
+def _anchor(layer: LayerStudy) -> str:
+    return f"layer-{_file(layer.layer.name)}"
+
+
+def _file(layer: str) -> str:
+    return layer.replace("#", "-").replace("/", "-")

@@ -1,0 +1,139 @@
+"""How well modules come back: between subsets of channels, and between draws of latents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from .clustering import Array, Labels, Method, cosine_matrix, factorise, live_rows, match_labels, one_thread_each
+from .errors import ProbeError
+from .results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Clusterer: TypeAlias = Callable[[Array], tuple[Labels, Array, Array]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stability(Result):
+    """How well modules come back, for several numbers of modules K.
+
+    Attributes:
+        n_modules: (K,) the numbers of modules tried.
+        consistency: (K, repetitions) share of channels with the same label in two clusterings of
+            overlapping thirds of the channels (S003 Fig. 9, left; CONVENTIONS 12).
+        cosine: (K, repetitions) mean cosine of their matched templates (Fig. 9, right).
+        ari: (K,) adjusted Rand index of the labels between two draws of latents (1: the same
+            modules; 0: chance), and None without a second draw. The papers do not report it.
+        draw_agreement: (K,) share of channels with the same label in both draws.
+        draw_cosine: (K,) mean cosine of matched templates between the draws.
+    """
+
+    n_modules: Labels
+    consistency: Array
+    cosine: Array
+    provenance: dict[str, Any]
+    ari: Array | None = None
+    draw_agreement: Array | None = None
+    draw_cosine: Array | None = None
+
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Label consistency against K with its standard deviation, and the ARI between draws."""
+        from .plots import plot_stability
+
+        return plot_stability({self.provenance["method"]: self}, quantity="consistency", ax=ax)
+
+
+def measure(
+    bits: Array,
+    other: Array | None,
+    *,
+    numbers: Sequence[int],
+    repetitions: int,
+    method: Method,
+    seed: int,
+    provenance: dict[str, Any],
+) -> Stability:
+    """The stability of modules of rows of features, and against ``other``, those of another draw."""
+    if not numbers or min(numbers) < 1 or repetitions < 1:
+        raise ProbeError(
+            f"n_modules is {list(numbers)} and repetitions {repetitions}; give at least one of each, from 1 up"
+        )
+    alive = np.flatnonzero(live_rows(bits, 1))
+    smallest = 2 * (len(alive) // 3)
+    if max(numbers) > smallest:
+        raise ProbeError(
+            f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}"
+        )
+    if other is not None:
+        _check_draws(bits, other, max(numbers))
+    thirds = []
+    for repetition in range(repetitions):
+        rng = np.random.default_rng([seed, repetition])
+        thirds.append(np.array_split(rng.permutation(alive), 3))
+
+    def score(task: tuple[int, int]) -> tuple[float, float]:
+        k, repetition = task
+        a, b, c = thirds[repetition]
+        cluster = partial(factorise, k=k, method=method, seed=seed)
+        return _overlap(cluster, bits[np.concatenate([b, a])], bits[np.concatenate([b, c])], len(b))
+
+    tasks = [(k, repetition) for k in numbers for repetition in range(repetitions)]
+    draws: tuple[Array | None, ...] = (None, None, None)
+    # Small factorisations are memory-bound: one thread each, side by side, is twice as fast.
+    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        scores = np.array(list(pool.map(score, tasks)))
+        if other is not None:
+            clusterers = [partial(factorise, k=k, method=method, seed=seed) for k in numbers]
+            draws = _between_draws(bits, other, clusterers, pool)
+    consistency, cosine = scores.reshape(len(numbers), repetitions, 2).transpose(2, 0, 1)
+    return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *draws)
+
+
+def _check_draws(bits: Array, other: Array, most: int) -> None:
+    if len(other) != len(bits):
+        raise ProbeError(
+            f"the maps hold {len(bits)} unit sets and the other draw {len(other)}; give maps of the same ones"
+        )
+    alive = int((bits.any(1) & other.any(1)).sum())
+    if alive < most:
+        raise ProbeError(f"{alive} channels live in both draws and {most} modules are asked for; ask for fewer")
+
+
+def _overlap(cluster: Clusterer, one: Array, two: Array, shared: int) -> tuple[float, float]:
+    """Label consistency on the first ``shared`` rows of both, and cosine of matched templates."""
+    labels_one, templates_one, _ = cluster(one)
+    labels_two, templates_two, _ = cluster(two)
+    same, cosine, _ = _compare(labels_one[:shared], labels_two[:shared], templates_one, templates_two)
+    return same, cosine
+
+
+def _between_draws(bits: Array, other: Array, clusterers: Sequence[Clusterer], pool: Executor) -> tuple[Array, ...]:
+    """ARI, label agreement and template cosine of two draws, for each number of modules."""
+    alive = bits.any(1) & other.any(1)
+
+    def compare(cluster: Clusterer) -> tuple[float, float, float]:
+        one, templates, _ = cluster(bits[alive])
+        two, other_templates, _ = cluster(other[alive])
+        same, cosine, ari = _compare(one, two, templates, other_templates)
+        return ari, same, cosine
+
+    return tuple(np.array(list(pool.map(compare, clusterers))).T.copy())
+
+
+def _compare(one: Labels, two: Labels, templates: Array, others: Array) -> tuple[float, float, float]:
+    """Share of equal labels after matching, mean cosine of the matched templates, and ARI."""
+    from sklearn.metrics import adjusted_rand_score
+
+    order = match_labels(one, two, len(templates))
+    same = one == np.argsort(order)[two]
+    cosines = cosine_matrix(templates, others)[np.arange(len(order)), order]
+    return float(same.mean()), float(cosines.mean()), float(adjusted_rand_score(one, two))

@@ -1,0 +1,206 @@
+"""The whole study of a generator: what the papers compute, layer by layer, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import latents as lt
+from .clustering import Method
+from .errors import ProbeError
+from .generator import GeneratorAdapter
+from .hybrids import Hybridizer, Hybrids
+from .influence import InfluenceMap, InfluenceMaps
+from .layers import LayerInfo
+from .modules import ModuleFinder, ModuleMatch, match_modules
+from .stability import Stability
+
+# Latents that are shown come from streams of their own, apart from those that modules are found with.
+SHOWN_BASE, SHOWN_SOURCE = 10, 11
+METHODS: tuple[Method, ...] = ("nmf", "kmeans")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study depends on; two studies with the same settings give the same files."""
+
+    n_pairs: int = 64
+    n_modules: int = 3
+    seed: int = 0
+    counts: tuple[int, ...] = (2, 3, 4, 5, 6)
+    repetitions: int = 10
+    shown: int = 8
+
+    @property
+    def draws(self) -> tuple[int, int]:
+        """Seeds of the two independent draws of pairs."""
+        return self.seed, self.seed + 1
+
+
+@dataclass(frozen=True)
+class LayerStudy:
+    """One layer: two draws of maps, modules, how well they come back, and hybrids of each."""
+
+    layer: LayerInfo
+    maps: tuple[InfluenceMaps, InfluenceMaps]
+    finders: tuple[ModuleFinder, ModuleFinder]
+    stability: dict[Method, Stability]
+    influence_by_count: dict[int, InfluenceMaps]  # K -> maps of the K modules
+    hybrids: Hybrids
+    one_source: Hybrids
+    mixed: Tensor  # (K, n, C, H, W): the control of one_source
+
+    @property
+    def finder(self) -> ModuleFinder:
+        return self.finders[0]
+
+    @property
+    def relative_errors(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """‖standard error‖₂ / ‖map‖₂ of every channel that acts at all."""
+        maps = self.maps[0]
+        norms = maps.maps.flatten(1).double().norm(dim=1)
+        errors = maps.standard_error.flatten(1).double().norm(dim=1)
+        alive = norms > 0
+        return np.asarray((errors[alive] / norms[alive]).numpy())
+
+    def at(self, quantity: str, k: int, method: Method = "nmf") -> float:
+        """A stability measure at K modules; a mean over repetitions where there are any."""
+        stability = self.stability[method]
+        row = np.flatnonzero(stability.n_modules == k)
+        values = getattr(stability, quantity)
+        return float(np.mean(values[row])) if len(row) and values is not None else float("nan")
+
+
+@dataclass(frozen=True)
+class CrossLayer:
+    """Hybrids of matched modules over two successive layers (S003 §4.1)."""
+
+    layers: tuple[str, str]
+    match: ModuleMatch
+    hybrids: Hybrids
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report shows."""
+
+    generator: str
+    provenance: dict[str, Any]
+    settings: Settings
+    layers: tuple[LayerStudy, ...]
+    successive: tuple[CrossLayer, ...]
+
+
+def default_layers(generator: GeneratorAdapter) -> list[str]:
+    """The last layer of each resolution before the image itself: a few, from coarse to fine."""
+    last: dict[tuple[int, ...], str] = {}
+    image = generator.image_size[1:]
+    for name, info in generator.layers.items():
+        if info.size and not (info.size == image and info.channels == generator.image_size[0]):
+            last.pop(info.size, None)
+            last[info.size] = name
+    return list(last.values()) or list(generator.layers)[:1]
+
+
+def run_study(
+    generator: GeneratorAdapter,
+    layers: Sequence[str] | None = None,
+    *,
+    settings: Settings | None = None,
+    show_progress: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Study:
+    """Influence maps, modules, stability and hybrids for each layer, and for successive layers.
+
+    >>> study = run_study(cp.load("dcgan-faces"), ["main.8"])  # doctest: +SKIP
+    """
+    settings = settings or Settings()
+    if settings.n_modules not in settings.counts:
+        counts = tuple(sorted({*settings.counts, settings.n_modules}))
+        settings = Settings(**{**vars(settings), "counts": counts})
+    names = list(layers) if layers is not None else default_layers(generator)
+    infos = [generator.layer(name) for name in names]
+    for info in infos:
+        if info.channels < settings.n_modules:
+            raise ProbeError(
+                f"{settings.n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask "
+                "for fewer, or leave the layer out"
+            )
+    studies = []
+    for number, info in enumerate(infos, 1):
+        say(
+            f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels, {settings.n_pairs} pairs, 2 draws"
+        )
+        studies.append(_study_layer(generator, info, settings, show_progress, say))
+    successive = []
+    for first, second in pairwise(studies):
+        say(f"matched modules over {first.layer.name} and {second.layer.name}")
+        successive.append(_study_successive(generator, first, second, settings))
+    return Study(generator.name, generator.provenance(), settings, tuple(studies), tuple(successive))
+
+
+def _study_layer(
+    generator: GeneratorAdapter,
+    info: LayerInfo,
+    settings: Settings,
+    show_progress: bool,
+    say: Callable[[str], None],
+) -> LayerStudy:
+    influence = InfluenceMap(generator, info.name)
+    first, second = (
+        influence.attribute(n_pairs=settings.n_pairs, seed=seed, show_progress=show_progress) for seed in settings.draws
+    )
+    say(f"  modules of {info.name} and their stability")
+    finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(first)
+    other = ModuleFinder(settings.n_modules, seed=settings.seed).fit(second)
+    alive = int((finder.labels_ >= 0).sum())
+    counts = [k for k in settings.counts if k <= 2 * (alive // 3)]
+    stability = {
+        method: ModuleFinder(settings.n_modules, method, seed=settings.seed).stability(
+            first, n_modules=counts, repetitions=settings.repetitions, other=second
+        )
+        for method in METHODS
+    }
+    say(f"  hybrids of {info.name}")
+    by_count = {}
+    for k in counts:
+        modules = [units for units in ModuleFinder(k, seed=settings.seed).fit(first).modules_ if units.size]
+        by_count[k] = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=modules)
+    hybridizer = Hybridizer(generator, info.name)
+    base, source = shown_pairs(generator, settings)
+    one = lt.take(source, torch.zeros(settings.shown, dtype=torch.long, device=generator.device))
+    mixed = [generator(lt.mix(base, one, units.size / info.channels, settings.seed)) for units in finder.modules_]
+    return LayerStudy(
+        info,
+        (first, second),
+        (finder, other),
+        stability,
+        by_count,
+        hybridizer.hybridize(base, source, units=finder.modules_),
+        hybridizer.hybridize(base, one, units=finder.modules_),
+        torch.stack(mixed),
+    )
+
+
+def _study_successive(
+    generator: GeneratorAdapter, first: LayerStudy, second: LayerStudy, settings: Settings
+) -> CrossLayer:
+    names = (first.layer.name, second.layer.name)
+    match = match_modules(first.finder, second.finder)
+    base, source = shown_pairs(generator, settings)
+    hybrids = Hybridizer(generator, names).hybridize(base, source, units=match.units)
+    return CrossLayer(names, match, hybrids)
+
+
+def shown_pairs(generator: GeneratorAdapter, settings: Settings) -> tuple[lt.Latents, lt.Latents]:
+    """The latents whose hybrids are shown."""
+    return (
+        generator.sample(settings.shown, seed=settings.seed, stream=SHOWN_BASE),
+        generator.sample(settings.shown, seed=settings.seed, stream=SHOWN_SOURCE),
+    )

@@ -1,0 +1,99 @@
+"""Sentences about a study, each computed from its numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .regions import Regions, agreement, describe
+from .study import LayerStudy, Study
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def listing(items: list[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def ari_words(ari: float) -> str:
+    """The adjusted Rand index between two draws in words a newcomer understands."""
+    if np.isnan(ari):
+        return "unknown (not computed)"
+    if ari >= 0.9:
+        return "nearly the same modules"
+    if ari >= 0.7:
+        return "mostly the same modules; some channels change sides"
+    if ari >= 0.4:
+        return "related modules; many channels change sides, so do not trust single channels"
+    if ari >= 0.15:
+        return "weakly related modules; another draw of latents groups most channels otherwise"
+    return "unrelated modules; this grouping is an accident of the draw"
+
+
+def template_sentence(layer: LayerStudy, regions: Regions) -> str:
+    """What the templates show, by correlation with named parts of the image."""
+    parts = []
+    for k, (name, value) in enumerate(describe(layer.finder.templates_, regions), 1):
+        channels = layer.finder.modules_[k - 1].size
+        shown = f"the {name}" if name else "no named part"
+        parts.append(f"module {k} ({channels} channels) shows {shown} (correlation {value:.2f})")
+    return f"At {layer.layer.name}, K = {layer.finder.n_modules}: {listing(parts)}."
+
+
+def trial_sentence(layer: LayerStudy, regions: Regions) -> str | None:
+    """Whether this draw's templates agree with what an independent trial saw in this layer."""
+    if layer.layer.name != regions.layer or layer.finder.n_modules != len(regions.expected):
+        return None
+    threshold = 0.3
+    sentences = []
+    for draw, finder in enumerate(layer.finders, 1):
+        found = agreement(finder.templates_, regions)
+        good = [name for name, _, value in found if value >= threshold]
+        missing = [name for name, _, value in found if value < threshold]
+        if not missing:
+            verdict = "agrees: each of them has its own template"
+        elif good:
+            verdict = f"agrees in part: it shows {listing(good)} and not {listing(missing)}"
+        else:
+            verdict = "does not agree: it shows none of them"
+        sentences.append(f"Draw {draw} {verdict} ({', '.join(f'{name} {value:.2f}' for name, _, value in found)}).")
+    seen = listing(list(regions.expected))
+    return f"An independent trial, on other latents, saw {seen} in this layer. {' '.join(sentences)}"
+
+
+def stability_sentence(layer: LayerStudy) -> str:
+    """How well the modules come back, between subsets of channels and between draws of latents."""
+    k = layer.finder.n_modules
+    ari = layer.at("ari", k)
+    pairs = int(layer.maps[0].n_pairs[0])
+    return (
+        f"Between two draws of {pairs} pairs of latents, {percent(layer.at('draw_agreement', k))} of the channels keep "
+        f"their module and the templates have a cosine of {layer.at('draw_cosine', k):.2f}; the adjusted Rand index is "
+        f"{ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. Between subsets of the channels of one draw, "
+        f"which say nothing about the latents, {percent(layer.at('consistency', k))} keep their label with NMF and "
+        f"{percent(layer.at('consistency', k, 'kmeans'))} with k-means."
+    )
+
+
+def error_sentence(layer: LayerStudy) -> str:
+    """How precise the maps are."""
+    errors = layer.relative_errors
+    dead = layer.layer.channels - len(errors)
+    dead_words = "no channel is" if dead == 0 else f"{dead} channel{'s are' if dead > 1 else ' is'}"
+    return (
+        f"The standard error of a map is {percent(float(np.median(errors)))} of the map in the median channel and "
+        f"{percent(float(np.quantile(errors, 0.95)))} or less in 95 % of them; {dead_words} without any effect."
+    )
+
+
+def summary(study: Study, regions: Regions) -> list[str]:
+    """The study in a few sentences."""
+    sentences = []
+    for layer in study.layers:
+        sentences.append(template_sentence(layer, regions))
+        if (trial := trial_sentence(layer, regions)) is not None:
+            sentences.append(trial)
+        sentences.append(stability_sentence(layer))
+    return sentences
