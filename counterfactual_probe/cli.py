@@ -18,7 +18,7 @@ from .influence import InfluenceMap, InfluenceMaps
 from .modules import ModuleFinder
 from .regions import Regions
 from .registry import available, load, pretrained
-from .results import units_to_json
+from .results import units_from_json, units_to_json
 from .version import __version__
 
 DEMO = "dcgan-faces"
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except KeyboardInterrupt as stop:
-        print(f"counterfactual-probe: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"counterfactual-probe: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
     except ProbeError as error:
         print(f"counterfactual-probe: {error}", file=sys.stderr)
@@ -73,22 +73,37 @@ def _influence(options: argparse.Namespace) -> None:
 
 
 def _modules(options: argparse.Namespace) -> None:
-    from .plots import plot_templates
-
+    other = None
     if Path(options.generator).suffix == ".safetensors":
         maps = InfluenceMaps.load(options.generator)
+        other = InfluenceMaps.load(options.other) if options.other else None
     elif options.layer is None:
         raise ProbeError("no layer was named; give --layer, or a maps file made by 'influence'")
     else:
         maps = _attribute(options)
+        # Modules are not worth showing without saying whether other latents would give the same.
+        other = _attribute(options, seed=options.seed + 1)
     finder = ModuleFinder(options.modules, options.method, seed=options.seed).fit(maps)
+    content: dict[str, Any] = {"modules": units_to_json(finder.modules_), "labels": finder.labels_.tolist()}
+    if other is not None:
+        stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
+        content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
     layer = "+".join(maps.provenance["layers"])
     out = Path(options.out)
-    content = {"modules": units_to_json(finder.modules_), "labels": finder.labels_.tolist()}
     _print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
-    titles = [f"module {k + 1}\n{units.size} channels" for k, units in enumerate(finder.modules_)]
-    _print(_save_figure(plot_templates(finder.templates_, titles)[0], out / f"templates-{layer}.png"))
-    print("; ".join(title.replace("\n", ": ") for title in titles))
+    _print(_save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
+    for k, units in enumerate(finder.modules_, 1):
+        print(f"module {k}: {units.size} channels")
+    print(_trust(content))
+
+
+def _trust(content: dict[str, Any]) -> str:
+    from .wording import ari_words
+
+    ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
+    if ari is None:
+        return "how far to trust these modules is unknown: give --other, maps of another draw of latents"
+    return f"two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})"
 
 
 def _hybridize(options: argparse.Namespace) -> None:
@@ -97,7 +112,9 @@ def _hybridize(options: argparse.Namespace) -> None:
         raise ProbeError("which channels to set is not clear; give either --units or --modules-file")
     units: Any
     if options.modules_file:
-        units = _modules_of(options.modules_file)
+        content = _modules_of(options.modules_file)
+        units = [item for item in content["modules"] if any(item.values())]
+        print(_trust(content))
         layers = list(dict.fromkeys(layer for item in units for layer in item))
     else:
         if options.layer is None:
@@ -140,18 +157,20 @@ def _report(options: argparse.Namespace) -> None:
     print(f"results: {out} ({len(list(out.glob('*.safetensors')))} safetensors files, modules as JSON)")
 
 
-def _attribute(options: argparse.Namespace) -> InfluenceMaps:
+def _attribute(options: argparse.Namespace, seed: int | None = None) -> InfluenceMaps:
     generator = open_generator(options.generator, options.device)
     influence = InfluenceMap(generator, options.layer)
-    return influence.attribute(n_pairs=options.pairs, seed=options.seed, show_progress=options.progress)
+    seed = options.seed if seed is None else seed
+    return influence.attribute(n_pairs=options.pairs, seed=seed, show_progress=options.progress)
 
 
-def _modules_of(path: str) -> list[dict[str, list[int]]]:
+def _modules_of(path: str) -> dict[str, Any]:
     try:
-        modules = json.loads(read_bytes(path))["modules"]
-    except (ValueError, KeyError, TypeError) as error:
+        content: dict[str, Any] = json.loads(read_bytes(path))
+        units_from_json(content["modules"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProbeError(f"{path} holds no modules; give a file made by 'modules' or 'report'") from error
-    return [item for item in modules if any(item.values())]
+    return content
 
 
 def _numbers(text: str) -> list[int]:
@@ -199,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     modules.add_argument("generator", metavar="GENERATOR|MAPS.safetensors")
     modules.add_argument("--layer")
     modules.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+    modules.add_argument("--other", metavar="MAPS.safetensors", help="maps of another draw, to compare with")
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
     _common(modules, "out/modules")
 

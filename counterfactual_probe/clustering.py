@@ -15,6 +15,7 @@ from .errors import ProbeError
 from .influence import InfluenceMaps
 
 Array: TypeAlias = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Labels: TypeAlias = npt.NDArray[np.int64]
 Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
 Method: TypeAlias = Literal["nmf", "kmeans"]
@@ -36,7 +37,7 @@ def as_maps(maps: Maps) -> Array:
 
 
 def default_window(height: int, width: int) -> int:
-    """The largest odd number up to 3 · (shorter side) / 64, at least 3 (CONVENTIONS 8)."""
+    """The largest odd number up to 3 · (shorter side) / 64, at least 3 (conventions 8)."""
     largest = 3 * min(height, width) // 64
     return max(3, largest - 1 + largest % 2)
 
@@ -50,7 +51,7 @@ def binary_features(maps: Array, window: int | None = None, percentile: float = 
     return np.asarray(smooth > threshold, dtype=np.float64)
 
 
-def live_rows(bits: Array, needed: int) -> npt.NDArray[np.bool_]:
+def live_rows(bits: Floats, needed: int) -> npt.NDArray[np.bool_]:
     """Rows with a one in them; at least ``needed``, or a ProbeError."""
     alive: npt.NDArray[np.bool_] = np.asarray(bits.any(1))
     if not alive.any():
@@ -62,8 +63,10 @@ def live_rows(bits: Array, needed: int) -> npt.NDArray[np.bool_]:
     return alive
 
 
-def factorise(bits: Array, k: int, method: Method, seed: int) -> tuple[Labels, Array, Array]:
+def factorise(bits: Floats, k: int, method: Method, seed: int) -> tuple[Labels, Floats, Floats]:
     """Labels (rows,), templates (k, pixels) and weights (rows, k) of live rows."""
+    if (different := len({row.tobytes() for row in bits})) < k:
+        raise ProbeError(f"{k} modules asked of {different} different maps; ask for at most {different}")
     if method == "kmeans":
         from sklearn.cluster import KMeans
 
@@ -73,11 +76,28 @@ def factorise(bits: Array, k: int, method: Method, seed: int) -> tuple[Labels, A
 
     model = NMF(k, init="nndsvda", solver="cd", tol=1e-4, max_iter=1000, random_state=seed)
     weights = model.fit_transform(bits)
-    # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (CONVENTIONS 10).
+    # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (conventions 10).
     norms = np.linalg.norm(model.components_, axis=1)
     templates = model.components_ / np.where(norms > 0, norms, 1)[:, None]
     weights = weights * norms
     return weights.argmax(1).astype(np.int64), templates, weights
+
+
+def factorise_quickly(bits: Floats, k: int, method: Method, seed: int) -> tuple[Labels, Floats]:
+    """Labels and templates for statistics over many runs: several times faster than :func:`factorise`.
+
+    NMF in single precision, in which bits are exact. k-means sees distances only, so rows are turned
+    into the space they span, with as many coordinates as rows instead of pixels. Both end in the same
+    local optimum as the plain way or, now and then, in another one as good.
+    """
+    if method == "nmf":
+        return factorise(bits.astype(np.float32), k, method, seed)[:2]
+    rows, pixels = bits.shape
+    if rows >= pixels:
+        return factorise(bits, k, method, seed)[:2]
+    turned = np.asarray(np.linalg.qr(bits.T, mode="r")).T
+    labels = factorise(turned, k, method, seed)[0]
+    return labels, np.stack([bits[labels == cluster].mean(0) for cluster in range(k)])
 
 
 def match_labels(one: Labels, two: Labels, k: int) -> Labels:
@@ -87,17 +107,17 @@ def match_labels(one: Labels, two: Labels, k: int) -> Labels:
     return assign(table)
 
 
-def assign(score: Array) -> Labels:
+def assign(score: Floats) -> Labels:
     """The one-to-one assignment of rows to columns with the largest total score (Hungarian)."""
     from scipy.optimize import linear_sum_assignment
 
     return np.asarray(linear_sum_assignment(score, maximize=True)[1], dtype=np.int64)
 
 
-def cosine_matrix(one: Array, two: Array) -> Array:
+def cosine_matrix(one: Floats, two: Floats) -> Floats:
     """Cosines between the rows of two arrays; 0 for a row of zeros."""
 
-    def unit(rows: Array) -> Array:
+    def unit(rows: Floats) -> Floats:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         return rows / np.where(norms > 0, norms, 1)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import torch
 
-from . import plots
+from . import plots, wording
 from .clustering import cosine_matrix, match_labels
 from .study import CrossLayer, LayerStudy, Study
 
@@ -118,17 +118,17 @@ def layer_figures(study: Study, layer: LayerStudy) -> Iterator[Shown]:
     yield _shown(
         f"channels_{name}",
         figure,
-        "Influence of every channel (mean of its map) with ± one standard error: a few channels act much more than the "
-        "others.",
+        "Influence of every channel (mean of its map) with ± one standard error. "
+        f"{wording.concentration_sentence(layer)}",
         found,
     )
-    errors = (maps.standard_error / maps.maps.amax((1, 2), keepdim=True).clamp_min(1e-30)).numpy()
+    errors = maps.standard_error.numpy()
     figure, _ = plots.plot_mosaic(errors[order], modules=labels[order].tolist())
     yield _shown(
         f"standard_errors_{name}",
         figure,
-        "Standard errors of the same maps, in the same order, each scaled to its own largest value: the estimate is "
-        "least certain where the channel acts most.",
+        "Standard errors of the same maps, in the same order, each scaled to its own largest value. "
+        f"{wording.error_place_sentence(layer)}",
         found,
     )
 
@@ -144,7 +144,7 @@ def successive_figure(study: Study, cross: CrossLayer) -> Shown:
         f"successive_{cross.layers[0]}_{cross.layers[1]}",
         figure,
         f"Hybrids by a module of {cross.layers[0]} together with its match in {cross.layers[1]} (templates matched one "
-        "to one by cosine): setting both carries more of the source over than setting one.",
+        f"to one by cosine). {wording.successive_sentence(study, cross)}",
         _about(study, f"layers {cross.layers[0]} and {cross.layers[1]}, K = {study.settings.n_modules}"),
     )
 
@@ -209,4 +209,5 @@ def _range(counts: tuple[int, ...]) -> str:
 
 
 def _shown(name: str, figure: Figure, sentence: str, parameters: str) -> Shown:
-    return Shown(name.replace("#", "-"), plots.png(figure), sentence, parameters)
+    photographs = name.startswith(("hybrids_", "one_source_", "successive_"))
+    return Shown(name.replace("#", "-"), plots.png(figure, photographs=photographs), sentence, parameters)

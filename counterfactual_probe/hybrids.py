@@ -105,7 +105,7 @@ class Hybridizer:
 
         Each listed channel takes, as soon as its layer is computed, the value of the clean run of
         z2; everything else, deeper conditions included, is the base's, recomputed from what is
-        already hybrid (CONVENTIONS 2 and 3).
+        already hybrid (conventions 2 and 3).
 
         Args:
             z1, z2: base and source latents, in pairs.

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import latents as lt
 from .engine import Pairs, Stream, Swap
 from .errors import ProbeError
-from .generator import BASE, SOURCE, GeneratorAdapter
+from .generator import BASE, SOURCE, GeneratorAdapter, stream_seed
 from .latents import Latents
 from .progress import progress_bar
 from .results import Result
@@ -107,6 +107,7 @@ class InfluenceMap:
         """
         if normalise not in (None, "pair"):
             raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
+        stream_seed(seed, BASE, 0)  # a bad seed is told before anything runs
         sets = parse_units(units, self.layers)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
         stream = Stream(self.generator, Swap(sets), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)

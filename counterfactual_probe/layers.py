@@ -22,7 +22,7 @@ class LayerInfo:
     """A layer's name, number of channels, and the size of one channel.
 
     ``size`` is (H, W) for images, (T,) for tokens and () for plain vectors. The channel dimension
-    is 1 for N×C×H×W and N×C, and the last for tokens N×T×D (CONVENTIONS 1).
+    is 1 for N×C×H×W and N×C, and the last for tokens N×T×D (conventions 1).
     """
 
     name: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .clustering import (
     NO_MODULE,
-    Array,
+    Floats,
     Labels,
     Maps,
     Method,
@@ -27,6 +27,10 @@ from .errors import ProbeError
 from .influence import InfluenceMaps
 from .stability import Stability, measure
 from .units import UnitSet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class ModuleFinder:
@@ -44,8 +48,8 @@ class ModuleFinder:
         method: "nmf", or "kmeans" on the same bits.
         features: "bits".
         window: side of the smoothing box, odd; by default the largest odd number up to
-            3 · (shorter side) / 64, at least 3 (CONVENTIONS 8).
-        percentile: of a smoothed map's values; strictly larger ones count (CONVENTIONS 9).
+            3 · (shorter side) / 64, at least 3 (conventions 8).
+        percentile: of a smoothed map's values; strictly larger ones count (conventions 9).
         seed: of the clustering and of the subsets of :meth:`stability`.
 
     Attributes (after :meth:`fit`):
@@ -56,8 +60,8 @@ class ModuleFinder:
     """
 
     labels_: Labels
-    templates_: Array
-    weights_: Array
+    templates_: Floats
+    weights_: Floats
     modules_: tuple[UnitSet, ...]
 
     def __init__(
@@ -110,7 +114,7 @@ class ModuleFinder:
         self,
         maps: Maps,
         *,
-        n_modules: int | Iterable[int] | None = None,
+        n_modules: int | np.integer[Any] | Iterable[int] | None = None,
         repetitions: int = 20,
         other: Maps | None = None,
     ) -> Stability:
@@ -119,15 +123,15 @@ class ModuleFinder:
         >>> finder.stability(maps, n_modules=range(2, 7), other=maps_of_another_draw).ari  # doctest: +SKIP
 
         Channels are split at random into thirds A, B, C; A∪B and B∪C are clustered; labels are
-        matched on B (CONVENTIONS 12). ``other``, maps of the same channels from independent pairs,
-        adds the agreement between draws, which the subsets say nothing about (CONVENTIONS 13).
-        ``n_modules`` is 2…6 by default.
+        matched on B (conventions 12). ``other``, maps of the same channels from independent pairs,
+        adds the agreement between draws, which the subsets say nothing about (conventions 13).
+        ``n_modules`` is 2…6 by default; with ``repetitions=0`` only the draws are compared.
         """
         about: dict[str, Any] = {"method": self.method, "features": self.features, "seed": self.seed}
         about |= {"window": self.window, "percentile": self.percentile}
         if isinstance(maps, InfluenceMaps):
             about["maps"] = maps.provenance
-        numbers = [n_modules] if isinstance(n_modules, int) else list(n_modules or range(2, 7))
+        numbers = [int(n_modules)] if isinstance(n_modules, (int, np.integer)) else list(n_modules or range(2, 7))
         one = binary_features(as_maps(maps), self.window, self.percentile)
         two = None if other is None else binary_features(as_maps(other), self.window, self.percentile)
         return measure(
@@ -140,10 +144,17 @@ class ModuleFinder:
             provenance=about,
         )
 
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """The templates side by side, with the number of channels of each module."""
+        from .plots import plot_templates
+
+        titles = [f"module {k + 1}\n{units.size} channels" for k, units in enumerate(self.modules_)]
+        return plot_templates(self.templates_, titles, ax=ax)
+
 
 @dataclass(frozen=True)
 class ModuleMatch:
-    """Modules of one layer with their counterparts in another (CONVENTIONS 14).
+    """Modules of one layer with their counterparts in another (conventions 14).
 
     Attributes:
         units: one unit set per matched pair, over both layers.

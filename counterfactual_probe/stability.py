@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .clustering import Array, Labels, Method, cosine_matrix, factorise, live_rows, match_labels, one_thread_each
+from .clustering import (
+    Array,
+    Floats,
+    Labels,
+    Method,
+    cosine_matrix,
+    factorise,
+    factorise_quickly,
+    live_rows,
+    match_labels,
+    one_thread_each,
+)
 from .errors import ProbeError
 from .results import Result
 
@@ -19,7 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Clusterer: TypeAlias = Callable[[Array], tuple[Labels, Array, Array]]
+Clusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats]]
+# As :meth:`ModuleFinder.fit` clusters: an index computed from two fits is the one reported here.
+ExactClusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats, Floats]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,7 +42,7 @@ class Stability(Result):
     Attributes:
         n_modules: (K,) the numbers of modules tried.
         consistency: (K, repetitions) share of channels with the same label in two clusterings of
-            overlapping thirds of the channels (S003 Fig. 9, left; CONVENTIONS 12).
+            overlapping thirds of the channels (S003 Fig. 9, left; conventions 12).
         cosine: (K, repetitions) mean cosine of their matched templates (Fig. 9, right).
         ari: (K,) adjusted Rand index of the labels between two draws of latents (1: the same
             modules; 0: chance), and None without a second draw. The papers do not report it.
@@ -53,8 +66,8 @@ class Stability(Result):
 
 
 def measure(
-    bits: Array,
-    other: Array | None,
+    bits: Floats,
+    other: Floats | None,
     *,
     numbers: Sequence[int],
     repetitions: int,
@@ -63,15 +76,16 @@ def measure(
     provenance: dict[str, Any],
 ) -> Stability:
     """The stability of modules of rows of features, and against ``other``, those of another draw."""
-    if not numbers or min(numbers) < 1 or repetitions < 1:
+    if not numbers or min(numbers) < 1 or repetitions < (other is None):
         raise ProbeError(
             f"n_modules is {list(numbers)} and repetitions {repetitions}; give at least one of each, from 1 up"
         )
     alive = np.flatnonzero(live_rows(bits, 1))
     smallest = 2 * (len(alive) // 3)
-    if max(numbers) > smallest:
+    if repetitions and max(numbers) > smallest:
         raise ProbeError(
-            f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}"
+            f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}, or for "
+            "repetitions=0 to compare draws only"
         )
     if other is not None:
         _check_draws(bits, other, max(numbers))
@@ -83,44 +97,50 @@ def measure(
     def score(task: tuple[int, int]) -> tuple[float, float]:
         k, repetition = task
         a, b, c = thirds[repetition]
-        cluster = partial(factorise, k=k, method=method, seed=seed)
+        cluster = partial(factorise_quickly, k=k, method=method, seed=seed)
         return _overlap(cluster, bits[np.concatenate([b, a])], bits[np.concatenate([b, c])], len(b))
 
     tasks = [(k, repetition) for k in numbers for repetition in range(repetitions)]
     draws: tuple[Array | None, ...] = (None, None, None)
     # Small factorisations are memory-bound: one thread each, side by side, is twice as fast.
     with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        scores = np.array(list(pool.map(score, tasks)))
+        scores = np.array(list(pool.map(score, tasks))).reshape(len(numbers), repetitions, 2)
         if other is not None:
             clusterers = [partial(factorise, k=k, method=method, seed=seed) for k in numbers]
             draws = _between_draws(bits, other, clusterers, pool)
-    consistency, cosine = scores.reshape(len(numbers), repetitions, 2).transpose(2, 0, 1)
+    consistency, cosine = scores.transpose(2, 0, 1)
     return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *draws)
 
 
-def _check_draws(bits: Array, other: Array, most: int) -> None:
+def _check_draws(bits: Floats, other: Floats, most: int) -> None:
     if len(other) != len(bits):
         raise ProbeError(
             f"the maps hold {len(bits)} unit sets and the other draw {len(other)}; give maps of the same ones"
+        )
+    if other.shape != bits.shape:
+        raise ProbeError(
+            f"the maps have {bits.shape[1]} pixels and those of the other draw {other.shape[1]}; give maps of one image size"
         )
     alive = int((bits.any(1) & other.any(1)).sum())
     if alive < most:
         raise ProbeError(f"{alive} channels live in both draws and {most} modules are asked for; ask for fewer")
 
 
-def _overlap(cluster: Clusterer, one: Array, two: Array, shared: int) -> tuple[float, float]:
+def _overlap(cluster: Clusterer, one: Floats, two: Floats, shared: int) -> tuple[float, float]:
     """Label consistency on the first ``shared`` rows of both, and cosine of matched templates."""
-    labels_one, templates_one, _ = cluster(one)
-    labels_two, templates_two, _ = cluster(two)
+    labels_one, templates_one = cluster(one)
+    labels_two, templates_two = cluster(two)
     same, cosine, _ = _compare(labels_one[:shared], labels_two[:shared], templates_one, templates_two)
     return same, cosine
 
 
-def _between_draws(bits: Array, other: Array, clusterers: Sequence[Clusterer], pool: Executor) -> tuple[Array, ...]:
+def _between_draws(
+    bits: Floats, other: Floats, clusterers: Sequence[ExactClusterer], pool: Executor
+) -> tuple[Array, ...]:
     """ARI, label agreement and template cosine of two draws, for each number of modules."""
     alive = bits.any(1) & other.any(1)
 
-    def compare(cluster: Clusterer) -> tuple[float, float, float]:
+    def compare(cluster: ExactClusterer) -> tuple[float, float, float]:
         one, templates, _ = cluster(bits[alive])
         two, other_templates, _ = cluster(other[alive])
         same, cosine, ari = _compare(one, two, templates, other_templates)
@@ -129,7 +149,7 @@ def _between_draws(bits: Array, other: Array, clusterers: Sequence[Clusterer], p
     return tuple(np.array(list(pool.map(compare, clusterers))).T.copy())
 
 
-def _compare(one: Labels, two: Labels, templates: Array, others: Array) -> tuple[float, float, float]:
+def _compare(one: Labels, two: Labels, templates: Floats, others: Floats) -> tuple[float, float, float]:
     """Share of equal labels after matching, mean cosine of the matched templates, and ARI."""
     from sklearn.metrics import adjusted_rand_score
 

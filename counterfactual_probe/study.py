@@ -124,6 +124,8 @@ def run_study(
     if settings.n_modules not in settings.counts:
         counts = tuple(sorted({*settings.counts, settings.n_modules}))
         settings = Settings(**{**vars(settings), "counts": counts})
+    if settings.n_pairs < 2:
+        raise ProbeError(f"{settings.n_pairs} pairs asked for; a study needs at least 2, for a standard error")
     names = list(layers) if layers is not None else default_layers(generator)
     infos = [generator.layer(name) for name in names]
     for info in infos:

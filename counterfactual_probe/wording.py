@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .hybrids import Hybrids
 from .regions import Regions, agreement, describe
-from .study import LayerStudy, Study
+from .study import CrossLayer, LayerStudy, Study
 
 
 def percent(share: float) -> str:
@@ -88,12 +89,45 @@ def error_sentence(layer: LayerStudy) -> str:
     )
 
 
+def verdict_sentence(layer: LayerStudy) -> str:
+    """How far to trust the modules, in one line."""
+    ari = layer.at("ari", layer.finder.n_modules)
+    return f"Two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})."
+
+
+def concentration_sentence(layer: LayerStudy) -> str:
+    """How unequally influence is spread over channels."""
+    influence = np.sort(layer.maps[0].influence.double().numpy())[::-1]
+    tenth = max(1, len(influence) // 10)
+    share = float(influence[:tenth].sum() / max(influence.sum(), 1e-30))
+    return f"The {tenth} strongest of {len(influence)} channels have {percent(share)} of the influence."
+
+
+def error_place_sentence(layer: LayerStudy) -> str:
+    """Whether maps are least certain where they are largest."""
+    maps, errors = (value.flatten(1).double().numpy() for value in (layer.maps[0].maps, layer.maps[0].standard_error))
+    alive = (maps.std(1) > 0) & (errors.std(1) > 0)
+    pairs = zip(maps[alive], errors[alive], strict=True)
+    correlation = float(np.median([np.corrcoef(one, two)[0, 1] for one, two in pairs])) if alive.any() else 0.0
+    words = "the estimate is least certain where the channel acts most" if correlation > 0.5 else "they differ in place"
+    return f"Median correlation with the maps: {correlation:.2f}; {words}."
+
+
+def successive_sentence(study: Study, cross: CrossLayer) -> str:
+    """How far hybrids over two layers are from the base, beside those over one."""
+
+    def distance(hybrids: Hybrids) -> float:
+        return float((hybrids.images - hybrids.base).abs().mean())
+
+    alone = {layer.layer.name: distance(layer.hybrids) for layer in study.layers if layer.layer.name in cross.layers}
+    singles = listing([f"{value:.3f} for {name} alone" for name, value in alone.items()])
+    return f"Mean distance of the hybrids from the base: {distance(cross.hybrids):.3f} for both layers, {singles}."
+
+
 def summary(study: Study, regions: Regions) -> list[str]:
     """The study in a few sentences."""
     sentences = []
     for layer in study.layers:
-        sentences.append(template_sentence(layer, regions))
-        if (trial := trial_sentence(layer, regions)) is not None:
-            sentences.append(trial)
-        sentences.append(stability_sentence(layer))
+        parts = [template_sentence(layer, regions), trial_sentence(layer, regions), verdict_sentence(layer)]
+        sentences.append(" ".join(part for part in parts if part))
     return sentences

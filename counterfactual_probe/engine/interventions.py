@@ -46,7 +46,7 @@ def layers_of(sets: Sequence[UnitSet]) -> list[str]:
 
 
 class Swap:
-    """Channels take the values of the clean run of the source (S003 §3.2; CONVENTIONS 2)."""
+    """Channels take the values of the clean run of the source (S003 §3.2; conventions 2)."""
 
     def __init__(self, sets: Sequence[UnitSet]) -> None:
         self.sets = sets

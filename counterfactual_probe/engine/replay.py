@@ -77,6 +77,8 @@ class Replay:
         self.name = "replay"
         self._full = FullForward(generator)
         self._checked = False
+        # Convolutions on a CPU are faster in this layout, and pass it on to the next.
+        self._channels_last = generator.device.type == "cpu"
         with generator.session():
             self.plan = _plan(generator, layers)
 
@@ -106,17 +108,15 @@ class Replay:
     def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
         if self.name != "replay" or not isinstance(base, RecordedRun):
             return self._full.intervened(base, rows, edits)
-        try:
-            images = self._replayed(base, rows, edits)
-            problem = None if bool(torch.isfinite(images).all()) else "an image is not finite"
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            problem = f"{type(error).__name__} ({str(error)[:120]})"
-        if problem is None and self._checked:
+        images, problem = self._attempt(base, rows, edits)
+        if images is not None and self._checked:
             return images
         reference = self._full.intervened(base, rows, edits)
-        if problem is None:
+        if images is None and self._channels_last:
+            # The module may not take the layout; in the usual one it may well replay.
+            self._channels_last, self._checked = False, False
+            images, problem = self._attempt(base, rows, edits)
+        if images is not None:
             tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
             gap = float((images - reference).abs().max())
             if gap <= tolerance * max(1.0, float(reference.abs().max())):
@@ -125,6 +125,18 @@ class Replay:
             problem = f"a difference of {gap:.2g}"
         self.name = f"full forward (replay disagreed: {problem})"
         return reference
+
+    def _attempt(
+        self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]
+    ) -> tuple[Tensor | None, str]:
+        """The images, or None and why there are none."""
+        try:
+            images = self._replayed(base, rows, edits)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return None, f"{type(error).__name__} ({str(error)[:120]})"
+        return (images, "") if bool(torch.isfinite(images).all()) else (None, "an image is not finite")
 
     def _replayed(self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
         device = self.generator.device
@@ -140,7 +152,7 @@ class Replay:
             elif call in self.plan.kept:
                 # Always fresh copies: what follows may work in place.
                 leaves = iter(base.outputs[call])
-                output = map_tensors(form, lambda like: _rows(next(leaves), index, like))
+                output = map_tensors(form, lambda like: self._rows(next(leaves), index, like))
             else:
                 output = map_tensors(form, lambda like: like[:1].expand(len(rows), *like.shape[1:]))
             if call in by_call:
@@ -161,6 +173,17 @@ class Replay:
             raise NotReplayable(f"{sorted(missing)[0][0]} did not run")
         return images
 
+    def _rows(self, value: Tensor, index: Tensor, like: Tensor) -> Tensor:
+        """The rows of a recorded output, or all of it if its first dimension is not the sample."""
+        if not like.dim() or len(like) != _TRACED:
+            return value.clone()
+        picked = value[index]
+        return (
+            picked.contiguous(memory_format=torch.channels_last)
+            if self._channels_last and picked.dim() == 4
+            else picked
+        )
+
     def _made(self, name: str, number: int) -> Call:
         calls = self.plan.made.get(name, ())
         if number > len(calls):
@@ -170,11 +193,6 @@ class Replay:
     def _run(self, latents: Latents, handler: Handler, numbers: Sequence[int], seed: int) -> Tensor:
         with intercepted(self.generator.submodules, handler):
             return self.generator.forward(latents, noise=numbers, seed=seed)
-
-
-def _rows(value: Tensor, index: Tensor, like: Tensor) -> Tensor:
-    """The rows of a recorded output, or all of it if its first dimension is not the sample."""
-    return value[index] if like.dim() and len(like) == _TRACED else value.clone()
 
 
 def _plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:

@@ -79,6 +79,8 @@ class Stream:
         self.seed = seed
         self.executor = executor or executor_for(generator, intervention.layers)
         limit = generator.batch_limit()
+        if generator.batchable:
+            limit = max(1, limit - 1)  # one row is the original's; odd batches are slower in some kernels
         self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else hybrids_per_eval
 
     def run(self) -> Iterator[Effect]:
