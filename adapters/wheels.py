@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.errors import ProbeError, first_line
 from counterfactual_probe.files import read_bytes
 
 
@@ -46,9 +45,10 @@ def load_weights(path: Path, sha256: str | None = None) -> Mapping[str, Any]:
         )
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ProbeError(f"{path.name} holds no readable weights ({reason}); get a complete, plain file") from error
+    except Exception as error:  # damaged bytes reach every corner of torch's reader, which has no error of its own
+        raise ProbeError(
+            f"{path.name} holds no readable weights ({first_line(error)}); get a complete, plain file"
+        ) from error
     if not isinstance(loaded, Mapping):
         raise ProbeError(
             f"{path.name} holds a {type(loaded).__name__} and not a state dict; give one of tensors by name"

@@ -107,9 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds per layer (7; short form: 3)")
     parser.add_argument("--device", help="by default the CPU")
     parser.add_argument("--threads", type=int, help="of torch; by default torch's own choice")
-    parser.add_argument(
-        "--short", action="store_true", help="under a minute, for CI: a smoke test, not a result"
-    )
+    parser.add_argument("--short", action="store_true", help="under a minute, for CI: a smoke test, not a result")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     args = parser.parse_args()
     pairs = args.pairs or (1 if args.short else 8)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +23,7 @@ Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
 Method: TypeAlias = Literal["nmf", "kmeans"]
 
 NO_MODULE = -1
+_MOST_ITERATIONS = 1000  # of NMF (conventions 10)
 
 
 def as_maps(maps: Maps) -> Array:
@@ -65,16 +68,29 @@ def live_rows(bits: Floats, needed: int) -> npt.NDArray[np.bool_]:
 
 def factorise(bits: Floats, k: int, method: Method, seed: int) -> tuple[Labels, Floats, Floats]:
     """Labels (rows,), templates (k, pixels) and weights (rows, k) of live rows."""
+    _require_enough(bits, k, method)
+    return _nmf(bits, k, seed) if method == "nmf" else _kmeans(bits, k, seed)
+
+
+def _require_enough(bits: Floats, k: int, method: Method) -> None:
+    pixels = bits.shape[1]
+    if method == "nmf" and pixels < k:
+        raise ProbeError(f"{k} modules asked of maps of {pixels} pixels; ask for at most {pixels}")
     if (different := len({row.tobytes() for row in bits})) < k:
         raise ProbeError(f"{k} modules asked of {different} different maps; ask for at most {different}")
-    if method == "kmeans":
-        from sklearn.cluster import KMeans
 
-        model = KMeans(k, n_init=10, random_state=seed).fit(bits)
-        return model.labels_.astype(np.int64), model.cluster_centers_, -model.transform(bits)
+
+def _kmeans(rows: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
+    from sklearn.cluster import KMeans
+
+    model = KMeans(k, n_init=10, random_state=seed).fit(rows)
+    return model.labels_.astype(np.int64), model.cluster_centers_, -model.transform(rows)
+
+
+def _nmf(bits: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
     from sklearn.decomposition import NMF
 
-    model = NMF(k, init="nndsvda", solver="cd", tol=1e-4, max_iter=1000, random_state=seed)
+    model = NMF(k, init="nndsvda", solver="cd", tol=1e-4, max_iter=_MOST_ITERATIONS, random_state=seed)
     weights = model.fit_transform(bits)
     # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (conventions 10).
     norms = np.linalg.norm(model.components_, axis=1)
@@ -90,13 +106,14 @@ def factorise_quickly(bits: Floats, k: int, method: Method, seed: int) -> tuple[
     into the space they span, with as many coordinates as rows instead of pixels. Both end in the same
     local optimum as the plain way or, now and then, in another one as good.
     """
+    _require_enough(bits, k, method)
     if method == "nmf":
-        return factorise(bits.astype(np.float32), k, method, seed)[:2]
+        return _nmf(bits.astype(np.float32), k, seed)[:2]
     rows, pixels = bits.shape
     if rows >= pixels:
-        return factorise(bits, k, method, seed)[:2]
+        return _kmeans(bits, k, seed)[:2]
     turned = np.asarray(np.linalg.qr(bits.T, mode="r")).T
-    labels = factorise(turned, k, method, seed)[0]
+    labels = _kmeans(turned, k, seed)[0]
     return labels, np.stack([bits[labels == cluster].mean(0) for cluster in range(k)])
 
 
@@ -124,8 +141,25 @@ def cosine_matrix(one: Floats, two: Floats) -> Floats:
     return np.asarray(unit(one) @ unit(two).T)
 
 
-def one_thread_each() -> AbstractContextManager[Any]:
+@contextmanager
+def factorising() -> Iterator[None]:
+    """One thread for each factorisation; NMFs that stop at their limit are told in one warning of ours.
+
+    It is told of the line that called the function with this block. Warnings are caught here, around
+    all threads, because catching them changes the whole process.
+    """
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    limits: AbstractContextManager[Any] = threadpool_limits(1)
-    return limits
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    others = [found for found in caught if not issubclass(found.category, ConvergenceWarning)]
+    for found in others:
+        warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
+    if stopped := len(caught) - len(others):
+        warnings.warn(
+            f"NMF stopped {stopped} time{'s' * (stopped > 1)} at {_MOST_ITERATIONS} iterations, short of its "
+            "tolerance; take channels with two close weights as undecided, or use method='kmeans'",
+            stacklevel=4,  # this generator, contextlib, the function with the block, its caller
+        )

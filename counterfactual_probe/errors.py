@@ -1,9 +1,11 @@
-"""The one error family of the library, and the near-miss hint its sentences use."""
+"""The one error family of the library, and what its sentences are made with."""
 
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 class ProbeError(Exception):
@@ -25,5 +27,16 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's message, to quote in a sentence of ours."""
-    return (str(error).strip().splitlines() or [""])[0]
+    """The first line of another library's message, or its type, to quote in a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def whole(value: Any, what: str, least: int) -> int:
+    """An integer argument, NumPy's too, as Python's: the only one that every later step takes."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ProbeError(f"{what} is {value!r}; give an integer of at least {least}")
+    return number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import torch
@@ -177,7 +177,8 @@ def _stability_figure(layer: LayerStudy) -> Figure:
     curves = {"NMF": layer.stability["nmf"], "k-means": layer.stability["kmeans"]}
     figure = NewFigure(figsize=(11, 3.2), layout="constrained")
     for ax, quantity in zip(figure.subplots(1, 3), get_args(plots.Quantity), strict=True):
-        plots.plot_stability(curves, quantity=quantity, ax=ax)
+        values = {name: (found.n_modules, getattr(found, quantity)) for name, found in curves.items()}
+        plots.plot_stability(values, quantity=quantity, ax=ax)
     return figure
 
 
@@ -187,10 +188,10 @@ def _shares(layer: LayerStudy) -> list[float]:
 
 def _one_source_figure(layer: LayerStudy) -> Figure:
     hybrids = layer.one_source
-    assert hybrids.source is not None
+    source = cast(torch.Tensor, hybrids.source)
     # The source once, in the corner; it is the same in every column.
-    corner = torch.full_like(hybrids.source, hybrids.provenance["image_range"][1])
-    corner[0] = hybrids.source[0]
+    corner = torch.full_like(source, hybrids.provenance["image_range"][1])
+    corner[0] = source[0]
     rows, labels = [corner, hybrids.base], ["source", "bases"]
     for k, share in enumerate(_shares(layer)):
         rows += [hybrids.images[k], layer.mixed[k].to(hybrids.images)]

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from .errors import ProbeError
+from .errors import ProbeError, first_line
 
 _HEADER = "counterfactual-probe"
 FORMAT = 1
@@ -76,12 +76,16 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
     if _HEADER not in metadata:
         raise ProbeError(f"{path} is a safetensors file but holds no result of this library; give one made by .save()")
-    header = json.loads(metadata[_HEADER])
-    if header.pop("kind") != kind:
+    try:
+        header = json.loads(metadata[_HEADER])
+        found, version = header.pop("kind"), header.pop("format")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProbeError(
-            f"{path} holds {json.loads(metadata[_HEADER])['kind']} and not {kind}; load it with that class"
-        )
-    if (version := header.pop("format")) != FORMAT:
+            f"{path} has an altered header ({type(error).__name__}: {first_line(error)}); make it again with .save()"
+        ) from error
+    if found != kind:
+        raise ProbeError(f"{path} holds {found} and not {kind}; load it with that class")
+    if version != FORMAT:
         raise ProbeError(f"{path} has format {version} and this version reads {FORMAT}; install a matching version")
     return tensors, header
 

@@ -6,20 +6,22 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from . import latents as lt
-from .errors import Interrupted, ProbeError, first_line
+from .blame import blamed_on
+from .errors import Interrupted, ProbeError, whole
 from .latents import Latents
-from .layers import LayerInfo, Trace, hooked, named_layers, trace
-from .memory import default_batch, is_out_of_memory
+from .layers import LayerInfo, Trace, hooked, listed, named_layers, trace
+from .memory import default_batch, is_out_of_memory, no_room
 from .placement import home, on_device, unwrapped
 from .session import borrowed, random_states, seed_everything
 
+T = TypeVar("T")
 SampleLatents: TypeAlias = Callable[..., Latents]
 BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
 
@@ -31,7 +33,7 @@ def wrap(
     module: nn.Module,
     sample_latents: SampleLatents,
     *,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     image: Callable[[Any], Tensor] | None = None,
     image_range: tuple[float, float] = (-1.0, 1.0),
     device: torch.device | str | None = None,
@@ -53,8 +55,8 @@ def wrap(
             tensor, a tuple (``module(*t)``) or a dict (``module(**d)``) of tensors, sample first,
             conditions such as the class included. They are moved to the module's device, and floating
             ones cast to its dtype.
-        layers: names of the layers to offer; by default every layer with channels that is computed
-            exactly once per forward.
+        layers: name or names of the layers to offer; by default every layer with channels that is
+            computed exactly once per forward.
         image: output -> (n, C, H, W) tensor. By default understands a tensor, a tuple (its first
             4-D tensor), an object with ``.sample`` or ``.images``, and a dict.
         image_range: smallest and largest pixel value; recorded with every result.
@@ -62,8 +64,8 @@ def wrap(
         name: what results call it; by default the class name.
 
     Raises:
-        ProbeError: nothing image-like comes out, a layer does not exist, or two runs from the same
-            random state differ.
+        ProbeError: nothing image-like comes out, a layer does not exist, or two runs, or two draws of
+            a latent, from the same random state differ.
     """
     return GeneratorAdapter(
         module, sample_latents, layers=layers, image=image, image_range=image_range, device=device, name=name
@@ -86,7 +88,7 @@ class GeneratorAdapter:
         module: nn.Module,
         sample_latents: SampleLatents,
         *,
-        layers: Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
         image: Callable[[Any], Tensor] | None = None,
         image_range: tuple[float, float] = (-1.0, 1.0),
         device: torch.device | str | None = None,
@@ -108,7 +110,7 @@ class GeneratorAdapter:
         self.submodules, _ = named_layers(self.module)
         images, self._trace = self._examine()
         self.image_size: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
-        names = self._trace.once() if layers is None else [self.layer(item).name for item in layers]
+        names = self._trace.once() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
             raise ProbeError(
                 f"{self.name} has no submodule that gives a tensor with channels, sample first; "
@@ -136,19 +138,17 @@ class GeneratorAdapter:
         """
         if n < 1:
             raise ProbeError(f"{n} samples asked for; ask for at least one")
+        start = whole(start, "start", 0)
         drawn = []
-        for i in range(start, start + n):
-            rng = torch.Generator().manual_seed(stream_seed(seed, stream, i))
-            try:
-                one = self._sample_latents(1, rng, **conditions)
-            except Exception as error:
-                raise ProbeError(
-                    f"sample_latents(1, rng) raised {type(error).__name__}: {first_line(error)}; it gets a CPU "
-                    "torch.Generator and must return latents for one sample, drawn on the CPU"
-                ) from error
-            if (found := lt.count(one, "the latents of sample_latents")) != 1:
-                raise ProbeError(f"sample_latents(1, rng) returned {found} samples; return as many as asked for, 1")
-            drawn.append(one)
+        cure = "it gets a CPU torch.Generator and must return latents for one sample, drawn on the CPU"
+        with self._interruptible():
+            for i in range(start, start + n):
+                rng = torch.Generator().manual_seed(stream_seed(seed, stream, i))
+                with blamed_on("sample_latents(1, rng)", cure):
+                    one = self._sample_latents(1, rng, **conditions)
+                if (found := lt.count(one, "the latents of sample_latents")) != 1:
+                    raise ProbeError(f"sample_latents(1, rng) returned {found} samples; return as many as asked for, 1")
+                drawn.append(one)
         return lt.apply(lt.join(drawn), self._placed)
 
     def __call__(self, latents: Latents, *, seed: int = 0) -> Tensor:
@@ -157,20 +157,13 @@ class GeneratorAdapter:
         ``seed`` matters only to a forward that draws noise: image i gets the noise of (seed, i).
         """
         n = self.check(latents)
-        images: list[Tensor] = []
         with self.session():
-            start, step = 0, self.batch_limit()
-            while start < n:
-                index = slice(start, start + step)
-                try:
-                    images.append(self.forward(lt.take(latents, index), noise=range(n)[index], seed=seed))
-                except Exception as error:
-                    if step == 1 or not is_out_of_memory(error):
-                        raise
-                    step //= 2
-                else:
-                    start += step
-        result = torch.cat(images)
+            images = self.batches(
+                n, lambda index: self.forward(lt.take(latents, index), noise=range(n)[index], seed=seed)
+            )
+            parts = list(images)
+            with torch.inference_mode(False):  # ordinary tensors: users train on images, or scale them in place
+                result = torch.cat(parts)
         self.require_finite(result, lambda i: f"of latent {i}")
         return result
 
@@ -185,14 +178,8 @@ class GeneratorAdapter:
                 return
             self._depth = 1
             try:
-                with borrowed(self.module):
+                with self._interruptible(), borrowed(self.module):
                     yield
-            except Interrupted:
-                raise
-            except KeyboardInterrupt as stop:
-                raise Interrupted(
-                    f"interrupted; {self.name} is as it was and nothing was saved; start again to get a result"
-                ) from stop
             finally:
                 self._depth = 0
 
@@ -219,7 +206,7 @@ class GeneratorAdapter:
         """How many samples there are; a ProbeError if their form or device does not fit."""
         n = lt.count(latents, what)
         expected, given = lt.named_tensors(self.example), lt.named_tensors(latents)
-        if [label for label, _ in expected] != [label for label, _ in given]:
+        if dict(expected).keys() != dict(given).keys():  # in whatever order a dict has them
             raise ProbeError(
                 f"{what} are {_form(given)} and this generator takes {_form(expected)}; give them in the form "
                 "that .sample() returns"
@@ -235,6 +222,25 @@ class GeneratorAdapter:
     def batch_limit(self) -> int:
         """How many samples one forward takes: from shapes and a memory limit, never from timings."""
         return default_batch(self._trace.bytes_per_sample, self.device) if self.batchable else 1
+
+    def batches(self, n: int, run: Callable[[slice], T]) -> Iterator[T]:
+        """What ``run`` gives for consecutive slices of n samples; halved when memory runs out.
+
+        A slice that ran out of memory is run again, so ``run`` must return what it finds, not add it up.
+        """
+        start, step = 0, min(n, self.batch_limit())
+        while start < n:
+            try:
+                found = run(slice(start, start + step))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if step == 1:
+                    raise no_room("the run of a single latent") from error
+                step //= 2
+            else:
+                yield found
+                start += step
 
     def require_finite(self, images: Tensor, where: Callable[[int], str]) -> None:
         """Raise a ProbeError that says which image holds a NaN or an infinity."""
@@ -271,10 +277,29 @@ class GeneratorAdapter:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C inside comes out as a sentence of ours."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except KeyboardInterrupt as stop:
+            raise Interrupted(
+                f"interrupted; {self.name} is as it was and nothing was saved; start again to get a result"
+            ) from stop
+
     def _examine(self) -> tuple[Tensor, Trace]:
-        """Two traced samples: shapes, and whether the same random state gives the same image."""
+        """Two traced samples: shapes, and whether the same random state gives the same latent and image."""
         self.batchable = True
         self.example = self.sample(2)
+        redrawn = dict(lt.named_tensors(self.sample(1)))
+        for label, value in lt.named_tensors(self.example):
+            if label not in redrawn or not torch.equal(value[:1], redrawn[label]):
+                raise ProbeError(
+                    f"sample_latents(1, rng) gives other {label} when sample 0 is drawn again; draw everything from "
+                    "the rng that it is given, such as torch.randn(n, 128, generator=rng)"
+                )
         with self.session():
             seed_everything(0)
             before = random_states(self.module)
@@ -303,25 +328,17 @@ class GeneratorAdapter:
         return torch.allclose(one, two, rtol=0.0, atol=tolerance * max(scale, 1e-30), equal_nan=True)
 
     def _call(self, latents: Latents) -> Any:
-        try:
+        given = _form(lt.named_tensors(latents))
+        with blamed_on(f"the forward of {self.name}", f"run the module by itself to see why, on {given}"):
             if isinstance(latents, Tensor):
                 return self.module(latents)
             if isinstance(latents, dict):
                 return self.module(**latents)
             return self.module(*latents)
-        except (ProbeError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            shapes = ", ".join(f"{label} {tuple(value.shape)}" for label, value in lt.named_tensors(latents))
-            raise ProbeError(
-                f"the forward of {self.name} raised {type(error).__name__}: {first_line(error)} "
-                f"(given {shapes}); run the module on these latents by itself to see why"
-            ) from error
 
     def _image(self, output: Any, n: int) -> Tensor:
-        image = self._read_image(output)
+        with blamed_on("image=...", f"give a function from a {type(output).__name__} to a tensor (n, C, H, W)"):
+            image = self._read_image(output)
         if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != n:
             found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise ProbeError(
@@ -356,9 +373,7 @@ def default_image(output: Any) -> Tensor:
 
 def stream_seed(seed: int, stream: int, index: int) -> int:
     """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
-    if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ProbeError(f"the seed is {seed!r}; give an integer of at least 0")
-    return int(np.random.SeedSequence([int(seed), stream, index]).generate_state(1, np.uint64)[0])
+    return int(np.random.SeedSequence([whole(seed, "the seed", 0), stream, index]).generate_state(1, np.uint64)[0])
 
 
 def _form(named: list[tuple[str, Tensor]]) -> str:

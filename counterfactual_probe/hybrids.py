@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from numbers import Real
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from . import latents as lt
+from .blame import blamed_on
 from .engine import Assignment, Intervention, Pairs, Stream, Swap
 from .errors import ProbeError
 from .generator import GeneratorAdapter
@@ -18,14 +23,14 @@ from .latents import Latents
 from .layers import LayerInfo, channels_first
 from .progress import progress_bar
 from .results import Result
-from .units import UnitSet, UnitsLike, parse_layers, parse_units
+from .units import UnitSet, UnitsLike, by_layer, parse_layers, parse_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# A constant, "mean", a tensor, or a function of the activations; or one of these per layer.
-Value: TypeAlias = "float | Literal['mean'] | Tensor | Callable[[Tensor], Tensor]"
+# A constant, "mean", a tensor or array, or a function of the activations; or one of these per layer.
+Value: TypeAlias = "float | Literal['mean'] | Tensor | npt.NDArray[Any] | Callable[[Tensor], Tensor]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,7 +118,7 @@ class Hybridizer:
                 each channel alone.
             seed: of noise inside the forward, if any; pair i shares it in all runs.
         """
-        sets = parse_units(units, self.layers)
+        sets = parse_units(units, self.layers, self.generator)
         pairs = given_pairs(self.generator, z1, z2)
         with self.generator.session():
             return self._run(
@@ -144,11 +149,11 @@ class Hybridizer:
             z1: base latents.
             units: as in :meth:`hybridize`.
             value: a number; "mean", each channel's mean over the clean runs of all of z1 and over
-                positions; a tensor, for k channels of size (H, W) any of (), (k,), (k, H, W) or
-                (n, k, H, W); or a function of the channels' activations (k, H, W) in one sample's
+                positions; a tensor or array, for k channels of size (H, W) any of (), (k,),
+                (k, H, W) or (n, k, H, W); or a function of the channels' activations (k, H, W) in one sample's
                 run, whatever is upstream of them already set. A dict gives one of these per layer.
         """
-        sets = parse_units(units, self.layers)
+        sets = parse_units(units, self.layers, self.generator)
         n = self.generator.check(z1, "the base latents z1")
         pairs = Pairs(n, lambda start, stop: lt.take(z1, slice(start, stop)))
         with self.generator.session():
@@ -177,7 +182,8 @@ class Hybridizer:
     ) -> Hybrids:
         base = self.generator(pairs.base(0, pairs.n), seed=seed)
         sets = intervention.sets
-        images = base.expand(len(sets), *base.shape).clone()
+        with torch.inference_mode(False):  # an ordinary tensor, as all results
+            images = base.expand(len(sets), *base.shape).clone()
         stream = Stream(self.generator, intervention, pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
         with progress_bar(pairs.n * len(sets), "hybrids", "hybrid", show_progress) as bar:
             for effect in stream.run():
@@ -197,28 +203,20 @@ class Hybridizer:
     def _values(
         self, value: Any, sets: Sequence[UnitSet], z1: Latents, n: int, seed: int
     ) -> Callable[[UnitSet, str, int, Tensor], Tensor]:
-        by_layer = {info.name: info for info in self.layers}
-        if isinstance(value, Mapping):
-            missing = {layer for units in sets for layer in units} - set(value)
-            if missing:
-                raise ProbeError(f"value names {list(value)} and not layer {sorted(missing)[0]!r}, which units set")
-            chosen = dict(value)
-        else:
-            chosen = dict.fromkeys(by_layer, value)
-        needs_mean = [layer for layer, item in chosen.items() if isinstance(item, str)]
-        for layer in needs_mean:
-            if chosen[layer] != "mean":
-                raise ProbeError(f"value is {chosen[layer]!r}; give a number, 'mean', a tensor or a function")
-        means = self._means(z1, n, needs_mean, seed) if needs_mean else {}
+        infos = {info.name: info for info in self.layers}
+        chosen = self._chosen(value, {layer for units in sets for layer in units})
+        means = self._means(z1, n, [layer for layer, item in chosen.items() if isinstance(item, str)], seed)
 
         def assign(units: UnitSet, layer: str, sample: int, current: Tensor) -> Tensor:
             item, channels = chosen[layer], units[layer]
             if isinstance(item, str):
                 return means[layer][list(channels)].reshape(-1, *[1] * (current.dim() - 1)).expand_as(current)
             if isinstance(item, Tensor):
-                return _shaped(item, current, sample, n, by_layer[layer])
+                return _shaped(item, current, sample, n, infos[layer])
             if callable(item):
-                result = item(current.clone())
+                cure = f"call it on a tensor of shape {tuple(current.shape)} by itself to see why"
+                with blamed_on("the function given as value", cure):
+                    result = item(current.clone())
                 if not isinstance(result, Tensor) or result.shape != current.shape:
                     found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
                     raise ProbeError(
@@ -230,24 +228,48 @@ class Hybridizer:
 
         return assign
 
+    def _chosen(self, value: Any, needed: set[str]) -> dict[str, Value]:
+        """What each of the layers that units set is set to, checked."""
+        if not isinstance(value, Mapping):
+            return dict.fromkeys(needed, _checked(value))
+        given = by_layer(value, self.generator, "value's keys")
+        if missing := needed - given.keys():
+            raise ProbeError(f"value names {list(value)} and not layer {min(missing)!r}, which units set")
+        if extra := given.keys() - {info.name for info in self.layers}:
+            raise ProbeError(f"value names layer {min(extra)!r}, which is not among the layers given; leave it out")
+        checked = {layer: _checked(item) for layer, item in given.items()}
+        return {layer: checked[layer] for layer in needed}
+
     def _means(self, z1: Latents, n: int, layers: Sequence[str], seed: int) -> dict[str, Tensor]:
         """Each channel's mean over the clean runs and over positions."""
-        sums: dict[str, Tensor] = {}
+        if not layers:
+            return {}
 
-        def adder(layer: str) -> Callable[[Tensor], None]:
-            def action(activation: Tensor) -> None:
-                values = channels_first(activation).double().flatten(2)
-                total = values.mean(2).sum(0) if values.dim() > 2 else values.sum(0)
-                sums[layer] = sums.get(layer, torch.zeros_like(total)) + total
+        def sums(index: slice) -> dict[str, Tensor]:
+            found: dict[str, Tensor] = {}
 
-            return action
+            def adder(layer: str) -> Callable[[Tensor], None]:
+                def action(activation: Tensor) -> None:
+                    values = channels_first(activation).double()
+                    found[layer] = values.reshape(*values.shape[:2], -1).mean(2).sum(0)
 
-        actions = {layer: adder(layer) for layer in layers}
-        step = self.generator.batch_limit()
-        for start in range(0, n, step):
-            index = slice(start, start + step)
+                return action
+
+            actions = {layer: adder(layer) for layer in layers}
             self.generator.forward(lt.take(z1, index), actions, noise=range(n)[index], seed=seed)
-        return {layer: total / n for layer, total in sums.items()}
+            return found
+
+        parts = list(self.generator.batches(n, sums))
+        return {layer: torch.stack([part[layer] for part in parts]).sum(0) / n for layer in layers}
+
+
+def _checked(value: Any) -> Value:
+    """A value of one of the accepted kinds, an array as a tensor."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(value.copy())  # torch takes neither negative strides nor read-only arrays
+    if isinstance(value, (Real, Tensor)) or callable(value) or (isinstance(value, str) and value == "mean"):
+        return cast(Value, value)
+    raise ProbeError(f"value is {shortened(value)}; give a number, 'mean', a tensor or a function")
 
 
 def _shaped(value: Tensor, current: Tensor, sample: int, n: int, layer: LayerInfo) -> Tensor:

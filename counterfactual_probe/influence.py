@@ -11,8 +11,8 @@ from torch import Tensor
 
 from . import latents as lt
 from .engine import Pairs, Stream, Swap
-from .errors import ProbeError
-from .generator import BASE, SOURCE, GeneratorAdapter, stream_seed
+from .errors import ProbeError, whole
+from .generator import BASE, SOURCE, GeneratorAdapter
 from .latents import Latents
 from .progress import progress_bar
 from .results import Result
@@ -107,8 +107,8 @@ class InfluenceMap:
         """
         if normalise not in (None, "pair"):
             raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
-        stream_seed(seed, BASE, 0)  # a bad seed is told before anything runs
-        sets = parse_units(units, self.layers)
+        seed = whole(seed, "the seed", 0)
+        sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
         stream = Stream(self.generator, Swap(sets), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
         height, width = self.generator.image_size[1:]
@@ -132,13 +132,11 @@ class InfluenceMap:
                 "executor": stream.executor.name,
                 "noise_in_forward": not self.generator.batchable,
             }
-            return running.result(tuple(sets), provenance)
+        return running.result(tuple(sets), provenance)
 
     def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
         if z1 is None and z2 is None:
-            n = DEFAULT_PAIRS if n_pairs is None else n_pairs
-            if not isinstance(n, int) or n < 1:
-                raise ProbeError(f"n_pairs is {n_pairs!r}; give an integer of at least 1")
+            n = DEFAULT_PAIRS if n_pairs is None else whole(n_pairs, "n_pairs", 1)
             sample = self.generator.sample
             return (
                 Pairs(

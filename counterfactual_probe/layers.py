@@ -7,7 +7,7 @@ forward gives several layers, one per call: ``relu#1``, ``relu#2``, …
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +78,16 @@ class Trace:
         if isinstance(found, str):
             raise ProbeError(f"layer {name!r} has no channels to set: {found}; choose a layer that gives a tensor")
         return LayerInfo(canonical if runs == 1 else f"{canonical}#{number}", found.channels, found.size)
+
+
+def listed(layers: str | Iterable[str]) -> list[str]:
+    """One layer's name or several, as a list."""
+    if isinstance(layers, str):
+        return [layers]
+    try:
+        return list(layers)
+    except TypeError:
+        raise ProbeError(f"layers are a {type(layers).__name__}; give a layer's name, or a list of names") from None
 
 
 def clean_name(name: str) -> str:
@@ -196,9 +206,14 @@ def hooked(
     finally:
         for handle in handles:
             handle.remove()
-    for layer in actions:
-        if fired[layer] != 1:
+    require_once(actions, fired)
+
+
+def require_once(layers: Iterable[str], runs: Mapping[str, int]) -> None:
+    """Raise a ProbeError about the first layer that did not run exactly once in a forward."""
+    for layer in layers:
+        if (times := runs.get(layer, 0)) != 1:
             raise ProbeError(
-                f"layer {layer!r} ran {fired[layer]} times in this forward, once in the first; the forward's path "
+                f"layer {layer!r} ran {times} times in this forward, once in the first; the forward's path "
                 "depends on its input, so choose a layer that every input passes once"
             )

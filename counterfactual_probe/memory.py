@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .errors import ProbeError
+
 # The largest activation of a batch should stay in the cache of a CPU; measured on a DCGAN, larger
 # batches are slower, from the page faults of fresh allocations.
 _CPU_BYTES = 8 * 2**20
@@ -22,3 +24,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def no_room(what: str) -> ProbeError:
+    """The error for a run that cannot be made any smaller."""
+    return ProbeError(
+        f"memory ran out in {what}; use a device with more memory, or the generator in half precision, .half()"
+    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from .clustering import (
     NO_MODULE,
@@ -20,10 +19,10 @@ from .clustering import (
     binary_features,
     cosine_matrix,
     factorise,
+    factorising,
     live_rows,
-    one_thread_each,
 )
-from .errors import ProbeError
+from .errors import ProbeError, whole
 from .influence import InfluenceMaps
 from .stability import Stability, measure
 from .units import UnitSet
@@ -74,8 +73,8 @@ class ModuleFinder:
         percentile: float = 75.0,
         seed: int = 0,
     ) -> None:
-        if not isinstance(n_modules, (int, np.integer)) or n_modules < 1:
-            raise ProbeError(f"n_modules is {n_modules!r}; give an integer of at least 1")
+        self.n_modules = whole(n_modules, "n_modules", 1)
+        self.seed = whole(seed, "the seed", 0)
         if method not in ("nmf", "kmeans"):
             raise ProbeError(f"method is {method!r}; give 'nmf' or 'kmeans'")
         if features != "bits":
@@ -84,12 +83,10 @@ class ModuleFinder:
             raise ProbeError(f"window is {window}; give an odd number of at least 1")
         if not 0 <= percentile < 100:
             raise ProbeError(f"percentile is {percentile}; give at least 0 and less than 100")
-        self.n_modules = int(n_modules)
         self.method: Method = method
         self.features = features
         self.window = window
         self.percentile = percentile
-        self.seed = seed
 
     def __repr__(self) -> str:
         return f"ModuleFinder(n_modules={self.n_modules}, method={self.method!r}, features={self.features!r})"
@@ -99,7 +96,7 @@ class ModuleFinder:
         values = as_maps(maps)
         bits = binary_features(values, self.window, self.percentile)
         alive = live_rows(bits, self.n_modules)
-        with one_thread_each():
+        with factorising():
             labels, templates, weights = factorise(bits[alive], self.n_modules, self.method, self.seed)
         self.labels_ = np.full(len(bits), NO_MODULE, dtype=np.int64)
         self.labels_[alive] = labels
@@ -107,7 +104,10 @@ class ModuleFinder:
         self.weights_[alive] = weights
         self.templates_ = templates.reshape(self.n_modules, *values.shape[1:])
         units = maps.units if isinstance(maps, InfluenceMaps) else [UnitSet({"": (i,)}) for i in range(len(bits))]
-        self.modules_ = tuple(_union(units, self.labels_ == k) for k in range(self.n_modules))
+        layers = [layer for item in units for layer in item]
+        self.modules_ = tuple(
+            _union((units[row] for row in np.flatnonzero(self.labels_ == k)), layers) for k in range(self.n_modules)
+        )
         return self
 
     def stability(
@@ -134,20 +134,27 @@ class ModuleFinder:
         numbers = [int(n_modules)] if isinstance(n_modules, (int, np.integer)) else list(n_modules or range(2, 7))
         one = binary_features(as_maps(maps), self.window, self.percentile)
         two = None if other is None else binary_features(as_maps(other), self.window, self.percentile)
-        return measure(
-            one,
-            two,
-            numbers=numbers,
-            repetitions=repetitions,
-            method=self.method,
-            seed=self.seed,
-            provenance=about,
-        )
+        with factorising():
+            return measure(
+                one,
+                two,
+                numbers=numbers,
+                repetitions=repetitions,
+                method=self.method,
+                seed=self.seed,
+                provenance=about,
+            )
+
+    def require_fit(self) -> None:
+        """Raise a ProbeError before :meth:`fit` has set the attributes."""
+        if not hasattr(self, "modules_"):
+            raise ProbeError(f"{self!r} has no modules yet; fit it first, with .fit(maps)")
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """The templates side by side, with the number of channels of each module."""
         from .plots import plot_templates
 
+        self.require_fit()
         titles = [f"module {k + 1}\n{units.size} channels" for k, units in enumerate(self.modules_)]
         return plot_templates(self.templates_, titles, ax=ax)
 
@@ -172,6 +179,8 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
 
     >>> cp.match_modules(finder_of_main_5, finder_of_main_8).units  # doctest: +SKIP
     """
+    for finder in (first, second):
+        finder.require_fit()
     one, two = first.templates_, second.templates_
     if one.shape != two.shape:
         raise ProbeError(
@@ -179,15 +188,15 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
         )
     cosines = cosine_matrix(one.reshape(len(one), -1), two.reshape(len(two), -1))
     order = assign(cosines)
-    units = tuple(UnitSet({**first.modules_[k].channels, **second.modules_[j].channels}) for k, j in enumerate(order))
+    units = tuple(_union((first.modules_[k], second.modules_[j])) for k, j in enumerate(order))
     pairs = tuple((k, int(j)) for k, j in enumerate(order))
     return ModuleMatch(units, pairs, tuple(float(cosines[k, j]) for k, j in pairs))
 
 
-def _union(units: Sequence[UnitSet], chosen: npt.NDArray[np.bool_]) -> UnitSet:
-    """All channels of the chosen sets; layers without a channel are kept, empty."""
-    channels: dict[str, list[int]] = {layer: [] for item in units for layer in item}
-    for index in np.flatnonzero(chosen).tolist():
-        for layer, numbers in units[index].items():
-            channels[layer].extend(numbers)
+def _union(sets: Iterable[UnitSet], layers: Iterable[str] = ()) -> UnitSet:
+    """All channels of the sets, each once; ``layers`` are kept even without a channel."""
+    channels: dict[str, dict[int, None]] = {layer: {} for layer in layers}
+    for item in sets:
+        for layer, numbers in item.items():
+            channels.setdefault(layer, {}).update(dict.fromkeys(numbers))
     return UnitSet({layer: tuple(numbers) for layer, numbers in channels.items()})

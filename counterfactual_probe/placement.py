@@ -29,13 +29,17 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
         raise ProbeError("the generator has lazy layers without weights yet; run it once on your data first")
-    if device is None:
-        return module
+    found = home(module)[0]
     try:
-        target = torch.empty(0, device=device).device
+        target = found if device is None else torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise ProbeError(f"device {str(device)!r} cannot be used here ({first_line(error)}); try 'cpu'") from error
-    return module if home(module)[0] == target else copy.deepcopy(module).to(target)
+    if "meta" in (found.type, target.type):
+        raise ProbeError(
+            f"the generator is on device {str(found)!r} and is to run on {str(target)!r}, and 'meta' holds no values; "
+            "load the weights onto a real device, such as 'cpu'"
+        )
+    return module if found == target else copy.deepcopy(module).to(target)
 
 
 def home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from .stability import Stability
 
 Quantity: TypeAlias = Literal["consistency", "cosine", "ari"]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -33,9 +31,7 @@ def module_colour(module: int) -> str:
 def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
     """The caller's axes with their figure, or new ones that belong to no window."""
     if ax is not None:
-        figure = ax.get_figure(root=True)
-        assert figure is not None
-        return figure, ax
+        return cast("Figure", ax.get_figure(root=True)), ax
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -161,30 +157,31 @@ def plot_templates(templates: Floats, titles: Sequence[str], *, ax: Axes | None 
 
 
 def plot_stability(
-    curves: Mapping[str, Stability],
+    curves: Mapping[str, tuple[npt.NDArray[np.int64], Floats]],
     *,
     quantity: Quantity = "consistency",
     ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
-    """A stability measure against the number of modules, one line per method (S003 Fig. 9)."""
+    """A stability measure against the number of modules (S003 Fig. 9).
+
+    One line per method, ``{name: (numbers of modules, values)}``; values (K,) or (K, repetitions),
+    of which mean and standard deviation are shown.
+    """
     names = {
         "consistency": "label consistency\n(subsets of channels)",
         "cosine": "template cosine\n(subsets of channels)",
         "ari": "adjusted Rand index\n(two draws of latents)",
     }
     figure, ax = canvas(ax, 4.2, 3.2)
-    for i, (label, stability) in enumerate(curves.items()):
-        values = getattr(stability, quantity)
-        if values is None:
-            continue
+    for i, (label, (numbers, values)) in enumerate(curves.items()):
         mean = values if values.ndim == 1 else values.mean(1)
         spread = None if values.ndim == 1 else values.std(1)
         # Side by side, so that error bars can be told apart.
-        at = stability.n_modules + 0.06 * (i - (len(curves) - 1) / 2)
+        at = numbers + 0.06 * (i - (len(curves) - 1) / 2)
         ax.errorbar(at, mean, spread, label=label, color=PALETTE[i], marker="os^D"[i % 4], capsize=3)
     ax.set_xlabel("number of modules K")
     ax.set_ylabel(names[quantity])
-    ax.set_xticks(sorted({int(k) for stability in curves.values() for k in stability.n_modules}))
+    ax.set_xticks(sorted({int(k) for numbers, _ in curves.values() for k in numbers}))
     ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.03)
     ax.legend(frameon=False)
     return figure, ax

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ProbeError
+from .errors import ProbeError, first_line
 from .files import load_tensors, save_tensors
 from .units import UnitSet
 
@@ -41,15 +41,18 @@ class Result:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file written by ``save``; a corrupt or foreign file raises a ProbeError."""
         tensors, header = load_tensors(path, cls.__name__)
-        values: dict[str, Any] = dict(header["fields"])
-        if "units" in values:
-            values["units"] = units_from_json(values["units"])
-        for name, tensor in tensors.items():
-            values[name] = tensor.numpy() if name in header["arrays"] else tensor
         try:
+            values: dict[str, Any] = dict(header["fields"])
+            if "units" in values:
+                values["units"] = units_from_json(values["units"])
+            for name, tensor in tensors.items():
+                values[name] = tensor.numpy() if name in header["arrays"] else tensor
             return cls(**values)
-        except TypeError as error:
-            raise ProbeError(f"{path} lacks a part of {cls.__name__} ({error}); make it again with .save()") from error
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise ProbeError(
+                f"{path} lacks a part of {cls.__name__} or holds one of another form ({first_line(error)}); "
+                "make it again with .save()"
+            ) from error
 
     def __repr__(self) -> str:
         parts = []

@@ -21,7 +21,6 @@ from .clustering import (
     factorise_quickly,
     live_rows,
     match_labels,
-    one_thread_each,
 )
 from .errors import ProbeError
 from .results import Result
@@ -59,10 +58,13 @@ class Stability(Result):
     draw_cosine: Array | None = None
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
-        """Label consistency against K with its standard deviation, and the ARI between draws."""
+        """Label consistency against the number of modules; the ARI between draws, if that is all there is."""
         from .plots import plot_stability
 
-        return plot_stability({self.provenance["method"]: self}, quantity="consistency", ax=ax)
+        name = str(self.provenance["method"])
+        if self.ari is not None and not self.consistency.size:
+            return plot_stability({name: (self.n_modules, self.ari)}, quantity="ari", ax=ax)
+        return plot_stability({name: (self.n_modules, self.consistency)}, quantity="consistency", ax=ax)
 
 
 def measure(
@@ -75,7 +77,10 @@ def measure(
     seed: int,
     provenance: dict[str, Any],
 ) -> Stability:
-    """The stability of modules of rows of features, and against ``other``, those of another draw."""
+    """The stability of modules of rows of features, and against ``other``, those of another draw.
+
+    Call inside :func:`clustering.factorising`.
+    """
     if not numbers or min(numbers) < 1 or repetitions < (other is None):
         raise ProbeError(
             f"n_modules is {list(numbers)} and repetitions {repetitions}; give at least one of each, from 1 up"
@@ -103,7 +108,7 @@ def measure(
     tasks = [(k, repetition) for k in numbers for repetition in range(repetitions)]
     draws: tuple[Array | None, ...] = (None, None, None)
     # Small factorisations are memory-bound: one thread each, side by side, is twice as fast.
-    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         scores = np.array(list(pool.map(score, tasks))).reshape(len(numbers), repetitions, 2)
         if other is not None:
             clusterers = [partial(factorise, k=k, method=method, seed=seed) for k in numbers]
@@ -119,7 +124,8 @@ def _check_draws(bits: Floats, other: Floats, most: int) -> None:
         )
     if other.shape != bits.shape:
         raise ProbeError(
-            f"the maps have {bits.shape[1]} pixels and those of the other draw {other.shape[1]}; give maps of one image size"
+            f"the maps have {bits.shape[1]} pixels and those of the other draw {other.shape[1]}; "
+            "give maps of one image size"
         )
     alive = int((bits.any(1) & other.any(1)).sum())
     if alive < most:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from .errors import ProbeError, nearest
 from .generator import GeneratorAdapter
-from .layers import LayerInfo
+from .layers import LayerInfo, listed
 
+T = TypeVar("T")
 UnitsLike: TypeAlias = "Iterable[int] | Mapping[str, Iterable[int]] | Iterable[Any] | None"
+
+_MASK_CURE = "for a boolean mask, give mask.nonzero()[:, 0]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,11 @@ class UnitSet(Mapping[str, tuple[int, ...]]):
 
 def parse_layers(generator: GeneratorAdapter, layer: str | Sequence[str]) -> tuple[LayerInfo, ...]:
     """One layer's name or several, checked against the generator."""
-    names = [layer] if isinstance(layer, str) else list(layer)
+    if not isinstance(generator, GeneratorAdapter):
+        raise ProbeError(
+            f"the generator is a {type(generator).__name__}; make it one with cp.wrap(module, sample_latents)"
+        )
+    names = listed(layer)
     if not names:
         raise ProbeError("no layer was named; name at least one of generator.layers")
     layers = [generator.layer(name) for name in names]
@@ -67,19 +74,33 @@ def parse_layers(generator: GeneratorAdapter, layer: str | Sequence[str]) -> tup
     return tuple(layers)
 
 
-def parse_units(units: UnitsLike, layers: Sequence[LayerInfo]) -> list[UnitSet]:
+def by_layer(given: Mapping[Any, T], generator: GeneratorAdapter, what: str) -> dict[str, T]:
+    """The same mapping under the layers' canonical names, for whatever names it has them by."""
+    found: dict[str, T] = {}
+    for name, item in given.items():
+        layer = generator.layer(name).name
+        if layer in found:
+            raise ProbeError(f"{what} name layer {layer!r} twice, in {[*given]}; name it once")
+        found[layer] = item
+    return found
+
+
+def parse_units(
+    units: UnitsLike, layers: Sequence[LayerInfo], generator: GeneratorAdapter | None = None
+) -> list[UnitSet]:
     """Unit sets from every accepted form, checked against the layers they may name.
 
     ``None`` is each channel of each layer, alone. A flat list of channels is one set and needs a
     single layer; a mapping is one set; anything else is a list of sets. Only a mapping may name a
-    layer with no channels: the intervention that changes nothing.
+    layer with no channels: the intervention that changes nothing. With the generator given, a
+    mapping may name a layer by any of its names.
     """
     if units is None:
         return [UnitSet({info.name: (channel,)}) for info in layers for channel in range(info.channels)]
     if isinstance(units, (str, bytes)):
         raise ProbeError(f"units are the string {units!r}; give channel numbers, or {{layer: channels}}")
     if isinstance(units, Mapping):
-        return [_mapping(units, layers)]
+        return [_mapping(units, layers, generator)]
     items = _items(units)
     if not items:
         raise ProbeError("units hold no channel; give at least one channel number, or None for each channel alone")
@@ -93,18 +114,19 @@ def parse_units(units: UnitsLike, layers: Sequence[LayerInfo]) -> list[UnitSet]:
     sets = []
     for item in items:
         if isinstance(item, Mapping):
-            sets.append(_mapping(item, layers))
+            sets.append(_mapping(item, layers, generator))
         else:
             sets.append(_flat(_items(item), layers))
     return sets
 
 
-def _mapping(units: Mapping[Any, Any], layers: Sequence[LayerInfo]) -> UnitSet:
+def _mapping(units: Mapping[Any, Any], layers: Sequence[LayerInfo], generator: GeneratorAdapter | None) -> UnitSet:
     by_name = {info.name: info for info in layers}
     if not units:
         raise ProbeError("units are an empty mapping; name a layer and its channels, such as {'main.8': [3, 17]}")
     found = {}
-    for name, channels in units.items():
+    named = units if generator is None else by_layer(units, generator, "units")
+    for name, channels in named.items():
         if name not in by_name:
             raise ProbeError(
                 f"units name layer {name!r}, which is not among the layers given ({', '.join(by_name)}); "
@@ -134,7 +156,7 @@ def _checked(channels: list[Any], layer: LayerInfo) -> tuple[int, ...]:
         if not _is_number(channel):
             raise ProbeError(
                 f"{channel!r} is given as a channel of layer {layer.name!r}; channels are integers, 0 to "
-                f"{layer.channels - 1} (for a boolean mask, give mask.nonzero()[:, 0])"
+                f"{layer.channels - 1} ({_MASK_CURE})"
             )
         if not 0 <= int(channel) < layer.channels:
             raise ProbeError(
@@ -157,7 +179,8 @@ def _items(values: Any) -> list[Any]:
         return list(values)
     except TypeError:
         raise ProbeError(
-            f"units hold a {type(values).__name__}; give channel numbers, {{layer: channels}} or a list of these"
+            f"units hold a {type(values).__name__}; give channel numbers, {{layer: channels}} or a list of these "
+            f"({_MASK_CURE})"
         ) from None
 
 

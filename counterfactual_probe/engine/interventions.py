@@ -7,6 +7,7 @@ and not the original plus the rounding of another batch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
@@ -90,21 +91,32 @@ class _BoundSwap:
                 rows.extend([row] * len(channels))
                 columns.extend(channels)
         return {
-            layer: [self._edit(self._values[layer], samples, rows, columns)]
+            layer: [SwapEdit(self._values[layer], samples, rows, columns)]
             for layer, (rows, columns) in places.items()
             if rows
         }
 
-    @staticmethod
-    def _edit(values: Tensor, samples: Sequence[int], rows: list[int], columns: list[int]) -> Edit:
+
+class SwapEdit:
+    """Puts source values into channels of a batch; entries of one row stand together.
+
+    Attributes:
+        rows, channels: (entries,) where they go in the batch.
+        samples: (entries,) which base and source sample a row belongs to.
+        values: (samples, channels, …) the source's clean activation.
+        per_row: channels in every row that has any, if that is one number.
+    """
+
+    def __init__(self, values: Tensor, samples: Sequence[int], rows: list[int], channels: list[int]) -> None:
         device = values.device
-        row, column = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-        donor = torch.tensor([samples[r] for r in rows], device=device)
+        self.values = values
+        self.rows, self.channels = torch.tensor(rows, device=device), torch.tensor(channels, device=device)
+        self.samples = torch.tensor([samples[row] for row in rows], device=device)
+        sizes = set(Counter(rows).values())
+        self.per_row = sizes.pop() if len(sizes) == 1 else None
 
-        def edit(view: Tensor) -> None:
-            view[row, column] = values[donor, column]
-
-        return edit
+    def __call__(self, view: Tensor) -> None:
+        view[self.rows, self.channels] = self.values[self.samples, self.channels]
 
 
 class Assignment:

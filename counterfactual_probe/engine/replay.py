@@ -8,40 +8,27 @@ they differ, or anything fails, everything falls back to full forwards, and the 
 
 from __future__ import annotations
 
-import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from .. import latents as lt
 from ..errors import ProbeError
 from ..generator import GeneratorAdapter
 from ..latents import Latents
-from ..layers import activation_of, channels_first, with_activation
+from ..layers import activation_of, channels_first, require_once, with_activation
 from ..memory import is_out_of_memory
+from .delta import LARGEST_SHARE, difference
 from .executors import CleanRun, Edit, Executor, FullForward
 from .interception import Handler, NotReplayable, intercepted, map_tensors, tensors_of
-
-Call = tuple[str, int]  # a submodule's name and which of its calls
+from .interventions import SwapEdit
+from .plan import TRACED, Call, make_plan
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-_TRACED = 2  # samples in the traced forward
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which calls are answered from the record when intervening on some layers."""
-
-    answered: Mapping[Call, Any]  # outermost calls that finish by the first layer -> NaNs of their form
-    kept: frozenset[Call]  # those whose output something else reads
-    made: Mapping[str, Sequence[int]]  # for each submodule the calls still made, in order
-    edited: Mapping[str, Call]
 
 
 @dataclass(frozen=True)
@@ -51,11 +38,15 @@ class RecordedRun(CleanRun):
     outputs: Mapping[Call, list[Tensor]] = field(default_factory=dict)
 
 
-@dataclass
-class _Event:
-    start: int
-    end: int
-    parent: Call | None
+@dataclass(frozen=True)
+class _ShortWay:
+    """A swap of ``width`` channels a row that goes through a layer's linear reader as a difference."""
+
+    layer: str
+    source: Call
+    reader: Call
+    swap: SwapEdit
+    width: int
 
 
 def executor_for(generator: GeneratorAdapter, layers: Sequence[str]) -> Executor:
@@ -65,7 +56,10 @@ def executor_for(generator: GeneratorAdapter, layers: Sequence[str]) -> Executor
         return FullForward(generator)
     try:
         return Replay(generator, layers)
-    except (NotReplayable, ProbeError):
+    except Exception as error:
+        # With room for less than the trace's two samples, full forwards may still do, one by one.
+        if not isinstance(error, (NotReplayable, ProbeError)) and not is_out_of_memory(error):
+            raise
         return FullForward(generator)
 
 
@@ -80,7 +74,7 @@ class Replay:
         # Convolutions on a CPU are faster in this layout, and pass it on to the next.
         self._channels_last = generator.device.type == "cpu"
         with generator.session():
-            self.plan = _plan(generator, layers)
+            self.plan = make_plan(generator, layers)
 
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
@@ -90,10 +84,16 @@ class Replay:
         outputs: dict[Call, list[Tensor]] = {}
         activations: dict[str, Tensor] = {}
         names = {self.plan.edited[layer]: layer for layer in layers}
+        runs: Counter[str] = Counter()
+        recorded = self.plan.kept | {self.plan.linear[1]} if self.plan.linear else self.plan.kept
 
         def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
             output, call = run(), (name, number)
-            if call in self.plan.kept:
+            if name in names.values():
+                runs[name] += 1  # a layer without a number in its name must not run again
+            elif call in names:
+                runs[names[call]] += 1
+            if call in recorded:
                 outputs[call] = [leaf.clone() for leaf in tensors_of(output)]
             if call in names:
                 activation = activation_of(output)
@@ -103,6 +103,7 @@ class Replay:
             return output
 
         images = self._run(latents, handler, numbers, seed)
+        require_once(layers, runs)
         return RecordedRun(latents, images, activations, numbers, seed, outputs)
 
     def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
@@ -111,11 +112,12 @@ class Replay:
         images, problem = self._attempt(base, rows, edits)
         if images is not None and self._checked:
             return images
-        reference = self._full.intervened(base, rows, edits)
         if images is None and self._channels_last:
             # The module may not take the layout; in the usual one it may well replay.
             self._channels_last, self._checked = False, False
             images, problem = self._attempt(base, rows, edits)
+        # Only now: a full forward of the same rows would leave behind what a hidden path reads.
+        reference = self._full.intervened(base, rows, edits)
         if images is not None:
             tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
             gap = float((images - reference).abs().max())
@@ -142,14 +144,19 @@ class Replay:
         device = self.generator.device
         index = torch.tensor(rows, device=device)
         by_call = {self.plan.edited[layer]: layer_edits for layer, layer_edits in edits.items()}
+        short = self._short_way(edits)
+        if short is not None:
+            del by_call[short.source]
         missing = set(by_call)
 
         def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
             call = self._made(name, number)
             form = self.plan.answered.get(call)
-            if form is None:
+            if short is not None and call == short.reader:
+                output = self._changed(base, short, index)
+            elif form is None:
                 output = run()
-            elif call in self.plan.kept:
+            elif call in self.plan.kept and not (short is not None and call == short.source):
                 # Always fresh copies: what follows may work in place.
                 leaves = iter(base.outputs[call])
                 output = map_tensors(form, lambda like: self._rows(next(leaves), index, like))
@@ -173,16 +180,38 @@ class Replay:
             raise NotReplayable(f"{sorted(missing)[0][0]} did not run")
         return images
 
+    def _short_way(self, edits: Mapping[str, Sequence[Edit]]) -> _ShortWay | None:
+        """The way through the linear reader, if the batch sets few channels, and as many in every row."""
+        if self.plan.linear is None:
+            return None
+        layer, reader = self.plan.linear
+        (swap, *more) = edits.get(layer, (None,))
+        if more or not isinstance(swap, SwapEdit) or swap.per_row is None:
+            return None
+        if swap.per_row > LARGEST_SHARE * swap.values.shape[1]:
+            return None
+        return _ShortWay(layer, self.plan.edited[layer], reader, swap, swap.per_row)
+
+    def _changed(self, base: RecordedRun, short: _ShortWay, index: Tensor) -> Tensor:
+        """The reader's output: the base's, plus what the swapped channels change."""
+        swap, before = short.swap, base.activations[short.layer]
+        change = swap.values[swap.samples, swap.channels] - before[swap.samples, swap.channels]
+        module, shape = self.generator.submodules[short.reader[0]], (-1, short.width)
+        delta = difference(module, change.reshape(*shape, *change.shape[1:]), swap.channels.reshape(shape))
+        output = base.outputs[short.reader][0][index]
+        output.index_add_(0, swap.rows[:: short.width], delta.to(output))
+        return self._laid_out(output)
+
+    def _laid_out(self, value: Tensor) -> Tensor:
+        if self._channels_last and value.dim() == 4:
+            return value.contiguous(memory_format=torch.channels_last)
+        return value
+
     def _rows(self, value: Tensor, index: Tensor, like: Tensor) -> Tensor:
         """The rows of a recorded output, or all of it if its first dimension is not the sample."""
-        if not like.dim() or len(like) != _TRACED:
+        if not like.dim() or len(like) != TRACED:
             return value.clone()
-        picked = value[index]
-        return (
-            picked.contiguous(memory_format=torch.channels_last)
-            if self._channels_last and picked.dim() == 4
-            else picked
-        )
+        return self._laid_out(value[index])
 
     def _made(self, name: str, number: int) -> Call:
         calls = self.plan.made.get(name, ())
@@ -193,88 +222,3 @@ class Replay:
     def _run(self, latents: Latents, handler: Handler, numbers: Sequence[int], seed: int) -> Tensor:
         with intercepted(self.generator.submodules, handler):
             return self.generator.forward(latents, noise=numbers, seed=seed)
-
-
-def _plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
-    """Trace one forward, then run it again with answers to see which of them are read."""
-    events, outputs = _trace(generator)
-    edited = {layer: _call(layer) for layer in layers}
-    cut = min(events[call].end for call in edited.values())
-    finished = {call for call, event in events.items() if event.end <= cut}
-    outermost = {call for call in finished if events[call].parent not in finished}
-    made: dict[str, list[int]] = {}
-    for name, number in sorted(events, key=lambda call: events[call].start):
-        if events[name, number].parent not in finished:
-            made.setdefault(name, []).append(number)
-    answers = {call: outputs[call] for call in outermost}
-    return Plan(
-        answered={call: map_tensors(answer, _unread) for call, answer in answers.items()},
-        kept=_read(generator, answers, made) | (outermost & set(edited.values())),
-        made=made,
-        edited=edited,
-    )
-
-
-def _trace(generator: GeneratorAdapter) -> tuple[dict[Call, _Event], dict[Call, Any]]:
-    events: dict[Call, _Event] = {}
-    outputs: dict[Call, Any] = {}
-    running: list[Call] = []
-    time = count()
-
-    def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
-        call = (name, number)
-        start, parent = next(time), running[-1] if running else None
-        running.append(call)
-        output = run()
-        running.pop()
-        events[call] = _Event(start, next(time), parent)
-        try:
-            outputs[call] = map_tensors(output, torch.clone)
-        except NotReplayable:
-            events[call].end = sys.maxsize  # never answered for, but what is inside it may be
-        return output
-
-    with intercepted(generator.submodules, handler):
-        generator.forward(generator.example, noise=range(_TRACED))
-    return events, outputs
-
-
-def _read(
-    generator: GeneratorAdapter, answers: Mapping[Call, Any], made: Mapping[str, Sequence[int]]
-) -> frozenset[Call]:
-    """The answered calls whose output is read by anything that still runs."""
-    owner: dict[int, Call] = {}
-    read: set[Call] = set()
-
-    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            for leaf in tree_leaves((args, kwargs)):
-                if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() in owner:
-                    read.add(owner[leaf.untyped_storage().data_ptr()])
-            return func(*args, **(kwargs or {}))
-
-    def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
-        call = (name, made[name][number - 1])
-        if call not in answers:
-            return run()
-        for leaf in tensors_of(answers[call]):
-            owner[leaf.untyped_storage().data_ptr()] = call
-        return answers[call]
-
-    with intercepted(generator.submodules, handler), Watch():  # type: ignore[no-untyped-call]
-        images = generator.forward(generator.example, noise=range(_TRACED))
-    # An answer that is the image itself is read by nobody but the caller.
-    read.update(owner[ptr] for ptr in [images.untyped_storage().data_ptr()] if ptr in owner)
-    return frozenset(read)
-
-
-def _unread(value: Tensor) -> Tensor:
-    """A tensor of the same form that takes no memory and, if ever read, shows as NaN."""
-    if not value.is_floating_point():
-        return value
-    return torch.full((), float("nan"), dtype=value.dtype, device=value.device).expand(value.shape)
-
-
-def _call(layer: str) -> Call:
-    name, _, number = layer.partition("#")
-    return name, int(number or 1)

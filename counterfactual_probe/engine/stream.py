@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import ProbeError
 from ..generator import GeneratorAdapter
 from ..latents import Latents
-from ..memory import is_out_of_memory
+from ..memory import is_out_of_memory, no_room
 from .executors import CleanRun, Executor
 from .interventions import BoundIntervention, Intervention
 from .replay import executor_for
@@ -71,7 +72,9 @@ class Stream:
         hybrids_per_eval: int | None = None,
         executor: Executor | None = None,
     ) -> None:
-        if hybrids_per_eval is not None and (not isinstance(hybrids_per_eval, int) or hybrids_per_eval < 1):
+        if hybrids_per_eval is not None and (
+            not isinstance(hybrids_per_eval, int | np.integer) or hybrids_per_eval < 1
+        ):
             raise ProbeError(f"hybrids_per_eval is {hybrids_per_eval!r}; give an integer of at least 1, or None")
         self.generator = generator
         self.intervention = intervention
@@ -81,7 +84,7 @@ class Stream:
         limit = generator.batch_limit()
         if generator.batchable:
             limit = max(1, limit - 1)  # one row is the original's; odd batches are slower in some kernels
-        self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else hybrids_per_eval
+        self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else int(hybrids_per_eval)
 
     def run(self) -> Iterator[Effect]:
         """Yield every pair's effects, in order. Call and iterate inside ``generator.session()``."""
@@ -100,8 +103,10 @@ class Stream:
             if self.pairs.source is not None:
                 source = self.executor.clean(self.pairs.source(start, stop), layers, numbers, self.seed, base=False)
         except Exception as error:
-            if stop - start == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if stop - start == 1:
+                raise no_room("the clean run of a single latent") from error
             self.hybrids_per_eval = max(1, (stop - start) // 2)
         else:
             self.generator.require_finite(base.images, lambda i: f"of base latent {start + i}")
@@ -110,16 +115,23 @@ class Stream:
             return base, source
         return self._clean_block(start, start + self.hybrids_per_eval)
 
+    @property
+    def _together(self) -> bool:
+        """Whether the original is a row of the hybrids' batch; with room for one row it cannot be."""
+        return self.generator.batchable and self.hybrids_per_eval > 1
+
     def _block(self, base: CleanRun, bound: BoundIntervention) -> Iterator[Effect]:
         changes = [bound.changes(sample) for sample in range(len(base.numbers))]
         position = (0, 0)
         while position[0] < len(changes):
-            segments, following = _batch(changes, position, self.hybrids_per_eval)
+            segments, following = _batch(changes, position, self.hybrids_per_eval + self._together, self._together)
             try:
                 effects = self._evaluate(base, bound, segments)
             except Exception as error:
-                if self.hybrids_per_eval == 1 or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
+                if self.hybrids_per_eval == 1:
+                    raise no_room("a single hybrid") from error
                 self.hybrids_per_eval //= 2
             else:
                 yield from effects
@@ -128,7 +140,7 @@ class Stream:
     def _evaluate(self, base: CleanRun, bound: BoundIntervention, segments: Sequence[_Segment]) -> list[Effect]:
         # The original is run again in the hybrids' own batch: kernels round differently for other
         # batch sizes, and what an intervention does not reach must come out with the same bits.
-        together = self.generator.batchable
+        together = self._together
         rows: list[int] = []
         sets: list[int | None] = []
         for segment in segments:
@@ -168,13 +180,17 @@ class Stream:
 
 
 def _batch(
-    changes: Sequence[Sequence[bool]], position: tuple[int, int], room: int
+    changes: Sequence[Sequence[bool]], position: tuple[int, int], room: int, originals: bool
 ) -> tuple[list[_Segment], tuple[int, int]]:
-    """The next segments with at most ``room`` hybrids, and the (sample, set) that follows them."""
+    """The next segments in at most ``room`` rows, and the (sample, set) that follows them.
+
+    Each segment with a hybrid takes one row more if ``originals`` are run along.
+    """
     segments: list[_Segment] = []
     sample, first = position
-    while room and sample < len(changes):
+    while sample < len(changes) and (room > originals or not any(changes[sample][first:])):
         row, last, changed = changes[sample], first, []
+        room -= originals and any(row[first:])
         while last < len(row) and (room or not row[last]):
             if row[last]:
                 changed.append(last)
@@ -182,4 +198,6 @@ def _batch(
             last += 1
         segments.append(_Segment(sample, first, last, changed))
         sample, first = (sample, last) if last < len(row) else (sample + 1, 0)
+        if first:
+            break
     return segments, (sample, first)

@@ -1,0 +1,41 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import counterfactual_probe as cp
+from toys import PLAIN, TOYS, Toy
+
+# Toys are too small to share: two threads spend their time waiting for each other, and on a busy machine
+# the same tests were five times slower with two than with one.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(params=TOYS, ids=lambda toy: toy.name)
+def toy(request: pytest.FixtureRequest) -> Toy:
+    """Every toy of the table."""
+    found: Toy = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def plain() -> cp.GeneratorAdapter:
+    """The plain toy, wrapped; tests leave it as they found it, so one serves all."""
+    return PLAIN.generator()
+
+
+@pytest.fixture(scope="session")
+def faces() -> cp.GeneratorAdapter:
+    """The pretrained face DCGAN."""
+    return cp.load("dcgan-faces")
+
+
+@pytest.fixture(autouse=True)
+def _compiled_code_is_forgotten() -> Iterator[None]:
+    """Toys of one class are compiled many times, and Dynamo stops recompiling after a few."""
+    yield
+    torch.compiler.reset()

@@ -1,0 +1,167 @@
+"""The command line, on the pretrained generator and on one that a user's factory makes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import counterfactual_probe as cp
+from counterfactual_probe import cli
+
+FACTORY = """
+import torch, counterfactual_probe as cp
+
+def make():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 7, 4), torch.nn.ReLU(),
+                                 torch.nn.ConvTranspose2d(7, 3, 4, 2, 1), torch.nn.Tanh())
+    return cp.wrap(module, lambda n, rng: torch.randn(n, 4, 1, 1, generator=rng), name="mine")
+
+def not_wrapped():
+    return torch.nn.Identity()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "users_own.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_own", raising=False)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return cli.main(list(arguments))
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list") == 0
+    assert capsys.readouterr().out.split() == cp.available()
+    assert run("list", "*faces", "--verbose") == 0
+    text = capsys.readouterr().out
+    assert "DigiFace-1M" in text
+    assert "MIT" in text
+    assert run("list", "no such thing") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_influence_then_modules_then_hybrids(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("influence", "users_own:make", "--layer", "1", "--pairs", "6", "--out", "a") == 0
+    captured = capsys.readouterr()
+    assert "influence maps" in captured.err
+    assert captured.out.split() == ["a/maps-1.safetensors", "a/maps-1.png"]
+    maps = cp.InfluenceMaps.load("a/maps-1.safetensors")
+    assert maps.provenance["generator"] == "mine"
+    assert run("modules", "a/maps-1.safetensors", "--modules", "2", "--out", "b") == 0
+    modules = json.loads(Path("b/modules-1.json").read_text())
+    assert modules["labels"] == cp.ModuleFinder(2).fit(maps).labels_.tolist()
+    assert "unknown: give --other" in capsys.readouterr().out
+    assert run("influence", "users_own:make", "--layer", "1", "--pairs", "6", "--seed", "1", "--out", "a2") == 0
+    other = ["--other", "a2/maps-1.safetensors"]
+    capsys.readouterr()
+    assert run("modules", "a/maps-1.safetensors", "--modules", "2", "--out", "b", *other) == 0
+    second = cp.InfluenceMaps.load("a2/maps-1.safetensors")
+    ari = cp.ModuleFinder(2).stability(maps, n_modules=2, repetitions=1, other=second).ari
+    assert ari is not None
+    assert f"(adjusted Rand index {ari[0]:.2f})" in capsys.readouterr().out
+    assert json.loads(Path("b/modules-1.json").read_text())["ari_between_draws"] == ari[0]
+    assert run("hybridize", "users_own:make", "--modules-file", "b/modules-1.json", "-n", "3", "--out", "c") == 0
+    hybrids = cp.Hybrids.load("c/hybrids-1.safetensors")
+    assert hybrids.images.shape == (2, 3, 3, 8, 8)
+    assert "adjusted Rand index" in capsys.readouterr().out
+    assert Path("c/hybrids-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_progress_leaves_stderr_empty(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("modules", "users_own:make", "--layer", "1", "--pairs", "4", "--no-progress") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "adjusted Rand index" in captured.out, "modules are never shown without their stability between draws"
+
+
+def test_hybridize_by_channels(folder: Path) -> None:
+    arguments = ["hybridize", "users_own:make", "--layer", "1", "--units", "0,3;5", "-n", "2", "--out", "d"]
+    assert run(*arguments) == 0
+    hybrids = cp.Hybrids.load("d/hybrids-1.safetensors")
+    assert [dict(units) for units in hybrids.units] == [{"1": (0, 3)}, {"1": (5,)}]
+    assert run(*arguments[:-1], "e", "--seed", "3") == 0
+    assert not torch.equal(cp.Hybrids.load("e/hybrids-1.safetensors").images, hybrids.images)
+
+
+def test_report_of_a_users_generator(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run("report", "users_own:make", "--pairs", "4", "--modules", "2", "--repetitions", "1", "--out", "r")
+    assert code == 0
+    assert "report:  r/report.html" in capsys.readouterr().out
+    assert "The modules of mine" in Path("r/report.html").read_text()
+
+
+def test_demo_on_one_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    arguments = ["demo", "--layers", "main.11", "--pairs", "2", "--repetitions", "1", "--out", str(out)]
+    assert run(*arguments) == 0
+    captured = capsys.readouterr()
+    assert f"report:  {out / 'report.html'}" in captured.out
+    assert "At main.11, K = 3" in captured.out
+    assert "DigiFace-1M" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["influence", "dcgan-facse", "--layer", "1"], "nearest: 'dcgan-faces'"),
+        (["influence", "dcgan-faces", "--layer", "main.88"], "layer 'main.88' is not in this generator"),
+        (["influence", "users_own:nothing", "--layer", "1"], "cannot be imported"),
+        (
+            ["influence", "users_own:not_wrapped", "--layer", "1"],
+            "returned a Identity; let the factory return cp.wrap",
+        ),
+        (["influence", "users_own:make", "--layer", "1", "--device", "cuda:7"], "--device is cuda:7"),
+        (["hybridize", "users_own:make", "--layer", "1"], "give either --units or --modules-file"),
+        (["hybridize", "users_own:make", "--units", "1"], "give --layer with --units"),
+        (["hybridize", "users_own:make", "--layer", "1", "--units", "one"], "units are 'one'"),
+        (["hybridize", "users_own:make", "--modules-file", "users_own.py"], "holds no modules"),
+        (["modules", "users_own:make"], "give --layer, or a maps file"),
+        (["modules", "users_own.safetensors"], "users_own.safetensors cannot be read"),
+        (["influence", "users_own:make", "--layer", "1", "--pairs", "0"], "n_pairs is 0"),
+        (["report", "users_own:make", "--pairs", "1"], "1 pairs asked for; a study needs at least 2"),
+        (["influence", "users_own:make", "--layer", "1", "--seed", "-1"], "the seed is -1"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    folder: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.startswith("counterfactual-probe: ")
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_where_nothing_can_be_written_is_said_before_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("blocked").write_text("a file, not a folder")
+    assert run("report", "users_own:make", "--pairs", "100000", "--out", "blocked") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_list", stop)
+    assert run("list") == 130
+    assert capsys.readouterr().err == "counterfactual-probe: interrupted\n"
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["--help"], ["demo", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            run(*arguments)
+        assert stop.value.code == 0
+    assert cp.__version__ in capsys.readouterr().out

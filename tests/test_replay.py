@@ -1,0 +1,243 @@
+"""Replay runs less and gives the same: exactness, what it skips, and when it must not be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import counterfactual_probe as cp
+import toys
+from counterfactual_probe.engine import FullForward, Pairs, Replay, Stream, Swap, delta, executor_for, replay
+from counterfactual_probe.units import parse_layers, parse_units
+from toys import Toy
+
+N = 3
+
+
+def hybrids(generator: cp.GeneratorAdapter, layers: list[str], executor: Any) -> Tensor:
+    """Hybrids of each channel alone, (pairs, sets, C, H, W), with a given executor."""
+    sets = parse_units(None, parse_layers(generator, layers))
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    pairs = Pairs(N, lambda a, b: cut(z1, a, b), lambda a, b: cut(z2, a, b))
+    found = torch.zeros(N, len(sets), *generator.image_size, dtype=torch.float64)
+    with generator.session():
+        for effect in Stream(generator, Swap(sets), pairs, executor=executor).run():
+            found[effect.pair, effect.first_set : effect.last_set] = effect.original.double()
+            found[effect.pair, effect.changed] = effect.hybrids.double()
+    return found
+
+
+def cut(latents: Any, start: int, stop: int) -> Any:
+    if isinstance(latents, dict):
+        return {key: value[start:stop] for key, value in latents.items()}
+    if isinstance(latents, tuple):
+        return tuple(value[start:stop] for value in latents)
+    return latents[start:stop]
+
+
+def test_replay_equals_full_forwards_on_every_toy(toy: Toy) -> None:
+    generator = toy.generator()
+    for layers in (
+        [toy.layer],
+        [toy.deeper or toy.layer],
+        list(dict.fromkeys([toy.layer, toy.deeper or toy.layer])),
+    ):
+        executor = executor_for(generator, layers)
+        replayed = hybrids(generator, layers, executor)
+        full = hybrids(generator, layers, FullForward(generator))
+        assert (replayed - full).abs().max() <= toy.tolerance
+        # Not by falling back: where the generator can be batched, replay must work.
+        replays = generator.batchable and toy is not toys.HIDDEN_PATH
+        assert executor.name.startswith("replay" if replays else "full forward")
+        assert not torch.equal(full, full[:1].expand_as(full)), "the hybrids must differ for the test to mean anything"
+
+
+def counting(module: nn.Module, names: list[str]) -> tuple[dict[str, int], list[Any]]:
+    """How many samples each submodule's own forward computes."""
+    counts = dict.fromkeys(names, 0)
+    handles = []
+    for name in names:
+
+        def count(_part: nn.Module, inputs: Any, name: str = name) -> None:
+            counts[name] += len(inputs[0])
+
+        handles.append(module.get_submodule(name).register_forward_pre_hook(count))
+    return counts, handles
+
+
+def test_what_is_before_the_layer_runs_only_in_clean_runs() -> None:
+    module = toys.PLAIN.plain().eval()
+    generator = cp.wrap(module, toys.vectors(5))
+    counts, handles = counting(module, ["main.0", "main.4", "main.7"])
+    cp.Hybridizer(generator, "main.6").hybridize(generator.sample(N, seed=0), generator.sample(N, seed=1), units=None)
+    before, after = counts["main.0"], counts["main.7"]
+    assert counts["main.4"] == before
+    # All five channels of three pairs, and the originals in their batch, run after the layer only.
+    assert after - before >= 5 * N
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_differences_go_through_the_linear_reader_alone(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few channels take the short way, many the plain one; both give the same."""
+    generator = toys.PLAIN.generator()
+    sets = [{"main.3": list(range(i, i + channels))} for i in range(6 - channels)]
+    calls = []
+    original = replay.difference
+
+    def counted(module: nn.Module, change: Tensor, which: Tensor) -> Tensor:
+        calls.append(which.shape)
+        return original(module, change, which)
+
+    monkeypatch.setattr(replay, "difference", counted)
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    found = cp.Hybridizer(generator, "main.3").hybridize(z1, z2, units=sets)
+    assert bool(calls) == (channels <= replay.LARGEST_SHARE * 6)
+    assert found.provenance["executor"] == "replay"
+    monkeypatch.setattr(replay, "LARGEST_SHARE", 0.0)
+    calls.clear()
+    plain = cp.Hybridizer(generator, "main.3").hybridize(z1, z2, units=sets)
+    assert not calls
+    torch.testing.assert_close(found.images, plain.images, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.ConvTranspose2d(6, 4, 4, 2, 1),
+        nn.ConvTranspose2d(6, 4, (3, 5), (1, 2), (1, 0), (0, 1), bias=False),
+        nn.Conv2d(6, 4, 3, padding="same"),
+        nn.Conv2d(6, 4, (3, 2), stride=2, padding=1, dilation=(2, 1)),
+        nn.Linear(6, 4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("m", [1, 2])
+def test_the_difference_is_that_of_two_outputs(module: nn.Module, m: int) -> None:
+    module = module.double()
+    before = torch.randn(5, 6, dtype=torch.float64)
+    if not isinstance(module, nn.Linear):
+        before = torch.randn(5, 6, 7, 8, dtype=torch.float64)
+    channels = torch.stack([torch.randperm(6)[:m] for _ in range(5)])
+    after, rows = before.clone(), torch.arange(5)[:, None]
+    after[rows, channels] += torch.randn_like(after[rows, channels])
+    change = after[rows, channels] - before[rows, channels]
+    with torch.no_grad():
+        expected = module(after) - module(before)
+        torch.testing.assert_close(delta.difference(module, change, channels), expected, rtol=0, atol=1e-12)
+    assert expected.abs().max() > 1e-3
+
+
+def test_grouped_hooked_and_subclassed_submodules_are_not_taken_apart() -> None:
+    class Mine(nn.Linear):
+        pass
+
+    hooked = nn.Linear(2, 2)
+    hooked.register_forward_hook(lambda *_: None)
+    circular = nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
+    for module in (nn.Conv2d(2, 2, 1, groups=2), hooked, Mine(2, 2), circular, nn.ReLU()):
+        assert not delta.is_linear(module)
+    assert delta.is_linear(nn.Linear(2, 2))
+
+
+def test_only_outputs_that_are_read_are_kept() -> None:
+    generator = toys.PLAIN.generator()
+    executor = executor_for(generator, ["main.6"])
+    assert isinstance(executor, Replay)
+    assert executor.plan.kept == {("main.6", 1)}
+    unet = toys.SKIP_CROSSES.generator()
+    crossing = executor_for(unet, ["middle"])
+    assert isinstance(crossing, Replay)
+    assert len(crossing.plan.kept) > 1, "the skip connection reads what was computed before the layer"
+
+
+class ReadsAttribute(nn.Module):
+    """The tail reads what a skipped submodule would have left on itself: replay cannot know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 6), Remembers(), nn.Linear(6, 12)
+
+    def forward(self, z: Tensor) -> Tensor:
+        hidden = self.second(self.first(z))
+        image: Tensor = torch.tanh(self.last(hidden) + self.second.memory.mean(1, keepdim=True))
+        return image.view(-1, 3, 2, 2)
+
+
+class Remembers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = torch.zeros(1, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.memory = x * 2
+        return torch.relu(x)
+
+
+def test_a_hidden_path_is_found_out_and_full_forwards_are_used() -> None:
+    torch.manual_seed(0)
+    generator = cp.wrap(ReadsAttribute(), lambda n, rng: torch.randn(n, 4, generator=rng))
+    maps = cp.InfluenceMap(generator, "second").attribute(n_pairs=4)
+    assert maps.provenance["executor"].startswith("full forward (replay disagreed")
+    executor = executor_for(generator, ["second"])
+    replayed = hybrids(generator, ["second"], executor)
+    assert torch.equal(replayed, hybrids(generator, ["second"], FullForward(generator)))
+
+
+class Branches(nn.Module):
+    """Each sample takes its own path after the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.left, self.right = nn.Linear(4, 6), nn.Linear(6, 12), nn.Linear(6, 12)
+
+    def forward(self, z: Tensor) -> Tensor:
+        hidden = self.first(z)
+        choice = hidden.sum(1, keepdim=True) > 0
+        image: Tensor = torch.where(choice, self.left(hidden), self.right(hidden)).tanh().view(-1, 3, 2, 2)
+        return image
+
+
+class Unbatched(Branches):
+    """Each sample takes its own path, in a Python loop."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        hidden = self.first(z)
+        rows = [self.left(row[None]) if row.sum() > 0 else self.right(row[None]) for row in hidden]
+        return torch.cat(rows).tanh().view(-1, 3, 2, 2)
+
+
+@pytest.mark.parametrize("module", [Branches, Unbatched])
+def test_control_flow_per_sample_after_the_layer(module: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    generator = cp.wrap(module().double(), lambda n, rng: torch.randn(n, 4, generator=rng))
+    z1, z2 = generator.sample(8, seed=0), generator.sample(8, seed=1)
+    found = cp.Hybridizer(generator, "first").hybridize(z1, z2, units=[[0, 1, 2], [3]]).images
+    for i in range(8):
+        alone = cp.Hybridizer(generator, "first").hybridize(z1[i : i + 1], z2[i : i + 1], units=[[0, 1, 2], [3]])
+        torch.testing.assert_close(found[:, i : i + 1], alone.images, rtol=0, atol=1e-10)
+
+
+def test_a_submodule_that_fails_on_replay_only_falls_back() -> None:
+    class NeedsOrder(nn.Module):
+        """Its last part insists that its first part has just run."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = Remembers(), nn.Linear(6, 12)
+
+        def forward(self, z: Tensor) -> Tensor:
+            hidden = self.first(z)
+            if len(self.first.memory) != len(z):
+                raise ValueError("the first part did not run")
+            return torch.tanh(self.last(hidden)).view(-1, 3, 2, 2)
+
+    generator = cp.wrap(NeedsOrder(), lambda n, rng: torch.randn(n, 6, generator=rng))
+    maps = cp.InfluenceMap(generator, "first").attribute(n_pairs=5)
+    assert maps.influence.max() > 0
+    assert maps.provenance["executor"].startswith("full forward")

@@ -1,0 +1,114 @@
+"""Words for pictures: regions, and sentences computed from numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import counterfactual_probe as cp
+from counterfactual_probe import wording
+from counterfactual_probe.regions import Regions, agreement, describe, generic_regions
+from counterfactual_probe.study import LayerStudy, Settings, run_study
+
+FACES = cp.pretrained("dcgan-faces").regions
+
+
+@pytest.fixture(scope="module")
+def layer() -> LayerStudy:
+    settings = Settings(n_pairs=2, repetitions=1, shown=1, counts=(3,))
+    return run_study(cp.load("dcgan-faces"), ["main.8"], settings=settings).layers[0]
+
+
+def regions() -> Regions:
+    assert FACES is not None
+    return FACES()
+
+
+def with_templates(layer: LayerStudy, *templates: np.ndarray) -> LayerStudy:
+    """The same study with other templates in both draws."""
+    finders = []
+    for finder in layer.finders:
+        copied = cp.ModuleFinder(finder.n_modules)
+        copied.__dict__.update(finder.__dict__)
+        copied.templates_ = np.stack(templates)
+        finders.append(copied)
+    return dataclasses.replace(layer, finders=(finders[0], finders[1]))
+
+
+def test_a_region_is_recognised_and_noise_is_not() -> None:
+    generic = generic_regions(20, 30)
+    rng = np.random.default_rng(0)
+    for name, mask in generic.masks.items():
+        noisy = mask + 0.3 * rng.standard_normal(mask.shape)
+        assert describe(noisy[None], generic)[0][0] == name
+    assert describe(rng.standard_normal((1, 20, 30)), generic)[0][0] is None
+    assert describe(np.zeros((1, 20, 30)), generic)[0] == (None, 0.0)
+
+
+def test_the_parts_of_a_face_do_not_overlap() -> None:
+    masks = [regions().masks[name] for name in regions().expected]
+    assert (sum(mask.astype(int) for mask in masks) <= 2).all()
+    skin, features = regions().masks["face skin"], regions().masks["eyes and mouth"]
+    assert not (skin & features).any()
+    assert features.mean() > 0.05
+    assert skin.mean() > 0.2
+
+
+def test_agreement_matches_parts_one_to_one() -> None:
+    parts = [regions().masks[name].astype(float) for name in regions().expected]
+    found = agreement(np.stack(parts[::-1]), regions())
+    assert [(name, k) for name, k, _ in found] == [("eyes and mouth", 2), ("frame", 1), ("face skin", 0)]
+    assert all(value == pytest.approx(1.0) for _, _, value in found)
+
+
+def test_the_trial_sentence_says_yes_in_part_and_no(layer: LayerStudy) -> None:
+    eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
+    flat = np.zeros_like(eyes)
+    agrees = wording.trial_sentence(with_templates(layer, skin, eyes, frame), regions())
+    assert agrees is not None
+    assert "saw eyes and mouth, frame and face skin" in agrees
+    assert agrees.count("agrees: each of them has its own template") == 2
+    part = wording.trial_sentence(with_templates(layer, flat, eyes, frame), regions())
+    assert part is not None
+    assert "it shows eyes and mouth and frame and not face skin" in part
+    no = wording.trial_sentence(with_templates(layer, flat, flat, flat), regions())
+    assert no is not None
+    assert "does not agree" in no
+
+
+def test_no_trial_is_claimed_for_other_layers_or_numbers(layer: LayerStudy) -> None:
+    other = dataclasses.replace(layer, layer=dataclasses.replace(layer.layer, name="main.5"))
+    assert wording.trial_sentence(other, regions()) is None
+    assert wording.trial_sentence(layer, generic_regions(64, 64)) is None
+
+
+def test_template_sentence_counts_channels(layer: LayerStudy) -> None:
+    sentence = wording.template_sentence(layer, regions())
+    for k, units in enumerate(layer.finder.modules_, 1):
+        assert f"module {k} ({units.size} channels)" in sentence
+    assert sentence.startswith("At main.8, K = 3:")
+
+
+@pytest.mark.parametrize(
+    ("ari", "words"),
+    [
+        (0.95, "nearly the same"),
+        (0.75, "mostly the same"),
+        (0.5, "related"),
+        (0.2, "weakly"),
+        (0.0, "unrelated"),
+    ],
+)
+def test_the_rand_index_in_words(ari: float, words: str) -> None:
+    assert words in wording.ari_words(ari)
+
+
+def test_stability_and_errors_are_in_the_sentences(layer: LayerStudy) -> None:
+    sentence = wording.stability_sentence(layer)
+    assert "Between two draws of 2 pairs" in sentence
+    assert f"{layer.at('ari', 3):.2f}" in sentence
+    errors = layer.relative_errors
+    assert len(errors) == 128
+    assert f"{100 * float(np.median(errors)):.0f} %" in wording.error_sentence(layer)
