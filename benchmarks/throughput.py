@@ -103,14 +103,14 @@ def table(layers: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", nargs="+", help="by default all layers of the generator")
-    parser.add_argument("--pairs", type=int, help="pairs of latents per round (8; short form: 1)")
+    parser.add_argument("--pairs", type=int, help="pairs of latents per round (16; short form: 4)")
     parser.add_argument("--rounds", type=int, help="rounds per layer (7; short form: 3)")
     parser.add_argument("--device", help="by default the CPU")
     parser.add_argument("--threads", type=int, help="of torch; by default torch's own choice")
     parser.add_argument("--short", action="store_true", help="under a minute, for CI: a smoke test, not a result")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     args = parser.parse_args()
-    pairs = args.pairs or (1 if args.short else 8)
+    pairs = args.pairs or (4 if args.short else 16)
     rounds = args.rounds or (3 if args.short else 7)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -67,6 +67,8 @@ def _list(options: argparse.Namespace) -> None:
 
 def _influence(options: argparse.Namespace) -> None:
     maps = _attribute(options)
+    if options.tolerance is not None:
+        print(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
     out = Path(options.out)
     _print(maps.save(out / f"maps-{options.layer}.safetensors"))
     _print(_save_figure(maps.plot(most=len(maps))[0], out / f"maps-{options.layer}.png"))
@@ -161,7 +163,8 @@ def _attribute(options: argparse.Namespace, seed: int | None = None) -> Influenc
     generator = open_generator(options.generator, options.device)
     influence = InfluenceMap(generator, options.layer)
     seed = options.seed if seed is None else seed
-    return influence.attribute(n_pairs=options.pairs, seed=seed, show_progress=options.progress)
+    tolerance = getattr(options, "tolerance", None)
+    return influence.attribute(n_pairs=options.pairs, tolerance=tolerance, seed=seed, show_progress=options.progress)
 
 
 def _modules_of(path: str) -> dict[str, Any]:
@@ -212,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     influence = command("influence", _influence, "influence maps of every channel of a layer")
     influence.add_argument("generator", metavar="GENERATOR")
     influence.add_argument("--layer", required=True)
+    influence.add_argument("--tolerance", type=float, help="stop each map at this relative standard error")
     _common(influence, "out/influence")
 
     modules = command("modules", _modules, "modules of a layer, from a generator or a file of influence maps")

@@ -16,6 +16,7 @@ from .generator import BASE, SOURCE, GeneratorAdapter
 from .latents import Latents
 from .progress import progress_bar
 from .results import Result
+from .running import RunningMaps
 from .units import UnitSet, UnitsLike, parse_layers, parse_units
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_PAIRS = 256
+STAGE = 16  # pairs between two decisions to stop
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +56,22 @@ class InfluenceMaps(Result):
 
     def __len__(self) -> int:
         return len(self.units)
+
+    @property
+    def relative_error(self) -> Tensor:
+        """(sets,) ‖standard error‖₂ / ‖map‖₂; 0 for a set that never changed anything."""
+        norms = self.maps.flatten(1).double().norm(dim=1)
+        errors = self.standard_error.flatten(1).double().norm(dim=1)
+        return torch.where(norms > 0, errors / norms, 0.0).float()
+
+    @property
+    def missed(self) -> tuple[UnitSet, ...]:
+        """The unit sets that were still above the tolerance asked for when the pairs ran out."""
+        tolerance = self.provenance.get("tolerance")
+        if tolerance is None:
+            return ()
+        above = (~(self.relative_error <= tolerance)).tolist()
+        return tuple(units for units, missed in zip(self.units, above, strict=True) if missed)
 
     def plot(self, ax: Axes | None = None, *, most: int = 64) -> tuple[Figure, Axes]:
         """A mosaic of the maps of largest influence, each with its own grey scale."""
@@ -87,6 +105,7 @@ class InfluenceMap:
         n_pairs: int | None = None,
         units: UnitsLike = None,
         seed: int = 0,
+        tolerance: float | None = None,
         normalise: Literal["pair"] | None = None,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
@@ -98,6 +117,8 @@ class InfluenceMap:
                 (256 by default) are drawn with ``seed``.
             units: unit sets (see :func:`units.parse_units`); by default each channel alone.
             seed: of the pairs drawn, and of noise inside the forward.
+            tolerance: stop a unit set when ‖standard error‖₂ / ‖map‖₂ is at most this; ``n_pairs`` is
+                then the limit, and ``.missed`` lists the sets that reached it. Decided every 16 pairs.
             normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
@@ -107,32 +128,45 @@ class InfluenceMap:
         """
         if normalise not in (None, "pair"):
             raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
+        if tolerance is not None and not tolerance > 0:
+            raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
         seed = whole(seed, "the seed", 0)
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
         stream = Stream(self.generator, Swap(sets), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
         height, width = self.generator.image_size[1:]
-        running = _RunningMaps(len(sets), height, width, self.generator.device, normalise == "pair")
+        running = RunningMaps(len(sets), height, width, self.generator.device, normalise == "pair")
+        active = list(range(len(sets)))
         total = pairs.n * len(sets)
         with self.generator.session(), progress_bar(total, "influence maps", "hybrid", show_progress) as bar:
-            for effect in stream.run():
-                change = (effect.hybrids - effect.original).abs().mean(1)
-                changed = [chosen - effect.first_set for chosen in effect.changed]
-                maps = change.new_zeros(effect.last_set - effect.first_set, height, width)
-                maps[changed] = change
-                running.add(effect.pair, effect.first_set, maps)
-                bar.update(len(maps))
+            start = 0
+            for end in _stages(pairs.n, tolerance):
+                for effect in stream.run(start, end):
+                    maps = effect.maps()
+                    running.add(effect.pair, active[effect.first_set : effect.last_set], maps)
+                    bar.update(len(maps))
+                start = end
+                if tolerance is None or end == pairs.n:
+                    continue
+                going_on = [chosen for chosen in active if running.relative_error(chosen) > tolerance]
+                bar.total -= (pairs.n - end) * (len(active) - len(going_on))
+                active = going_on
+                stream.intervention = Swap([sets[chosen] for chosen in active])
+                if not active:
+                    break
             provenance = self.generator.provenance() | {
                 "layers": [layer.name for layer in self.layers],
                 "seed": seed if drawn or not self.generator.batchable else None,
                 "n_pairs": pairs.n,
                 "pairs": "drawn" if drawn else "given",
-                "precision": str(change.dtype).removeprefix("torch."),
+                "precision": str(maps.dtype).removeprefix("torch."),
                 "hybrids_per_eval": stream.hybrids_per_eval,
+                "tolerance": tolerance,
                 "executor": stream.executor.name,
                 "noise_in_forward": not self.generator.batchable,
             }
-        return running.result(tuple(sets), provenance)
+        arrays: dict[str, Any] = running.result()
+        return InfluenceMaps(**arrays, units=tuple(sets), provenance=provenance)
 
     def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
         if z1 is None and z2 is None:
@@ -169,53 +203,6 @@ def given_pairs(generator: GeneratorAdapter, z1: Latents | None, z2: Latents | N
     )
 
 
-class _RunningMaps:
-    """Welford's running mean and squared deviations, in the arrays that will be returned.
-
-    Pairs are added one at a time and in order, so that batch size changes no sum.
-    """
-
-    def __init__(self, sets: int, height: int, width: int, device: torch.device, normalise: bool) -> None:
-        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(*shape, dtype=dtype, device=device)
-
-        self.mean, self.deviation = zeros(sets, height, width), zeros(sets, height, width)
-        self.influence = zeros(sets, dtype=torch.float64)
-        self.influence_deviation = zeros(sets, dtype=torch.float64)
-        self.zero_maps, self.pairs = zeros(sets, dtype=torch.int64), 0
-        self.normalised = zeros(sets, height, width) if normalise else None
-
-    def add(self, pair: int, first: int, maps: Tensor) -> None:
-        """Add pair number ``pair``'s maps of the unit sets from ``first`` on."""
-        index = slice(first, first + len(maps))
-        self.pairs = pair + 1
-        _update(self.mean[index], self.deviation[index], maps, pair + 1)
-        _update(self.influence[index], self.influence_deviation[index], maps.double().mean((1, 2)), pair + 1)
-        norms = maps.flatten(1).norm(dim=1)
-        self.zero_maps[index] += norms == 0
-        if self.normalised is not None:
-            self.normalised[index] += maps / norms.clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
-
-    def result(self, units: tuple[UnitSet, ...], provenance: dict[str, Any]) -> InfluenceMaps:
-        # The squared deviations become standard errors in place: (Σ(x − x̄)² / (n − 1) / n)^½.
-        divisor = self.pairs * (self.pairs - 1) or float("nan")
-        if self.normalised is not None:
-            alive = (self.pairs - self.zero_maps).clamp_min(1)
-            self.normalised /= alive[:, None, None]
-        return InfluenceMaps(
-            maps=self.mean.cpu(),
-            standard_error=self.deviation.div_(divisor).sqrt_().cpu(),
-            influence=self.influence.float().cpu(),
-            influence_standard_error=self.influence_deviation.div(divisor).sqrt().float().cpu(),
-            n_pairs=torch.full((len(units),), self.pairs),
-            zero_maps=self.zero_maps.cpu(),
-            units=units,
-            provenance=provenance,
-            normalised=None if self.normalised is None else self.normalised.cpu(),
-        )
-
-
-def _update(mean: Tensor, deviation: Tensor, value: Tensor, n: int) -> None:
-    before = value - mean
-    mean.add_(before, alpha=1 / n)
-    deviation.addcmul_(before, value - mean)
+def _stages(n_pairs: int, tolerance: float | None) -> list[int]:
+    """Pair counts at which sets may stop. Fixed, so that batch size and machine change no decision."""
+    return [n_pairs] if tolerance is None else [*range(STAGE, n_pairs, STAGE), n_pairs]

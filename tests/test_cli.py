@@ -76,6 +76,14 @@ def test_influence_then_modules_then_hybrids(folder: Path, capsys: pytest.Captur
     assert Path("c/hybrids-1.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_influence_to_a_tolerance(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["influence", "users_own:make", "--layer", "1", "--pairs", "32", "--tolerance", "0.5", "--no-progress"]
+    assert run(*arguments, "--out", "t") == 0
+    maps = cp.InfluenceMaps.load("t/maps-1.safetensors")
+    assert f"{len(maps) - len(maps.missed)} of 7 maps reached the tolerance of 0.5" in capsys.readouterr().out
+    assert (maps.n_pairs == 16).any()
+
+
 def test_no_progress_leaves_stderr_empty(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("modules", "users_own:make", "--layer", "1", "--pairs", "4", "--no-progress") == 0
     captured = capsys.readouterr()

@@ -44,6 +44,13 @@ class Effect:
     hybrids: Tensor  # (len(changed), C, H, W)
     original: Tensor  # (C, H, W)
 
+    def maps(self) -> Tensor:
+        """|hybrid − original|, averaged over colours, of every set from first to last: (sets, H, W)."""
+        change = (self.hybrids - self.original).abs().mean(1)
+        maps = change.new_zeros(self.last_set - self.first_set, *change.shape[1:])
+        maps[[chosen - self.first_set for chosen in self.changed]] = change
+        return maps
+
 
 @dataclass(frozen=True)
 class _Segment:
@@ -59,7 +66,8 @@ class Stream:
     """All hybrids of an intervention, one :class:`Effect` after the other.
 
     ``hybrids_per_eval`` is the number of hybrids in one forward; None derives it from shapes. It is
-    halved when memory runs out, and the attribute tells the value in use.
+    halved when memory runs out, and the attribute tells the value in use. ``intervention`` may be
+    replaced between runs by one on some of the unit sets.
     """
 
     def __init__(
@@ -86,11 +94,14 @@ class Stream:
             limit = max(1, limit - 1)  # one row is the original's; odd batches are slower in some kernels
         self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else int(hybrids_per_eval)
 
-    def run(self) -> Iterator[Effect]:
-        """Yield every pair's effects, in order. Call and iterate inside ``generator.session()``."""
-        start = 0
-        while start < self.pairs.n:
-            stop = min(self.pairs.n, start + self.hybrids_per_eval)
+    def run(self, start: int = 0, end: int | None = None) -> Iterator[Effect]:
+        """Yield the effects of pairs ``start`` to ``end``, by default all, in order.
+
+        Call and iterate inside ``generator.session()``.
+        """
+        end = self.pairs.n if end is None else end
+        while start < end:
+            stop = min(end, start + self.hybrids_per_eval)
             base, source = self._clean_block(start, stop)
             start = base.numbers[-1] + 1
             yield from self._block(base, self.intervention.bind(base, source))
@@ -113,7 +124,7 @@ class Stream:
             if source is not None:
                 self.generator.require_finite(source.images, lambda i: f"of source latent {start + i}")
             return base, source
-        return self._clean_block(start, start + self.hybrids_per_eval)
+        return self._clean_block(start, min(stop, start + self.hybrids_per_eval))
 
     @property
     def _together(self) -> bool:
