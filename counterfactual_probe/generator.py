@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -254,13 +253,8 @@ class GeneratorAdapter:
 
     def weights_hash(self) -> str:
         """SHA-256 over the names, types and values of all parameters and buffers."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.module.state_dict().items()):
-            if isinstance(value, Tensor):
-                digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-                raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                digest.update(raw.numpy().data)
-        return digest.hexdigest()
+        state = self.module.state_dict()
+        return lt.fingerprint({key: value for key, value in state.items() if isinstance(value, Tensor)})
 
     def provenance(self) -> dict[str, Any]:
         """What every result records about the generator that made it."""

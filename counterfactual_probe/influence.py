@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,13 +12,14 @@ import torch
 from torch import Tensor
 
 from . import latents as lt
+from .checkpoint import Checkpoint
 from .engine import Pairs, Stream, Swap
-from .errors import ProbeError, whole
+from .errors import Interrupted, ProbeError, whole
+from .estimation import Estimate
 from .generator import BASE, SOURCE, GeneratorAdapter
 from .latents import Latents
 from .progress import progress_bar
-from .results import Result
-from .running import RunningMaps
+from .results import Result, units_to_json
 from .units import UnitSet, UnitsLike, parse_layers, parse_units
 
 if TYPE_CHECKING:
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_PAIRS = 256
-STAGE = 16  # pairs between two decisions to stop
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,6 +111,7 @@ class InfluenceMap:
         normalise: Literal["pair"] | None = None,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> InfluenceMaps:
         """Mean |hybrid − original| over pairs of latents, one map per unit set (S003 eq. 2).
 
@@ -122,9 +125,13 @@ class InfluenceMap:
             normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
+            checkpoint: a file that takes progress, about every 15 seconds. The same call goes on from it
+                after any interruption, and ends with the same bits as without one (on one machine). It
+                stays when the run is complete, and gives its maps at once.
 
         Raises:
-            ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image.
+            ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
+                another run.
         """
         if normalise not in (None, "pair"):
             raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
@@ -134,39 +141,59 @@ class InfluenceMap:
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
         stream = Stream(self.generator, Swap(sets), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
-        height, width = self.generator.image_size[1:]
-        running = RunningMaps(len(sets), height, width, self.generator.device, normalise == "pair")
-        active = list(range(len(sets)))
+        estimate = Estimate(self.generator, sets, stream, tolerance=tolerance, normalise=normalise == "pair")
+        file = None
+        if checkpoint is not None:
+            file = Checkpoint(checkpoint, self._identity(stream, sets, tolerance, normalise, (z1, z2)))
+            if (found := file.load()) is not None:
+                estimate.restore(*found)
         total = pairs.n * len(sets)
-        with self.generator.session(), progress_bar(total, "influence maps", "hybrid", show_progress) as bar:
-            start = 0
-            for end in _stages(pairs.n, tolerance):
-                for effect in stream.run(start, end):
-                    maps = effect.maps()
-                    running.add(effect.pair, active[effect.first_set : effect.last_set], maps)
-                    bar.update(len(maps))
-                start = end
-                if tolerance is None or end == pairs.n:
-                    continue
-                going_on = [chosen for chosen in active if running.relative_error(chosen) > tolerance]
-                bar.total -= (pairs.n - end) * (len(active) - len(going_on))
-                active = going_on
-                stream.intervention = Swap([sets[chosen] for chosen in active])
-                if not active:
-                    break
+        with (
+            _told_where(file),
+            self.generator.session(),
+            progress_bar(total, "influence maps", "hybrid", show_progress) as bar,
+        ):
+            bar.update(estimate.settled)
+            while not estimate.done:
+                bar.update(estimate.advance())
+                if file is not None and (file.due or estimate.done):
+                    file.save(*estimate.state())
             provenance = self.generator.provenance() | {
                 "layers": [layer.name for layer in self.layers],
                 "seed": seed if drawn or not self.generator.batchable else None,
                 "n_pairs": pairs.n,
                 "pairs": "drawn" if drawn else "given",
-                "precision": str(maps.dtype).removeprefix("torch."),
+                "precision": estimate.precision,
                 "hybrids_per_eval": stream.hybrids_per_eval,
                 "tolerance": tolerance,
                 "executor": stream.executor.name,
                 "noise_in_forward": not self.generator.batchable,
             }
-        arrays: dict[str, Any] = running.result()
+        arrays: dict[str, Any] = estimate.running.result()
         return InfluenceMaps(**arrays, units=tuple(sets), provenance=provenance)
+
+    def _identity(
+        self,
+        stream: Stream,
+        sets: Sequence[UnitSet],
+        tolerance: float | None,
+        normalise: str | None,
+        given: tuple[Latents | None, Latents | None],
+    ) -> dict[str, Any]:
+        """All that decides a run's bits: a checkpoint of anything else is refused."""
+        about = self.generator.provenance()
+        latents = [None if value is None else lt.fingerprint(value) for value in given]
+        versions: dict[str, Any] = about.pop("versions")
+        return versions | {
+            **about,
+            "units": units_to_json(sets),
+            "seed": stream.seed,
+            "n_pairs": stream.pairs.n,
+            "latents": latents,
+            "tolerance": tolerance,
+            "normalise": normalise,
+            "hybrids_per_eval": stream.hybrids_per_eval,
+        }
 
     def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
         if z1 is None and z2 is None:
@@ -185,6 +212,17 @@ class InfluenceMap:
         return given_pairs(self.generator, z1, z2), False
 
 
+@contextmanager
+def _told_where(file: Checkpoint | None) -> Iterator[None]:
+    """Ctrl-C says where the progress is, if any has been written."""
+    try:
+        yield
+    except Interrupted as stop:
+        if file is None or not file.path.exists():
+            raise
+        raise Interrupted(f"interrupted; progress is in {file.path}, and the same call goes on from it") from stop
+
+
 def given_pairs(generator: GeneratorAdapter, z1: Latents | None, z2: Latents | None) -> Pairs:
     """Zipped pairs of the caller's own latents, checked."""
     if z1 is None or z2 is None:
@@ -201,8 +239,3 @@ def given_pairs(generator: GeneratorAdapter, z1: Latents | None, z2: Latents | N
         lambda start, stop: lt.take(first, slice(start, stop)),
         lambda start, stop: lt.take(second, slice(start, stop)),
     )
-
-
-def _stages(n_pairs: int, tolerance: float | None) -> list[int]:
-    """Pair counts at which sets may stop. Fixed, so that batch size and machine change no decision."""
-    return [n_pairs] if tolerance is None else [*range(STAGE, n_pairs, STAGE), n_pairs]

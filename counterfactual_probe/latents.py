@@ -5,6 +5,7 @@ Every tensor has the sample as its first dimension; classes and truncations are 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -77,6 +78,16 @@ def count(latents: Latents, what: str = "the latents") -> int:
     if len(first) == 0:
         raise ProbeError(f"{what} hold 0 samples; give at least one")
     return len(first)
+
+
+def fingerprint(latents: Latents) -> str:
+    """SHA-256 over the names, types, shapes and values of the tensors."""
+    digest = hashlib.sha256()
+    for label, value in sorted(named_tensors(latents), key=lambda item: item[0]):
+        digest.update(f"{label} {value.dtype} {tuple(value.shape)}\n".encode())
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
 
 
 def mix(base: Latents, source: Latents, share: float, seed: int) -> Latents:

@@ -48,6 +48,14 @@ class RunningMaps:
             return float("inf")
         return float((self.deviation[chosen].double().sum() / (n * (n - 1))).sqrt()) / norm
 
+    def state(self) -> dict[str, Tensor]:
+        """The arrays as they are, to be written down and put back by :meth:`restore`."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for name, value in state.items():
+            getattr(self, name).copy_(value)
+
     def result(self) -> dict[str, Tensor | None]:
         """The arrays of :class:`InfluenceMaps`, on the CPU; nothing can be added afterwards."""
         # The squared deviations become standard errors in place: (Σ(x − x̄)² / (n − 1) / n)^½.
