@@ -15,10 +15,10 @@ from . import latents as lt
 from .blame import blamed_on
 from .errors import Interrupted, ProbeError, whole
 from .latents import Latents
-from .layers import LayerInfo, Trace, hooked, listed, named_layers, trace
+from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
 from .memory import default_batch, is_out_of_memory, no_room
 from .placement import home, on_device, unwrapped
-from .session import borrowed, random_states, seed_everything
+from .session import borrowed, random_state_kept, random_states, seed_everything
 
 T = TypeVar("T")
 SampleLatents: TypeAlias = Callable[..., Latents]
@@ -95,9 +95,12 @@ class GeneratorAdapter:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise ProbeError(f"the generator is a {type(module).__name__}; give a torch.nn.Module")
-        low, high = float(image_range[0]), float(image_range[1])
+        try:
+            low, high = map(float, image_range)
+        except (TypeError, ValueError):
+            low, high = 1.0, 0.0
         if not low < high:
-            raise ProbeError(f"image_range is ({low:g}, {high:g}); give the smaller value first")
+            raise ProbeError(f"image_range is {image_range!r}; give two numbers, the smaller first")
         self.module = on_device(unwrapped(module), device)
         self.name = name or type(self.module).__name__
         self.image_range = (low, high)
@@ -133,18 +136,21 @@ class GeneratorAdapter:
         >>> z1, z2 = gen.sample(8, seed=0), gen.sample(8, seed=1)  # doctest: +SKIP
 
         ``stream`` 0 is the base's and 1 the source's of an influence map with the same seed;
-        ``start`` is the first index; ``conditions`` go to ``sample_latents`` as they are.
+        ``start`` is the first index. ``conditions`` go to ``sample_latents``: a list, tuple, array or
+        tensor holds one value for each of the n samples, anything else is for all.
         """
-        if n < 1:
-            raise ProbeError(f"{n} samples asked for; ask for at least one")
-        start = whole(start, "start", 0)
+        n, start, stream = whole(n, "n", 1), whole(start, "start", 0), whole(stream, "stream", 0)
+        for name, value in conditions.items():
+            if _one_each(value) and len(value) != n:
+                raise ProbeError(f"{name} holds {len(value)} values for {n} samples; give one each, or one for all")
         drawn = []
         cure = "it gets a CPU torch.Generator and must return latents for one sample, drawn on the CPU"
-        with self._interruptible():
-            for i in range(start, start + n):
-                rng = torch.Generator().manual_seed(stream_seed(seed, stream, i))
+        with self._interruptible(), random_state_kept(self.module):
+            for i in range(n):
+                rng = torch.Generator().manual_seed(stream_seed(seed, stream, start + i))
+                own = {name: value[i] if _one_each(value) else value for name, value in conditions.items()}
                 with blamed_on("sample_latents(1, rng)", cure):
-                    one = self._sample_latents(1, rng, **conditions)
+                    one = self._sample_latents(1, rng, **own)
                 if (found := lt.count(one, "the latents of sample_latents")) != 1:
                     raise ProbeError(f"sample_latents(1, rng) returned {found} samples; return as many as asked for, 1")
                 drawn.append(one)
@@ -196,7 +202,7 @@ class GeneratorAdapter:
         generator that is not batchable must be given one sample.
         """
         if not self.batchable:
-            seed_everything(stream_seed(seed, NOISE, noise[0]))
+            seed_everything(stream_seed(seed, NOISE, noise[0]), self.module)
         with hooked(self.submodules, actions or {}):
             output = self._call(latents)
         return self._image(output, len(noise))
@@ -253,8 +259,9 @@ class GeneratorAdapter:
 
     def weights_hash(self) -> str:
         """SHA-256 over the names, types and values of all parameters and buffers."""
-        state = self.module.state_dict()
-        return lt.fingerprint({key: value for key, value in state.items() if isinstance(value, Tensor)})
+        named = [*self.module.named_parameters(), *self.module.named_buffers()]
+        # Without the names that torch.compile puts in; buffers that are not saved count as well.
+        return lt.fingerprint({clean_name(name): value for name, value in named})
 
     def provenance(self) -> dict[str, Any]:
         """What every result records about the generator that made it."""
@@ -287,7 +294,9 @@ class GeneratorAdapter:
         """Two traced samples: shapes, and whether the same random state gives the same latent and image."""
         self.batchable = True
         self.example = self.sample(2)
-        redrawn = dict(lt.named_tensors(self.sample(1)))
+        with random_state_kept(self.module):
+            seed_everything(1, self.module)  # another global state, which must make no difference
+            redrawn = dict(lt.named_tensors(self.sample(1)))
         for label, value in lt.named_tensors(self.example):
             if label not in redrawn or not torch.equal(value[:1], redrawn[label]):
                 raise ProbeError(
@@ -295,12 +304,19 @@ class GeneratorAdapter:
                     "the rng that it is given, such as torch.randn(n, 128, generator=rng)"
                 )
         with self.session():
-            seed_everything(0)
+            seed_everything(0, self.module)
             before = random_states(self.module)
+            versions = {name: value._version for name, value in self.module.named_parameters()}
             output, traced = trace(self.module, lambda: self._call(self.example), samples=2)
             images = self._image(output, 2)
             draws_noise = random_states(self.module) != before
-            seed_everything(0)
+            changed = [name for name, value in self.module.named_parameters() if value._version != versions[name]]
+            if changed:
+                raise ProbeError(
+                    f"the forward of {self.name} changes its parameter {changed[0]!r}; make it a function of latents "
+                    "and weights (a counter belongs into a buffer or an attribute, which are put back)"
+                )
+            seed_everything(0, self.module)
             again = self._image(self._call(self.example), 2)
             if not self._same(images, again):
                 raise ProbeError(
@@ -368,6 +384,13 @@ def default_image(output: Any) -> Tensor:
 def stream_seed(seed: int, stream: int, index: int) -> int:
     """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
     return int(np.random.SeedSequence([whole(seed, "the seed", 0), stream, index]).generate_state(1, np.uint64)[0])
+
+
+def _one_each(value: Any) -> bool:
+    """Whether a condition holds one value per sample."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim > 0
+    return isinstance(value, (list, tuple))
 
 
 def _form(named: list[tuple[str, Tensor]]) -> str:

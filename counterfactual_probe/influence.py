@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -135,7 +136,7 @@ class InfluenceMap:
         """
         if normalise not in (None, "pair"):
             raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
-        if tolerance is not None and not tolerance > 0:
+        if tolerance is not None and not (isinstance(tolerance, (int, float, np.floating)) and tolerance > 0):
             raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
         seed = whole(seed, "the seed", 0)
         sets = parse_units(units, self.layers, self.generator)

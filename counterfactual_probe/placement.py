@@ -12,12 +12,15 @@ from .errors import ProbeError, first_line
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    while True:
-        if isinstance(module, torch.jit.ScriptModule):
+    """The module inside wrappers that hide its layers or ignore hooks."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            what = f"submodule {name!r} of the generator" if name else "the generator"
             raise ProbeError(
-                f"the generator is TorchScript ({type(module).__name__}), whose layers run outside Python's reach; "
-                "give the nn.Module that it was scripted from"
+                f"{what} is TorchScript ({type(part).__name__}), whose layers run outside Python's reach; give the "
+                "nn.Module that it was scripted from"
             )
+    while True:
         if hasattr(module, "_orig_mod"):
             module = cast(nn.Module, module._orig_mod)
         elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):

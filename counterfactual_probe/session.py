@@ -22,7 +22,7 @@ _REGISTERS = ("_parameters", "_buffers", "_modules")
 def borrowed(module: nn.Module) -> Iterator[None]:
     """Eval mode, inference mode and private random state inside; everything as found outside."""
     with ExitStack() as stack:
-        stack.enter_context(_random_state_kept(module))
+        stack.enter_context(random_state_kept(module))
         stack.enter_context(_attributes_kept(module))
         if _has_compiled_parts(module):
             # Compiled code ignores hooks (pytorch #117758), so its eager original is run.
@@ -31,12 +31,21 @@ def borrowed(module: nn.Module) -> Iterator[None]:
         for part in module.modules():
             # Not .eval(): some modules override train() with side effects (merging adapters, say).
             part.training = False
+            if part.__dict__.get("_compiled_call_impl") is not None:
+                part.__dict__["_compiled_call_impl"] = None  # compiled in place: run the original
         yield
 
 
-def seed_everything(seed: int) -> None:
-    """Put the global generators that a forward may draw from into a state set by ``seed``."""
-    torch.manual_seed(seed)
+def seed_everything(seed: int, module: nn.Module) -> None:
+    """Put the global generators that the module's forward may draw from into a state set by ``seed``.
+
+    Those that :func:`random_state_kept` keeps, and no others: ``torch.manual_seed`` would reseed the
+    generators of every device.
+    """
+    torch.default_generator.manual_seed(seed)
+    for device in _cuda_devices(module):
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 
@@ -59,7 +68,8 @@ def _cuda_devices(module: nn.Module) -> list[torch.device]:
 
 
 @contextmanager
-def _random_state_kept(module: nn.Module) -> Iterator[None]:
+def random_state_kept(module: nn.Module) -> Iterator[None]:
+    """The states of the global generators, of torch, NumPy and Python, are put back at the end."""
     legacy, python = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng(devices=_cuda_devices(module)):
@@ -94,6 +104,4 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _has_compiled_parts(module: nn.Module) -> bool:
-    return any(
-        hasattr(part, "_orig_mod") or part.__dict__.get("_compiled_call_impl") is not None for part in module.modules()
-    )
+    return any(hasattr(part, "_orig_mod") for part in module.modules())

@@ -31,7 +31,7 @@ def scripted() -> nn.Module:
     ("make", "sampler", "options", "message"),
     [
         (lambda: torch.relu, Z, {}, "the generator is a builtin_function_or_method; give a torch.nn.Module"),
-        (Deconv, Z, {"image_range": (1, -1)}, r"image_range is \(1, -1\); give the smaller value first"),
+        (Deconv, Z, {"image_range": (1, -1)}, r"image_range is \(1, -1\); give two numbers, the smaller first"),
         (scripted, Z, {}, "the generator is TorchScript .* give the nn.Module that it was scripted from"),
         (lambda: nn.LazyConvTranspose2d(3, 4), Z, {}, "lazy layers without weights yet; run it once"),
         (Deconv, Z, {"device": "nowhere"}, "device 'nowhere' cannot be used here"),
@@ -266,7 +266,7 @@ def test_latents_of_another_form_or_length() -> None:
         generator({"z": z["z"]})
     with pytest.raises(cp.ProbeError, match="hold 0 samples; give at least one"):
         generator({key: value[:0] for key, value in z.items()})
-    with pytest.raises(cp.ProbeError, match="0 samples asked for; ask for at least one"):
+    with pytest.raises(cp.ProbeError, match="n is 0; give an integer of at least 1"):
         generator.sample(0)
 
 

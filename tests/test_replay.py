@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import toys
+import twins
 from counterfactual_probe.engine import FullForward, Pairs, Replay, Stream, Swap, delta, executor_for, replay
 from counterfactual_probe.units import parse_layers, parse_units
 from toys import Toy
@@ -106,6 +107,49 @@ def test_differences_go_through_the_linear_reader_alone(channels: int, monkeypat
     torch.testing.assert_close(found.images, plain.images, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("hybrids_per_eval", [None, 1, 2, 3, 7])
+@pytest.mark.parametrize("toy", [toys.PLAIN, toys.OVER_WIDTH], ids=lambda toy: toy.name)
+def test_unit_sets_of_several_sizes_in_any_batches(toy: Toy, hybrids_per_eval: int | None) -> None:
+    """Batches take the short way or the plain one as their sets have it; each way is checked by itself."""
+    generator = toy.generator()
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    sets = [{toy.layer: channels} for channels in ([0], [1, 2], [3], [4], [0, 1, 2, 3], [2])]
+    hybridizer = cp.Hybridizer(generator, toy.layer)
+    found = hybridizer.hybridize(z1, z2, units=sets, hybrids_per_eval=hybrids_per_eval)
+    torch.testing.assert_close(found.images, twins.hybrids(toy, z1, z2, sets), rtol=0, atol=1e-10)
+    assert found.provenance["executor"] == "replay"
+
+
+def test_a_replaced_forward_is_not_taken_apart() -> None:
+    module = toys.PLAIN.plain().eval()
+    reader = module.get_submodule("main.4")
+    original = reader.forward
+    reader.forward = lambda x: original(x.clamp(max=0.5))  # type: ignore[method-assign]
+    generator = cp.wrap(module, toys.vectors(5))
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    sets = [[0, 1], [2], [3], [4]]
+    whole = cp.Hybridizer(generator, "main.3").hybridize(z1, z2, units=sets).images
+    for size in (1, 2, 3):
+        found = cp.Hybridizer(generator, "main.3").hybridize(z1, z2, units=sets, hybrids_per_eval=size)
+        torch.testing.assert_close(found.images, whole, rtol=0, atol=1e-10)
+    clamped = generator.module.get_submodule("main.3")
+    assert clamped is not reader
+
+
+def test_ctrl_c_while_getting_ready_stops_the_run() -> None:
+    """It must not be taken for a generator that cannot be replayed."""
+    module = toys.PLAIN.plain().eval()
+    generator = cp.wrap(module, toys.vectors(5))
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handle = module.get_submodule("main.0").register_forward_pre_hook(stop)
+    with pytest.raises(cp.Interrupted):
+        cp.InfluenceMap(generator, "main.2").attribute(n_pairs=2)
+    handle.remove()
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -139,10 +183,13 @@ def test_grouped_hooked_and_subclassed_submodules_are_not_taken_apart() -> None:
 
     hooked = nn.Linear(2, 2)
     hooked.register_forward_hook(lambda *_: None)
+    patched = nn.Linear(2, 2)
+    patched.forward = lambda x: x  # type: ignore[method-assign]
     circular = nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
-    for module in (nn.Conv2d(2, 2, 1, groups=2), hooked, Mine(2, 2), circular, nn.ReLU()):
-        assert not delta.is_linear(module)
-    assert delta.is_linear(nn.Linear(2, 2))
+    for module in (nn.Conv2d(2, 2, 1, groups=2), hooked, patched, Mine(2, 2), circular, nn.ReLU()):
+        assert not any(delta.is_linear(module, dims) for dims in (2, 3, 4))
+    assert [delta.is_linear(nn.Linear(2, 2), dims) for dims in (2, 3, 4)] == [True, True, False]
+    assert [delta.is_linear(nn.Conv2d(2, 2, 1), dims) for dims in (2, 3, 4)] == [False, False, True]
 
 
 def test_only_outputs_that_are_read_are_kept() -> None:

@@ -178,6 +178,33 @@ class Tokens(nn.Module):
         return F.pixel_shuffle(patches.mT.unflatten(2, (4, 4)), 2)
 
 
+class Fused(nn.Module):
+    """torch's own transformer layers, which run fused and call no submodule unless one has a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 16 * 6)
+        layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+        self.encoder, self.patch = nn.TransformerEncoder(layer, 2), nn.Linear(6, 3 * 4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.encoder(self.first(z).unflatten(1, (16, 6)))
+        return F.pixel_shuffle(self.patch(x).mT.unflatten(2, (4, 4)), 2)
+
+
+class OverWidth(nn.Module):
+    """A linear layer over the width of square maps with as many channels: not over the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.act = nn.ConvTranspose2d(5, 8, 8), nn.Tanh()
+        self.width, self.image = nn.Linear(8, 8), nn.Conv2d(8, 3, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        image: Tensor = self.image(self.width(self.act(self.up(z[:, :, None, None]))))
+        return image
+
+
 class Pair(NamedTuple):
     activation: Tensor
     extra: Tensor

@@ -18,11 +18,13 @@ import counterfactual_probe as cp
 from toy_modules import (
     Conditional,
     Deconv,
+    Fused,
     HiddenPath,
     InPlace,
     Mapping,
     Noisy,
     Outputs,
+    OverWidth,
     Sampler,
     Shared,
     SkipLatent,
@@ -57,6 +59,11 @@ def compiled_in_place(module: nn.Module) -> nn.Module:
 
 def compiled_part(module: nn.Module) -> nn.Module:
     module.main = compiled(module.main)
+    return module
+
+
+def compiled_part_in_place(module: nn.Module) -> nn.Module:
+    module.get_submodule("main.6").compile(backend="eager")
     return module
 
 
@@ -135,6 +142,7 @@ DROPOUT = Toy("dropout, in train mode", lambda: Deconv(dropout=0.5))
 TOKENS = Toy("tokens, attention", Tokens, "mlp", "attend2.value")
 FLOAT32 = Toy("float32", Deconv, dtype=F32)
 HIDDEN_PATH = Toy("reads what a layer left on itself", HiddenPath, "second", "up", full_cut=False)
+OVER_WIDTH = Toy("linear over the width", OverWidth, "act", "width")
 VECTOR = Toy("vector layer", Mapping, "mapping.1", "up")
 
 TOYS = [
@@ -165,6 +173,9 @@ TOYS = [
     Toy("compiled", Deconv, handed_over=compiled),
     Toy("compiled in place", Deconv, handed_over=compiled_in_place),
     Toy("compiled part", Deconv, handed_over=compiled_part),
+    Toy("compiled part, in place", Deconv, handed_over=compiled_part_in_place),
+    Toy("fused transformer layers", Fused, "encoder.layers.0.linear1", "encoder.layers.1.norm1", full_cut=False),
+    OVER_WIDTH,
     Toy("compiled, then DataParallel", Deconv, handed_over=lambda module: nn.DataParallel(compiled(module))),
 ]
 FULL_CUTS = [toy for toy in TOYS if toy.full_cut]

@@ -17,14 +17,18 @@ from torch.nn import functional as F
 LARGEST_SHARE = 0.25
 
 
-def is_linear(module: nn.Module) -> bool:
-    """Whether :func:`difference` knows the submodule: its type exactly, and no hook that may change it."""
-    if module._forward_hooks or module._forward_pre_hooks:
+def is_linear(module: nn.Module, dims: int) -> bool:
+    """Whether :func:`difference` knows how the submodule takes the channels of a layer of ``dims`` dimensions.
+
+    Its type exactly, with its own forward and no hook that may change what it gives.
+    """
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
         return False
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         plain = type(module) in (nn.Conv2d, nn.ConvTranspose2d)
-        return plain and module.groups == 1 and module.padding_mode == "zeros"
-    return type(module) is nn.Linear
+        return plain and dims == 4 and module.groups == 1 and module.padding_mode == "zeros"
+    # The last dimension of images is not their channels.
+    return type(module) is nn.Linear and dims in (2, 3)
 
 
 def difference(module: nn.Module, change: Tensor, channels: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ def intercepted(modules: Mapping[str, nn.Module], handler: Handler) -> Iterator[
         seen[name] += 1
         return handler(name, seen[name], lambda: original(*args, **kwargs))
 
+    # Fused fast paths, as of nn.TransformerEncoderLayer, run submodules only where hooks ask for it.
+    handles = [part.register_forward_hook(_nothing) for part in modules.values()]
     try:
         for name, part in modules.items():
             # nn.Module.__call__ looks this up on the instance, so the class stays untouched.
@@ -35,6 +37,12 @@ def intercepted(modules: Mapping[str, nn.Module], handler: Handler) -> Iterator[
     finally:
         for part in modules.values():
             part.__dict__.pop("_call_impl", None)
+        for handle in handles:
+            handle.remove()
+
+
+def _nothing(*_: Any) -> None:
+    """A hook that is only there to be seen."""
 
 
 class NotReplayable(Exception):

@@ -48,6 +48,8 @@ def make_plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
     """Trace one forward, then run it again with answers to see which of them are read."""
     events, outputs = _trace(generator)
     edited = {layer: _call(layer) for layer in layers}
+    if unseen := [layer for layer, call in edited.items() if call not in events]:
+        raise NotReplayable(f"{unseen[0]} was not seen to run")
     cut = min(events[call].end for call in edited.values())
     finished = {call for call, event in events.items() if event.end <= cut}
     outermost = {call for call in finished if events[call].parent not in finished}
@@ -74,7 +76,8 @@ def _linear(
         found = readers.get(call, set())
         reader = next(iter(found), None)
         alone = len(found) == 1 and reader is not None and reader not in edited.values()
-        if alone and reader is not None and is_linear(generator.submodules[reader[0]]):
+        dims = 2 + len(generator.layer(layer).size)
+        if alone and reader is not None and is_linear(generator.submodules[reader[0]], dims):
             return layer, reader
     return None
 

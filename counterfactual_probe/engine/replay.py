@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import latents as lt
-from ..errors import ProbeError
+from ..errors import Interrupted, ProbeError
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..layers import activation_of, channels_first, require_once, with_activation
@@ -56,6 +56,8 @@ def executor_for(generator: GeneratorAdapter, layers: Sequence[str]) -> Executor
         return FullForward(generator)
     try:
         return Replay(generator, layers)
+    except Interrupted:
+        raise
     except Exception as error:
         # With room for less than the trace's two samples, full forwards may still do, one by one.
         if not isinstance(error, (NotReplayable, ProbeError)) and not is_out_of_memory(error):
@@ -70,7 +72,7 @@ class Replay:
         self.generator = generator
         self.name = "replay"
         self._full = FullForward(generator)
-        self._checked = False
+        self._checked: set[tuple[bool, frozenset[str]]] = set()
         # Convolutions on a CPU are faster in this layout, and pass it on to the next.
         self._channels_last = generator.device.type == "cpu"
         with generator.session():
@@ -109,12 +111,15 @@ class Replay:
     def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
         if self.name != "replay" or not isinstance(base, RecordedRun):
             return self._full.intervened(base, rows, edits)
+        # Each way through the generator is compared once: which layers are set, and how.
+        way = (self._short_way(edits) is not None, frozenset(edits))
         images, problem = self._attempt(base, rows, edits)
-        if images is not None and self._checked:
+        if images is not None and way in self._checked:
             return images
         if images is None and self._channels_last:
             # The module may not take the layout; in the usual one it may well replay.
-            self._channels_last, self._checked = False, False
+            self._channels_last = False
+            self._checked.clear()
             images, problem = self._attempt(base, rows, edits)
         # Only now: a full forward of the same rows would leave behind what a hidden path reads.
         reference = self._full.intervened(base, rows, edits)
@@ -122,7 +127,7 @@ class Replay:
             tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
             gap = float((images - reference).abs().max())
             if gap <= tolerance * max(1.0, float(reference.abs().max())):
-                self._checked = True
+                self._checked.add(way)
                 return images
             problem = f"a difference of {gap:.2g}"
         self.name = f"full forward (replay disagreed: {problem})"
