@@ -63,6 +63,11 @@ class Estimate:
         return settled
 
     @property
+    def total(self) -> int:
+        """Hybrids of all pairs and sets."""
+        return self.stream.pairs.n * len(self._sets)
+
+    @property
     def settled(self) -> int:
         """Hybrids that need no more work, of pairs × sets."""
         n = self.stream.pairs.n

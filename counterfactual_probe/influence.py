@@ -20,6 +20,7 @@ from .estimation import Estimate
 from .generator import BASE, SOURCE, GeneratorAdapter
 from .latents import Latents
 from .progress import progress_bar
+from .ranks import Ranks, current_ranks
 from .results import Result, units_to_json
 from .units import UnitSet, UnitsLike, parse_layers, parse_units
 
@@ -87,6 +88,9 @@ class InfluenceMaps(Result):
 class InfluenceMap:
     """Where in the image the channels of a layer act.
 
+    Under ``torchrun`` make the same call on every rank: the unit sets are shared among them, and all
+    get the same maps.
+
     >>> maps = cp.InfluenceMap(gen, "main.8").attribute(n_pairs=64, seed=0)  # doctest: +SKIP
     >>> maps.maps.shape, maps.standard_error.shape  # doctest: +SKIP
     (torch.Size([128, 64, 64]), torch.Size([128, 64, 64]))
@@ -141,24 +145,17 @@ class InfluenceMap:
         seed = whole(seed, "the seed", 0)
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
-        stream = Stream(self.generator, Swap(sets), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
-        estimate = Estimate(self.generator, sets, stream, tolerance=tolerance, normalise=normalise == "pair")
-        file = None
-        if checkpoint is not None:
-            file = Checkpoint(checkpoint, self._identity(stream, sets, tolerance, normalise, (z1, z2)))
-            if (found := file.load()) is not None:
-                estimate.restore(*found)
-        total = pairs.n * len(sets)
-        with (
-            _told_where(file),
-            self.generator.session(),
-            progress_bar(total, "influence maps", "hybrid", show_progress) as bar,
-        ):
-            bar.update(estimate.settled)
-            while not estimate.done:
-                bar.update(estimate.advance())
-                if file is not None and (file.due or estimate.done):
-                    file.save(*estimate.state())
+        ranks = current_ranks(self.generator.device)
+        identity = self._identity(sets, seed, pairs, (z1, z2)) | {"tolerance": tolerance, "normalise": normalise}
+        identity |= {"hybrids_per_eval": hybrids_per_eval}
+        ranks.require_same(identity)
+        own = [sets[chosen] for chosen in ranks.share(len(sets))]
+        with ranks.together():
+            stream = Stream(self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
+            estimate = Estimate(self.generator, own, stream, tolerance=tolerance, normalise=normalise == "pair")
+            file = _checkpoint(checkpoint, ranks, identity)
+            self._complete(estimate, file, show_progress and ranks.rank == 0)
+            arrays = estimate.running.result()
             provenance = self.generator.provenance() | {
                 "layers": [layer.name for layer in self.layers],
                 "seed": seed if drawn or not self.generator.batchable else None,
@@ -169,32 +166,34 @@ class InfluenceMap:
                 "tolerance": tolerance,
                 "executor": stream.executor.name,
                 "noise_in_forward": not self.generator.batchable,
+                "ranks": ranks.world,
             }
-        arrays: dict[str, Any] = estimate.running.result()
-        return InfluenceMaps(**arrays, units=tuple(sets), provenance=provenance)
+        whole_arrays = ranks.gather(arrays, len(sets), self.generator.device)
+        return InfluenceMaps(**whole_arrays, units=tuple(sets), provenance=ranks.first(provenance))
+
+    def _complete(self, estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
+        """Take the estimate from wherever the checkpoint left it to its end."""
+        if file is not None and (found := file.load()) is not None:
+            estimate.restore(*found)
+        with (
+            _told_where(file),
+            self.generator.session(),
+            progress_bar(estimate.total, "influence maps", "hybrid", show_progress) as bar,
+        ):
+            bar.update(estimate.settled)
+            while not estimate.done:
+                bar.update(estimate.advance())
+                if file is not None and (file.due or estimate.done):
+                    file.save(*estimate.state())
 
     def _identity(
-        self,
-        stream: Stream,
-        sets: Sequence[UnitSet],
-        tolerance: float | None,
-        normalise: str | None,
-        given: tuple[Latents | None, Latents | None],
+        self, sets: Sequence[UnitSet], seed: int, pairs: Pairs, given: tuple[Latents | None, Latents | None]
     ) -> dict[str, Any]:
-        """All that decides a run's bits: a checkpoint of anything else is refused."""
+        """What decides a run's bits, beside its options: a checkpoint of anything else is refused."""
         about = self.generator.provenance()
-        latents = [None if value is None else lt.fingerprint(value) for value in given]
         versions: dict[str, Any] = about.pop("versions")
-        return versions | {
-            **about,
-            "units": units_to_json(sets),
-            "seed": stream.seed,
-            "n_pairs": stream.pairs.n,
-            "latents": latents,
-            "tolerance": tolerance,
-            "normalise": normalise,
-            "hybrids_per_eval": stream.hybrids_per_eval,
-        }
+        latents = [None if value is None else lt.fingerprint(value) for value in given]
+        return versions | {**about, "units": units_to_json(sets), "seed": seed, "n_pairs": pairs.n, "latents": latents}
 
     def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
         if z1 is None and z2 is None:
@@ -211,6 +210,14 @@ class InfluenceMap:
         if n_pairs is not None:
             raise ProbeError(f"latents are given and n_pairs={n_pairs} too; give one or the other")
         return given_pairs(self.generator, z1, z2), False
+
+
+def _checkpoint(path: str | os.PathLike[str] | None, ranks: Ranks, identity: dict[str, Any]) -> Checkpoint | None:
+    if path is None:
+        return None
+    # Each rank keeps its own share's progress.
+    own = path if ranks.world == 1 else f"{os.fspath(path)}.rank{ranks.rank}of{ranks.world}"
+    return Checkpoint(own, identity | {"ranks": ranks.world})
 
 
 @contextmanager
