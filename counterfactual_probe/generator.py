@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from . import latents as lt
 from .blame import blamed_on
 from .errors import Interrupted, ProbeError, whole
+from .images import all_finite, default_image
 from .latents import Latents
 from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
 from .memory import default_batch, is_out_of_memory, no_room
@@ -24,7 +25,6 @@ T = TypeVar("T")
 SampleLatents: TypeAlias = Callable[..., Latents]
 BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
 
-_IMAGE_KEYS = ("sample", "images", "image", "x", "out", "output")
 _RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
@@ -249,8 +249,8 @@ class GeneratorAdapter:
 
     def require_finite(self, images: Tensor, where: Callable[[int], str]) -> None:
         """Raise a ProbeError that says which image holds a NaN or an infinity."""
-        good = torch.isfinite(images).flatten(1).all(1)
-        if not bool(good.all()):
+        if not all_finite(images):
+            good = torch.isfinite(images).flatten(1).all(1)
             first = int((~good).nonzero()[0, 0])
             raise ProbeError(
                 f"the image {where(first)} holds NaN or infinite values; check the latents' range and the weights"
@@ -360,25 +360,6 @@ class GeneratorAdapter:
     def _placed(self, value: Tensor) -> Tensor:
         dtype = self.dtype if value.is_floating_point() and self.dtype is not None else value.dtype
         return value.to(self.device, dtype)
-
-
-def default_image(output: Any) -> Tensor:
-    """The image tensor of a module's output, for the forms that generators commonly return."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        found = [output[key] for key in _IMAGE_KEYS if key in output] or list(output.values())
-    elif isinstance(output, (tuple, list)):
-        found = list(output)
-    else:
-        found = [getattr(output, key) for key in _IMAGE_KEYS if hasattr(output, key)]
-    for candidate in found:
-        if isinstance(candidate, Tensor) and candidate.dim() == 4:
-            return candidate
-    raise ProbeError(
-        f"no 4-D image tensor was found in the module's output, a {type(output).__name__}; pass image=..., "
-        "a function from that output to a tensor (n, C, H, W)"
-    )
 
 
 def stream_seed(seed: int, stream: int, index: int) -> int:

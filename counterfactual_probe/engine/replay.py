@@ -19,6 +19,7 @@ from torch import Tensor
 from .. import latents as lt
 from ..errors import Interrupted, ProbeError
 from ..generator import GeneratorAdapter
+from ..images import all_finite
 from ..latents import Latents
 from ..layers import activation_of, channels_first, require_once, with_activation
 from ..memory import is_out_of_memory
@@ -143,7 +144,7 @@ class Replay:
             if is_out_of_memory(error):
                 raise
             return None, f"{type(error).__name__} ({str(error)[:120]})"
-        return (images, "") if bool(torch.isfinite(images).all()) else (None, "an image is not finite")
+        return (images, "") if all_finite(images) else (None, "an image is not finite")
 
     def _replayed(self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
         device = self.generator.device
