@@ -162,3 +162,18 @@ def test_without_a_launcher_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -
     assert Ranks().gather(arrays, 2, torch.device("cpu")) == arrays
     with pytest.raises(ValueError, match="as it is"), Ranks().together():
         raise ValueError("as it is")
+
+
+def test_the_example_runs_under_torchrun(tmp_path: Path) -> None:
+    example = Path(__file__).parent.parent / "examples" / "many_devices.py"
+    arguments = ["dcgan-faces", "main.11", "--pairs", "2", "--out", str(tmp_path)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*launcher, str(example), *arguments], check=True, timeout=120, capture_output=True)
+    maps = cp.InfluenceMaps.load(tmp_path / "main.11.safetensors")
+    assert maps.provenance["ranks"] == 2
+    assert sorted(path.name for path in tmp_path.glob("*.progress.*")) == [
+        "main.11.progress.rank0of2",
+        "main.11.progress.rank1of2",
+    ]
+    alone = cp.InfluenceMap(cp.load("dcgan-faces"), "main.11").attribute(n_pairs=2)
+    torch.testing.assert_close(maps.maps, alone.maps, rtol=0, atol=1e-6)
