@@ -141,6 +141,8 @@ def _face_regions() -> Regions:
         },
         layer="main.8",
         expected=("eyes and mouth", "frame", "face skin"),
+        note="The parts of the image that templates are compared with are masks drawn by hand on the mean face. "
+        "“Face skin” is what is left between eyes and mouth and the frame, which makes agreement easier for it.",
     )
 
 

@@ -6,22 +6,27 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ProbeError
+import torch
+
+from .blame import blamed_on
+from .errors import ProbeError, first_line
 from .files import read_bytes, write_bytes, write_json
 from .generator import GeneratorAdapter
 from .hybrids import Hybridizer
 from .influence import InfluenceMap, InfluenceMaps
 from .modules import ModuleFinder
-from .regions import Regions
+from .regions import generic_regions
 from .registry import available, load, pretrained
 from .results import units_from_json, units_to_json
 from .version import __version__
 
 DEMO = "dcgan-faces"
+PAIRS = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,21 +48,39 @@ def open_generator(name: str, device: str | None) -> GeneratorAdapter:
     if ":" not in name:
         return load(name, device=device)
     module_name, _, factory_name = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))  # the user's own module, in the folder they stand in
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
-        raise ProbeError(f"{name!r} cannot be imported ({error}); give package.module:factory") from error
-    finally:
-        sys.path.pop(0)
-    generator = factory()
+    with _importing_from(str(Path.cwd())):  # the user's own module, in the folder they stand in
+        with blamed_on(f"importing {module_name!r}", "run it in Python by itself to see why"):
+            try:
+                factory = getattr(importlib.import_module(module_name), factory_name)
+            except (ImportError, AttributeError, ValueError) as error:
+                raise ProbeError(f"{name!r} cannot be imported ({error}); give package.module:factory") from error
+        with blamed_on(f"the factory {name!r}", "call it in Python by itself, without arguments, to see why"):
+            generator = factory()
     if not isinstance(generator, GeneratorAdapter):
         raise ProbeError(
             f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
         )
-    if device is not None and str(generator.device) != device:
+    if device is not None and _device(device) != generator.device:
         raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
     return generator
+
+
+def _device(name: str) -> torch.device:
+    """The device that tensors made on this name are on: 'cuda' is the current one of several."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(f"--device is {name}, which cannot be used here ({first_line(error)}); try cpu") from error
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:  # by value: what runs inside may have changed the list
+            sys.path.remove(folder)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -69,32 +92,36 @@ def _influence(options: argparse.Namespace) -> None:
     maps = _attribute(options)
     if options.tolerance is not None:
         print(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
+    name = f"maps-{_file_name(maps.provenance['layers'])}"
     out = Path(options.out)
-    _print(maps.save(out / f"maps-{options.layer}.safetensors"))
-    _print(_save_figure(maps.plot(most=len(maps))[0], out / f"maps-{options.layer}.png"))
+    print(maps.save(out / f"{name}.safetensors"))
+    print(_save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
 
 
 def _modules(options: argparse.Namespace) -> None:
     other = None
     if Path(options.generator).suffix == ".safetensors":
+        for option in ("layer", "pairs", "device"):
+            _require_none(options, option, f"with maps from a file ({options.generator})")
         maps = InfluenceMaps.load(options.generator)
         other = InfluenceMaps.load(options.other) if options.other else None
     elif options.layer is None:
         raise ProbeError("no layer was named; give --layer, or a maps file made by 'influence'")
     else:
+        _require_none(options, "other", "with a generator, of which a second draw is made anyway")
         maps = _attribute(options)
         # Modules are not worth showing without saying whether other latents would give the same.
         other = _attribute(options, seed=options.seed + 1)
     finder = ModuleFinder(options.modules, options.method, seed=options.seed).fit(maps)
-    content: dict[str, Any] = {"modules": units_to_json(finder.modules_), "labels": finder.labels_.tolist()}
+    content: dict[str, Any] = {"modules": units_to_json(finder.unit_sets()), "labels": finder.labels_.tolist()}
     if other is not None:
         stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
         content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
-    layer = "+".join(maps.provenance["layers"])
+    layer = _file_name(maps.provenance["layers"])
     out = Path(options.out)
-    _print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
-    _print(_save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
-    for k, units in enumerate(finder.modules_, 1):
+    print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
+    print(_save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
+    for k, units in enumerate(finder.unit_sets(), 1):
         print(f"module {k}: {units.size} channels")
     print(_trust(content))
 
@@ -113,9 +140,12 @@ def _hybridize(options: argparse.Namespace) -> None:
     if (options.units is None) == (options.modules_file is None):
         raise ProbeError("which channels to set is not clear; give either --units or --modules-file")
     units: Any
+    labels = None
     if options.modules_file:
+        _require_none(options, "layer", "with --modules-file, which names the layers")
         content = _modules_of(options.modules_file)
-        units = [item for item in content["modules"] if any(item.values())]
+        numbered = [(k, item) for k, item in enumerate(content["modules"], 1) if any(item.values())]
+        units, labels = [item for _, item in numbered], [f"module {k}" for k, _ in numbered]
         print(_trust(content))
         layers = list(dict.fromkeys(layer for item in units for layer in item))
     else:
@@ -125,38 +155,35 @@ def _hybridize(options: argparse.Namespace) -> None:
     z1 = generator.sample(options.n, seed=options.seed)
     z2 = generator.sample(options.n, seed=options.seed, stream=1)
     hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
-    out, name = Path(options.out), f"hybrids-{'+'.join(layers)}"
-    _print(hybrids.save(out / f"{name}.safetensors"))
-    labels = [f"module {k + 1}" for k in range(len(hybrids))] if options.modules_file else None
-    _print(_save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
+    out, name = Path(options.out), f"hybrids-{_file_name(layers)}"
+    print(hybrids.save(out / f"{name}.safetensors"))
+    print(_save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .report import write_report
-    from .study import Settings, run_study
+    from .report import require_writable, write_report
+    from .study import Settings, run_study, study_layers
     from .wording import summary
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     generator = open_generator(options.generator, options.device)
     entry = pretrained(options.generator) if ":" not in options.generator else None
     settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
+    layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
     out = Path(options.out)
-    write_json(out / "study.json", {})  # find out now, not after the run, whether this can be written
-    layers = options.layers.split(",") if options.layers else None
-    study = run_study(
-        generator,
-        layers,
-        settings=settings,
-        show_progress=options.progress,
-        say=lambda text: print(text, file=sys.stderr, flush=True),
-    )
-    print("writing the report", file=sys.stderr, flush=True)
-    regions: Regions | None = entry.regions() if entry and entry.regions else None
-    path = write_report(study, out, regions=regions, card=entry.card() if entry else None)
-    if regions is not None:
-        print("\n".join(summary(study, regions)))
-    print(f"report:  {path}")
-    print(f"figures: {out / 'figures'} ({len(list((out / 'figures').glob('*.png')))} PNG files)")
-    print(f"results: {out} ({len(list(out.glob('*.safetensors')))} safetensors files, modules as JSON)")
+    require_writable(out)
+    names = [info.name for info in layers]
+    study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)
+    say("writing the report")
+    regions = entry.regions() if entry and entry.regions else generic_regions(*generator.image_size[1:])
+    report = write_report(study, out, regions=regions, card=entry.card() if entry else None)
+    tensors = sum(path.suffix == ".safetensors" for path in report.results)
+    print("\n".join(summary(study, regions)))
+    print(f"report:  {report.page}")
+    print(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
+    print(f"results: {out} ({tensors} safetensors files, modules as JSON)")
 
 
 def _attribute(options: argparse.Namespace, seed: int | None = None) -> InfluenceMaps:
@@ -164,7 +191,8 @@ def _attribute(options: argparse.Namespace, seed: int | None = None) -> Influenc
     influence = InfluenceMap(generator, options.layer)
     seed = options.seed if seed is None else seed
     tolerance = getattr(options, "tolerance", None)
-    return influence.attribute(n_pairs=options.pairs, tolerance=tolerance, seed=seed, show_progress=options.progress)
+    pairs = PAIRS if options.pairs is None else options.pairs
+    return influence.attribute(n_pairs=pairs, tolerance=tolerance, seed=seed, show_progress=options.progress)
 
 
 def _modules_of(path: str) -> dict[str, Any]:
@@ -189,8 +217,15 @@ def _save_figure(figure: Any, path: Path) -> Path:
     return write_bytes(path, png(figure, dpi=120))
 
 
-def _print(path: Path) -> None:
-    print(path)
+def _file_name(layers: Sequence[str]) -> str:
+    from .figures import file_name
+
+    return "+".join(map(file_name, layers))
+
+
+def _require_none(options: argparse.Namespace, option: str, why: str) -> None:
+    if getattr(options, option) is not None:
+        raise ProbeError(f"--{option} is given {why}; leave it out")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -225,6 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     modules.add_argument("--other", metavar="MAPS.safetensors", help="maps of another draw, to compare with")
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
     _common(modules, "out/modules")
+    modules.set_defaults(pairs=None)  # so that maps from a file can refuse it
 
     hybridize = command("hybridize", _hybridize, "hybrids of random pairs, by channels or by modules")
     hybridize.add_argument("generator", metavar="GENERATOR")
@@ -252,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
     if pairs:
-        parser.add_argument("--pairs", type=int, default=64, help="pairs of latents per map (default 64)")
+        parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
     parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")

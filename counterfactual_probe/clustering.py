@@ -24,6 +24,7 @@ Method: TypeAlias = Literal["nmf", "kmeans"]
 
 NO_MODULE = -1
 _MOST_ITERATIONS = 1000  # of NMF (conventions 10)
+_FLAT_WITHIN = 4  # units in the last place
 
 
 def as_maps(maps: Maps) -> Array:
@@ -46,12 +47,18 @@ def default_window(height: int, width: int) -> int:
 
 
 def binary_features(maps: Array, window: int | None = None, percentile: float = 75.0) -> Array:
-    """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values."""
+    """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values.
+
+    A flat map has no ones. Its means over the fewer pixels at the border round otherwise, so that
+    is decided before smoothing.
+    """
     side = window or default_window(*maps.shape[1:])
     pooled = avg_pool2d(torch.from_numpy(maps)[:, None], side, stride=1, padding=side // 2, count_include_pad=False)
     smooth = pooled.flatten(1).numpy()
     threshold = np.percentile(smooth, percentile, axis=1, keepdims=True)
-    return np.asarray(smooth > threshold, dtype=np.float64)
+    largest, smallest = maps.max((1, 2)), maps.min((1, 2))
+    varies = largest - smallest > _FLAT_WITHIN * np.spacing(np.abs(largest))
+    return np.asarray((smooth > threshold) & varies[:, None], dtype=np.float64)
 
 
 def live_rows(bits: Floats, needed: int) -> npt.NDArray[np.bool_]:

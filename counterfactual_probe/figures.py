@@ -47,8 +47,8 @@ def overview_figures(study: Study) -> Iterator[Shown]:
     yield _shown(
         "influence_by_modules",
         figure,
-        f"Influence of a module against the number of modules: from the fewest to the most modules it falls in "
-        f"{falling} of {len(means)} layers, since each module then holds fewer channels.",
+        f"Mean influence of a module against the number of modules: with the most modules it is smaller than with the "
+        f"fewest in {falling} of {len(means)} layers.",
         about,
     )
     fits = {name: plots.regression(sizes[name], influences[name]) for name in sizes}
@@ -80,14 +80,14 @@ def layer_figures(study: Study, layer: LayerStudy) -> Iterator[Shown]:
     yield _shown(
         f"stability_{name}",
         _stability_figure(layer),
-        "How well the modules come back: left and middle between overlapping subsets of the channels (mean ± standard "
-        "deviation), right between two draws of latents, which is the harder and the more telling test.",
+        f"How well the modules come back: {wording.stability_panels(layer)}.",
         _about(
             study,
-            f"layer {name}, {settings.repetitions} repetitions, draws {settings.draws[0]}, {settings.draws[1]}",
+            f"layer {name}, {layer.stability['nmf'].consistency.shape[1]} repetitions, draws {settings.draws[0]}, "
+            f"{settings.draws[1]}",
         ),
     )
-    labelled = [f"module {k + 1}\n{units.size} ch." for k, units in enumerate(layer.finder.modules_)]
+    labelled = [f"module {k + 1}\n{units.size} ch." for k, units in enumerate(layer.modules)]
     figure, _ = layer.hybrids.plot(labels=labelled)
     yield _shown(
         f"hybrids_{name}",
@@ -165,7 +165,7 @@ def _template_titles(layer: LayerStudy) -> list[str]:
     flat = [finder.templates_.reshape(layer.finder.n_modules, -1) for finder in layer.finders]
     order = _matched(layer)
     cosines = cosine_matrix(*flat)[np.arange(len(order)), order]
-    sizes = [[units.size for units in finder.modules_] for finder in layer.finders]
+    sizes = [[units.size for units in finder.unit_sets()] for finder in layer.finders]
     return [
         f"module {k + 1}\n{sizes[0][k]} / {sizes[1][other]} ch.\ncos {cosines[k]:.2f}" for k, other in enumerate(order)
     ]
@@ -175,15 +175,17 @@ def _stability_figure(layer: LayerStudy) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
     curves = {"NMF": layer.stability["nmf"], "k-means": layer.stability["kmeans"]}
-    figure = NewFigure(figsize=(11, 3.2), layout="constrained")
-    for ax, quantity in zip(figure.subplots(1, 3), get_args(plots.Quantity), strict=True):
+    # Without repetitions there is nothing between subsets to show.
+    shown = [quantity for quantity in get_args(plots.Quantity) if getattr(layer.stability["nmf"], quantity).size]
+    figure = NewFigure(figsize=(11 / 3 * len(shown), 3.2), layout="constrained")
+    for ax, quantity in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         values = {name: (found.n_modules, getattr(found, quantity)) for name, found in curves.items()}
         plots.plot_stability(values, quantity=quantity, ax=ax)
     return figure
 
 
 def _shares(layer: LayerStudy) -> list[float]:
-    return [units.size / layer.layer.channels for units in layer.finder.modules_]
+    return [units.size / layer.layer.channels for units in layer.modules]
 
 
 def _one_source_figure(layer: LayerStudy) -> Figure:
@@ -209,6 +211,11 @@ def _range(counts: tuple[int, ...]) -> str:
     return f"{min(counts)}…{max(counts)}" if len(counts) > 1 else str(counts[0])
 
 
+def file_name(layer: str) -> str:
+    """A layer's name as part of a file's."""
+    return layer.replace("#", "-").replace("/", "-")
+
+
 def _shown(name: str, figure: Figure, sentence: str, parameters: str) -> Shown:
     photographs = name.startswith(("hybrids_", "one_source_", "successive_"))
-    return Shown(name.replace("#", "-"), plots.png(figure, photographs=photographs), sentence, parameters)
+    return Shown(file_name(name), plots.png(figure, photographs=photographs), sentence, parameters)

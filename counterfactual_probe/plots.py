@@ -227,7 +227,7 @@ def plot_influence_by_size(
 ) -> tuple[Figure, Axes]:
     """Influence of each module against its number of channels, with a regression line per layer
     (S001 Fig. 3, bottom)."""
-    figure, ax = canvas(ax, 4.6, 3.4)
+    figure, ax = canvas(ax, 6.0, 3.4)
     for i, (layer, size) in enumerate(sizes.items()):
         colour, influence = PALETTE[i % len(PALETTE)], influences[layer]
         fit = regression(size, influence)
@@ -238,7 +238,8 @@ def plot_influence_by_size(
     ax.set_xlabel("channels in the module")
     ax.set_ylabel("influence")
     ax.set_ylim(bottom=0)
-    ax.legend(frameon=False)
+    # Beside the axes: points may be anywhere inside.
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure, ax
 
 

@@ -18,16 +18,19 @@ NAMED_FROM = 0.3
 
 @dataclass(frozen=True)
 class Regions:
-    """Named parts of a generator's images, and optionally what others saw in its modules.
+    """Named parts of a generator's images, and optionally what was seen in its modules before.
 
     Attributes:
         masks: name -> (H, W) mask.
-        layer, expected: the layer and the names of the parts that an independent trial saw there.
+        layer, expected: a layer, and the names of the parts that its templates showed in an earlier
+            study of this generator, on other latents.
+        note: how the masks were made, and what to keep in mind when templates are compared with them.
     """
 
     masks: Mapping[str, Mask]
     layer: str | None = None
     expected: tuple[str, ...] = ()
+    note: str = ""
 
 
 def generic_regions(height: int, width: int) -> Regions:
@@ -65,7 +68,7 @@ def correlations(templates: Floats, masks: Sequence[Mask]) -> Floats:
 
 
 def describe(templates: Floats, regions: Regions) -> list[tuple[str | None, float]]:
-    """For each template the region it correlates with most, None below 0.3, and the correlation."""
+    """For each template the region it correlates with most, None below ``NAMED_FROM``, and the correlation."""
     names = list(regions.masks)
     table = correlations(templates, [regions.masks[name] for name in names])
     best = table.argmax(1)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import wording
-from .figures import Shown, layer_figures, overview_figures, successive_figure
-from .files import write_bytes, write_json, write_text
+from .errors import ProbeError
+from .figures import Shown, file_name, layer_figures, overview_figures, successive_figure
+from .files import read_bytes, write_bytes, write_json, write_text
 from .regions import Regions, describe, generic_regions
 from .results import units_to_json
 from .study import LayerStudy, Study
@@ -37,62 +40,114 @@ th:first-child, td:first-child { text-align: left }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem }
 """
 
+# What a report consists of, beside its page and study.json.
+_OWN_FILES = (
+    "figures/*.png",
+    "maps-*.safetensors",
+    "stability-*.safetensors",
+    "hybrids-*.safetensors",
+    "one-source-*.safetensors",
+    "modules-*.json",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The files of a report."""
+
+    page: Path
+    figures: tuple[Path, ...]
+    results: tuple[Path, ...]
+
 
 def write_report(
     study: Study, out: str | os.PathLike[str], *, regions: Regions | None = None, card: str | None = None
-) -> Path:
+) -> Report:
     """Write ``report.html``, the figures as PNG and every result as safetensors or JSON into ``out``.
 
     >>> write_report(study, "out/demo")  # doctest: +SKIP
 
     ``regions`` name parts of the image, by default centre, frame and sides; ``card`` says what the
-    generator is and under what terms. The same study gives the same bytes. Returns the report's path.
+    generator is and under what terms. The same study gives the same bytes. Files that an earlier
+    report left in ``out`` are removed first; ``study.json`` says which are its own.
     """
     folder = Path(out)
+    _remove_earlier(folder)
     regions = regions or generic_regions(*study.layers[0].maps[0].maps.shape[1:])
+    results = [path for layer in study.layers for path in _save_layer(layer, folder, regions)]
+    figures: list[Path] = []
+    sections = [_section("", "", _figures(overview_figures(study), folder, figures))]
     for layer in study.layers:
-        _save_layer(layer, folder, regions)
-    write_json(folder / "study.json", {"provenance": study.provenance, "settings": vars(study.settings)})
-    sections = [_section("", "", _figures(overview_figures(study), folder))]
-    for layer in study.layers:
-        words = [wording.template_sentence(layer, regions), wording.trial_sentence(layer, regions)]
+        words = [wording.template_sentence(layer, regions), wording.earlier_sentence(layer, regions)]
         words += [wording.stability_sentence(layer), wording.error_sentence(layer)]
         text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in words if sentence)
-        body = text + _figures(layer_figures(study, layer), folder)
+        body = text + _figures(layer_figures(study, layer), folder, figures)
         sections.append(_section(_anchor(layer), f"Layer {layer.layer.name}", body))
     if study.successive:
         shown = [successive_figure(study, cross) for cross in study.successive]
         for cross in study.successive:
-            cross.hybrids.save(folder / f"hybrids-{'+'.join(map(_file, cross.layers))}.safetensors")
-        sections.append(_section("successive", "Two successive layers", _figures(shown, folder)))
-    return write_text(folder / "report.html", _page(study, regions, sections, card))
+            name = "+".join(map(file_name, cross.layers))
+            results.append(cross.hybrids.save(folder / f"hybrids-{name}.safetensors"))
+        sections.append(_section("successive", "Two successive layers", _figures(shown, folder, figures)))
+    page = write_text(folder / "report.html", _page(study, regions, sections, card))
+    files = sorted(path.relative_to(folder).as_posix() for path in [*results, *figures])
+    about = {"provenance": study.provenance, "settings": vars(study.settings), "files": files}
+    write_json(folder / "study.json", about)
+    return Report(page, tuple(figures), tuple(results))
 
 
-def _save_layer(layer: LayerStudy, folder: Path, regions: Regions) -> None:
-    name = _file(layer.layer.name)
-    for draw, maps in enumerate(layer.maps, 1):
-        maps.save(folder / f"maps-{name}-draw{draw}.safetensors")
+def require_writable(folder: Path) -> None:
+    """Raise a ProbeError now, and not after a long run, where a report cannot be written."""
+    write_bytes(folder / ".counterfactual-probe", b"").unlink()
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the files that the report in this folder lists as its own, and no other."""
+    if not (folder / "study.json").exists():
+        return
+    try:
+        listed = {folder / name for name in json.loads(read_bytes(folder / "study.json"))["files"]}
+    except (ValueError, LookupError, TypeError):
+        return  # another study.json, which says nothing of a report
+    # Whatever the list says, only files of a report's names, inside the folder.
+    for path in {path for pattern in _OWN_FILES for path in folder.glob(pattern)} & listed:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise ProbeError(
+                f"{path} of an earlier report cannot be removed ({error.strerror}); choose another folder"
+            ) from error
+
+
+def _save_layer(layer: LayerStudy, folder: Path, regions: Regions) -> list[Path]:
+    name = file_name(layer.layer.name)
+    saved = [maps.save(folder / f"maps-{name}-draw{draw}.safetensors") for draw, maps in enumerate(layer.maps, 1)]
     for method, stability in layer.stability.items():
-        stability.save(folder / f"stability-{name}-{method}.safetensors")
-    layer.hybrids.save(folder / f"hybrids-{name}.safetensors")
-    layer.one_source.save(folder / f"one-source-{name}.safetensors")
+        saved.append(stability.save(folder / f"stability-{name}-{method}.safetensors"))
+    saved.append(layer.hybrids.save(folder / f"hybrids-{name}.safetensors"))
+    saved.append(layer.one_source.save(folder / f"one-source-{name}.safetensors"))
     k = layer.finder.n_modules
     content: dict[str, Any] = {
         "layer": layer.layer.name,
         "labels": layer.finder.labels_.tolist(),
-        "modules": units_to_json(layer.finder.modules_),
+        "modules": units_to_json(layer.modules),
         "shows": [region for region, _ in describe(layer.finder.templates_, regions)],
-        "agreement_between_draws": {q: layer.at(q, k) for q in ("ari", "draw_agreement", "draw_cosine")},
-        "label_consistency": {method: layer.at("consistency", k, method) for method in layer.stability},
+        "agreement_between_draws": {q: _number(layer.at(q, k)) for q in ("ari", "draw_agreement", "draw_cosine")},
+        "label_consistency": {method: _number(layer.at("consistency", k, method)) for method in layer.stability},
         "provenance": layer.maps[0].provenance,
     }
-    write_json(folder / f"modules-{name}.json", content)
+    return [*saved, write_json(folder / f"modules-{name}.json", content)]
 
 
-def _figures(figures: Iterable[Shown], folder: Path) -> str:
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def _figures(figures: Iterable[Shown], folder: Path, written: list[Path]) -> str:
     parts = []
     for shown in figures:
-        write_bytes(folder / "figures" / f"{shown.name}.png", shown.png)
+        written.append(write_bytes(folder / "figures" / f"{shown.name}.png", shown.png))
         data = base64.b64encode(shown.png).decode()
         narrow = ' class="narrow"' if shown.name.startswith(("channels_", "influence_by_", "templates_")) else ""
         parts.append(
@@ -122,10 +177,11 @@ def _table(study: Study) -> str:
     ]
     rows = []
     for layer in study.layers:
-        sizes = " + ".join(str(units.size) for units in layer.finder.modules_)
+        sizes = " + ".join(str(units.size) for units in layer.modules)
         cells = [layer.layer.name, str(layer.layer.channels), "×".join(map(str, layer.layer.size)), sizes]
         cells += [f"{layer.at('ari', k):.2f}", wording.percent(layer.at("draw_agreement", k))]
-        cells += [wording.percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
+        missing = wording.no_subsets(layer)
+        cells += [missing or wording.percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
         rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     header = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -140,6 +196,7 @@ def _page(study: Study, regions: Regions, sections: Sequence[str], card: str | N
     links = "".join(f'<a href="#{_anchor(layer)}">{html.escape(layer.layer.name)}</a>' for layer in study.layers)
     links += '<a href="#successive">successive layers</a>' if study.successive else ""
     summary = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in wording.summary(study, regions))
+    note = f'<p class="parameters">{html.escape(regions.note)}</p>' if regions.note else ""
     facts = json.dumps({"settings": vars(settings), "provenance": study.provenance}, indent=1, sort_keys=True)
     terms = f"<h2>The generator</h2><pre>{html.escape(card)}</pre>" if card else ""
     return f"""<!doctype html>
@@ -158,6 +215,7 @@ pairs of latents per map, in two independent draws (seeds {settings.draws[0]} an
 <nav>{links}</nav>
 <h2>In short</h2>
 <ul>{summary}</ul>
+{note}
 {_table(study)}
 {"".join(sections)}
 {terms}
@@ -169,8 +227,4 @@ pairs of latents per map, in two independent draws (seeds {settings.draws[0]} an
 
 
 def _anchor(layer: LayerStudy) -> str:
-    return f"layer-{_file(layer.layer.name)}"
-
-
-def _file(layer: str) -> str:
-    return layer.replace("#", "-").replace("/", "-")
+    return f"layer-{file_name(layer.layer.name)}"

@@ -86,7 +86,7 @@ def measure(
             f"n_modules is {list(numbers)} and repetitions {repetitions}; give at least one of each, from 1 up"
         )
     alive = np.flatnonzero(live_rows(bits, 1))
-    smallest = 2 * (len(alive) // 3)
+    smallest = smallest_subset(len(alive))
     if repetitions and max(numbers) > smallest:
         raise ProbeError(
             f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}, or for "
@@ -115,6 +115,11 @@ def measure(
             draws = _between_draws(bits, other, clusterers, pool)
     consistency, cosine = scores.transpose(2, 0, 1)
     return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *draws)
+
+
+def smallest_subset(live: int) -> int:
+    """Channels that are sure to be in a union of two thirds (conventions 12): the most modules it can hold."""
+    return 2 * (live // 3)
 
 
 def _check_draws(bits: Floats, other: Floats, most: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from . import latents as lt
 from .clustering import Method
-from .errors import ProbeError
+from .errors import ProbeError, whole
 from .generator import GeneratorAdapter
 from .hybrids import Hybridizer, Hybrids
 from .influence import InfluenceMap, InfluenceMaps
 from .layers import LayerInfo
 from .modules import ModuleFinder, ModuleMatch, match_modules
-from .stability import Stability
+from .stability import Stability, smallest_subset
+from .units import UnitSet
 
 # Latents that are shown come from streams of their own, apart from those that modules are found with.
 SHOWN_BASE, SHOWN_SOURCE = 10, 11
@@ -61,20 +62,27 @@ class LayerStudy:
         return self.finders[0]
 
     @property
+    def modules(self) -> tuple[UnitSet, ...]:
+        return self.finder.unit_sets()
+
+    @property
+    def most_in_subsets(self) -> int:
+        """The largest number of modules that subsets of the channels can be grouped into."""
+        return smallest_subset(int((self.finder.labels_ >= 0).sum()))
+
+    @property
     def relative_errors(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """‖standard error‖₂ / ‖map‖₂ of every channel that acts at all."""
         maps = self.maps[0]
-        norms = maps.maps.flatten(1).double().norm(dim=1)
-        errors = maps.standard_error.flatten(1).double().norm(dim=1)
-        alive = norms > 0
-        return np.asarray((errors[alive] / norms[alive]).numpy())
+        return np.asarray(maps.relative_error[maps.maps.flatten(1).any(1)].double().numpy())
 
     def at(self, quantity: str, k: int, method: Method = "nmf") -> float:
         """A stability measure at K modules; a mean over repetitions where there are any."""
         stability = self.stability[method]
         row = np.flatnonzero(stability.n_modules == k)
         values = getattr(stability, quantity)
-        return float(np.mean(values[row])) if len(row) and values is not None else float("nan")
+        found = np.empty(0) if values is None else values[row]
+        return float(found.mean()) if found.size else float("nan")
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,35 @@ def default_layers(generator: GeneratorAdapter) -> list[str]:
     return list(last.values()) or list(generator.layers)[:1]
 
 
+def study_layers(
+    generator: GeneratorAdapter,
+    layers: Sequence[str] | None,
+    settings: Settings,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[LayerInfo]:
+    """The layers to study, with all that can be checked before anything runs.
+
+    Of the default layers those with fewer channels than modules are left out, and ``say`` tells.
+    """
+    whole(settings.n_modules, "n_modules", 1)
+    whole(settings.seed, "the seed", 0)
+    whole(settings.repetitions, "repetitions", 0)
+    if settings.n_pairs < 2:
+        raise ProbeError(f"{settings.n_pairs} pairs asked for; a study needs at least 2, for a standard error")
+    infos = [generator.layer(name) for name in (default_layers(generator) if layers is None else layers)]
+    small = [info for info in infos if info.channels < settings.n_modules]
+    if layers is None and len(small) < len(infos):
+        for info in small:
+            say(f"layer {info.name} is left out: {info.channels} channels are too few for {settings.n_modules} modules")
+        return [info for info in infos if info not in small]
+    for info in small:
+        raise ProbeError(
+            f"{settings.n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask "
+            "for fewer, or leave the layer out"
+        )
+    return infos
+
+
 def run_study(
     generator: GeneratorAdapter,
     layers: Sequence[str] | None = None,
@@ -122,18 +159,8 @@ def run_study(
     """
     settings = settings or Settings()
     if settings.n_modules not in settings.counts:
-        counts = tuple(sorted({*settings.counts, settings.n_modules}))
-        settings = Settings(**{**vars(settings), "counts": counts})
-    if settings.n_pairs < 2:
-        raise ProbeError(f"{settings.n_pairs} pairs asked for; a study needs at least 2, for a standard error")
-    names = list(layers) if layers is not None else default_layers(generator)
-    infos = [generator.layer(name) for name in names]
-    for info in infos:
-        if info.channels < settings.n_modules:
-            raise ProbeError(
-                f"{settings.n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask "
-                "for fewer, or leave the layer out"
-            )
+        settings = replace(settings, counts=tuple(sorted({*settings.counts, settings.n_modules})))
+    infos = study_layers(generator, layers, settings, say)
     studies = []
     for number, info in enumerate(infos, 1):
         say(
@@ -161,23 +188,26 @@ def _study_layer(
     say(f"  modules of {info.name} and their stability")
     finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(first)
     other = ModuleFinder(settings.n_modules, seed=settings.seed).fit(second)
-    alive = int((finder.labels_ >= 0).sum())
-    counts = [k for k in settings.counts if k <= 2 * (alive // 3)]
+    counts, repetitions = _tried(finder, other, settings)
+    if repetitions < settings.repetitions:
+        say(f"  {info.name} has not enough channels to compare subsets of them; only the two draws are compared")
     stability = {
         method: ModuleFinder(settings.n_modules, method, seed=settings.seed).stability(
-            first, n_modules=counts, repetitions=settings.repetitions, other=second
+            first, n_modules=counts, repetitions=repetitions, other=second
         )
         for method in METHODS
     }
     say(f"  hybrids of {info.name}")
     by_count = {}
     for k in counts:
-        modules = [units for units in ModuleFinder(k, seed=settings.seed).fit(first).modules_ if units.size]
+        modules = [units for units in ModuleFinder(k, seed=settings.seed).fit(first).unit_sets() if units.size]
         by_count[k] = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=modules)
     hybridizer = Hybridizer(generator, info.name)
     base, source = shown_pairs(generator, settings)
     one = lt.take(source, torch.zeros(settings.shown, dtype=torch.long, device=generator.device))
-    mixed = [generator(lt.mix(base, one, units.size / info.channels, settings.seed)) for units in finder.modules_]
+    mixed = []
+    for units, seed in zip(finder.unit_sets(), _seeds(settings.seed, settings.n_modules), strict=True):
+        mixed.append(generator(lt.mix(base, one, units.size / info.channels, seed)))
     return LayerStudy(
         info,
         (first, second),
@@ -188,6 +218,25 @@ def _study_layer(
         hybridizer.hybridize(base, one, units=finder.modules_),
         torch.stack(mixed),
     )
+
+
+def _tried(finder: ModuleFinder, other: ModuleFinder, settings: Settings) -> tuple[list[int], int]:
+    """The numbers of modules whose stability can be measured, K among them, and the repetitions.
+
+    Subsets hold fewer channels than a draw. Where K modules are too many for them, the two draws
+    are compared alone.
+    """
+    alive = finder.labels_ >= 0
+    in_subsets, in_both = smallest_subset(int(alive.sum())), int((alive & (other.labels_ >= 0)).sum())
+    compared = settings.n_modules <= in_subsets
+    most = min(in_subsets, in_both) if compared else in_both
+    counts = [k for k in settings.counts if k <= most or k == settings.n_modules]
+    return counts, settings.repetitions if compared else 0
+
+
+def _seeds(seed: int, n: int) -> list[int]:
+    """A seed for each module, so that no two mix the same coordinates."""
+    return [int(np.random.SeedSequence([seed, k]).generate_state(1)[0]) for k in range(n)]
 
 
 def _study_successive(

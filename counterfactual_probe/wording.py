@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .hybrids import Hybrids
-from .regions import Regions, agreement, describe
+from .regions import NAMED_FROM, Regions, agreement, describe
 from .study import CrossLayer, LayerStudy, Study
 
 
@@ -37,22 +37,21 @@ def template_sentence(layer: LayerStudy, regions: Regions) -> str:
     """What the templates show, by correlation with named parts of the image."""
     parts = []
     for k, (name, value) in enumerate(describe(layer.finder.templates_, regions), 1):
-        channels = layer.finder.modules_[k - 1].size
+        channels = layer.modules[k - 1].size
         shown = f"the {name}" if name else "no named part"
         parts.append(f"module {k} ({channels} channels) shows {shown} (correlation {value:.2f})")
     return f"At {layer.layer.name}, K = {layer.finder.n_modules}: {listing(parts)}."
 
 
-def trial_sentence(layer: LayerStudy, regions: Regions) -> str | None:
-    """Whether this draw's templates agree with what an independent trial saw in this layer."""
+def earlier_sentence(layer: LayerStudy, regions: Regions) -> str | None:
+    """Whether these templates agree with what an earlier study saw in this layer."""
     if layer.layer.name != regions.layer or layer.finder.n_modules != len(regions.expected):
         return None
-    threshold = 0.3
     sentences = []
     for draw, finder in enumerate(layer.finders, 1):
         found = agreement(finder.templates_, regions)
-        good = [name for name, _, value in found if value >= threshold]
-        missing = [name for name, _, value in found if value < threshold]
+        good = [name for name, _, value in found if value >= NAMED_FROM]
+        missing = [name for name, _, value in found if value < NAMED_FROM]
         if not missing:
             verdict = "agrees: each of them has its own template"
         elif good:
@@ -61,7 +60,10 @@ def trial_sentence(layer: LayerStudy, regions: Regions) -> str | None:
             verdict = "does not agree: it shows none of them"
         sentences.append(f"Draw {draw} {verdict} ({', '.join(f'{name} {value:.2f}' for name, _, value in found)}).")
     seen = listing(list(regions.expected))
-    return f"An independent trial, on other latents, saw {seen} in this layer. {' '.join(sentences)}"
+    return (
+        f"In an earlier study of this generator, on other latents, this layer's templates showed {seen}. "
+        f"{' '.join(sentences)}"
+    )
 
 
 def stability_sentence(layer: LayerStudy) -> str:
@@ -72,9 +74,35 @@ def stability_sentence(layer: LayerStudy) -> str:
     return (
         f"Between two draws of {pairs} pairs of latents, {percent(layer.at('draw_agreement', k))} of the channels keep "
         f"their module and the templates have a cosine of {layer.at('draw_cosine', k):.2f}; the adjusted Rand index is "
-        f"{ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. Between subsets of the channels of one draw, "
-        f"which say nothing about the latents, {percent(layer.at('consistency', k))} keep their label with NMF and "
+        f"{ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. {_subsets_sentence(layer)}"
+    )
+
+
+def _subsets_sentence(layer: LayerStudy) -> str:
+    k = layer.finder.n_modules
+    if (missing := no_subsets(layer)) is not None:
+        return f"Subsets of the channels were not compared: {missing}."
+    return (
+        f"Between subsets of the channels of one draw, which say nothing about the latents, "
+        f"{percent(layer.at('consistency', k))} keep their label with NMF and "
         f"{percent(layer.at('consistency', k, 'kmeans'))} with k-means."
+    )
+
+
+def no_subsets(layer: LayerStudy) -> str | None:
+    """Why nothing is known about subsets of the channels; None where something is."""
+    if layer.stability["nmf"].consistency.size:
+        return None
+    return "not enough channels" if layer.finder.n_modules > layer.most_in_subsets else "no repetitions"
+
+
+def stability_panels(layer: LayerStudy) -> str:
+    """What the panels of the stability figure show."""
+    if (missing := no_subsets(layer)) is not None:
+        return f"between two draws of latents (between subsets of the channels: {missing})"
+    return (
+        "left and middle between overlapping subsets of the channels (mean ± standard deviation), right between two "
+        "draws of latents, which is the harder and the more telling test"
     )
 
 
@@ -128,6 +156,6 @@ def summary(study: Study, regions: Regions) -> list[str]:
     """The study in a few sentences."""
     sentences = []
     for layer in study.layers:
-        parts = [template_sentence(layer, regions), trial_sentence(layer, regions), verdict_sentence(layer)]
+        parts = [template_sentence(layer, regions), earlier_sentence(layer, regions), verdict_sentence(layer)]
         sentences.append(" ".join(part for part in parts if part))
     return sentences

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import counterfactual_probe as cp
 from counterfactual_probe import cli
 
 FACTORY = """
-import torch, counterfactual_probe as cp
+import sys, torch, counterfactual_probe as cp
 
 def make():
     torch.manual_seed(0)
@@ -23,12 +24,29 @@ def make():
 
 def not_wrapped():
     return torch.nn.Identity()
+
+def breaks():
+    raise KeyError("no weights here")
+
+def helped():
+    import users_helper  # lies beside this file, and is imported only now
+    sys.path.insert(0, "put in front by the factory")
+    return make()
+
+def twice():
+    shared = torch.nn.ReLU()
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 7, 4), shared, torch.nn.ConvTranspose2d(7, 6, 4, 2, 1),
+                                 shared, torch.nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.nn.Tanh())
+    return cp.wrap(module, lambda n, rng: torch.randn(n, 4, 1, 1, generator=rng), name="twice")
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "users_own.py").write_text(FACTORY)
+    (tmp_path / "users_helper.py").write_text("")
+    (tmp_path / "users_broken.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "users_own", raising=False)
     return tmp_path
@@ -103,7 +121,9 @@ def test_hybridize_by_channels(folder: Path) -> None:
 def test_report_of_a_users_generator(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run("report", "users_own:make", "--pairs", "4", "--modules", "2", "--repetitions", "1", "--out", "r")
     assert code == 0
-    assert "report:  r/report.html" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "report:  r/report.html" in printed
+    assert "At 1, K = 2: module 1" in printed
     assert "The modules of mine" in Path("r/report.html").read_text()
 
 
@@ -128,6 +148,26 @@ def test_demo_on_one_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             "returned a Identity; let the factory return cp.wrap",
         ),
         (["influence", "users_own:make", "--layer", "1", "--device", "cuda:7"], "--device is cuda:7"),
+        (["influence", "users_own:make", "--layer", "1", "--device", "gpu"], "--device is gpu, which cannot be used"),
+        (["influence", "users_own:make", "--layer", "1", "--device", "meta"], "on cpu and --device is meta"),
+        (
+            ["influence", "users_own:breaks", "--layer", "1"],
+            "the factory 'users_own:breaks' raised KeyError: 'no weights here'; call it in Python by itself",
+        ),
+        (["influence", "users_broken:make", "--layer", "1"], "importing 'users_broken' raised ZeroDivisionError"),
+        (
+            ["modules", "users_own:make", "--layer", "1", "--other", "maps.safetensors"],
+            "--other is given with a generator, of which a second draw is made anyway; leave it out",
+        ),
+        (
+            ["hybridize", "users_own:make", "--layer", "1", "--modules-file", "mods.json"],
+            "--layer is given with --modules-file, which names the layers; leave it out",
+        ),
+        (["hybridize", "users_own:make", "--units", "1", "--modules-file", "mods.json"], "give either --units or"),
+        *(
+            (["modules", "maps.safetensors", f"--{option}", value], f"--{option} is given with maps from a file")
+            for option, value in [("pairs", "64"), ("device", "cpu"), ("layer", "1")]
+        ),
         (["hybridize", "users_own:make", "--layer", "1"], "give either --units or --modules-file"),
         (["hybridize", "users_own:make", "--units", "1"], "give --layer with --units"),
         (["hybridize", "users_own:make", "--layer", "1", "--units", "one"], "units are 'one'"),
@@ -148,6 +188,78 @@ def test_mistakes_are_one_sentence(
     assert captured.err.startswith("counterfactual-probe: ")
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_a_device_has_several_names(folder: Path, device: str) -> None:
+    arguments = ["hybridize", "users_own:make", "--layer", "1", "--units", "0", "-n", "1", "--out", "d"]
+    assert run(*arguments, "--device", device) == 0
+
+
+def test_a_factory_imports_from_its_folder_and_the_path_is_as_before(folder: Path) -> None:
+    before = list(sys.path)
+    try:
+        assert cli.open_generator("users_own:helped", None).name == "mine"
+        assert sys.path == ["put in front by the factory", *before]
+    finally:
+        sys.path[:] = before
+        sys.modules.pop("users_helper", None)
+
+
+def test_hybrids_are_labelled_by_the_numbers_in_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = []
+    plot = cp.Hybrids.plot
+
+    def noted(self: cp.Hybrids, *arguments: Any, **options: Any) -> Any:
+        labels.append(options["labels"])
+        return plot(self, *arguments, **options)
+
+    monkeypatch.setattr(cp.Hybrids, "plot", noted)
+    Path("mods.json").write_text(json.dumps({"modules": [{"1": [0]}, {"1": []}, {"1": [2, 3]}]}))
+    assert run("hybridize", "users_own:make", "--modules-file", "mods.json", "-n", "1", "--out", "c") == 0
+    assert labels == [["module 1", "module 3"]]
+
+
+def test_files_of_a_layer_that_runs_twice_have_plain_names(folder: Path) -> None:
+    for command in (
+        ["influence", "--pairs", "2"],
+        ["modules", "--pairs", "2"],
+        ["hybridize", "--units", "0", "-n", "1"],
+    ):
+        name, *rest = command
+        assert run(name, "users_own:twice", "--layer", "1#2", *rest, "--out", "f", "--no-progress") == 0
+    names = {path.name for path in Path("f").iterdir()}
+    assert names == {
+        "maps-1-2.safetensors",
+        "maps-1-2.png",
+        "modules-1-2.json",
+        "templates-1-2.png",
+        "hybrids-1-2.safetensors",
+        "hybrids-1-2.png",
+    }
+
+
+def test_a_failed_report_leaves_the_last_one_as_it_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["report", "users_own:make", "--pairs", "2", "--modules", "2", "--repetitions", "1", "--out", "r"]
+    assert run(*arguments) == 0
+    before = {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()}
+    for wrong in (["--layers", "99"], ["--modules", "8"], ["--pairs", "1"]):
+        assert run(*arguments, *wrong) == 2
+    assert {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()} == before
+
+
+def test_only_files_of_this_report_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["report", "users_own:twice", "--pairs", "2", "--modules", "2", "--repetitions", "1"]
+    arguments += ["--no-progress", "--out", "r"]
+    assert run(*arguments) == 0
+    (folder / "r" / "own.safetensors").write_text("the user's own")
+    assert run(*arguments, "--layers", "1#2") == 0
+    printed = capsys.readouterr().out
+    figures = len(list(Path("r/figures").glob("*.png")))
+    assert f"figures: r/figures ({figures} PNG files)" in printed
+    results = len(list(Path("r").glob("*.safetensors"))) - 1
+    assert f"results: r ({results} safetensors files" in printed
+    assert not [path for path in Path("r").rglob("*") if "1-1" in path.name]
 
 
 def test_where_nothing_can_be_written_is_said_before_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

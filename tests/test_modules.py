@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 import counterfactual_probe as cp
 from counterfactual_probe import clustering
 from counterfactual_probe.clustering import default_window
+from counterfactual_probe.files import save_tensors
 from planted import Array, Model1, planted, structureless
 from toys import PLAIN
 from twins import literal_bits, literal_nmf
@@ -139,7 +141,7 @@ def test_modules_of_model_1_are_identified(seed: int) -> None:
     hybrids = cp.Hybridizer(generator, "hidden").hybridize(z1, z2, units=finder.modules_)
     assert isinstance(z1, torch.Tensor)
     assert isinstance(z2, torch.Tensor)
-    for units, images in zip(finder.modules_, hybrids.images, strict=True):
+    for units, images in zip(finder.unit_sets(), hybrids.images, strict=True):
         exchanged, latent = z1.clone(), units["hidden"][0] // model.units
         exchanged[:, latent] = z2[:, latent]
         assert torch.allclose(images, generator(exchanged), atol=1e-12)
@@ -154,10 +156,63 @@ def test_dead_channels_belong_to_no_module() -> None:
     assert (finder.labels_[~alive] == -1).all()
     assert (finder.weights_[~alive] == 0).all()
     assert adjusted_rand_score(truth[alive], finder.labels_[alive]) == 1.0
-    channels = sorted(channel for units in finder.modules_ for channel in units[""])
+    channels = sorted(channel for rows in finder.modules_ for channel in rows)
     assert channels == np.flatnonzero(alive).tolist()
     again = cp.ModuleFinder(n_modules=3).fit(maps[alive])  # and they do not disturb the others
     assert again.labels_.tolist() == finder.labels_[alive].tolist()
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, -0.7, 1e-300])
+@pytest.mark.parametrize("window", [1, 3, 23])
+def test_a_flat_map_has_no_ones_however_its_means_round(value: float, window: int) -> None:
+    flat = np.full((1, 16, 16), value)
+    assert not clustering.binary_features(flat, window).any()
+    flat[0, 3, 3] = np.nextafter(value, 1)  # a rounding error is not a place
+    assert not clustering.binary_features(flat, window).any()
+    flat[0, 3, 3] += 1e-9 * abs(value)  # and a small effect is one
+    assert clustering.binary_features(flat, window).any()
+
+
+def test_modules_of_an_array_are_rows_that_a_hybridizer_takes() -> None:
+    generator = PLAIN.generator()
+    maps = cp.InfluenceMap(generator, "main.2").attribute(n_pairs=3)
+    rows, named = cp.ModuleFinder(n_modules=2).fit(maps.maps), cp.ModuleFinder(n_modules=2).fit(maps)
+    assert rows.modules_ == tuple(units["main.2"] for units in named.unit_sets())
+    z1, z2 = generator.sample(2), generator.sample(2, seed=1)
+    hybridizer = cp.Hybridizer(generator, "main.2")
+    one, two = (hybridizer.hybridize(z1, z2, units=finder.modules_) for finder in (rows, named))
+    assert one.units == two.units
+    assert torch.equal(one.images, two.images)
+    _, ax = rows.plot()
+    assert next(label.get_text() for label in ax.get_xticklabels()) == f"module 1\n{len(rows.modules_[0])} channels"
+    with pytest.raises(cp.ProbeError, match="rows of an array, which names no layer; fit an InfluenceMaps instead"):
+        cp.match_modules(rows, named)
+
+
+@pytest.mark.parametrize("kind", ["maps", "array"])
+def test_a_finder_comes_back_from_a_file(kind: str, tmp_path: Path) -> None:
+    maps = cp.InfluenceMap(PLAIN.generator(), "main.2").attribute(n_pairs=3)
+    finder = cp.ModuleFinder(2, "kmeans", window=5, percentile=60, seed=3).fit(maps if kind == "maps" else maps.maps)
+    path = finder.save(tmp_path / "modules.safetensors")
+    again = cp.ModuleFinder.load(path)
+    assert again.modules_ == finder.modules_
+    assert again.provenance_ == finder.provenance_
+    for name in ("labels_", "templates_", "weights_"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(finder, name))
+        assert getattr(again, name).dtype == getattr(finder, name).dtype
+    for name in ("n_modules", "method", "features", "window", "percentile", "seed"):
+        assert getattr(again, name) == getattr(finder, name)
+    assert again.fit(maps).labels_.tolist() == finder.labels_.tolist()
+
+
+def test_a_file_of_something_else_is_no_finder(tmp_path: Path) -> None:
+    maps = cp.InfluenceMap(PLAIN.generator(), "main.2").attribute(n_pairs=2)
+    with pytest.raises(cp.ProbeError, match="holds InfluenceMaps and not ModuleFinder"):
+        cp.ModuleFinder.load(maps.save(tmp_path / "maps.safetensors"))
+    with pytest.raises(cp.ProbeError, match="lacks a part of ModuleFinder"):
+        cp.ModuleFinder.load(save_tensors(tmp_path / "half.safetensors", "ModuleFinder", {}, {"parameters": {}}))
+    with pytest.raises(cp.ProbeError, match=r"has no modules yet; fit it first"):
+        cp.ModuleFinder().save(tmp_path / "none.safetensors")
 
 
 def test_modules_are_unit_sets_over_the_layers_of_the_maps() -> None:
@@ -165,7 +220,7 @@ def test_modules_are_unit_sets_over_the_layers_of_the_maps() -> None:
     layers = ["main.2", "main.6"]
     maps = cp.InfluenceMap(generator, layers).attribute(n_pairs=3)
     finder = cp.ModuleFinder(n_modules=2).fit(maps)
-    for k, units in enumerate(finder.modules_):
+    for k, units in enumerate(finder.unit_sets()):
         for row, single in enumerate(maps.units):
             ((layer, (channel,)),) = single.items()
             assert (channel in units[layer]) == (finder.labels_[row] == k)
@@ -194,54 +249,6 @@ def test_same_seed_same_modules_and_input_kinds() -> None:
     assert repr(finder) == "ModuleFinder(n_modules=3, method='nmf', features='bits')"
 
 
-# --- modules of two layers ------------------------------------------------------------------------
-
-
-def test_modules_of_two_layers_are_matched_by_template() -> None:
-    generator = PLAIN.generator()
-    maps, truth = planted(3, each=2, side=16)
-    order = [2, 0, 1]
-    other = np.stack([maps[np.flatnonzero(truth == order[t])[0]] for t in range(3)])[:, :, ::1]
-
-    def as_maps(layer: str, values: Array) -> cp.InfluenceMaps:
-        some = cp.InfluenceMap(generator, layer).attribute(n_pairs=1, units=[[i] for i in range(len(values))])
-        values_ = torch.from_numpy(values).float()
-        return cp.InfluenceMaps(**{**vars(some), "maps": values_})
-
-    first = cp.ModuleFinder(n_modules=3).fit(as_maps("main.2", maps))
-    second = cp.ModuleFinder(n_modules=3).fit(as_maps("main.6", other))
-    match = cp.match_modules(first, second)
-    for (k, j), units, cosine in zip(match.pairs, match.units, match.cosines, strict=True):
-        one, two = first.templates_[k].ravel(), second.templates_[j].ravel()
-        np.testing.assert_allclose(cosine, one @ two / np.linalg.norm(one) / np.linalg.norm(two))
-        assert cosine > 0.9
-        assert dict(units) == {**first.modules_[k].channels, **second.modules_[j].channels}
-        (channel,) = second.modules_[j]["main.6"]
-        assert {int(truth[c]) for c in first.modules_[k]["main.2"]} == {order[channel]}
-    assert sorted(j for _, j in match.pairs) == [0, 1, 2]
-    wrong = np.mean([first.templates_[k].ravel() @ second.templates_[(j + 1) % 3].ravel() for k, j in match.pairs])
-    assert wrong < 0.5
-
-
-def test_layers_with_unequal_numbers_of_modules_are_not_matched() -> None:
-    maps, _ = planted(3)
-    two, three = (cp.ModuleFinder(n_modules=k).fit(maps) for k in (2, 3))
-    with pytest.raises(cp.ProbeError, match=r"shapes \(2, 16, 16\) and \(3, 16, 16\); fit both layers with the same"):
-        cp.match_modules(two, three)
-
-
-def test_modules_of_one_layer_are_matched_over_all_their_channels() -> None:
-    """Two fits of the same layer, say from two draws: a matched pair holds the channels of both."""
-    generator = PLAIN.generator()
-    maps = [cp.InfluenceMap(generator, "main.2").attribute(n_pairs=2, seed=seed) for seed in (0, 1)]
-    first, second = (cp.ModuleFinder(n_modules=2).fit(some) for some in maps)
-    match = cp.match_modules(first, second)
-    for (k, j), units in zip(match.pairs, match.units, strict=True):
-        assert set(units["main.2"]) == {*first.modules_[k]["main.2"], *second.modules_[j]["main.2"]}
-    z = generator.sample(1)
-    cp.Hybridizer(generator, "main.2").hybridize(z, z, units=match.units)
-
-
 def test_an_unfitted_finder_says_so() -> None:
     fitted = cp.ModuleFinder().fit(planted(3)[0])
     for use in (
@@ -265,7 +272,9 @@ def test_an_unfitted_finder_says_so() -> None:
         ({"features": "pixels"}, "features is 'pixels'; this version has 'bits'"),
         ({"window": 4}, "window is 4; give an odd number of at least 1"),
         ({"window": -1}, "window is -1"),
-        ({"percentile": 100}, "percentile is 100; give at least 0 and less than 100"),
+        ({"window": 3.0}, "window is 3.0; give an integer of at least 1"),
+        ({"percentile": "x"}, "percentile is 'x'; give a number of at least 0 and less than 100"),
+        ({"percentile": 100}, "percentile is 100; give a number of at least 0 and less than 100"),
         ({"percentile": float("nan")}, "percentile is nan"),
     ],
 )

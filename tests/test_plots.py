@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,18 @@ def test_a_mosaic_frames_modules_and_scales_each_map() -> None:
     np.testing.assert_allclose(sheet[6, 6], sheet[11, cell + 11])
     assert not np.allclose(sheet[0, 0], sheet[0, cell])
     np.testing.assert_allclose(sheet[5, 2 * cell + 5], sheet[15, 2 * cell + 15])
+
+
+def test_the_legend_covers_no_point() -> None:
+    rng = np.random.default_rng(0)
+    sizes = {f"layer {i}": rng.integers(1, 200, 40).astype(float) for i in range(6)}
+    influences = {name: rng.random(40) for name in sizes}
+    figure, ax = plots.plot_influence_by_size(sizes, influences)
+    figure.savefig(io.BytesIO())
+    legend = ax.get_legend()
+    assert legend is not None
+    assert not legend.get_window_extent().overlaps(ax.get_window_extent())
+    assert ax.get_window_extent().width > 200
 
 
 def test_png_is_the_same_every_time() -> None:

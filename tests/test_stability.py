@@ -148,7 +148,11 @@ def test_provenance_is_that_of_the_maps(plain: cp.GeneratorAdapter) -> None:
         ({"n_modules": 13}, "13 modules asked of subsets of 12 live channels; ask for at most 12"),
         ({"n_modules": [2, 13]}, "13 modules asked of subsets of 12"),
         ({"repetitions": 0}, "repetitions 0; give at least one of each"),
-        ({"n_modules": [0, 2]}, r"n_modules is \[0, 2\]"),
+        ({"n_modules": [0, 2]}, r"n_modules is 0; give an integer of at least 1"),
+        ({"n_modules": []}, r"n_modules is \[\] and repetitions 20; give at least one of each"),
+        ({"n_modules": 2.0}, r"n_modules is 2.0; give an integer of at least 1"),
+        ({"n_modules": [2, "3"]}, r"n_modules is '3'; give an integer of at least 1"),
+        ({"repetitions": 2.5}, r"repetitions is 2.5; give an integer of at least 0"),
         (
             {"other": structureless(17)},
             "the maps hold 18 unit sets and the other draw 17; give maps of the same ones",
@@ -178,6 +182,9 @@ def test_draws_of_another_image_size() -> None:
 def test_one_number_of_modules_may_be_numpys() -> None:
     number: Any = np.int64(2)
     cp.ModuleFinder().stability(planted(3, 6)[0], n_modules=number, repetitions=1)
+    several: Any = np.array([2, 3])
+    found = cp.ModuleFinder().stability(planted(3, 6)[0], n_modules=several, repetitions=1)
+    assert found.n_modules.tolist() == [2, 3]
 
 
 def test_the_literal_twin_is_scikit_learn() -> None:

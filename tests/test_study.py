@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import itertools
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +19,10 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 import toys
 from counterfactual_probe import latents as lt
+from counterfactual_probe.figures import overview_figures
+from counterfactual_probe.regions import generic_regions
 from counterfactual_probe.report import write_report
-from counterfactual_probe.study import Settings, Study, default_layers, run_study, shown_pairs
+from counterfactual_probe.study import Settings, Study, default_layers, run_study, shown_pairs, study_layers
 
 
 class Wide(nn.Module):
@@ -56,7 +61,7 @@ def study() -> Study:
 
 @pytest.fixture(scope="module")
 def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(study, tmp_path_factory.mktemp("report"), card="made up for a test <b>")
+    return write_report(study, tmp_path_factory.mktemp("report"), card="made up for a test <b>").page
 
 
 def test_its_parts_are_those_of_the_library(study: Study) -> None:
@@ -88,6 +93,28 @@ def test_one_source_serves_all_bases_and_the_control_mixes_as_much(study: Study)
     assert not torch.equal(layer.mixed, layer.one_source.images)
 
 
+def test_every_module_has_a_control_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one seed for all, a smaller share is a part of a larger one, and equal shares are the same."""
+    used = []
+    mix = lt.mix
+
+    def noted(base: Any, source: Any, share: float, seed: int) -> Any:
+        used.append((share, seed))
+        return mix(base, source, share, seed)
+
+    monkeypatch.setattr(lt, "mix", noted)
+    for _ in range(2):
+        run_study(wide(), ["main.3"], settings=SETTINGS)
+    assert used[:2] == used[2:]
+    seeds = [seed for _, seed in used[:2]]
+    assert len(set(seeds)) == 2
+    base, source = torch.zeros(1, 100), torch.ones(1, 100)
+    small, large = (mix(base, source, share, seed) for share, seed in zip((0.3, 0.5), seeds, strict=True))
+    assert isinstance(small, Tensor)
+    assert isinstance(large, Tensor)
+    assert (small > large).any()
+
+
 def test_mixing_takes_the_asked_share_of_coordinates_and_keeps_classes() -> None:
     base = {"z": torch.zeros(3, 4, 5), "y": torch.tensor([0, 1, 2])}
     source = {"z": torch.ones(3, 4, 5), "y": torch.tensor([7, 7, 7])}
@@ -110,8 +137,8 @@ def test_successive_layers_set_matched_modules_of_both(study: Study) -> None:
     (cross,) = study.successive
     assert cross.layers == ("main.1", "main.3")
     for units, (first, second) in zip(cross.match.units, cross.match.pairs, strict=True):
-        assert units["main.1"] == study.layers[0].finder.modules_[first]["main.1"]
-        assert units["main.3"] == study.layers[1].finder.modules_[second]["main.3"]
+        assert units["main.1"] == study.layers[0].modules[first]["main.1"]
+        assert units["main.3"] == study.layers[1].modules[second]["main.3"]
 
 
 def test_default_layers_are_the_last_of_each_resolution() -> None:
@@ -122,6 +149,119 @@ def test_default_layers_are_the_last_of_each_resolution() -> None:
 def test_more_modules_than_channels_is_said_before_anything_runs() -> None:
     with pytest.raises(cp.ProbeError, match=r"10 modules asked of layer 'main.3', which has 9 channels"):
         run_study(wide(), ["main.3"], settings=Settings(n_modules=10))
+
+
+def small(*widths: int) -> cp.GeneratorAdapter:
+    stages: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        for i, (into, out) in enumerate(itertools.pairwise((4, *widths, 3))):
+            stages += [
+                nn.ConvTranspose2d(into, out, 4, *((2, 1) if i else ())),
+                nn.ReLU() if i < len(widths) else nn.Tanh(),
+            ]
+        return cp.wrap(nn.Sequential(*stages), lambda n, rng: torch.randn(n, 4, 1, 1, generator=rng))
+
+
+def test_default_layers_with_too_few_channels_are_left_out_and_said() -> None:
+    generator, told = small(5, 2), list[str]()
+    layers = study_layers(generator, None, Settings(n_modules=3), told.append)
+    assert [layer.name for layer in layers] == ["1"]
+    assert told == ["layer 3 is left out: 2 channels are too few for 3 modules"]
+    with pytest.raises(cp.ProbeError, match="3 modules asked of layer '3', which has 2 channels"):
+        study_layers(generator, ["1", "3"], Settings(n_modules=3))
+    with pytest.raises(cp.ProbeError, match="9 modules asked of layer '1', which has 5 channels"):
+        study_layers(generator, None, Settings(n_modules=9))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_modules": 0}, "n_modules is 0"),
+        ({"seed": -1}, "the seed is -1"),
+        ({"repetitions": -1}, "repetitions is -1"),
+    ],
+)
+def test_wrong_settings_are_said_before_anything_runs(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(cp.ProbeError, match=message):
+        study_layers(wide(), None, dataclasses.replace(SETTINGS, **wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_layer_with_too_few_channels_for_subsets_compares_draws_alone(tmp_path: Path) -> None:
+    told: list[str] = []
+    study = run_study(small(4), settings=Settings(n_pairs=4, repetitions=2, shown=2), say=told.append)
+    (layer,) = study.layers
+    assert "  1 has not enough channels to compare subsets of them; only the two draws are compared" in told
+    assert layer.stability["nmf"].n_modules.tolist() == [2, 3, 4]
+    assert layer.stability["kmeans"].consistency.shape == (3, 0)
+    assert not np.isnan(layer.at("ari", 3))
+    assert np.isnan(layer.at("consistency", 3))
+    text = re.sub(r"base64,[^\"]*", "", write_report(study, tmp_path).page.read_text())
+    assert "Subsets of the channels were not compared: not enough channels." in text
+    assert text.count("<td>not enough channels</td>") == 2
+    assert not re.search(r"\bnan\b", text)
+    content = json.loads((tmp_path / "modules-1.json").read_text(), parse_constant=pytest.fail)
+    assert content["label_consistency"] == {"nmf": None, "kmeans": None}
+
+
+def test_an_earlier_report_makes_way_and_other_files_stay(study: Study, tmp_path: Path) -> None:
+    def files(folder: Path) -> set[str]:
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    (tmp_path / "figures").mkdir()
+    theirs = {"maps-mine.safetensors", "figures/mine.png", "modules-mine.json"}
+    for name in theirs:
+        (tmp_path / name).write_text("the user's own")
+    write_report(study, tmp_path)
+    assert theirs < files(tmp_path), "no study.json was there, so nothing of a report was"
+    one = dataclasses.replace(study, layers=study.layers[:1], successive=())
+    report = write_report(one, tmp_path)
+    write_report(one, tmp_path / "clean")
+    assert files(tmp_path / "clean") == {name for name in files(tmp_path) if "clean/" not in name} - theirs
+    assert {path.relative_to(tmp_path).as_posix() for path in [*report.figures, *report.results, report.page]} == (
+        files(tmp_path / "clean") - {"study.json"}
+    )
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"files": 3}', '{"files": ["../precious.png", "a.txt"]}'])
+def test_a_study_json_of_something_else_removes_nothing(study: Study, tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for path in (tmp_path / "precious.png", folder / "a.txt", folder / "maps-a.safetensors"):
+        path.write_text("precious")
+    (folder / "study.json").write_text(content)
+    write_report(dataclasses.replace(study, layers=study.layers[:1], successive=()), folder)
+    assert [
+        path.name for path in sorted(tmp_path.rglob("*")) if path.is_file() and path.read_bytes() == b"precious"
+    ] == [
+        "a.txt",
+        "maps-a.safetensors",
+        "precious.png",
+    ]
+
+
+def test_the_report_claims_what_its_numbers_show(study: Study) -> None:
+    sentence = next(overview_figures(study)).sentence
+    falling = 0
+    for layer in study.layers:
+        means = [float(maps.influence.mean()) for maps in layer.influence_by_count.values()]
+        falling += means[-1] < means[0]
+    assert f"smaller than with the fewest in {falling} of 2 layers" in sentence
+    assert "since" not in sentence
+
+
+def test_the_report_says_how_its_masks_were_made(study: Study, tmp_path: Path) -> None:
+    faces = cp.pretrained("dcgan-faces").regions
+    assert faces is not None
+    note = faces().note
+    assert "drawn by hand on the mean face" in note
+    assert "what is left" in note
+    generic = generic_regions(*study.layers[0].maps[0].maps.shape[1:])
+    one = dataclasses.replace(study, layers=study.layers[:1], successive=())
+    assert note not in write_report(one, tmp_path, regions=generic).page.read_text()
+    with_note = dataclasses.replace(generic, note=note)
+    assert note in write_report(one, tmp_path, regions=with_note).page.read_text()
 
 
 class Collector(HTMLParser):
@@ -174,7 +314,7 @@ def test_the_same_study_gives_the_same_bytes(report: Path, tmp_path: Path) -> No
     assert files == sorted(path.relative_to(report.parent) for path in report.parent.rglob("*") if path.is_file())
     for file in files:
         assert (tmp_path / file).read_bytes() == (report.parent / file).read_bytes(), file
-    different = run_study(wide(), LAYERS[:1], settings=Settings(**{**vars(SETTINGS), "seed": 5}))
+    different = run_study(wide(), LAYERS[:1], settings=dataclasses.replace(SETTINGS, seed=5))
     assert not torch.equal(different.layers[0].maps[0].maps, again.layers[0].maps[0].maps)
 
 

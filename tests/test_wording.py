@@ -63,25 +63,25 @@ def test_agreement_matches_parts_one_to_one() -> None:
     assert all(value == pytest.approx(1.0) for _, _, value in found)
 
 
-def test_the_trial_sentence_says_yes_in_part_and_no(layer: LayerStudy) -> None:
+def test_the_earlier_sentence_says_yes_in_part_and_no(layer: LayerStudy) -> None:
     eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
     flat = np.zeros_like(eyes)
-    agrees = wording.trial_sentence(with_templates(layer, skin, eyes, frame), regions())
+    agrees = wording.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
     assert agrees is not None
-    assert "saw eyes and mouth, frame and face skin" in agrees
+    assert "showed eyes and mouth, frame and face skin" in agrees
     assert agrees.count("agrees: each of them has its own template") == 2
-    part = wording.trial_sentence(with_templates(layer, flat, eyes, frame), regions())
+    part = wording.earlier_sentence(with_templates(layer, flat, eyes, frame), regions())
     assert part is not None
     assert "it shows eyes and mouth and frame and not face skin" in part
-    no = wording.trial_sentence(with_templates(layer, flat, flat, flat), regions())
+    no = wording.earlier_sentence(with_templates(layer, flat, flat, flat), regions())
     assert no is not None
     assert "does not agree" in no
 
 
-def test_no_trial_is_claimed_for_other_layers_or_numbers(layer: LayerStudy) -> None:
+def test_no_earlier_study_is_claimed_for_other_layers_or_numbers(layer: LayerStudy) -> None:
     other = dataclasses.replace(layer, layer=dataclasses.replace(layer.layer, name="main.5"))
-    assert wording.trial_sentence(other, regions()) is None
-    assert wording.trial_sentence(layer, generic_regions(64, 64)) is None
+    assert wording.earlier_sentence(other, regions()) is None
+    assert wording.earlier_sentence(layer, generic_regions(64, 64)) is None
 
 
 def test_template_sentence_counts_channels(layer: LayerStudy) -> None:
@@ -112,3 +112,33 @@ def test_stability_and_errors_are_in_the_sentences(layer: LayerStudy) -> None:
     errors = layer.relative_errors
     assert len(errors) == 128
     assert f"{100 * float(np.median(errors)):.0f} %" in wording.error_sentence(layer)
+
+
+def test_the_errors_are_those_of_the_maps_that_act(layer: LayerStudy) -> None:
+    maps = dataclasses.replace(layer.maps[0], maps=layer.maps[0].maps.clone())
+    maps.maps[[3, 5]] = 0.0
+    errors = dataclasses.replace(layer, maps=(maps, maps)).relative_errors
+    alive = [channel for channel in range(128) if channel not in (3, 5)]
+    np.testing.assert_array_equal(errors, layer.maps[0].relative_error[alive].numpy())
+
+
+def test_a_template_has_a_part_from_one_threshold_on(layer: LayerStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
+    monkeypatch.setattr(wording, "NAMED_FROM", 1.1)
+    sentence = wording.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
+    assert sentence is not None
+    assert sentence.count("does not agree: it shows none of them") == 2
+
+
+def test_what_was_not_compared_is_said_in_words(layer: LayerStudy) -> None:
+    assert wording.no_subsets(layer) is None
+    assert "NMF and" in wording.stability_sentence(layer)
+    draws = {
+        method: dataclasses.replace(found, consistency=np.zeros((1, 0)), cosine=np.zeros((1, 0)))
+        for method, found in layer.stability.items()
+    }
+    unrepeated = dataclasses.replace(layer, stability=draws)
+    assert wording.no_subsets(unrepeated) == "no repetitions"
+    sentence = wording.stability_sentence(unrepeated)
+    assert sentence.endswith("Subsets of the channels were not compared: no repetitions.")
+    assert "nan" not in sentence
