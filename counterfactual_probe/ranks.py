@@ -7,10 +7,12 @@ the whole result. Without torch.distributed there is one rank, and nothing here 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .errors import ProbeError, first_line
+
+_PATIENCE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,10 @@ def current_ranks(device: torch.device) -> Ranks:
 
 
 def _leave() -> None:
+    """Leave the group that was made here, together: a rank that goes early tears down what others still use."""
     if dist.is_initialized():
+        with contextlib.suppress(RuntimeError):  # a rank that has died cannot be waited for
+            dist.barrier(async_op=True).wait(timeout=_PATIENCE)
         dist.destroy_process_group()
 
 
