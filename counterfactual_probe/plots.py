@@ -75,6 +75,12 @@ def tile(cells: Floats, gap: int = 2, background: float = 1.0) -> Floats:
     return sheet
 
 
+def _without_frame(ax: Axes) -> None:
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
 def plot_images(
     images: Floats,
     labels: Sequence[str],
@@ -100,9 +106,7 @@ def plot_images(
     else:
         ax.set_yticks(centres, labels)
         ax.set_xticks([])
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    _without_frame(ax)
     return figure, ax
 
 
@@ -150,9 +154,7 @@ def plot_templates(templates: Floats, titles: Sequence[str], *, ax: Axes | None 
     ax.set_xticks([step * i + width / 2 - 0.5 for i in range(across)], titles)
     ax.xaxis.tick_top()
     ax.set_yticks([])
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    _without_frame(ax)
     return figure, ax
 
 

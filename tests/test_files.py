@@ -137,8 +137,10 @@ def test_folders_are_made_and_files_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3)])
 def test_a_seed_of_numpy_can_be_saved(seed: Any, tmp_path: Path) -> None:
     cp.InfluenceMap(PLAIN.generator(), "main.2").attribute(n_pairs=1, seed=seed).save(tmp_path / "maps")
+    assert cp.InfluenceMaps.load(tmp_path / "maps").provenance["seed"] == 3
     finder = cp.ModuleFinder(seed=seed)
     finder.stability(planted()[0], n_modules=2, repetitions=1).save(tmp_path / "stability")
+    assert cp.Stability.load(tmp_path / "stability").provenance["seed"] == 3
 
 
 # --- files that are not what they should be -------------------------------------------------------

@@ -24,7 +24,8 @@ def test_no_generator_of_another_device_is_reseeded(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch, "manual_seed", refuse)
     monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
     generator = cp.wrap(module, vectors(5))
-    cp.InfluenceMap(generator, "main.2").attribute(n_pairs=2)
+    maps = cp.InfluenceMap(generator, "main.2").attribute(n_pairs=2)
+    assert maps.provenance["noise_in_forward"], "noise was drawn, from seeded generators"
 
 
 def test_a_sampler_that_seeds_globally_leaves_no_trace() -> None:

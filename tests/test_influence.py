@@ -295,7 +295,9 @@ def test_a_device_with_room_for_one_sample_suffices() -> None:
     module = Watched()
     generator = cp.wrap(module, vectors(5))
     module.room = 1
-    cp.InfluenceMap(generator, "inner.main.2").attribute(n_pairs=2, units=[0])
+    maps = cp.InfluenceMap(generator, "inner.main.2").attribute(n_pairs=2, units=[0])
+    assert maps.provenance["hybrids_per_eval"] == 1
+    assert maps.influence[0] > 0
 
 
 class Late(Watched):
@@ -375,5 +377,8 @@ def test_bad_arguments(plain: cp.GeneratorAdapter, arguments: dict[str, Any], me
 
 @pytest.mark.parametrize("name", ["n_pairs", "hybrids_per_eval"])
 def test_numpy_integers_are_integers(plain: cp.GeneratorAdapter, name: str) -> None:
-    arguments: dict[str, Any] = {"n_pairs": 2, "hybrids_per_eval": 2} | {name: np.int64(2)}
-    cp.InfluenceMap(plain, "main.2").attribute(**arguments)
+    arguments: dict[str, Any] = {"n_pairs": 2, "hybrids_per_eval": 2}
+    expected = cp.InfluenceMap(plain, "main.2").attribute(**arguments)
+    found = cp.InfluenceMap(plain, "main.2").attribute(**{**arguments, name: np.int64(2)})
+    assert torch.equal(found.maps, expected.maps)
+    assert found.provenance == expected.provenance

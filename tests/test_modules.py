@@ -235,7 +235,8 @@ def test_modules_of_overlapping_unit_sets_are_unit_sets() -> None:
     maps = cp.InfluenceMap(generator, "main.2").attribute(n_pairs=3, units=[[0, 1], [1, 2], [2, 0]])
     finder = cp.ModuleFinder(n_modules=1).fit(maps)
     z = generator.sample(1)
-    cp.Hybridizer(generator, "main.2").hybridize(z, z, units=finder.modules_)
+    hybrids = cp.Hybridizer(generator, "main.2").hybridize(z, z, units=finder.modules_)
+    assert sorted(hybrids.units[0]["main.2"]) == [0, 1, 2]
 
 
 def test_same_seed_same_modules_and_input_kinds() -> None:
