@@ -44,8 +44,8 @@ class Estimate:
     def done(self) -> bool:
         return self.position >= self.stream.pairs.n or not self._active
 
-    def advance(self) -> int:
-        """Run the next block of pairs for the active sets; returns the hybrids that need no more work."""
+    def advance(self) -> None:
+        """Run the next block of pairs for the active sets, and stop those that are precise enough."""
         n = self.stream.pairs.n
         end = min(n, self.position + self.stream.hybrids_per_eval)
         if self._tolerance is not None:
@@ -54,13 +54,10 @@ class Estimate:
             maps = effect.maps()
             self.precision = str(maps.dtype).removeprefix("torch.")
             self.running.add(effect.pair, self._active[effect.first_set : effect.last_set], maps)
-        settled = (end - self.position) * len(self._active)
         self.position = end
         if self._tolerance is not None and end % STAGE == 0 and end < n:
             going_on = [chosen for chosen in self._active if self.running.relative_error(chosen) > self._tolerance]
-            settled += (n - end) * (len(self._active) - len(going_on))
             self._go_on_with(going_on)
-        return settled
 
     @property
     def total(self) -> int:
@@ -70,8 +67,7 @@ class Estimate:
     @property
     def settled(self) -> int:
         """Hybrids that need no more work, of pairs × sets."""
-        n = self.stream.pairs.n
-        return n * len(self._sets) - (n - self.position) * len(self._active)
+        return self.total - (self.stream.pairs.n - self.position) * len(self._active)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         progress = {

@@ -64,11 +64,16 @@ def overview_figures(study: Study) -> Iterator[Shown]:
 
 
 def layer_figures(study: Study, layer: LayerStudy) -> Iterator[Shown]:
-    """Maps, errors, templates, stability and hybrids of one layer."""
-    name, settings = layer.layer.name, study.settings
-    maps, labels = layer.maps[0], layer.finder.labels_
-    found = _about(study, f"layer {name}, {settings.n_pairs} pairs, seed {settings.draws[0]}, K = {settings.n_modules}")
+    """Templates, stability and hybrids of one layer, then its channels one by one."""
+    settings = study.settings
+    about = f"layer {layer.layer.name}, {settings.n_pairs} pairs, seed {settings.draws[0]}, K = {settings.n_modules}"
+    found = _about(study, about)
+    yield from _module_figures(study, layer, found)
+    yield from _channel_figures(layer, found)
 
+
+def _module_figures(study: Study, layer: LayerStudy, found: str) -> Iterator[Shown]:
+    name, settings = layer.layer.name, study.settings
     figure, _ = plots.plot_templates(_templates(layer), _template_titles(layer))
     yield _shown(
         f"templates_{name}",
@@ -103,6 +108,10 @@ def layer_figures(study: Study, layer: LayerStudy) -> Iterator[Shown]:
         "which the same share of latent coordinates comes from the source instead.",
         f"{found}; shares {', '.join(f'{share:.2f}' for share in _shares(layer))}",
     )
+
+
+def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
+    name, maps, labels = layer.layer.name, layer.maps[0], layer.finder.labels_
     order = np.lexsort((-maps.influence.numpy(), np.where(labels < 0, len(labels), labels)))
     figure, _ = plots.plot_mosaic(maps.maps.numpy()[order], modules=labels[order].tolist())
     yield _shown(

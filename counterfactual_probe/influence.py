@@ -146,9 +146,12 @@ class InfluenceMap:
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
         ranks = current_ranks(self.generator.device)
-        identity = self._identity(sets, seed, pairs, (z1, z2)) | {"tolerance": tolerance, "normalise": normalise}
-        identity |= {"hybrids_per_eval": hybrids_per_eval}
-        ranks.require_same(identity)
+        about = self.generator.provenance()
+        identity: dict[str, Any] = {}
+        if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
+            identity = _identity(about, sets, seed, pairs, (z1, z2)) | {"hybrids_per_eval": hybrids_per_eval}
+            identity |= {"tolerance": tolerance, "normalise": normalise}
+            ranks.require_same(identity)
         own = [sets[chosen] for chosen in ranks.share(len(sets))]
         with ranks.together():
             stream = Stream(self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
@@ -156,7 +159,7 @@ class InfluenceMap:
             file = _checkpoint(checkpoint, ranks, identity)
             self._complete(estimate, file, show_progress and ranks.rank == 0)
             arrays = estimate.running.result()
-            provenance = self.generator.provenance() | {
+            provenance = about | {
                 "layers": [layer.name for layer in self.layers],
                 "seed": seed if drawn or not self.generator.batchable else None,
                 "n_pairs": pairs.n,
@@ -182,18 +185,10 @@ class InfluenceMap:
         ):
             bar.update(estimate.settled)
             while not estimate.done:
-                bar.update(estimate.advance())
+                estimate.advance()
+                bar.update(estimate.settled - bar.n)
                 if file is not None and (file.due or estimate.done):
                     file.save(*estimate.state())
-
-    def _identity(
-        self, sets: Sequence[UnitSet], seed: int, pairs: Pairs, given: tuple[Latents | None, Latents | None]
-    ) -> dict[str, Any]:
-        """What decides a run's bits, beside its options: a checkpoint of anything else is refused."""
-        about = self.generator.provenance()
-        versions: dict[str, Any] = about.pop("versions")
-        latents = [None if value is None else lt.fingerprint(value) for value in given]
-        return versions | {**about, "units": units_to_json(sets), "seed": seed, "n_pairs": pairs.n, "latents": latents}
 
     def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
         if z1 is None and z2 is None:
@@ -210,6 +205,20 @@ class InfluenceMap:
         if n_pairs is not None:
             raise ProbeError(f"latents are given and n_pairs={n_pairs} too; give one or the other")
         return given_pairs(self.generator, z1, z2), False
+
+
+def _identity(
+    about: dict[str, Any],
+    sets: Sequence[UnitSet],
+    seed: int,
+    pairs: Pairs,
+    given: tuple[Latents | None, Latents | None],
+) -> dict[str, Any]:
+    """What decides a run's bits, beside its options: a checkpoint of anything else is refused."""
+    plain: dict[str, Any] = {key: value for key, value in about.items() if key != "versions"} | about["versions"]
+    latents = [None if value is None else lt.fingerprint(value) for value in given]
+    plain |= {"units": units_to_json(sets), "seed": seed, "n_pairs": pairs.n, "latents": latents}
+    return plain
 
 
 def _checkpoint(path: str | os.PathLike[str] | None, ranks: Ranks, identity: dict[str, Any]) -> Checkpoint | None:

@@ -40,7 +40,7 @@ def script(folder: Path, name: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def killed_again_and_again(folder: Path, kills: int, seed: int) -> None:
+def assert_survives_kills(folder: Path, kills: int, seed: int) -> None:
     subprocess.run(script(folder, "whole"), check=True)
     rng, done, positions = random.Random(seed), 0, set()
     while done < kills:
@@ -68,12 +68,12 @@ def killed_again_and_again(folder: Path, kills: int, seed: int) -> None:
 
 
 def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
-    killed_again_and_again(tmp_path, kills=3, seed=0)
+    assert_survives_kills(tmp_path, kills=3, seed=0)
 
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path: Path) -> None:
-    killed_again_and_again(tmp_path, kills=20, seed=1)
+    assert_survives_kills(tmp_path, kills=20, seed=1)
 
 
 class Stops(Exception):

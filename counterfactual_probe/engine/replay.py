@@ -2,8 +2,9 @@
 
 Works on any module, without reading its code: the forward itself runs, but finished submodules
 answer from a record. An answer that only other answered submodules would read is not even kept:
-a NaN stands for it, so that a wrong guess shows. One hybrid is compared with a full forward; when
-they differ, or anything fails, everything falls back to full forwards, and the result says so.
+a NaN stands for it, so that a wrong guess shows. The first batch of each way through the generator
+is compared with full forwards; when they differ, or anything fails, everything falls back to full
+forwards, and the result says so.
 """
 
 from __future__ import annotations
@@ -113,15 +114,16 @@ class Replay:
         if self.name != "replay" or not isinstance(base, RecordedRun):
             return self._full.intervened(base, rows, edits)
         # Each way through the generator is compared once: which layers are set, and how.
-        way = (self._short_way(edits) is not None, frozenset(edits))
-        images, problem = self._attempt(base, rows, edits)
+        short = self._short_way(edits)
+        way = (short is not None, frozenset(edits))
+        images, problem = self._attempt(base, rows, edits, short)
         if images is not None and way in self._checked:
             return images
         if images is None and self._channels_last:
             # The module may not take the layout; in the usual one it may well replay.
             self._channels_last = False
             self._checked.clear()
-            images, problem = self._attempt(base, rows, edits)
+            images, problem = self._attempt(base, rows, edits, short)
         # Only now: a full forward of the same rows would leave behind what a hidden path reads.
         reference = self._full.intervened(base, rows, edits)
         if images is not None:
@@ -135,22 +137,23 @@ class Replay:
         return reference
 
     def _attempt(
-        self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]
+        self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]], short: _ShortWay | None
     ) -> tuple[Tensor | None, str]:
         """The images, or None and why there are none."""
         try:
-            images = self._replayed(base, rows, edits)
+            images = self._replayed(base, rows, edits, short)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             return None, f"{type(error).__name__} ({str(error)[:120]})"
         return (images, "") if all_finite(images) else (None, "an image is not finite")
 
-    def _replayed(self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
+    def _replayed(
+        self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]], short: _ShortWay | None
+    ) -> Tensor:
         device = self.generator.device
         index = torch.tensor(rows, device=device)
         by_call = {self.plan.edited[layer]: layer_edits for layer, layer_edits in edits.items()}
-        short = self._short_way(edits)
         if short is not None:
             del by_call[short.source]
         missing = set(by_call)

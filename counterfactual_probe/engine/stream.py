@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
-from ..errors import ProbeError
+from ..errors import whole
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..memory import is_out_of_memory, no_room
@@ -80,10 +79,8 @@ class Stream:
         hybrids_per_eval: int | None = None,
         executor: Executor | None = None,
     ) -> None:
-        if hybrids_per_eval is not None and (
-            not isinstance(hybrids_per_eval, int | np.integer) or hybrids_per_eval < 1
-        ):
-            raise ProbeError(f"hybrids_per_eval is {hybrids_per_eval!r}; give an integer of at least 1, or None")
+        if hybrids_per_eval is not None:
+            hybrids_per_eval = whole(hybrids_per_eval, "hybrids_per_eval", 1)
         self.generator = generator
         self.intervention = intervention
         self.pairs = pairs
@@ -92,7 +89,7 @@ class Stream:
         limit = generator.batch_limit()
         if generator.batchable:
             limit = max(1, limit - 1)  # one row is the original's; odd batches are slower in some kernels
-        self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else int(hybrids_per_eval)
+        self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else hybrids_per_eval
 
     def run(self, start: int = 0, end: int | None = None) -> Iterator[Effect]:
         """Yield the effects of pairs ``start`` to ``end``, by default all, in order.
