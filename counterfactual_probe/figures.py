@@ -120,7 +120,6 @@ def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
         "Influence map of every channel, framed in its module's colour, the strongest of each module first; every map "
         "is scaled to its own largest value.",
         found,
-        mosaic=True,
     )
     figure, _ = plots.plot_channel_influence(
         maps.influence.numpy(), maps.influence_standard_error.numpy(), labels.tolist()
@@ -140,7 +139,6 @@ def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
         "Standard errors of the same maps, in the same order, each scaled to its own largest value. "
         f"{wording.error_place_sentence(layer)}",
         found,
-        mosaic=True,
     )
 
 
@@ -227,5 +225,6 @@ def file_name(layer: str) -> str:
     return layer.replace("#", "-").replace("/", "-")
 
 
-def _shown(name: str, figure: Figure, sentence: str, parameters: str, *, mosaic: bool = False) -> Shown:
-    return Shown(file_name(name), plots.png(figure, palette=mosaic), sentence, parameters)
+def _shown(name: str, figure: Figure, sentence: str, parameters: str) -> Shown:
+    photographs = name.startswith(("hybrids_", "one_source_", "successive_"))
+    return Shown(file_name(name), plots.png(figure, photographs=photographs), sentence, parameters)

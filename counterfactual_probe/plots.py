@@ -38,15 +38,14 @@ def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def png(figure: Figure, *, dpi: int = 100, palette: bool = False) -> bytes:
+def png(figure: Figure, *, dpi: int = 100, photographs: bool = True) -> bytes:
     """The figure as PNG, without metadata: the same figure gives the same bytes.
 
-    As a ``palette`` of 256 colours a mosaic of maps has a third of the size. Not for charts: colours of
-    few pixels, such as a module's markers, would be merged.
+    A figure without photographs needs few colours and, as a palette, a third of the size.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-    if not palette:
+    if photographs:
         return buffer.getvalue()
     from PIL import Image
 

@@ -7,9 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 
 import counterfactual_probe as cp
 import toys
@@ -129,14 +127,3 @@ def test_images_of_results_need_no_gradient() -> None:
     generator = toys.PLAIN.generator()
     assert not generator(generator.sample(1)).requires_grad
     assert torch.is_inference_mode_enabled() is False
-
-
-def test_charts_keep_the_colours_that_tell_modules_apart() -> None:
-    """A palette would merge the colours of small markers."""
-    rng = np.random.default_rng(0)
-    figure, _ = plots.plot_channel_influence(rng.random(30), rng.random(30) / 10, [0, 1, 2] * 10)
-    with Image.open(io.BytesIO(plots.png(figure))) as picture:
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**24) or []}
-    for module in range(3):
-        wanted = tuple(round(255 * part) for part in to_rgb(plots.module_colour(module)))
-        assert wanted in colours
