@@ -52,8 +52,8 @@ class Estimate:
             end = min(end, self.position - self.position % STAGE + STAGE)
         for effect in self.stream.run(self.position, end):
             maps = effect.maps()
-            self.precision = str(maps.dtype).removeprefix("torch.")
-            self.running.add(effect.pair, self._active[effect.first_set : effect.last_set], maps)
+            self.precision = self.stream.executor.rounding or str(maps.dtype).removeprefix("torch.")
+            self.running.add(effect.pair, [self._active[chosen] for chosen in effect.sets], maps)
         self.position = end
         if self._tolerance is not None and end % STAGE == 0 and end < n:
             going_on = [chosen for chosen in self._active if self.running.relative_error(chosen) > self._tolerance]

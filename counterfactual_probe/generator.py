@@ -17,7 +17,7 @@ from .errors import Interrupted, ProbeError, whole
 from .images import all_finite, default_image
 from .latents import Latents
 from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
-from .memory import default_batch, is_out_of_memory, no_room
+from .memory import default_batch, is_out_of_memory, memory_kept, no_room
 from .placement import home, on_device, unwrapped
 from .session import borrowed, random_state_kept, random_states, seed_everything
 
@@ -183,7 +183,7 @@ class GeneratorAdapter:
                 return
             self._depth = 1
             try:
-                with self._interruptible(), borrowed(self.module):
+                with self._interruptible(), borrowed(self.module), memory_kept(self.device):
                     yield
             finally:
                 self._depth = 0

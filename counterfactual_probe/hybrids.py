@@ -189,7 +189,7 @@ class Hybridizer:
             for effect in stream.run():
                 if effect.changed:
                     images[effect.changed, effect.pair] = effect.hybrids
-                bar.update(effect.last_set - effect.first_set)
+                bar.update(len(effect.sets))
         provenance = self.generator.provenance() | {
             "layers": [layer.name for layer in self.layers],
             "intervention": about,

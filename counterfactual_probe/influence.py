@@ -113,6 +113,7 @@ class InfluenceMap:
         units: UnitsLike = None,
         seed: int = 0,
         tolerance: float | None = None,
+        precision: Literal["float32", "bf16-diff"] = "float32",
         normalise: Literal["pair"] | None = None,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
@@ -127,6 +128,10 @@ class InfluenceMap:
             seed: of the pairs drawn, and of noise inside the forward.
             tolerance: stop a unit set when ‖standard error‖₂ / ‖map‖₂ is at most this; ``n_pairs`` is
                 then the limit, and ``.missed`` lists the sets that reached it. Decided every 16 pairs.
+            precision: "float32" is the generator's own type, exactly. With "bf16-diff" clean runs keep it and
+                what the channels change travels in bfloat16: maps are off by about 0.1 % (worst channel 0.5 %),
+                and several times faster where the processor multiplies bfloat16. ``provenance["precision"]``
+                says what was used; a generator whose forward is no fixed program stays exact.
             normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
@@ -150,11 +155,13 @@ class InfluenceMap:
         identity: dict[str, Any] = {}
         if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
             identity = _identity(about, sets, seed, pairs, (z1, z2)) | {"hybrids_per_eval": hybrids_per_eval}
-            identity |= {"tolerance": tolerance, "normalise": normalise}
+            identity |= {"tolerance": tolerance, "normalise": normalise, "requested precision": precision}
             ranks.require_same(identity)
         own = [sets[chosen] for chosen in ranks.share(len(sets))]
         with ranks.together():
-            stream = Stream(self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
+            stream = Stream(
+                self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval, precision=precision
+            )
             estimate = Estimate(self.generator, own, stream, tolerance=tolerance, normalise=normalise == "pair")
             file = _checkpoint(checkpoint, ranks, identity)
             self._complete(estimate, file, show_progress and ranks.rank == 0)

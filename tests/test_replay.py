@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 import toys
 import twins
-from counterfactual_probe.engine import FullForward, Pairs, Replay, Stream, Swap, delta, executor_for, replay
+from counterfactual_probe.engine import FullForward, Pairs, Replay, Stream, Swap, executor_for, replay
 from counterfactual_probe.units import parse_layers, parse_units
 from toys import Toy
 
@@ -27,7 +27,7 @@ def hybrids(generator: cp.GeneratorAdapter, layers: list[str], executor: Any) ->
     found = torch.zeros(N, len(sets), *generator.image_size, dtype=torch.float64)
     with generator.session():
         for effect in Stream(generator, Swap(sets), pairs, executor=executor).run():
-            found[effect.pair, effect.first_set : effect.last_set] = effect.original.double()
+            found[effect.pair, effect.sets] = effect.original.double()
             found[effect.pair, effect.changed] = effect.hybrids.double()
     return found
 

@@ -5,9 +5,11 @@ executors differ in how much of the forward they skip, never in what comes out);
 over pairs and unit sets in a fixed order, within a fixed memory.
 """
 
+from .choice import executor_for
 from .executors import CleanRun, Executor, FullForward
 from .interventions import Assignment, Intervention, Swap
-from .replay import Replay, executor_for
+from .prepared import Prepared
+from .replay import Replay
 from .stream import Effect, Pairs, Stream
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "FullForward",
     "Intervention",
     "Pairs",
+    "Prepared",
     "Replay",
     "Stream",
     "Swap",

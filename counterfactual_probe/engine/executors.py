@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from .. import latents as lt
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..layers import channels_first
+
+if TYPE_CHECKING:
+    from .interventions import Runs
 
 # Sets channels in place on a channels-first view of one layer's activation, one row per hybrid.
 Edit = Callable[[Tensor], None]
@@ -38,18 +41,24 @@ class Executor(Protocol):
 
     name: str  # how it runs; it may change when an executor falls back, and results record it
 
+    @property
+    def rounding(self) -> str:
+        """How images are rounded more than by the generator's own type; "" if they are not."""
+
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:
         """Run without intervention and record the layers; ``base`` says whether hybrids start here."""
 
-    def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
-        """Images of one run per row on the base samples ``rows`` names, the layers edited as soon
-        as they are computed; everything not set is recomputed from what is already set."""
+    def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
+        """Images of one run per row on the base samples that ``runs`` names, the layers edited as
+        soon as they are computed; everything not set is recomputed from what is already set."""
 
 
 class FullForward:
     """The plain way: every hybrid is a whole forward with hooks. The reference for all others."""
+
+    rounding = ""
 
     def __init__(self, generator: GeneratorAdapter) -> None:
         self.generator = generator
@@ -82,7 +91,7 @@ class FullForward:
         images = self.generator.forward(latents, actions, noise=numbers, seed=seed)
         return CleanRun(latents, images, activations, numbers, seed)
 
-    def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
+    def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         def action_for(layer_edits: Sequence[Edit]) -> Callable[[Tensor], Tensor]:
             def action(activation: Tensor) -> Tensor:
                 edited = activation.clone()
@@ -93,6 +102,7 @@ class FullForward:
 
             return action
 
-        actions = {layer: action_for(layer_edits) for layer, layer_edits in edits.items()}
-        latents = lt.take(base.latents, torch.tensor(rows, device=self.generator.device))
-        return self.generator.forward(latents, actions, noise=[base.numbers[row] for row in rows], seed=base.seed)
+        actions = {layer: action_for(layer_edits) for layer, layer_edits in runs.edits.items()}
+        latents = lt.take(base.latents, torch.tensor(runs.samples, device=self.generator.device))
+        noise = [base.numbers[sample] for sample in runs.samples]
+        return self.generator.forward(latents, actions, noise=noise, seed=base.seed)

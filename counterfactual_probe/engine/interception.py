@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # (submodule's name, how often it has been called in this forward, a function that runs it) -> output
 Handler: TypeAlias = Callable[[str, int, Callable[[], Any]], Any]
@@ -73,3 +74,14 @@ def tensors_of(output: Any) -> list[Tensor]:
 
     map_tensors(output, note)
     return found
+
+
+class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that sees every tensor operation. By itself torch would import its compiler for one."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import torch
@@ -31,6 +32,25 @@ class BoundIntervention(Protocol):
         """Edits for a batch: row r is sample ``samples[r]`` with unit set ``sets[r]``, if any."""
 
 
+class Runs:
+    """Intervened runs to make in one batch: row r is sample ``samples[r]`` with unit set ``sets[r]``, if any."""
+
+    def __init__(self, bound: BoundIntervention, samples: Sequence[int], sets: Sequence[int | None]) -> None:
+        self.bound, self.samples, self.sets = bound, samples, sets
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @cached_property
+    def edits(self) -> Edits:
+        """What to do to the activations of the layers, in one batch of all rows."""
+        return self.bound.edits(self.samples, self.sets)
+
+    def part(self, rows: Sequence[int]) -> Runs:
+        """Some of the rows, as a batch of their own."""
+        return Runs(self.bound, [self.samples[row] for row in rows], [self.sets[row] for row in rows])
+
+
 class Intervention(Protocol):
     """What is set where. Binds to the clean runs of one block of samples at a time."""
 
@@ -44,6 +64,11 @@ class Intervention(Protocol):
 
 def layers_of(sets: Sequence[UnitSet]) -> list[str]:
     return list(dict.fromkeys(layer for units in sets for layer in units))
+
+
+def way_of(units: UnitSet) -> frozenset[str]:
+    """The layers of which a unit set sets channels: where its hybrids part from the clean run."""
+    return frozenset(layer for layer, channels in units.items() if channels)
 
 
 class Swap:

@@ -14,12 +14,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..generator import GeneratorAdapter
-from .delta import is_linear
-from .interception import NotReplayable, intercepted, map_tensors, tensors_of
+from .interception import NotReplayable, Observer, intercepted, map_tensors, tensors_of
 
 Call: TypeAlias = tuple[str, int]  # a submodule's name and which of its calls
 
@@ -34,7 +32,6 @@ class Plan:
     kept: frozenset[Call]  # those whose output something else reads
     made: Mapping[str, Sequence[int]]  # for each submodule the calls still made, in order
     edited: Mapping[str, Call]
-    linear: tuple[str, Call] | None  # an edited layer, and the linear call that alone reads it
 
 
 @dataclass
@@ -64,22 +61,7 @@ def make_plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
         kept=frozenset(readers) | (outermost & set(edited.values())),
         made=made,
         edited=edited,
-        linear=_linear(generator, edited, readers),
     )
-
-
-def _linear(
-    generator: GeneratorAdapter, edited: Mapping[str, Call], readers: Mapping[Call, set[Call | None]]
-) -> tuple[str, Call] | None:
-    """The edited layer that is answered for, and the call of a linear submodule that alone reads it."""
-    for layer, call in edited.items():
-        found = readers.get(call, set())
-        reader = next(iter(found), None)
-        alone = len(found) == 1 and reader is not None and reader not in edited.values()
-        dims = 2 + len(generator.layer(layer).size)
-        if alone and reader is not None and is_linear(generator.submodules[reader[0]], dims):
-            return layer, reader
-    return None
 
 
 def _trace(generator: GeneratorAdapter) -> tuple[dict[Call, _Event], dict[Call, Any]]:
@@ -114,7 +96,7 @@ def _readers(
     readers: dict[Call, set[Call | None]] = {}
     running: list[Call] = []
 
-    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class Watch(Observer):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             for leaf in tree_leaves((args, kwargs)):
                 if isinstance(leaf, Tensor) and (call := owner.get(leaf.untyped_storage().data_ptr())):
@@ -132,7 +114,7 @@ def _readers(
         running.pop()
         return output
 
-    with intercepted(generator.submodules, handler), Watch():  # type: ignore[no-untyped-call]
+    with intercepted(generator.submodules, handler), Watch():
         images = generator.forward(generator.example, noise=range(TRACED))
     # An answer that is the image itself is read by the caller.
     if (call := owner.get(images.untyped_storage().data_ptr())) is not None:

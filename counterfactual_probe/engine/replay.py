@@ -18,16 +18,14 @@ import torch
 from torch import Tensor
 
 from .. import latents as lt
-from ..errors import Interrupted, ProbeError
 from ..generator import GeneratorAdapter
 from ..images import all_finite
 from ..latents import Latents
 from ..layers import activation_of, channels_first, require_once, with_activation
 from ..memory import is_out_of_memory
-from .delta import LARGEST_SHARE, difference
-from .executors import CleanRun, Edit, Executor, FullForward
+from .executors import CleanRun, FullForward
 from .interception import Handler, NotReplayable, intercepted, map_tensors, tensors_of
-from .interventions import SwapEdit
+from .interventions import Runs
 from .plan import TRACED, Call, make_plan
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -40,41 +38,16 @@ class RecordedRun(CleanRun):
     outputs: Mapping[Call, list[Tensor]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _ShortWay:
-    """A swap of ``width`` channels a row that goes through a layer's linear reader as a difference."""
-
-    layer: str
-    source: Call
-    reader: Call
-    swap: SwapEdit
-    width: int
-
-
-def executor_for(generator: GeneratorAdapter, layers: Sequence[str]) -> Executor:
-    """The fastest executor that is right for these layers of this generator."""
-    # Noise is drawn in the order of the forward: skipping part of it would shift the rest.
-    if not layers or not generator.batchable:
-        return FullForward(generator)
-    try:
-        return Replay(generator, layers)
-    except Interrupted:
-        raise
-    except Exception as error:
-        # With room for less than the trace's two samples, full forwards may still do, one by one.
-        if not isinstance(error, (NotReplayable, ProbeError)) and not is_out_of_memory(error):
-            raise
-        return FullForward(generator)
-
-
 class Replay:
     """Executor that runs only what comes after the first intervened layer."""
+
+    rounding = ""
 
     def __init__(self, generator: GeneratorAdapter, layers: Sequence[str]) -> None:
         self.generator = generator
         self.name = "replay"
         self._full = FullForward(generator)
-        self._checked: set[tuple[bool, frozenset[str]]] = set()
+        self._checked: set[frozenset[str]] = set()
         # Convolutions on a CPU are faster in this layout, and pass it on to the next.
         self._channels_last = generator.device.type == "cpu"
         with generator.session():
@@ -89,7 +62,6 @@ class Replay:
         activations: dict[str, Tensor] = {}
         names = {self.plan.edited[layer]: layer for layer in layers}
         runs: Counter[str] = Counter()
-        recorded = self.plan.kept | {self.plan.linear[1]} if self.plan.linear else self.plan.kept
 
         def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
             output, call = run(), (name, number)
@@ -97,7 +69,7 @@ class Replay:
                 runs[name] += 1  # a layer without a number in its name must not run again
             elif call in names:
                 runs[names[call]] += 1
-            if call in recorded:
+            if call in self.plan.kept:
                 outputs[call] = [leaf.clone() for leaf in tensors_of(output)]
             if call in names:
                 activation = activation_of(output)
@@ -110,22 +82,21 @@ class Replay:
         require_once(layers, runs)
         return RecordedRun(latents, images, activations, numbers, seed, outputs)
 
-    def intervened(self, base: CleanRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]]) -> Tensor:
+    def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         if self.name != "replay" or not isinstance(base, RecordedRun):
-            return self._full.intervened(base, rows, edits)
-        # Each way through the generator is compared once: which layers are set, and how.
-        short = self._short_way(edits)
-        way = (short is not None, frozenset(edits))
-        images, problem = self._attempt(base, rows, edits, short)
+            return self._full.intervened(base, runs)
+        # Each way through the generator is compared once: which layers are set.
+        way = frozenset(runs.edits)
+        images, problem = self._attempt(base, runs)
         if images is not None and way in self._checked:
             return images
         if images is None and self._channels_last:
             # The module may not take the layout; in the usual one it may well replay.
             self._channels_last = False
             self._checked.clear()
-            images, problem = self._attempt(base, rows, edits, short)
+            images, problem = self._attempt(base, runs)
         # Only now: a full forward of the same rows would leave behind what a hidden path reads.
-        reference = self._full.intervened(base, rows, edits)
+        reference = self._full.intervened(base, runs)
         if images is not None:
             tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
             gap = float((images - reference).abs().max())
@@ -136,36 +107,28 @@ class Replay:
         self.name = f"full forward (replay disagreed: {problem})"
         return reference
 
-    def _attempt(
-        self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]], short: _ShortWay | None
-    ) -> tuple[Tensor | None, str]:
+    def _attempt(self, base: RecordedRun, runs: Runs) -> tuple[Tensor | None, str]:
         """The images, or None and why there are none."""
         try:
-            images = self._replayed(base, rows, edits, short)
+            images = self._replayed(base, runs)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             return None, f"{type(error).__name__} ({str(error)[:120]})"
         return (images, "") if all_finite(images) else (None, "an image is not finite")
 
-    def _replayed(
-        self, base: RecordedRun, rows: Sequence[int], edits: Mapping[str, Sequence[Edit]], short: _ShortWay | None
-    ) -> Tensor:
-        device = self.generator.device
-        index = torch.tensor(rows, device=device)
-        by_call = {self.plan.edited[layer]: layer_edits for layer, layer_edits in edits.items()}
-        if short is not None:
-            del by_call[short.source]
+    def _replayed(self, base: RecordedRun, runs: Runs) -> Tensor:
+        rows = runs.samples
+        index = torch.tensor(rows, device=self.generator.device)
+        by_call = {self.plan.edited[layer]: edits for layer, edits in runs.edits.items()}
         missing = set(by_call)
 
         def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
             call = self._made(name, number)
             form = self.plan.answered.get(call)
-            if short is not None and call == short.reader:
-                output = self._changed(base, short, index)
-            elif form is None:
+            if form is None:
                 output = run()
-            elif call in self.plan.kept and not (short is not None and call == short.source):
+            elif call in self.plan.kept:
                 # Always fresh copies: what follows may work in place.
                 leaves = iter(base.outputs[call])
                 output = map_tensors(form, lambda like: self._rows(next(leaves), index, like))
@@ -188,28 +151,6 @@ class Replay:
         if missing:
             raise NotReplayable(f"{sorted(missing)[0][0]} did not run")
         return images
-
-    def _short_way(self, edits: Mapping[str, Sequence[Edit]]) -> _ShortWay | None:
-        """The way through the linear reader, if the batch sets few channels, and as many in every row."""
-        if self.plan.linear is None:
-            return None
-        layer, reader = self.plan.linear
-        (swap, *more) = edits.get(layer, (None,))
-        if more or not isinstance(swap, SwapEdit) or swap.per_row is None:
-            return None
-        if swap.per_row > LARGEST_SHARE * swap.values.shape[1]:
-            return None
-        return _ShortWay(layer, self.plan.edited[layer], reader, swap, swap.per_row)
-
-    def _changed(self, base: RecordedRun, short: _ShortWay, index: Tensor) -> Tensor:
-        """The reader's output: the base's, plus what the swapped channels change."""
-        swap, before = short.swap, base.activations[short.layer]
-        change = swap.values[swap.samples, swap.channels] - before[swap.samples, swap.channels]
-        module, shape = self.generator.submodules[short.reader[0]], (-1, short.width)
-        delta = difference(module, change.reshape(*shape, *change.shape[1:]), swap.channels.reshape(shape))
-        output = base.outputs[short.reader][0][index]
-        output.index_add_(0, swap.rows[:: short.width], delta.to(output))
-        return self._laid_out(output)
 
     def _laid_out(self, value: Tensor) -> Tensor:
         if self._channels_last and value.dim() == 4:

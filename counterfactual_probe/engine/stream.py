@@ -1,6 +1,6 @@
 """Walk over pairs and unit sets, many hybrids per forward, in a fixed order and memory.
 
-Pairs come in order, and within a pair the unit sets; a batch may span several pairs. Nothing is
+Every unit set sees the pairs in order; a batch may span several pairs. Nothing is
 kept but the clean runs of one block of pairs and the hybrids of one batch.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from torch import Tensor
 
@@ -15,9 +16,9 @@ from ..errors import whole
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..memory import is_out_of_memory, no_room
+from .choice import executor_for
 from .executors import CleanRun, Executor
-from .interventions import BoundIntervention, Intervention
-from .replay import executor_for
+from .interventions import BoundIntervention, Intervention, Runs, way_of
 
 
 @dataclass(frozen=True)
@@ -31,33 +32,34 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Effect:
-    """The hybrids of one pair for consecutive unit sets, with the original of the same batch.
+    """The hybrids of one pair for some unit sets, with the original of the same batch.
 
     Only sets that change the run have an image: ``hybrids[i]`` belongs to set ``changed[i]``.
     """
 
     pair: int
-    first_set: int
-    last_set: int  # exclusive
+    sets: list[int]  # in rising order
     changed: list[int]
     hybrids: Tensor  # (len(changed), C, H, W)
     original: Tensor  # (C, H, W)
 
     def maps(self) -> Tensor:
-        """|hybrid − original|, averaged over colours, of every set from first to last: (sets, H, W)."""
-        change = (self.hybrids - self.original).abs().mean(1)
-        maps = change.new_zeros(self.last_set - self.first_set, *change.shape[1:])
-        maps[[chosen - self.first_set for chosen in self.changed]] = change
+        """|hybrid − original|, averaged over colours, of every one of the sets: (sets, H, W)."""
+        change = (self.hybrids - self.original).abs_().mean(1)
+        if len(self.changed) == len(self.sets):
+            return change
+        maps = change.new_zeros(len(self.sets), *change.shape[1:])
+        changed = set(self.changed)
+        maps[[place for place, chosen in enumerate(self.sets) if chosen in changed]] = change
         return maps
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Part of a batch: one sample and consecutive sets of it."""
+    """Part of a batch: one sample and some of its sets."""
 
     sample: int
-    first_set: int
-    last_set: int
+    sets: list[int]
     changed: list[int]
 
 
@@ -77,6 +79,7 @@ class Stream:
         *,
         seed: int = 0,
         hybrids_per_eval: int | None = None,
+        precision: str = "float32",
         executor: Executor | None = None,
     ) -> None:
         if hybrids_per_eval is not None:
@@ -85,7 +88,7 @@ class Stream:
         self.intervention = intervention
         self.pairs = pairs
         self.seed = seed
-        self.executor = executor or executor_for(generator, intervention.layers)
+        self.executor = executor or executor_for(generator, intervention.sets, precision)
         limit = generator.batch_limit()
         if generator.batchable:
             limit = max(1, limit - 1)  # one row is the original's; odd batches are slower in some kernels
@@ -130,20 +133,29 @@ class Stream:
 
     def _block(self, base: CleanRun, bound: BoundIntervention) -> Iterator[Effect]:
         changes = [bound.changes(sample) for sample in range(len(base.numbers))]
-        position = (0, 0)
-        while position[0] < len(changes):
-            segments, following = _batch(changes, position, self.hybrids_per_eval + self._together, self._together)
-            try:
-                effects = self._evaluate(base, bound, segments)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.hybrids_per_eval == 1:
-                    raise no_room("a single hybrid") from error
-                self.hybrids_per_eval //= 2
-            else:
-                yield from effects
-                position = following
+        for sets in self._by_way():
+            position = (0, 0)
+            while position[0] < len(changes):
+                room = self.hybrids_per_eval + self._together
+                segments, following = _batch(changes, sets, position, room, self._together)
+                try:
+                    effects = self._evaluate(base, bound, segments)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if self.hybrids_per_eval == 1:
+                        raise no_room("a single hybrid") from error
+                    self.hybrids_per_eval //= 2
+                else:
+                    yield from effects
+                    position = following
+
+    def _by_way(self) -> list[list[int]]:
+        """The unit sets by the layers they set: a batch has hybrids of one way through the generator."""
+        ways: dict[frozenset[str], list[int]] = {}
+        for chosen, units in enumerate(self.intervention.sets):
+            ways.setdefault(way_of(units), []).append(chosen)
+        return list(ways.values())
 
     def _evaluate(self, base: CleanRun, bound: BoundIntervention, segments: Sequence[_Segment]) -> list[Effect]:
         # The original is run again in the hybrids' own batch: kernels round differently for other
@@ -156,7 +168,7 @@ class Stream:
                 rows += [segment.sample] * (len(segment.changed) + together)
                 sets += [None] * together
                 sets += segment.changed
-        images = self.executor.intervened(base, rows, bound.edits(rows, sets)) if rows else base.images[:0]
+        images = self.executor.intervened(base, Runs(bound, rows, sets)) if rows else base.images[:0]
 
         def where(row: int) -> str:
             units = self.intervention.sets[chosen].label() if (chosen := sets[row]) is not None else "no channel"
@@ -174,38 +186,32 @@ class Stream:
                 row += len(segment.changed)
             else:
                 hybrids = images[:0]
-            effects.append(
-                Effect(
-                    base.numbers[segment.sample],
-                    segment.first_set,
-                    segment.last_set,
-                    segment.changed,
-                    hybrids,
-                    original,
-                )
-            )
+            number = base.numbers[segment.sample]
+            effects.append(Effect(number, segment.sets, segment.changed, hybrids, original))
         return effects
 
 
 def _batch(
-    changes: Sequence[Sequence[bool]], position: tuple[int, int], room: int, originals: bool
+    changes: Sequence[Sequence[bool]], sets: Sequence[int], position: tuple[int, int], room: int, originals: bool
 ) -> tuple[list[_Segment], tuple[int, int]]:
-    """The next segments in at most ``room`` rows, and the (sample, set) that follows them.
+    """The next segments in at most ``room`` rows, and the (sample, place in ``sets``) that follows them.
 
-    Each segment with a hybrid takes one row more if ``originals`` are run along.
+    Each segment with a hybrid takes one row more if ``originals`` are run along. A sample that has
+    more sets than room gets batches of its own, of nearly equal size.
     """
     segments: list[_Segment] = []
     sample, first = position
-    while sample < len(changes) and (room > originals or not any(changes[sample][first:])):
-        row, last, changed = changes[sample], first, []
-        room -= originals and any(row[first:])
-        while last < len(row) and (room or not row[last]):
-            if row[last]:
-                changed.append(last)
-                room -= 1
-            last += 1
-        segments.append(_Segment(sample, first, last, changed))
-        sample, first = (sample, last) if last < len(row) else (sample + 1, 0)
-        if first:
-            break
+    while sample < len(changes):
+        row = [chosen for chosen in sets[first:] if changes[sample][chosen]]
+        most = room - originals
+        if len(row) > most:
+            if segments:
+                break
+            most = ceil(len(row) / ceil(len(row) / most))
+            last = sets.index(row[most], first)
+            segments.append(_Segment(sample, list(sets[first:last]), row[:most]))
+            return segments, (sample, last)
+        segments.append(_Segment(sample, list(sets[first:]), row))
+        room -= len(row) + originals if row else 0
+        sample, first = sample + 1, 0
     return segments, (sample, first)

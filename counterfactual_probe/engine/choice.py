@@ -1,0 +1,55 @@
+"""Which executor runs a generator's hybrids: the fastest that is right for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..errors import Interrupted, ProbeError
+from ..generator import GeneratorAdapter
+from ..memory import is_out_of_memory
+from ..units import UnitSet
+from .executors import Executor, FullForward
+from .interception import NotReplayable
+from .interventions import layers_of, way_of
+from .prepared import Prepared
+from .replay import Replay
+
+PRECISIONS = ("float32", "bf16-diff")
+
+
+def executor_for(generator: GeneratorAdapter, sets: Sequence[UnitSet], precision: str = "float32") -> Executor:
+    """The fastest executor that is right for setting these channels of this generator.
+
+    A program of the whole forward if one can be written down; otherwise its own code, from the layer
+    on; otherwise whole forwards.
+    """
+    if precision not in PRECISIONS:
+        raise ProbeError(f"precision is {precision!r}; give one of {', '.join(map(repr, PRECISIONS))}")
+    layers = layers_of([units for units in sets if units.size])
+    # Noise is drawn in the order of the forward: skipping part of it would shift the rest.
+    if not layers or not generator.batchable:
+        return FullForward(generator)
+
+    def replay() -> Executor:
+        return _tried(lambda: Replay(generator, layers), lambda: FullForward(generator))
+
+    # Folding needs a type in which products of parameters keep their digits.
+    if generator.dtype not in (torch.float32, torch.float64):
+        return replay()
+    ways = list(dict.fromkeys(way_of(units) for units in sets if units.size))
+    narrow = torch.bfloat16 if precision == "bf16-diff" else None
+    return _tried(lambda: Prepared(generator, ways, replay, narrow), replay)
+
+
+def _tried(make: Callable[[], Executor], instead: Callable[[], Executor]) -> Executor:
+    try:
+        return make()
+    except Interrupted:
+        raise
+    except Exception as error:
+        # With room for less than the samples of a trial run, the slower one may still do.
+        if not isinstance(error, (NotReplayable, ProbeError)) and not is_out_of_memory(error):
+            raise
+        return instead()

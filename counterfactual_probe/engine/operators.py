@@ -1,0 +1,164 @@
+"""The operations that a program is simplified to: convolutions and affine maps of channels.
+
+Each is called like any tensor operation, and says of what ``kind`` it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .program import Op, Ref
+
+# Operations on each element alone, of one value with channels.
+ELEMENTWISE = frozenset(
+    [
+        "relu",
+        "tanh",
+        "sigmoid",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "softplus",
+        "hardtanh",
+        "hardsigmoid",
+        "hardswish",
+        "relu6",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+        "abs",
+        "neg",
+        "exp",
+        "sin",
+        "cos",
+        "square",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x · scale + shift; both have one value for each channel, of each sample or of all."""
+
+    kind = "affine"
+
+    def __call__(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        if scale is None:
+            return x if shift is None else x + shift
+        return x * scale if shift is None else torch.addcmul(shift, x, scale)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The place where a layer's channels are set. In a clean run it hands on what it gets."""
+
+    layer: str
+    kind = "edit"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of images, transposed or not, of a kernel in torch's own layout."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    transposed: bool = False
+    output_padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+    kind = "convolution"
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.transposed:
+            return F.conv_transpose2d(
+                x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            )
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    @property
+    def out_axis(self) -> int:
+        """The dimension of the kernel that belongs to output channels (with one group)."""
+        return 1 if self.transposed else 0
+
+    def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """The kernel, every output channel times ``scale`` (channels,)."""
+        if not self.transposed:
+            return weight * scale[:, None, None, None]
+        inputs, outputs, *size = weight.shape
+        grouped = weight.view(self.groups, inputs // self.groups, outputs, *size)
+        return (grouped * scale.view(self.groups, 1, outputs, 1, 1)).view_as(weight)
+
+    def difference(self, change: Tensor, weight: Tensor) -> Tensor:
+        """What the output changes by when channels of the input do: a kernel for each row.
+
+        ``change`` is (rows, m, H, W) and ``weight`` the kernels of each row's channels, (rows, m,
+        outputs, kh, kw).
+        """
+        rows, m, outputs, *size = weight.shape
+        if self.transposed:
+            found = F.conv_transpose2d(
+                change.reshape(1, rows * m, *change.shape[2:]),
+                weight.flatten(0, 1),
+                None,
+                self.stride,
+                self.padding,
+                self.output_padding,
+                rows,
+                self.dilation,
+            )
+            return found.reshape(rows, outputs, *found.shape[2:])
+        patches = F.unfold(change, tuple(size), self.dilation, self.padding, self.stride)  # (rows, m · taps, places)
+        kernels = weight.transpose(2, 1).reshape(rows, outputs, -1).transpose(1, 2)
+        height = _size(change.shape[2], size[0], self.stride[0], self.padding[0], self.dilation[0])
+        found = torch.bmm(patches.transpose(1, 2), kernels)
+        return found.view(rows, height, -1, outputs).permute(0, 3, 1, 2)
+
+
+def _size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def arguments(op: Op) -> dict[str, Any]:
+    """The arguments of a torch operation by name, defaults included."""
+    schema = op.run._schema  # type: ignore[attr-defined]
+    found = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+    found |= {argument.name: value for argument, value in zip(schema.arguments, op.args, strict=False)}
+    return found | dict(op.kwargs)
+
+
+def canonical(op: Op, shapes: Mapping[int, tuple[Any, ...]]) -> Op:
+    """A convolution of images as :class:`Convolution`; anything else as it is."""
+    if op.kind not in ("conv2d", "conv_transpose2d", "convolution"):
+        return op
+    given = arguments(op)
+    refs = isinstance(given["input"], Ref) and isinstance(given["weight"], Ref)
+    if isinstance(given["padding"], str) or not refs or len(shapes[given["input"].number]) != 4:
+        return op
+    run = Convolution(
+        _pair(given["stride"]),
+        _pair(given["padding"]),
+        _pair(given["dilation"]),
+        given.get("transposed", op.kind == "conv_transpose2d"),
+        _pair(given.get("output_padding", 0)),
+        given["groups"],
+    )
+    return Op(run, (given["input"], given["weight"], given["bias"]), {}, op.outs)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    return (value[0], value[-1])

@@ -1,0 +1,117 @@
+"""Convolutions that make an image larger, as ordinary ones at its small size, one for each phase.
+
+The phases of an image enlarged by a factor are its pixels of equal remainders. A transposed
+convolution of four output rows and stride 2 spends no work on zeros this way, and one after a
+nearest-neighbour upsampling reads each pixel once and not four times: the taps that meet the same
+pixel are added up beforehand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# (phase, tap of the kernel, offset of the pixel it meets), along one axis
+Meeting: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class PhaseConvolution:
+    """Called with x (rows, inputs, H, W) and kernels (factor² · outputs, inputs, taps, taps).
+
+    Attributes:
+        starts: along one axis, the offset of each phase's first tap.
+        taps: how many each phase has along one axis.
+    """
+
+    factor: int
+    starts: tuple[int, ...]
+    taps: int
+    kind = "phase_convolution"
+
+    @property
+    def before(self) -> int:
+        return max(0, -min(self.starts))
+
+    @property
+    def after(self) -> int:
+        return max(0, max(self.starts) + self.taps - 1)
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        s, (height, width) = self.factor, x.shape[2:]
+        outputs, before, after = len(weight) // s**2, self.before, self.after
+        if before == after:
+            grid = F.conv2d(x, weight, bias, padding=before)
+        else:
+            grid = F.conv2d(F.pad(x, (before, after, before, after)), weight, bias)
+        # Colours apart, as images are read; channels together otherwise, as convolutions read them.
+        apart = outputs <= 4 or not x.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.contiguous_format if apart else torch.channels_last
+        result = torch.empty(
+            len(x), outputs, s * height, s * width, dtype=x.dtype, device=x.device, memory_format=layout
+        )
+        for phase in range(s * s):
+            p, q = divmod(phase, s)
+            top, left = self.starts[p] + before, self.starts[q] + before
+            part = grid[:, phase * outputs : (phase + 1) * outputs, top : top + height, left : left + width]
+            result[:, :, p::s, q::s] = part
+        return result
+
+    def difference(self, change: Tensor, kernels: Tensor) -> Tensor:
+        """What the output changes by when some channels of the input do: (rows, outputs, s·H, s·W).
+
+        ``change`` is (rows, m, H, W); ``kernels`` (rows, m, span, span, factor², outputs) are those of
+        each row's channels, of :func:`every_offset`.
+        """
+        rows, m, span, _, _, outputs = kernels.shape
+        s, (height, width) = self.factor, change.shape[2:]
+        before, after = self.before, self.after
+        patches = F.unfold(F.pad(change, (before, after, before, after)), span)
+        found = torch.bmm(patches.transpose(1, 2), kernels.reshape(rows, m * span**2, -1))
+        # To rows of the enlarged image, in the layout of channels that stand together.
+        found = found.view(rows, height, width, s, s, outputs).permute(0, 1, 3, 2, 4, 5)
+        return found.reshape(rows, s * height, s * width, outputs).permute(0, 3, 1, 2)
+
+    def every_offset(self, weight: Tensor) -> Tensor:
+        """The kernels of the phases, each at its place among all offsets, by input channel:
+        (inputs, span, span, factor², outputs)."""
+        s, span = self.factor, self.before + self.after + 1
+        outputs, inputs = len(weight) // s**2, weight.shape[1]
+        result = weight.new_zeros(inputs, span, span, s * s, outputs)
+        for phase in range(s * s):
+            p, q = divmod(phase, s)
+            top, left = self.starts[p] + self.before, self.starts[q] + self.before
+            own = weight[phase * outputs : (phase + 1) * outputs].permute(1, 2, 3, 0)
+            result[:, top : top + self.taps, left : left + self.taps, phase] = own
+        return result
+
+
+def of_transposed(kernel: int, stride: int, padding: int) -> list[Meeting]:
+    """Where the taps of a transposed convolution come from: output s·j + phase reads input j + offset."""
+    return [
+        (phase, tap, (phase + padding - tap) // stride)
+        for phase in range(stride)
+        for tap in range(kernel)
+        if (phase + padding - tap) % stride == 0
+    ]
+
+
+def of_upsampled(kernel: int, factor: int, padding: int) -> list[Meeting]:
+    """The same of a convolution of stride 1 that reads an image enlarged by repeating its pixels."""
+    return [(phase, tap, (phase + tap - padding) // factor) for phase in range(factor) for tap in range(kernel)]
+
+
+def phase_convolution(weight: Tensor, factor: int, meetings: list[Meeting]) -> tuple[PhaseConvolution, Tensor]:
+    """The operation, and the kernels it is called with, of a kernel (outputs, inputs, k, k)."""
+    starts = tuple(min(offset for p, _, offset in meetings if p == phase) for phase in range(factor))
+    taps = 1 + max(offset - starts[phase] for phase, _, offset in meetings)
+    outputs, inputs = weight.shape[:2]
+    kernels = weight.new_zeros(factor, factor, outputs, inputs, taps, taps)
+    for p, row, y in meetings:
+        for q, column, x in meetings:
+            kernels[p, q, :, :, y - starts[p], x - starts[q]] += weight[:, :, row, column]
+    return PhaseConvolution(factor, starts, taps), kernels.flatten(0, 2)

@@ -1,0 +1,179 @@
+"""Run a generator as a simplified program: folded, cut to what the images need, started at the layer.
+
+The program is the generator's own forward, recorded. Every way through it is compared with full
+forwards on the first batch that takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .. import latents as lt
+from ..generator import GeneratorAdapter
+from ..images import all_finite
+from ..latents import Latents
+from ..layers import channels_first
+from ..memory import is_out_of_memory
+from .batch import Batch, Clean, laid_out
+from .executors import CleanRun, Executor, FullForward
+from .interventions import Edits, Runs, SwapEdit
+from .program import Program, outputs
+from .propagation import way
+from .recording import record
+from .routing import Way
+from .simplify import simplify
+
+# With more than this share of the channels set, a convolution of all is no slower.
+LARGEST_SHARE = 0.25
+# Room for the rounding of fifty layers; what a mistake makes is far larger.
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+# Of a difference in bfloat16, in the mean over an image: far above its rounding, far below a mistake.
+_NARROW_TOLERANCE = 0.05
+_CHECKED_ROWS = 2
+
+
+@dataclass(frozen=True)
+class PreparedRun(CleanRun):
+    """A clean run with the values that the ways after the layer read."""
+
+    clean: Clean = field(default_factory=lambda: Clean({}))
+
+
+class Prepared:
+    """Executor of simplified programs; raises NotRecordable if there is none for the generator.
+
+    ``instead`` makes the executor to fall back to. ``narrow`` is the type in which differences travel;
+    None for exact hybrids.
+    """
+
+    def __init__(
+        self,
+        generator: GeneratorAdapter,
+        ways: Sequence[frozenset[str]],
+        instead: Callable[[], Executor],
+        narrow: torch.dtype | None = None,
+    ) -> None:
+        self.generator = generator
+        self._instead = instead
+        self.name = "prepared"
+        self._full = FullForward(generator)
+        self._narrow = narrow
+        self._checked: set[tuple[frozenset[str], bool]] = set()
+        layers = list(dict.fromkeys(layer for chosen in ways for layer in chosen))
+        with generator.session():
+            self._simplified = simplify(record(generator), layers, [_call(layer) for layer in layers])
+            program = self._simplified.program
+            self._first = {chosen: self._first_swappable(chosen) for chosen in ways}
+            self._ways: dict[tuple[frozenset[str], bool], Way] = {}
+            for chosen, first in self._first.items():
+                self._ways[chosen, False] = way(self._simplified, chosen, sparse=None, narrow=narrow)
+                if first is not None:
+                    self._ways[chosen, True] = way(self._simplified, chosen, sparse=first, narrow=narrow)
+        self._needs = frozenset().union(*(found.needs for found in self._ways.values()))
+        self._frees = _last_uses(program, self._needs)
+
+    def _first_swappable(self, layers: frozenset[str]) -> str | None:
+        """The first of some layers, if it gives images, of which channels can be set one by one."""
+        first = next(layer for layer in self._simplified.edited if layer in layers)
+        return first if len(self.generator.layer(first).size) == 2 else None
+
+    @cached_property
+    def instead(self) -> Executor:
+        """What runs the rest when this one is found wrong."""
+        return self._instead()
+
+    @property
+    def rounding(self) -> str:
+        return "bf16-diff" if self._narrow is not None and self.name == "prepared" else ""
+
+    def clean(
+        self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
+    ) -> CleanRun:
+        if self.name != "prepared":
+            return self.instead.clean(latents, layers, numbers, seed, base=base)
+        program, n = self._simplified.program, len(numbers)
+        values: dict[int, Tensor] = dict(program.constants)
+        values.update(zip(program.inputs, (value for _, value in lt.named_tensors(latents)), strict=True))
+        for op, frees in zip(program.ops, self._frees, strict=True):
+            values.update(outputs(op, op(values, n)))
+            for number in frees:
+                del values[number]
+        activations = {layer: channels_first(values[self._simplified.edited[layer][0]]).clone() for layer in layers}
+        images = values[program.image]
+        # Nothing that is kept may be seen to change: views of it are given away.
+        kept = {number: laid_out(values[number]) for number in self._needs} if base else {}
+        return PreparedRun(latents, images.clone(), activations, numbers, seed, Clean(kept))
+
+    def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
+        if self.name != "prepared" or not isinstance(base, PreparedRun):
+            return self.instead.intervened(base, runs)
+        chosen = frozenset(runs.edits)
+        few = self._few(runs.edits, self._first.get(chosen))
+        key = (chosen, few is not None)
+        try:
+            images = self._ways[key](Batch(base.clean, runs, few, self.generator.device))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return self._fall_back(base, runs, f"{type(error).__name__} ({str(error)[:120]})")
+        if key in self._checked:
+            return images
+        if (problem := self._problem(base, runs, images)) is not None:
+            return self._fall_back(base, runs, problem)
+        self._checked.add(key)
+        return images
+
+    def _few(self, edits: Edits, first: str | None) -> SwapEdit | None:
+        """The swap of the first layer, if it sets few channels, and as many in every row."""
+        if first is None:
+            return None
+        swap, *more = edits[first]
+        if more or not isinstance(swap, SwapEdit) or swap.per_row is None:
+            return None
+        return swap if swap.per_row <= LARGEST_SHARE * swap.values.shape[1] else None
+
+    def _problem(self, base: CleanRun, runs: Runs, images: Tensor) -> str | None:
+        """What is wrong with images, as full forwards of some of the rows show; None if nothing is."""
+        if not all_finite(images):
+            return "an image is not finite"
+        step = max(1, len(runs) // _CHECKED_ROWS)
+        chosen = list(range(len(runs)))[::-step][:_CHECKED_ROWS]
+        some = runs.part(chosen)
+        reference = self._full.intervened(base, some)
+        gap = (images[chosen] - reference).abs()
+        if self._narrow is not None:
+            change = (reference - base.images[some.samples]).abs()
+            allowed = _NARROW_TOLERANCE * change.mean((1, 2, 3)) + 1e-5
+            return None if bool((gap.mean((1, 2, 3)) <= allowed).all()) else f"a difference of {float(gap.max()):.2g}"
+        tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
+        if float(gap.max()) <= tolerance * max(1.0, float(reference.abs().max())):
+            return None
+        return f"a difference of {float(gap.max()):.2g}"
+
+    def _fall_back(self, base: CleanRun, runs: Runs, problem: str) -> Tensor:
+        self.name = f"{self.instead.name} (prepared disagreed: {problem})"
+        return self.instead.intervened(base, runs)
+
+
+def _call(layer: str) -> tuple[str, int]:
+    name, _, number = layer.partition("#")
+    return name, int(number or 1)
+
+
+def _last_uses(program: Program, kept: frozenset[int]) -> list[list[int]]:
+    """For each operation the values that nothing reads after it."""
+    last: dict[int, int] = {}
+    for position, op in enumerate(program.ops):
+        for number in (*op.reads, *(number for number in op.outs if number is not None)):
+            last[number] = position
+    frees: list[list[int]] = [[] for _ in program.ops]
+    edited = {number for op in program.ops if op.kind == "edit" for number in op.reads}
+    for number, position in last.items():
+        if number not in kept and number != program.image and number not in program.constants and number not in edited:
+            frees[position].append(number)
+    return frees

@@ -1,0 +1,101 @@
+"""A program being rewritten, operation by operation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .operators import Convolution, Edit
+from .program import Op, Program, Ref, Size, leaves, outputs
+
+Shape = tuple[Any, ...]
+
+
+class Rewriting:
+    """What is known of a program's values, and changes to it that keep the image."""
+
+    def __init__(self, program: Program) -> None:
+        self.ops, self.shapes, self.constants = list(program.ops), dict(program.shapes), dict(program.constants)
+        self.image, self.inputs = program.image, program.inputs
+
+    def program(self) -> Program:
+        used = {number for op in self.ops for number in op.reads} | {self.image}
+        kept = {number: value for number, value in self.constants.items() if number in used}
+        return Program(self.ops, self.inputs, self.image, self.shapes, kept)
+
+    def makers(self) -> dict[int, Op]:
+        """The operation that makes each value."""
+        return {number: op for op in self.ops for number in op.outs if number is not None}
+
+    def uses(self) -> Counter[int]:
+        return Counter([number for op in self.ops for number in op.reads] + [self.image])
+
+    def constant(self, item: Any) -> Tensor | None:
+        """The value of an argument that no latent decides."""
+        return self.constants.get(item.number) if isinstance(item, Ref) else None
+
+    def kernel(self, op: Op) -> Tensor | None:
+        """The kernel of a convolution without groups, if no latent decides it or the bias."""
+        if not isinstance(op.run, Convolution) or op.run.groups != 1:
+            return None
+        known = op.args[2] is None or self.constant(op.args[2]) is not None
+        return self.constant(op.args[1]) if known else None
+
+    def add_constant(self, value: Tensor) -> Ref:
+        number = len(self.shapes)
+        self.shapes[number], self.constants[number] = tuple(value.shape), value
+        return Ref(number)
+
+    def computed(self, run: Any, refs: list[Ref], new: list[Op]) -> Ref:
+        """A constant if all of ``refs`` are; otherwise a value that one operation more, put into ``new``, makes."""
+        values = [self.constant(ref) for ref in refs]
+        if all(value is not None for value in values):
+            return self.add_constant(run(*values))
+        number = len(self.shapes)
+        self.shapes[number] = max((self.shapes[ref.number] for ref in refs), key=lambda s: isinstance(s[0], Size))
+        new.append(Op(run, tuple(refs), {}, (number,)))
+        return Ref(number)
+
+    def each(self, rewrite: Callable[[Op], list[Op]]) -> None:
+        """Every operation replaced by what ``rewrite`` makes of it."""
+        self.ops = [new for op in self.ops for new in rewrite(op)]
+
+    def replace(self, replaced: Mapping[int, Op], gone: set[int]) -> None:
+        """Other operations for those that make some values, and none for those that make ``gone``."""
+        kept = (op for op in self.ops if not gone.intersection(op.outs))
+        self.ops = [replaced.get(op.outs[0], op) if op.outs[0] is not None else op for op in kept]
+
+    def rename(self, renamed: Mapping[int, int]) -> None:
+        self.ops = [op.reading(renamed) if renamed.keys() & set(op.reads) else op for op in self.ops]
+        self.image = renamed.get(self.image, self.image)
+
+    def drop_unused(self) -> None:
+        needed, kept = {self.image}, []
+        for op in reversed(self.ops):
+            if needed.intersection(op.outs):
+                needed.update(op.reads)
+                kept.append(op)
+        self.ops = kept[::-1]
+
+    def fold_constants(self) -> None:
+        """Compute once what depends on no latent, such as kernels divided by their spectral norm."""
+        kept = []
+        for op in self.ops:
+            sizes = any(isinstance(leaf, Size) for leaf in leaves((op.args, dict(op.kwargs))))
+            if sizes or isinstance(op.run, Edit) or any(number not in self.constants for number in op.reads):
+                kept.append(op)
+            else:
+                self.constants.update(outputs(op, op(self.constants, 0)))
+        self.ops = kept
+
+    def lay_out_kernels(self) -> None:
+        """Kernels in the layout of images in which convolutions on a CPU are fastest, and which they pass on."""
+        for op in self.ops:
+            for number in op.reads[1:]:
+                value = self.constants.get(number)
+                if value is not None and value.dim() == 4 and value.device.type == "cpu":
+                    self.constants[number] = value.contiguous(memory_format=torch.channels_last)
