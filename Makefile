@@ -8,7 +8,7 @@ WEIGHTS := gan-face-generate==1.1.1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types wheel-check bench clean
+.PHONY: help demo test lint types wheel-check bench compare clean
 
 help:  ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
@@ -30,8 +30,13 @@ types: $(READY)  ## static types
 wheel-check: $(READY)  ## build the wheel, install it into an empty environment and probe from there
 	bash .ci/wheel-check $(BIN)/python $(WEIGHTS)
 
-bench: $(READY)  ## hybrids per second, in under a minute (full form: benchmarks/throughput.py)
+bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fails on a clear regression
 	$(BIN)/python benchmarks/throughput.py --short --out out/throughput.json $(ARGS)
+	$(BIN)/python benchmarks/compare.py --short
+
+compare: $(READY)  ## influence maps here and with other libraries, the whole table; about 15 minutes
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[bench]'
+	$(BIN)/python benchmarks/compare.py --biggan --out out/compare.json $(ARGS)
 
 clean:  ## remove what was built and measured; the environment stays (rm -r .venv removes that)
 	rm -rf out build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 import counterfactual_probe as cp
+from counterfactual_probe.engine.interception import NotReplayable
 from toys import PLAIN, TOYS, Toy
 
 # Toys are too small to share: two threads spend their time waiting for each other, and on a busy machine
@@ -39,3 +41,13 @@ def _compiled_code_is_forgotten() -> Iterator[None]:
     """Toys of one class are compiled many times, and Dynamo stops recompiling after a few."""
     yield
     torch.compiler.reset()
+
+
+@pytest.fixture
+def only_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No generator can be written down as a program."""
+
+    def refuse(*_: Any) -> None:
+        raise NotReplayable("not in these tests")
+
+    monkeypatch.setattr("counterfactual_probe.engine.choice.Prepared", refuse)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import twins
+from counterfactual_probe.engine import Prepared
 from toy_modules import Deconv, labelled, twofold, vectors
 from toys import BF16, CONDITIONAL, FLOAT32, NOISY, PLAIN, TOYS, Toy
 from twins import seed_of
@@ -253,23 +254,28 @@ def test_working_memory_does_not_grow_with_pairs_or_sets() -> None:
     assert largest(8, many, batch=16)[1] > 1.5 * memory  # the measure does see what a larger batch takes
 
 
-def test_clean_runs_happen_once_per_pair() -> None:
-    module = Watched()
-    generator = cp.wrap(module, vectors(5))
-    attribute = cp.InfluenceMap(generator, "inner.main.2").attribute
-    attribute(n_pairs=10, units=[[0]], hybrids_per_eval=5)
-    module.rows.clear()
-    attribute(n_pairs=10, units=[[0]], hybrids_per_eval=5)
-    one = sum(module.rows)
-    module.rows.clear()
-    attribute(n_pairs=10, units=[[0], [1], [2]], hybrids_per_eval=5)
-    # Two more hybrids per pair and, where a batch ends within a pair, its original again.
-    assert 20 <= sum(module.rows) - one <= 20 + 10 * 2
+@pytest.mark.parametrize("units", [[[0]], [[0], [1], [2]]])
+def test_clean_runs_happen_once_per_pair(units: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: list[int] = []
+    original = Prepared.clean
+
+    def counted(self: Any, latents: Any, layers: Any, numbers: Any, *args: Any, **kwargs: Any) -> Any:
+        samples.extend(numbers)
+        return original(self, latents, layers, numbers, *args, **kwargs)
+
+    monkeypatch.setattr(Prepared, "clean", counted)
+    generator = cp.wrap(Watched(), vectors(5))
+    found = cp.InfluenceMap(generator, "inner.main.2").attribute(n_pairs=10, units=units, hybrids_per_eval=5)
+    assert found.provenance["executor"] == "prepared"
+    # Each pair's base and source once, however many unit sets there are.
+    assert sorted(samples) == sorted([*range(10), *range(10)])
 
 
 @pytest.mark.parametrize("room", [2, 3, 4, 7])
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
-def test_out_of_memory_halves_the_batch_and_gives_the_same_maps(room: int, error: type[Exception]) -> None:
+def test_out_of_memory_halves_the_batch_and_gives_the_same_maps(
+    room: int, error: type[Exception], only_replay: None
+) -> None:
     free, tight = Watched(), Watched(room)
     tight.error = error
     expected = cp.InfluenceMap(cp.wrap(free, vectors(5)), "inner.main.2").attribute(n_pairs=9, hybrids_per_eval=16)

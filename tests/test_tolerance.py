@@ -76,7 +76,7 @@ def test_batches_change_no_decision(hybrids_per_eval: int) -> None:
     torch.testing.assert_close(one.maps, two.maps, rtol=0, atol=1e-6)
 
 
-def test_fewer_pairs_are_run_and_latents_are_shared() -> None:
+def test_fewer_pairs_are_run_and_latents_are_shared(only_replay: None) -> None:
     """Sets that have stopped are not run again; those that go on get the same pairs as ever."""
     toy = toys.PLAIN.generator()
     plain = cp.InfluenceMap(toy, "main.6").attribute(n_pairs=96)

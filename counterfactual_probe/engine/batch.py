@@ -45,15 +45,14 @@ class Batch:
         self._samples = samples
         self._one = samples[0] if len(set(samples)) == 1 else None
         self._index = torch.tensor(samples, device=device)
-        if sparse is not None:
-            self._places(sparse)
+        if sparse is not None and sparse.per_row is not None:
+            self._places(sparse, sparse.per_row)
 
-    def _places(self, swap: SwapEdit) -> None:
-        """Which rows and channels the swap sets."""
-        assert swap.per_row is not None
-        self.rows = swap.rows[:: swap.per_row]  # (rows set,)
-        self.channels = swap.channels.view(-1, swap.per_row)  # (rows set, m)
-        self.samples = swap.samples[:: swap.per_row, None]  # (rows set, 1)
+    def _places(self, swap: SwapEdit, m: int) -> None:
+        """Which rows and channels the swap sets, m in each row."""
+        self.rows = swap.rows[::m]  # (rows set,)
+        self.channels = swap.channels.view(-1, m)  # (rows set, m)
+        self.samples = swap.samples[::m, None]  # (rows set, 1)
         self.values = swap.values[self.samples, self.channels]
 
     def rows_of(self, value: Tensor) -> Tensor:

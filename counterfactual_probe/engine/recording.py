@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .. import latents as lt
+from ..errors import ProbeError
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..layers import activation_of
@@ -30,8 +31,14 @@ class NotRecordable(NotReplayable):
 
 def record(generator: GeneratorAdapter) -> Program:
     """The generator's forward as a program, for any number of samples. Call it inside a session."""
-    few = _Recorder(generator, generator.example, _FEW)
-    more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE)
+    if not generator.batchable:
+        raise NotRecordable("the forward draws noise, or its samples influence one another")
+    try:
+        few = _Recorder(generator, generator.example, _FEW)
+        more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE)
+    except ProbeError as error:
+        # What is refused in the middle of a forward comes out as the forward's own failure.
+        raise error.__cause__ if isinstance(error.__cause__, NotRecordable) else error from None
     if few.layers != more.layers or few.image != more.image or len(few.ops) != len(more.ops):
         raise NotRecordable("the forward takes another path for another batch")
     for number, value in few.constants.items():
@@ -70,8 +77,6 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            raise NotRecordable(f"{func} draws noise")
         written = _written(func, args)
         op_args, op_kwargs = map_leaves(list(args), self._named), map_leaves(kwargs, self._named)
         if written is not None:

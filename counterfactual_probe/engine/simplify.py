@@ -40,12 +40,12 @@ def simplify(program: Program, layers: Sequence[str], calls: Sequence[tuple[str,
     work = Rewriting(_with_edits(program, layers, calls))
     work.drop_unused()
     work.fold_constants()
+    _drop_identities(work)
     work.each(lambda op: [canonical(op, work.shapes)])
     work.each(lambda op: _as_affine(work, op))
     _fold_into_convolutions(work)
     _compose(work)
     work.drop_unused()
-    _drop_slices_of_all(work)
     _keep_used_outputs(work)
     _upsampled_convolutions(work)
     work.each(lambda op: [_by_phases(work, op)])
@@ -182,10 +182,12 @@ def _compose(work: Rewriting) -> None:
 # --- outputs that nothing reads --------------------------------------------------------------------------
 
 
-def _drop_slices_of_all(work: Rewriting) -> None:
+def _drop_identities(work: Rewriting) -> None:
+    """Slices of everything, and dropout, which does nothing in eval mode."""
     renamed: dict[int, int] = {}
     for op in work.ops:
-        if op.kind == "slice" and work.shapes[op.out] == work.shapes[op.reads[0]]:
+        everything = op.kind == "slice" and work.shapes[op.out] == work.shapes[op.reads[0]]
+        if everything or (op.kind.endswith("dropout") and arguments(op).get("train") is False):
             renamed[op.out] = renamed.get(op.reads[0], op.reads[0])
     work.rename(renamed)
     work.drop_unused()

@@ -1,0 +1,252 @@
+"""The prepared path gives what plain hooked forwards give, takes the shortcuts it is there for, and no others."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import counterfactual_probe as cp
+import toys
+import twins
+from counterfactual_probe.engine import FullForward, Pairs, Prepared, Replay, Stream, Swap, executor_for
+from counterfactual_probe.engine.batch import Batch
+from counterfactual_probe.engine.recording import NotRecordable, record
+from counterfactual_probe.memory import memory_kept
+from counterfactual_probe.units import parse_layers, parse_units
+from test_replay import cut
+from toys import Toy
+
+N = 3
+
+
+def hybrids(generator: cp.GeneratorAdapter, sets: Any, executor: Any, **options: Any) -> Tensor:
+    """Hybrids of unit sets, (pairs, sets, C, H, W), with a given executor."""
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    pairs = Pairs(N, lambda a, b: cut(z1, a, b), lambda a, b: cut(z2, a, b))
+    found = torch.zeros(N, len(sets), *generator.image_size, dtype=torch.float64)
+    with generator.session():
+        for effect in Stream(generator, Swap(sets), pairs, executor=executor, **options).run():
+            found[effect.pair, effect.sets] = effect.original.double()
+            found[effect.pair, effect.changed] = effect.hybrids.double()
+    return found
+
+
+def prepared(generator: cp.GeneratorAdapter, *layers: str, narrow: torch.dtype | None = None) -> Prepared:
+    return Prepared(generator, [frozenset([layer]) for layer in layers], lambda: FullForward(generator), narrow)
+
+
+# Half precision is left as it is; noise and coupled samples cannot be batched at all.
+UNPREPARED = {"bfloat16", "float16", toys.NOISY.name, toys.COUPLED.name}
+
+
+def test_prepared_equals_full_forwards_on_every_toy(toy: Toy) -> None:
+    generator = toy.generator()
+    for layers in dict.fromkeys([(toy.layer,), (toy.deeper or toy.layer,), (toy.layer, toy.deeper or toy.layer)]):
+        infos = parse_layers(generator, list(dict.fromkeys(layers)))
+        alone = parse_units(None, infos, generator)
+        several = parse_units([{info.name: [0, 1] for info in infos}, {infos[0].name: [1]}], infos, generator)
+        for sets in (alone, several):
+            executor = executor_for(generator, sets)
+            assert (executor.name == "prepared") == (toy.name not in UNPREPARED), executor.name
+            found = hybrids(generator, sets, executor)
+            assert (executor.name == "prepared") == (toy.name not in UNPREPARED), executor.name
+            full = hybrids(generator, sets, FullForward(generator))
+            assert (found - full).abs().max() <= toy.tolerance
+            assert not torch.equal(full, full[:1].expand_as(full)), "the hybrids must differ to mean anything"
+
+
+@pytest.mark.parametrize("hybrids_per_eval", [None, 1, 2, 3, 7])
+@pytest.mark.parametrize("toy", [toys.PLAIN, toys.OVER_WIDTH, toys.SKIP_CROSSES], ids=lambda toy: toy.name)
+def test_unit_sets_of_several_sizes_and_layers_in_any_batches(toy: Toy, hybrids_per_eval: int | None) -> None:
+    generator = toy.generator()
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    assert toy.deeper is not None
+    sets = [{toy.layer: channels} for channels in ([0], [1, 2], [3], [0, 1, 2, 3], [2])]
+    sets += [{toy.deeper: [0]}, {toy.layer: [0], toy.deeper: [1]}, {toy.deeper: [1, 2]}]
+    hybridizer = cp.Hybridizer(generator, [toy.layer, toy.deeper])
+    found = hybridizer.hybridize(z1, z2, units=sets, hybrids_per_eval=hybrids_per_eval)
+    torch.testing.assert_close(found.images, twins.hybrids(toy, z1, z2, sets), rtol=0, atol=1e-10)
+    assert found.provenance["executor"] == "prepared"
+
+
+class Net(nn.Module):
+    """A first layer, and a rest given as a function of it and the submodules."""
+
+    def __init__(self, rest: Callable[[Any, Tensor], Tensor], **parts: nn.Module) -> None:
+        super().__init__()
+        self.first = nn.ConvTranspose2d(5, 8, 4)
+        self.act = nn.ReLU()
+        for name, part in parts.items():
+            self.add_module(name, part)
+        self.rest = rest
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.rest(self, self.act(self.first(z[:, :, None, None])))
+
+
+def build(rest: Callable[[Any, Tensor], Tensor], **parts: nn.Module) -> cp.GeneratorAdapter:
+    torch.manual_seed(0)
+    return cp.wrap(Net(rest, **parts).double().eval(), toys.vectors(5))
+
+
+def require_equal(generator: cp.GeneratorAdapter, layer: str) -> None:
+    """Hybrids of single channels and of many, prepared and plain, differ by rounding alone."""
+    infos = parse_layers(generator, layer)
+    sets = [*parse_units(None, infos, generator), *parse_units([[0, 1]], infos, generator)]
+    executor = prepared(generator, layer)
+    found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
+    assert executor.name == "prepared"
+    assert (found - full).abs().max() <= 1e-11
+    assert full.std(0).min() >= 0
+    assert full.std(0).max() > 1e-3
+
+
+def conv(inputs: int = 8, outputs: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+# --- what cannot be recorded --------------------------------------------------------------------------------
+
+
+def sizes_matter(_: Any, x: Tensor) -> Tensor:
+    return x[:, :3] * (2.0 if len(x) > 2 else 1.0)
+
+
+REFUSED: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "looks at a value": lambda m, x: x[:, :3] * (2.0 if float(x.sum()) > 1e9 else 1.0),
+    "leaves torch": lambda m, x: x[:, :3] + torch.from_numpy(x.detach().numpy()[:, :3].copy()),
+    "changes a view in place": lambda m, x: (x[:, :1].mul_(2.0), x[:, :3])[1],
+    "another path for more samples": sizes_matter,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_fixed_program_is_refused_and_right_all_the_same(name: str) -> None:
+    generator = build(REFUSED[name])
+    if name != "another path for more samples":  # whose samples are not those of smaller batches anyway
+        sets = parse_units(None, parse_layers(generator, "first"), generator)
+        executor = executor_for(generator, sets)
+        assert isinstance(executor, (Replay, FullForward))
+        found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
+        assert (found - full).abs().max() <= 1e-11
+    with generator.session(), pytest.raises(NotRecordable):
+        record(generator)
+
+
+def test_a_constant_with_a_row_for_each_sample_serves_every_batch() -> None:
+    generator = build(lambda m, x: m.conv(x + torch.ones(len(x), 1, 1, 1, dtype=x.dtype)), conv=conv())
+    require_equal(generator, "act")
+
+
+def test_what_goes_wrong_after_recording_is_found_out() -> None:
+    """A parameter is changed between the recording and the run."""
+    generator = build(lambda m, x: m.norm(m.conv(x)), conv=conv(), norm=nn.BatchNorm2d(3))
+    sets = parse_units(None, parse_layers(generator, "act"), generator)
+    executor = executor_for(generator, sets)
+    with torch.no_grad():
+        generator.module.get_submodule("norm").bias.add_(0.5)  # the program has folded the old one
+    found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
+    assert executor.name.startswith("replay (prepared disagreed: a difference of 0.5")
+    assert (found - full).abs().max() <= 1e-11
+
+
+@pytest.mark.parametrize("room", [2, 3, 7])
+def test_out_of_memory_halves_prepared_batches_too(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = build(lambda m, x: m.conv(x), conv=conv())
+    attribute = cp.InfluenceMap(generator, "act").attribute
+    expected = attribute(n_pairs=9, hybrids_per_eval=16)
+    largest = 0
+
+    def tight(original: Any, size_of: Callable[..., int]) -> Any:
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            nonlocal largest
+            if (size := size_of(*args)) > room:
+                raise torch.OutOfMemoryError("no room")
+            largest = max(largest, size)
+            return original(*args, **kwargs)
+
+        return limited
+
+    monkeypatch.setattr(Batch, "__init__", tight(Batch.__init__, lambda _self, _clean, runs, *_: len(runs)))
+    monkeypatch.setattr(Prepared, "clean", tight(Prepared.clean, lambda _self, _z, _layers, numbers, *_: len(numbers)))
+    found = attribute(n_pairs=9, hybrids_per_eval=16)
+    assert found.provenance["executor"] == "prepared"
+    assert found.provenance["hybrids_per_eval"] < 16
+    assert 1 < largest <= room
+    assert float((found.maps - expected.maps).abs().max()) <= 1e-6
+
+
+# --- differences in bfloat16 -----------------------------------------------------------------------------------
+
+
+def test_narrow_differences_are_close_and_say_so() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.ConvTranspose2d(5, 24, 4), nn.ReLU(), nn.ConvTranspose2d(24, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Upsample(scale_factor=2), nn.Conv2d(16, 8, 3, padding=1), nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 3, 3, padding=1), nn.Tanh(),
+    )  # fmt: skip
+    generator = cp.wrap(module.eval(), lambda n, rng: torch.randn(n, 5, 1, 1, generator=rng))
+    units = [*[[c] for c in range(24)], list(range(12))]
+    attribute = cp.InfluenceMap(generator, "1").attribute
+    exact, narrow = attribute(n_pairs=8, units=units), attribute(n_pairs=8, units=units, precision="bf16-diff")
+    assert (exact.provenance["precision"], narrow.provenance["precision"]) == ("float32", "bf16-diff")
+    assert exact.provenance["executor"] == narrow.provenance["executor"] == "prepared"
+    gap = (narrow.maps - exact.maps).flatten(1).norm(dim=1) / exact.maps.flatten(1).norm(dim=1)
+    assert 1e-5 < float(gap.median()) < 5e-3
+    assert float(gap.max()) < 2e-2
+
+
+def test_no_effect_is_exactly_zero_in_bfloat16_too() -> None:
+    module = nn.Sequential(nn.Linear(5, 6), nn.Unflatten(1, (6, 1, 1)), nn.ConvTranspose2d(6, 3, 4))
+    with torch.no_grad():
+        module[2].weight[2] = 0  # type: ignore[index,operator]
+    generator = cp.wrap(module.eval(), lambda n, rng: torch.randn(n, 5, generator=rng))
+    maps = cp.InfluenceMap(generator, "1").attribute(n_pairs=4, precision="bf16-diff").maps.flatten(1)
+    assert float(maps[2].abs().max()) == 0.0
+    assert bool((maps[[0, 1, 3, 4, 5]].sum(1) > 0).all())
+
+
+def test_precision_falls_back_where_there_is_no_program_and_must_be_known() -> None:
+    generator = build(REFUSED["looks at a value"])
+    found = cp.InfluenceMap(generator, "first").attribute(n_pairs=3, precision="bf16-diff")
+    assert found.provenance["precision"] == "float64"
+    with pytest.raises(cp.ProbeError, match=r"precision is 'fp8'; give one of 'float32', 'bf16-diff'"):
+        cp.InfluenceMap(generator, "first").attribute(n_pairs=3, precision="fp8")  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_of_another_precision_is_refused(tmp_path: Path, plain: cp.GeneratorAdapter) -> None:
+    attribute = cp.InfluenceMap(plain, toys.PLAIN.layer).attribute
+    attribute(n_pairs=3, checkpoint=tmp_path / "maps")
+    with pytest.raises(cp.ProbeError, match="requested precision"):
+        attribute(n_pairs=3, checkpoint=tmp_path / "maps", precision="bf16-diff")
+
+
+def test_memory_is_kept_inside_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    class Libc:
+        def mallopt(self, *args: int) -> None:
+            calls.append(args)
+
+        def malloc_trim(self, *args: int) -> None:
+            calls.append(args)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Libc())
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    with memory_kept(torch.device("cpu")):
+        assert calls == [(-4, 0), (-1, 2**31 - 1)]
+    assert calls[2:] == [(-4, 65536), (-1, 128 * 1024), (0,)]
+    calls.clear()
+    with memory_kept(torch.device("meta")):
+        pass
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    with memory_kept(torch.device("cpu")):
+        pass
+    assert not calls

@@ -1,0 +1,204 @@
+"""What a recorded forward holds, what is refused, and what happens when a program is wrong later on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import counterfactual_probe as cp
+import toys
+from counterfactual_probe.engine import FullForward, executor_for
+from counterfactual_probe.engine.prepared import Prepared
+from counterfactual_probe.engine.recording import NotRecordable, record
+from counterfactual_probe.units import parse_layers, parse_units
+from test_prepared import build, conv, hybrids
+from toy_modules import vectors
+
+N = 3
+
+
+def agrees(generator: cp.GeneratorAdapter, layer: str) -> str:
+    """The executor's name after a run whose hybrids were those of full forwards."""
+    sets = parse_units(None, parse_layers(generator, layer))
+    executor = executor_for(generator, sets)
+    found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
+    assert (found - full).abs().max() <= 1e-10
+    assert full.std(0).max() > 1e-3, "the hybrids must differ to mean anything"
+    return executor.name
+
+
+# --- recorded, and right for every batch ----------------------------------------------------------------------
+
+
+def branches(m: Any, x: Tensor) -> Tensor:
+    chosen = x.sum((1, 2, 3), keepdim=True) > 8
+    image: Tensor = m.conv(torch.where(chosen, x, -2 * x))
+    return image
+
+
+RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "a path for each sample, by where": branches,
+    "zeros with a row for each sample": lambda m, x: m.conv(x) + torch.zeros(len(x), 3, 4, 4, dtype=x.dtype) + 1.0,
+    "rows counted twice": lambda m, x: m.conv(torch.cat([x, x]).view(2, len(x), 8, 4, 4).sum(0)),
+    "in place on a tensor of its own": lambda m, x: m.conv(x * 2).mul_(0.5).tanh_(),
+    "pieces": lambda m, x: m.conv(torch.cat(x.chunk(2, 1)[::-1], 1)),
+    "dropout in eval mode": lambda m, x: m.conv(m.drop(x)),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_these_are_recorded_and_right(name: str) -> None:
+    generator = build(RECORDED[name], conv=conv(), drop=nn.Dropout(0.5))
+    assert agrees(generator, "act") == "prepared"
+
+
+def test_one_recording_serves_every_batch_size() -> None:
+    generator = build(RECORDED["zeros with a row for each sample"], conv=conv())
+    z1, z2 = generator.sample(9, seed=0), generator.sample(9, seed=1)
+    assert isinstance(z1, Tensor)
+    assert isinstance(z2, Tensor)
+    hybridizer = cp.Hybridizer(generator, "act")
+    whole = hybridizer.hybridize(z1, z2, units=[[0], [1, 2]])
+    for i in (0, 4, 8):
+        alone = hybridizer.hybridize(z1[i : i + 1], z2[i : i + 1], units=[[0], [1, 2]])
+        assert alone.provenance["executor"] == whole.provenance["executor"] == "prepared"
+        assert (whole.images[:, i : i + 1] - alone.images).abs().max() <= 1e-11
+
+
+def test_recording_leaves_the_module_as_it_was() -> None:
+    module = toys.SKIP_CROSSES.plain()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    attributes = {name: set(vars(part)) for name, part in module.named_modules()}
+    hooks = sum(len(part._forward_hooks) for part in module.modules())
+    generator = cp.wrap(module, vectors(5))
+    assert agrees(generator, "middle") == "prepared"
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert {name: set(vars(part)) for name, part in module.named_modules()} == attributes
+    assert sum(len(part._forward_hooks) for part in module.modules()) == hooks
+    assert module.training
+
+
+# --- refused ----------------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "item": (lambda m, x: m.conv(x) * (1.0 if x.isfinite().all().item() else 0.0), "reads a value"),
+    "a view in place": (lambda m, x: (x[:, :1].mul_(2.0), m.conv(x))[1], "is a view, or that has views"),
+    "a tensor that has views": (lambda m, x: (x.flatten(1), x.mul_(2.0), m.conv(x))[2], "is a view, or that has views"),
+    "numpy": (lambda m, x: m.conv(torch.from_numpy(x.numpy() * 2)), "does not come from torch operations"),
+    "numpy last": (lambda m, x: torch.from_numpy(m.conv(x).numpy() * 2), "does not come from torch operations"),
+    "noise": (lambda m, x: m.conv(x) + 0 * torch.randn_like(x[:, :3]), "draws noise"),
+    "dropout that is on": (lambda m, x: m.conv(nn.functional.dropout(x, 0.5, training=True)), "draws noise"),
+    "a buffer in place": (lambda m, x: m.conv(x + 0 * m.conv.calls.add_(1)), "was there before the forward"),
+    "another path for more": (lambda m, x: m.conv(x if len(x) < N else x + 0), "another path for another batch"),
+    "another number for more": (lambda m, x: m.conv(x).clamp(max=1e6 + len(x)), "other arguments for another batch"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_these_are_refused(name: str) -> None:
+    rest, why = REFUSED[name]
+    part = conv()
+    part.register_buffer("calls", torch.zeros(()))
+    generator = build(rest, conv=part)
+    with generator.session(), pytest.raises((NotRecordable, cp.ProbeError)) as caught:
+        record(generator)
+    reasons = f"{caught.value} {caught.value.__cause__}"
+    assert "NotRecordable" in reasons or isinstance(caught.value, NotRecordable)
+    assert why in reasons
+
+
+# --- wrong later on ---------------------------------------------------------------------------------------------
+
+
+def changing() -> tuple[cp.GeneratorAdapter, dict[str, float]]:
+    """A forward with Python numbers in it, before and after the layer ``act``."""
+    now = {"before": 1.0, "after": 1.0}
+    generator = build(lambda m, x: m.conv(x) * now["after"], conv=conv())
+    generator.module.get_submodule("first").register_forward_pre_hook(lambda _, inputs: (inputs[0] * now["before"],))
+    return generator, now
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_forward_that_changes_after_recording_is_found_out(where: str) -> None:
+    """Whatever the program said, the source's values included, comes from the forward as it is now."""
+    generator, now = changing()
+    sets = parse_units(None, parse_layers(generator, "act"))
+    executor = executor_for(generator, sets)
+    now[where] = 2.0
+    found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
+    assert executor.name.startswith("replay (prepared disagreed: a difference of")
+    assert (found - full).abs().max() <= 1e-10
+
+
+@pytest.mark.parametrize("replays", [True, False])
+def test_wrong_images_are_never_handed_on(replays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = build(lambda m, x: m.conv(x), conv=conv())
+    sets = parse_units(None, parse_layers(generator, "act"))
+    executor = executor_for(generator, sets)
+    assert isinstance(executor, Prepared)
+    if not replays:
+        executor.instead = FullForward(generator)
+    for key, way in list(executor._ways.items()):
+        monkeypatch.setitem(executor._ways, key, lambda batch, way=way: way(batch) + 0.01)
+    found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
+    assert executor.name.startswith(
+        f"{'replay' if replays else 'full forward'} (prepared disagreed: a difference of 0.01"
+    )
+    assert torch.equal(found, full) if not replays else (found - full).abs().max() <= 1e-10
+
+
+# --- latents in other forms -------------------------------------------------------------------------------------
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.ConvTranspose2d(5, 6, 4), nn.Conv2d(6, 3, 3, padding=1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        image: Tensor = self.last(torch.relu(self.first((a - 3 * b.abs())[:, :, None, None])))
+        return image
+
+
+def two_by_name(n: int, rng: torch.Generator) -> dict[str, Tensor]:
+    return {key: torch.randn(n, 5, generator=rng, dtype=torch.float64) for key in "ab"}
+
+
+@pytest.mark.parametrize("reverse", ["base", "source", "both"])
+def test_a_dict_of_latents_may_be_in_any_order(reverse: str) -> None:
+    torch.manual_seed(0)
+    generator = cp.wrap(Two().double(), two_by_name)
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    assert isinstance(z1, dict)
+    assert isinstance(z2, dict)
+    turned1 = dict(reversed(z1.items())) if reverse != "source" else z1
+    turned2 = dict(reversed(z2.items())) if reverse != "base" else z2
+    hybridizer = cp.Hybridizer(generator, "first")
+    expected = hybridizer.hybridize(z1, z2, units=[[0], [1]])
+    found = hybridizer.hybridize(turned1, turned2, units=[[0], [1]])
+    assert expected.provenance["executor"] == found.provenance["executor"] == "prepared"
+    assert torch.equal(found.images, expected.images)
+
+
+def test_a_layer_that_hands_on_its_input_is_not_mixed_up_with_it() -> None:
+    """Setting channels of its output must not change what else reads its input."""
+    generator = build(lambda m, x: m.conv(m.same(x) * 0.5 + x), conv=conv(), same=nn.Identity())
+    assert agrees(generator, "same").startswith(("prepared", "replay"))
+
+
+# --- memory that is kept ----------------------------------------------------------------------------------------
+
+
+def test_sessions_nest_and_numbers_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = build(lambda m, x: m.conv(x), conv=conv())
+    z = generator.sample(N)
+    kept = generator(z)
+    with generator.session(), generator.session():
+        assert torch.equal(generator(z), kept)
+    assert torch.equal(generator(z), kept)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # the user's own settings are left alone
+    assert torch.equal(generator(z), kept)
