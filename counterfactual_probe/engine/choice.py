@@ -27,7 +27,7 @@ def executor_for(generator: GeneratorAdapter, sets: Sequence[UnitSet], precision
     """
     if precision not in PRECISIONS:
         raise ProbeError(f"precision is {precision!r}; give one of {', '.join(map(repr, PRECISIONS))}")
-    layers = layers_of([units for units in sets if units.size])
+    layers = layers_of(sets)
     # Noise is drawn in the order of the forward: skipping part of it would shift the rest.
     if not layers or not generator.batchable:
         return FullForward(generator)

@@ -63,7 +63,8 @@ class Intervention(Protocol):
 
 
 def layers_of(sets: Sequence[UnitSet]) -> list[str]:
-    return list(dict.fromkeys(layer for units in sets for layer in units))
+    """The layers of which any set has channels."""
+    return list(dict.fromkeys(layer for units in sets for layer, channels in units.items() if channels))
 
 
 def way_of(units: UnitSet) -> frozenset[str]:
