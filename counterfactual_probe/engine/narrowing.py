@@ -10,7 +10,7 @@ from torch import Tensor
 from .batch import Batch
 from .operators import Affine, Convolution
 from .phases import PhaseConvolution
-from .program import Op, Size, map_leaves
+from .program import Op, Size, leaves, map_leaves
 from .routing import DIFFERENCE, Routing, only_changed
 
 # Linear in their first argument, whatever the others are.
@@ -58,7 +58,8 @@ def route_narrow(routing: Routing, op: Op) -> bool:
 def _linear(routing: Routing, op: Op) -> bool:
     """What changes goes through the operation by itself."""
     x, rest = only_changed(routing, op), _factors(routing, op)
-    if x is None or rest is None:
+    # x · x reads one value and is not linear in it.
+    if x is None or rest is None or any(routing.changes(leaf) for leaf in leaves(rest)):
         return False
     routing.as_difference(x)
     if isinstance(op.run, Affine) and rest[0] is None:
@@ -82,7 +83,9 @@ def _factors(routing: Routing, op: Op) -> tuple[Any, ...] | None:
     fixed = isinstance(op.run, (Convolution, PhaseConvolution)) and rest[0].number in routing.constants
     if fixed or isinstance(op.run, Affine):
         return (rest[0], None)
-    linear = op.kind in _LINEAR or (op.kind == "constant_pad_nd" and rest[1:] in ((), (0,), (0.0,)))
+    linear = (op.kind in _LINEAR and "rounding_mode" not in op.kwargs) or (
+        op.kind == "constant_pad_nd" and rest[1:] in ((), (0,), (0.0,))
+    )
     return rest if linear else None
 
 

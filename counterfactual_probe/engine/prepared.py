@@ -24,7 +24,7 @@ from .executors import CleanRun, Executor, FullForward
 from .interventions import Edits, Runs, SwapEdit
 from .program import Program, outputs
 from .propagation import way
-from .recording import record
+from .recording import in_order, record
 from .routing import Way
 from .simplify import simplify
 
@@ -64,6 +64,7 @@ class Prepared:
         self._full = FullForward(generator)
         self._narrow = narrow
         self._checked: set[tuple[frozenset[str], bool]] = set()
+        self._clean_checked = False
         layers = list(dict.fromkeys(layer for chosen in ways for layer in chosen))
         with generator.session():
             self._simplified = simplify(record(generator), layers, [_call(layer) for layer in layers])
@@ -94,11 +95,27 @@ class Prepared:
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:
-        if self.name != "prepared":
-            return self.instead.clean(latents, layers, numbers, seed, base=base)
+        if self.name == "prepared":
+            try:
+                found = self._clean(latents, layers, numbers, seed, base=base)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                self._give_up(f"{type(error).__name__} ({str(error)[:120]})")
+            else:
+                problem = None if self._clean_checked else self._clean_problem(found, layers)
+                self._clean_checked = True
+                if problem is None:
+                    return found
+                self._give_up(problem)
+        return self.instead.clean(latents, layers, numbers, seed, base=base)
+
+    def _clean(
+        self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool
+    ) -> PreparedRun:
         program, n = self._simplified.program, len(numbers)
         values: dict[int, Tensor] = dict(program.constants)
-        values.update(zip(program.inputs, (value for _, value in lt.named_tensors(latents)), strict=True))
+        values.update(zip(program.inputs, in_order(latents), strict=True))
         for op, frees in zip(program.ops, self._frees, strict=True):
             values.update(outputs(op, op(values, n)))
             for number in frees:
@@ -137,6 +154,21 @@ class Prepared:
             return None
         return swap if swap.per_row <= LARGEST_SHARE * swap.values.shape[1] else None
 
+    def _clean_problem(self, found: CleanRun, layers: Sequence[str]) -> str | None:
+        """What is wrong with a clean run, as a full forward of its first sample shows: what is put into
+        hybrids comes from here."""
+        first = lt.take(found.latents, slice(0, 1))
+        expected = self._full.clean(first, layers, found.numbers[:1], found.seed)
+        pairs = [(found.images[:1], expected.images)]
+        pairs += [(found.activations[layer][:1], expected.activations[layer]) for layer in layers]
+        return next((problem for pair in pairs if (problem := self._disagreement(*pair))), None)
+
+    def _disagreement(self, found: Tensor, expected: Tensor) -> str | None:
+        gap = float((found - expected).abs().max())
+        tolerance = _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2)
+        # NaNs are told where images are used.
+        return f"a difference of {gap:.2g}" if gap > tolerance * max(1.0, float(expected.abs().max())) else None
+
     def _problem(self, base: CleanRun, runs: Runs, images: Tensor) -> str | None:
         """What is wrong with images, as full forwards of some of the rows show; None if nothing is."""
         if not all_finite(images):
@@ -145,19 +177,19 @@ class Prepared:
         chosen = list(range(len(runs)))[::-step][:_CHECKED_ROWS]
         some = runs.part(chosen)
         reference = self._full.intervened(base, some)
-        gap = (images[chosen] - reference).abs()
         if self._narrow is not None:
+            gap = (images[chosen] - reference).abs()
             change = (reference - base.images[some.samples]).abs()
             allowed = _NARROW_TOLERANCE * change.mean((1, 2, 3)) + 1e-5
             return None if bool((gap.mean((1, 2, 3)) <= allowed).all()) else f"a difference of {float(gap.max()):.2g}"
-        tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
-        if float(gap.max()) <= tolerance * max(1.0, float(reference.abs().max())):
-            return None
-        return f"a difference of {float(gap.max()):.2g}"
+        return self._disagreement(images[chosen], reference)
 
     def _fall_back(self, base: CleanRun, runs: Runs, problem: str) -> Tensor:
-        self.name = f"{self.instead.name} (prepared disagreed: {problem})"
+        self._give_up(problem)
         return self.instead.intervened(base, runs)
+
+    def _give_up(self, problem: str) -> None:
+        self.name = f"{self.instead.name} (prepared disagreed: {problem})"
 
 
 def _call(layer: str) -> tuple[str, int]:

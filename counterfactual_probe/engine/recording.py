@@ -50,6 +50,11 @@ def record(generator: GeneratorAdapter) -> Program:
     return Program(ops, few.inputs, few.image, shapes, few.constants, few.layers)
 
 
+def in_order(latents: Latents) -> list[Tensor]:
+    """The latents' tensors, in an order that does not depend on that of a dict."""
+    return [value for _, value in sorted(lt.named_tensors(latents), key=lambda item: item[0])]
+
+
 class _Recorder(Observer):  # type: ignore[no-untyped-call]
     """One recorded forward."""
 
@@ -60,7 +65,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         self.shapes: dict[int, tuple[Any, ...]] = {}
         self.layers: dict[tuple[str, int], tuple[int, int]] = {}
         self._numbers: Any = WeakIdKeyDictionary()  # tensors that are alive -> the value they hold now
-        self.inputs = tuple(self._new(value) for _, value in lt.named_tensors(latents))
+        self.inputs = tuple(self._new(value) for value in in_order(latents))
 
         def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
             output = run()
