@@ -25,7 +25,8 @@ T = TypeVar("T")
 SampleLatents: TypeAlias = Callable[..., Latents]
 BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
 
-_RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+# Between batches of one sample and of two, fifty convolutions round to within 2e-5 of each other.
+_RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
 def wrap(
