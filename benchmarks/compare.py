@@ -15,14 +15,14 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import peers
 import torch
-from throughput import machine
+from throughput import machine, seconds_of
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -125,7 +125,8 @@ def roofline(gen: cp.GeneratorAdapter, pairs: int, seconds: float) -> dict[str, 
         with torch.inference_mode(), counter:
             gen.module(z)
         counts = counter.get_flop_counts()
-        after = [name for name in gen.submodules if gen_order(gen, name) > gen_order(gen, layer)]
+        names = list(gen.submodules)
+        after = names[names.index(layer) + 1 :]
         sizes = [sum(counts.get(f"{type(gen.module).__name__}.{name}", {}).values()) for name in after]
         # The first linear submodule after the layer sees the changed channel alone.
         first = next((i for i, size in enumerate(sizes) if size), None)
@@ -134,19 +135,9 @@ def roofline(gen: cp.GeneratorAdapter, pairs: int, seconds: float) -> dict[str, 
     x = torch.randn(32, 128, 32, 32).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(128, 128, 3, 3).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        best = min(_timed(lambda: F.conv2d(x, weight, padding=1)) for _ in range(15))
+        best = min(seconds_of(lambda: F.conv2d(x, weight, padding=1), x.device) for _ in range(15))
     rate = 2 * x[:, 0].numel() * 128 * 128 * 9 / best
     return {"tflop": flops / 1e12, "best_gflops": rate / 1e9, "share": flops / seconds / rate}
-
-
-def gen_order(gen: cp.GeneratorAdapter, name: str) -> int:
-    return list(gen.submodules).index(name)
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def captum_cost(gen: cp.GeneratorAdapter) -> dict[str, float]:
@@ -158,7 +149,7 @@ def captum_cost(gen: cp.GeneratorAdapter) -> dict[str, float]:
         for name, maker in makers.items():
             map_of = maker(gen.module, "main.5", *latents)
             map_of(0)
-            seconds[name] = _timed(lambda map_of=map_of: map_of(1))  # type: ignore[misc]
+            seconds[name] = seconds_of(lambda map_of=map_of: map_of(1), gen.device)  # type: ignore[misc]
     return seconds | {"ratio": seconds["captum"] / seconds["hooks"]}
 
 

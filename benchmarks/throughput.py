@@ -44,8 +44,8 @@ def measure_layer(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: i
     images()
     hybrid_rates, image_rates = [], []
     for _ in range(rounds):
-        hybrid_rates.append(pairs * channels / _seconds(hybrids, gen.device))
-        image_rates.append(batches * batch / _seconds(images, gen.device))
+        hybrid_rates.append(pairs * channels / seconds_of(hybrids, gen.device))
+        image_rates.append(batches * batch / seconds_of(images, gen.device))
     ratios = [hybrid / image for hybrid, image in zip(hybrid_rates, image_rates, strict=True)]
     return {
         "layer": layer,
@@ -58,7 +58,7 @@ def measure_layer(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: i
     }
 
 
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     start = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -26,6 +26,11 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     return ", ".join(repr(candidate) for candidate in close) or "none"
 
 
+def described(error: BaseException) -> str:
+    """An exception in brief, for a result that says why something else was done instead."""
+    return f"{type(error).__name__} ({str(error)[:120]})"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, or its type, to quote in a sentence of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

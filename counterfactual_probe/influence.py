@@ -143,10 +143,7 @@ class InfluenceMap:
             ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
                 another run.
         """
-        if normalise not in (None, "pair"):
-            raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
-        if tolerance is not None and not (isinstance(tolerance, (int, float, np.floating)) and tolerance > 0):
-            raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
+        _require_options(normalise, tolerance)
         seed = whole(seed, "the seed", 0)
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
@@ -166,20 +163,29 @@ class InfluenceMap:
             file = _checkpoint(checkpoint, ranks, identity)
             self._complete(estimate, file, show_progress and ranks.rank == 0)
             arrays = estimate.running.result()
-            provenance = about | {
-                "layers": [layer.name for layer in self.layers],
-                "seed": seed if drawn or not self.generator.batchable else None,
-                "n_pairs": pairs.n,
-                "pairs": "drawn" if drawn else "given",
-                "precision": estimate.precision,
-                "hybrids_per_eval": stream.hybrids_per_eval,
-                "tolerance": tolerance,
-                "executor": stream.executor.name,
-                "noise_in_forward": not self.generator.batchable,
-                "ranks": ranks.world,
-            }
+            provenance = (
+                about
+                | self._about(stream, estimate)
+                | {
+                    "seed": seed if drawn or not self.generator.batchable else None,
+                    "pairs": "drawn" if drawn else "given",
+                    "tolerance": tolerance,
+                    "ranks": ranks.world,
+                }
+            )
         whole_arrays = ranks.gather(arrays, len(sets), self.generator.device)
         return InfluenceMaps(**whole_arrays, units=tuple(sets), provenance=ranks.first(provenance))
+
+    def _about(self, stream: Stream, estimate: Estimate) -> dict[str, Any]:
+        """What the run itself adds to the provenance."""
+        return {
+            "layers": [layer.name for layer in self.layers],
+            "n_pairs": stream.pairs.n,
+            "precision": estimate.precision,
+            "hybrids_per_eval": stream.hybrids_per_eval,
+            "executor": stream.executor.name,
+            "noise_in_forward": not self.generator.batchable,
+        }
 
     def _complete(self, estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
         """Take the estimate from wherever the checkpoint left it to its end."""
@@ -212,6 +218,13 @@ class InfluenceMap:
         if n_pairs is not None:
             raise ProbeError(f"latents are given and n_pairs={n_pairs} too; give one or the other")
         return given_pairs(self.generator, z1, z2), False
+
+
+def _require_options(normalise: Any, tolerance: Any) -> None:
+    if normalise not in (None, "pair"):
+        raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
+    if tolerance is not None and not (isinstance(tolerance, (int, float, np.floating)) and tolerance > 0):
+        raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
 
 
 def _identity(

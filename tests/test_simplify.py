@@ -15,7 +15,7 @@ from counterfactual_probe.engine.operators import Convolution
 from counterfactual_probe.engine.phases import of_transposed, of_upsampled, phase_convolution
 from counterfactual_probe.engine.recording import record
 from counterfactual_probe.engine.simplify import simplify
-from test_prepared import build, conv, require_equal
+from test_prepared import build, conv, largest_gap
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
@@ -85,7 +85,7 @@ FOLDED: dict[str, tuple[Any, dict[str, Callable[[], nn.Module]], set[str], set[s
         lambda m, x: m.conv(m.up(x)),
         {"conv": conv, "up": lambda: up(2)},
         {"phase_convolution"},
-        {"convolution#"},
+        {"upsample_nearest2d"},
     ),
     "upsampling by 3": (
         lambda m, x: m.conv(m.up(x)),
@@ -117,8 +117,8 @@ def test_each_simplification_happens_and_changes_nothing(name: str) -> None:
     found = kinds(generator, "act")
     assert present <= set(found)
     assert not absent & set(found)
-    require_equal(generator, "act")
-    require_equal(generator, "first")
+    assert largest_gap(generator, "act") <= 1e-11
+    assert largest_gap(generator, "first") <= 1e-11
     after = generator.module.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
@@ -181,7 +181,7 @@ def test_a_simplification_is_left_where_it_does_not_apply(name: str) -> None:
     torch.manual_seed(1)
     generator = build(rest, **{part: make() for part, make in parts.items()})
     assert kept in kinds(generator, layer)
-    require_equal(generator, layer)
+    assert largest_gap(generator, layer) <= 1e-11
 
 
 @pytest.mark.parametrize(

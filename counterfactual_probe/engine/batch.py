@@ -67,7 +67,7 @@ class Batch:
     def own(self, value: Tensor) -> Tensor:
         """The same, as a new tensor that may be written to."""
         rows = self.rows_of(value)
-        return laid_out(rows).clone() if self._one is not None and rows.dim() == 4 else rows.clone()
+        return rows if self._one is None else new(tuple(rows.shape), rows.dtype, rows.device).copy_(rows)
 
     def chosen(self, value: Tensor) -> Tensor:
         """A clean value's channels that the swap sets: (rows set, m, …)."""

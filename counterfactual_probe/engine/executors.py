@@ -55,6 +55,13 @@ class Executor(Protocol):
         soon as they are computed; everything not set is recomputed from what is already set."""
 
 
+def disagreement(found: Tensor, expected: Tensor, tolerance: float) -> str | None:
+    """What a result says when images are not those of full forwards, up to rounding; None if they are."""
+    gap = float((found - expected).abs().max())
+    # Written so that a NaN disagrees.
+    return None if gap <= tolerance * max(1.0, float(expected.abs().max())) else f"a difference of {gap:.2g}"
+
+
 class FullForward:
     """The plain way: every hybrid is a whole forward with hooks. The reference for all others."""
 

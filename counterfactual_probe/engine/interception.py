@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+Call: TypeAlias = tuple[str, int]  # a submodule's name and which of its calls
+
 # (submodule's name, how often it has been called in this forward, a function that runs it) -> output
 Handler: TypeAlias = Callable[[str, int, Callable[[], Any]], Any]
 
@@ -40,6 +42,12 @@ def intercepted(modules: Mapping[str, nn.Module], handler: Handler) -> Iterator[
             part.__dict__.pop("_call_impl", None)
         for handle in handles:
             handle.remove()
+
+
+def call_of(layer: str) -> Call:
+    """The call whose output a layer is: a number after # says which of several."""
+    name, _, number = layer.partition("#")
+    return name, int(number or 1)
 
 
 def _nothing(*_: Any) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from .batch import Batch
 from .operators import Affine, Convolution
 from .phases import PhaseConvolution
-from .program import Op, Size, leaves, map_leaves
+from .program import Op, map_leaves
 from .routing import DIFFERENCE, Routing, only_changed
 
 # Linear in their first argument, whatever the others are.
@@ -58,8 +58,7 @@ def route_narrow(routing: Routing, op: Op) -> bool:
 def _linear(routing: Routing, op: Op) -> bool:
     """What changes goes through the operation by itself."""
     x, rest = only_changed(routing, op), _factors(routing, op)
-    # x · x reads one value and is not linear in it.
-    if x is None or rest is None or any(routing.changes(leaf) for leaf in leaves(rest)):
+    if x is None or rest is None:
         return False
     routing.as_difference(x)
     if isinstance(op.run, Affine) and rest[0] is None:
@@ -117,7 +116,7 @@ def _relu(routing: Routing, op: Op) -> bool:
 
 def _cat(routing: Routing, op: Op) -> bool:
     """What does not change adds zeros."""
-    parts, shapes, narrow = op.args[0], routing.program.shapes, routing.narrow
+    parts, narrow = op.args[0], routing.narrow
     changed = [part.number for part in parts if routing.changes(part)]
     for number in changed:
         routing.as_difference(number)
@@ -127,17 +126,13 @@ def _cat(routing: Routing, op: Op) -> bool:
         values = [
             batch.difference[part.number]
             if part.number in routing.changed
-            else torch.zeros([_at(size, batch.size) for size in shapes[part.number]], dtype=narrow, device=device)
+            else torch.zeros(routing.program.size(part.number, batch.size), dtype=narrow, device=device)
             for part in parts
         ]
         return op.run(values, *op.args[1:], **op.kwargs)  # type: ignore[no-any-return]
 
     routing.make(DIFFERENCE, op.out, joined, tuple((DIFFERENCE, number) for number in changed))
     return True
-
-
-def _at(size: Any, samples: int) -> int:
-    return size.at(samples) if isinstance(size, Size) else size
 
 
 def _sum(routing: Routing, op: Op) -> bool:

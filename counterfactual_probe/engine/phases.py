@@ -8,6 +8,7 @@ pixel are added up beforehand.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -41,6 +42,12 @@ class PhaseConvolution:
     def after(self) -> int:
         return max(0, max(self.starts) + self.taps - 1)
 
+    def _windows(self) -> Iterator[tuple[int, int, int]]:
+        """Each phase, and the row and column of its first tap in the padded input."""
+        for p, top in enumerate(self.starts):
+            for q, left in enumerate(self.starts):
+                yield p * self.factor + q, top + self.before, left + self.before
+
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         s, (height, width) = self.factor, x.shape[2:]
         outputs, before, after = len(weight) // s**2, self.before, self.after
@@ -54,9 +61,8 @@ class PhaseConvolution:
         result = torch.empty(
             len(x), outputs, s * height, s * width, dtype=x.dtype, device=x.device, memory_format=layout
         )
-        for phase in range(s * s):
+        for phase, top, left in self._windows():
             p, q = divmod(phase, s)
-            top, left = self.starts[p] + before, self.starts[q] + before
             part = grid[:, phase * outputs : (phase + 1) * outputs, top : top + height, left : left + width]
             result[:, :, p::s, q::s] = part
         return result
@@ -82,9 +88,7 @@ class PhaseConvolution:
         s, span = self.factor, self.before + self.after + 1
         outputs, inputs = len(weight) // s**2, weight.shape[1]
         result = weight.new_zeros(inputs, span, span, s * s, outputs)
-        for phase in range(s * s):
-            p, q = divmod(phase, s)
-            top, left = self.starts[p] + self.before, self.starts[q] + self.before
+        for phase, top, left in self._windows():
             own = weight[phase * outputs : (phase + 1) * outputs].permute(1, 2, 3, 0)
             result[:, top : top + self.taps, left : left + self.taps, phase] = own
         return result

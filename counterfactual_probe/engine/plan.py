@@ -10,16 +10,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ..generator import GeneratorAdapter
-from .interception import NotReplayable, Observer, intercepted, map_tensors, tensors_of
-
-Call: TypeAlias = tuple[str, int]  # a submodule's name and which of its calls
+from .interception import Call, NotReplayable, Observer, call_of, intercepted, map_tensors, tensors_of
 
 TRACED = 2  # samples in the traced forward
 
@@ -44,7 +42,7 @@ class _Event:
 def make_plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
     """Trace one forward, then run it again with answers to see which of them are read."""
     events, outputs = _trace(generator)
-    edited = {layer: _call(layer) for layer in layers}
+    edited = {layer: call_of(layer) for layer in layers}
     if unseen := [layer for layer, call in edited.items() if call not in events]:
         raise NotReplayable(f"{unseen[0]} was not seen to run")
     cut = min(events[call].end for call in edited.values())
@@ -127,8 +125,3 @@ def _unread(value: Tensor) -> Tensor:
     if not value.is_floating_point():
         return value
     return torch.full((), float("nan"), dtype=value.dtype, device=value.device).expand(value.shape)
-
-
-def _call(layer: str) -> Call:
-    name, _, number = layer.partition("#")
-    return name, int(number or 1)

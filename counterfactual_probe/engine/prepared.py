@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from .. import latents as lt
+from ..errors import described
 from ..generator import GeneratorAdapter
 from ..images import all_finite
 from ..latents import Latents
 from ..layers import channels_first
 from ..memory import is_out_of_memory
 from .batch import Batch, Clean, laid_out
-from .executors import CleanRun, Executor, FullForward
+from .executors import CleanRun, Executor, FullForward, disagreement
+from .interception import call_of
 from .interventions import Edits, Runs, SwapEdit
 from .program import Program, outputs
 from .propagation import way
@@ -67,7 +69,7 @@ class Prepared:
         self._clean_checked = False
         layers = list(dict.fromkeys(layer for chosen in ways for layer in chosen))
         with generator.session():
-            self._simplified = simplify(record(generator), layers, [_call(layer) for layer in layers])
+            self._simplified = simplify(record(generator), layers, [call_of(layer) for layer in layers])
             program = self._simplified.program
             self._first = {chosen: self._first_swappable(chosen) for chosen in ways}
             self._ways: dict[tuple[frozenset[str], bool], Way] = {}
@@ -101,7 +103,7 @@ class Prepared:
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                self._give_up(f"{type(error).__name__} ({str(error)[:120]})")
+                self._give_up(described(error))
             else:
                 problem = None if self._clean_checked else self._clean_problem(found, layers)
                 self._clean_checked = True
@@ -137,7 +139,7 @@ class Prepared:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            return self._fall_back(base, runs, f"{type(error).__name__} ({str(error)[:120]})")
+            return self._fall_back(base, runs, described(error))
         if key in self._checked:
             return images
         if (problem := self._problem(base, runs, images)) is not None:
@@ -164,10 +166,7 @@ class Prepared:
         return next((problem for pair in pairs if (problem := self._disagreement(*pair))), None)
 
     def _disagreement(self, found: Tensor, expected: Tensor) -> str | None:
-        gap = float((found - expected).abs().max())
-        tolerance = _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2)
-        # NaNs are told where images are used.
-        return f"a difference of {gap:.2g}" if gap > tolerance * max(1.0, float(expected.abs().max())) else None
+        return disagreement(found, expected, _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2))
 
     def _problem(self, base: CleanRun, runs: Runs, images: Tensor) -> str | None:
         """What is wrong with images, as full forwards of some of the rows show; None if nothing is."""
@@ -190,11 +189,6 @@ class Prepared:
 
     def _give_up(self, problem: str) -> None:
         self.name = f"{self.instead.name} (prepared disagreed: {problem})"
-
-
-def _call(layer: str) -> tuple[str, int]:
-    name, _, number = layer.partition("#")
-    return name, int(number or 1)
 
 
 def _last_uses(program: Program, kept: frozenset[int]) -> list[list[int]]:

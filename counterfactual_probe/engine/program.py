@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -99,9 +98,9 @@ class Program:
         shape = self.shapes[number]
         return bool(shape) and shape[0] == Size(1, 0) and not any(isinstance(size, Size) for size in shape[1:])
 
-    def fixed(self, number: int) -> bool:
-        """Whether a value's shape does not depend on the number of samples."""
-        return not any(isinstance(size, Size) for size in self.shapes[number])
+    def size(self, number: int, samples: int) -> list[int]:
+        """The shape of a value for so many samples."""
+        return [size.at(samples) if isinstance(size, Size) else size for size in self.shapes[number]]
 
     def reached(self, numbers: Iterable[int]) -> frozenset[int]:
         """These values and all that are computed from them."""
@@ -142,7 +141,3 @@ def outputs(op: Op, result: Any) -> Iterator[tuple[int, Tensor]]:
     for number, value in zip(op.outs, (result,) if op.single else result, strict=False):
         if number is not None and isinstance(value, Tensor):
             yield number, value
-
-
-def zeros_like(shape: tuple[Any, ...], like: Tensor, samples: int) -> Tensor:
-    return torch.zeros([size.at(samples) if isinstance(size, Size) else size for size in shape]).to(like)

@@ -89,7 +89,6 @@ def _edit(routing: Routing, op: Op, layer: str) -> None:
     before, after = op.reads[0], op.out
     if layer == routing.sparse:
         routing.need(before)
-        routing.need(after)
         routing.make(SPARSE, after, lambda batch: batch.values - batch.chosen(batch.clean.values[before]), ())
         return
     reached = before in routing.changed

@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 
 from .. import latents as lt
+from ..errors import described
 from ..generator import GeneratorAdapter
 from ..images import all_finite
 from ..latents import Latents
 from ..layers import activation_of, channels_first, require_once, with_activation
 from ..memory import is_out_of_memory
-from .executors import CleanRun, FullForward
-from .interception import Handler, NotReplayable, intercepted, map_tensors, tensors_of
+from .executors import CleanRun, FullForward, disagreement
+from .interception import Call, Handler, NotReplayable, intercepted, map_tensors, tensors_of
 from .interventions import Runs
-from .plan import TRACED, Call, make_plan
+from .plan import TRACED, make_plan
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -99,11 +100,11 @@ class Replay:
         reference = self._full.intervened(base, runs)
         if images is not None:
             tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
-            gap = float((images - reference).abs().max())
-            if gap <= tolerance * max(1.0, float(reference.abs().max())):
+            wrong = disagreement(images, reference, tolerance)
+            if wrong is None:
                 self._checked.add(way)
                 return images
-            problem = f"a difference of {gap:.2g}"
+            problem = wrong
         self.name = f"full forward (replay disagreed: {problem})"
         return reference
 
@@ -114,7 +115,7 @@ class Replay:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            return None, f"{type(error).__name__} ({str(error)[:120]})"
+            return None, described(error)
         return (images, "") if all_finite(images) else (None, "an image is not finite")
 
     def _replayed(self, base: RecordedRun, runs: Runs) -> Tensor:

@@ -174,6 +174,6 @@ class Routing:
 
 
 def only_changed(routing: Routing, op: Op) -> int | None:
-    """The one value that an operation reads of those that edits reach, if it is its first argument."""
-    changed = {number for number in op.reads if number in routing.changed}
+    """The one value that an operation reads of those that edits reach, once, if it is its first argument."""
+    changed = [number for number in op.reads if number in routing.changed]
     return op.args[0].number if len(changed) == 1 and routing.changes(op.args[0]) else None
