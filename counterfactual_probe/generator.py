@@ -81,6 +81,7 @@ class GeneratorAdapter:
         image_range: smallest and largest pixel value.
         batchable: False when samples must run one at a time: the forward draws noise, or the
             samples of a batch influence one another.
+        draws_noise: whether the forward draws random numbers.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class GeneratorAdapter:
         self._read_image = image or default_image
         self._lock = threading.RLock()
         self._depth = 0
+        self._weights: str | None = None
         self.device, self.dtype = home(self.module)
         self.submodules, _ = named_layers(self.module)
         images, self._trace = self._examine()
@@ -187,7 +189,7 @@ class GeneratorAdapter:
                 with self._interruptible(), borrowed(self.module), memory_kept(self.device):
                     yield
             finally:
-                self._depth = 0
+                self._depth, self._weights = 0, None
 
     def forward(
         self,
@@ -203,10 +205,14 @@ class GeneratorAdapter:
         generator that is not batchable must be given one sample.
         """
         if not self.batchable:
-            seed_everything(stream_seed(seed, NOISE, noise[0]), self.module)
+            self.seed_noise(seed, noise[0])
         with hooked(self.submodules, actions or {}):
             output = self._call(latents)
         return self._image(output, len(noise))
+
+    def seed_noise(self, seed: int, number: int) -> None:
+        """Put the global random generators where the forward of this sample starts. Inside a session only."""
+        seed_everything(stream_seed(seed, NOISE, number), self.module)
 
     def check(self, latents: Latents, what: str = "the latents") -> int:
         """How many samples there are; a ProbeError if their form or device does not fit."""
@@ -226,15 +232,15 @@ class GeneratorAdapter:
         return n
 
     def batch_limit(self) -> int:
-        """How many samples one forward takes: from shapes and a memory limit, never from timings."""
-        return default_batch(self._trace.bytes_per_sample, self.device) if self.batchable else 1
+        """How many samples fit into one batch: from shapes and a memory limit, never from timings."""
+        return default_batch(self._trace.bytes_per_sample, self.device)
 
     def batches(self, n: int, run: Callable[[slice], T]) -> Iterator[T]:
         """What ``run`` gives for consecutive slices of n samples; halved when memory runs out.
 
         A slice that ran out of memory is run again, so ``run`` must return what it finds, not add it up.
         """
-        start, step = 0, min(n, self.batch_limit())
+        start, step = 0, min(n, self.batch_limit()) if self.batchable else 1
         while start < n:
             try:
                 found = run(slice(start, start + step))
@@ -260,9 +266,14 @@ class GeneratorAdapter:
 
     def weights_hash(self) -> str:
         """SHA-256 over the names, types and values of all parameters and buffers."""
+        if self._weights is not None:
+            return self._weights
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
         # Without the names that torch.compile puts in; buffers that are not saved count as well.
-        return lt.fingerprint({clean_name(name): value for name, value in named})
+        found = lt.fingerprint({clean_name(name): value for name, value in named})
+        if self._depth:  # only the forward itself can change them now, and that is put back
+            self._weights = found
+        return found
 
     def provenance(self) -> dict[str, Any]:
         """What every result records about the generator that made it."""
@@ -310,7 +321,7 @@ class GeneratorAdapter:
             versions = {name: value._version for name, value in self.module.named_parameters()}
             output, traced = trace(self.module, lambda: self._call(self.example), samples=2)
             images = self._image(output, 2)
-            draws_noise = random_states(self.module) != before
+            self.draws_noise = random_states(self.module) != before
             changed = [name for name, value in self.module.named_parameters() if value._version != versions[name]]
             if changed:
                 raise ProbeError(
@@ -325,7 +336,7 @@ class GeneratorAdapter:
                     f"difference {float((images - again).abs().max()):.3g}); make its forward a function of latents, "
                     "weights and torch's global generator alone"
                 )
-            if draws_noise:
+            if self.draws_noise:
                 self.batchable = False
             else:
                 alone = self._image(self._call(lt.take(self.example, slice(0, 1))), 1)

@@ -41,8 +41,8 @@ def prepared(generator: cp.GeneratorAdapter, *layers: str, narrow: torch.dtype |
     return Prepared(generator, [frozenset([layer]) for layer in layers], lambda: FullForward(generator), narrow)
 
 
-# Half precision is left as it is; noise and coupled samples cannot be batched at all.
-UNPREPARED = {"bfloat16", "float16", toys.NOISY.name, toys.COUPLED.name}
+# Half precision is left as it is; coupled samples cannot be batched at all.
+UNPREPARED = {"bfloat16", "float16", toys.COUPLED.name}
 
 
 def test_prepared_equals_full_forwards_on_every_toy(toy: Toy) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+import random
+import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import counterfactual_probe as cp
 import toys
-from counterfactual_probe.engine import FullForward, executor_for
+from counterfactual_probe.engine import FullForward, executor_for, preparation
+from counterfactual_probe.engine.interception import NotReplayable
 from counterfactual_probe.engine.prepared import Prepared
-from counterfactual_probe.engine.recording import NotRecordable, record
+from counterfactual_probe.engine.recording import record
 from counterfactual_probe.units import parse_layers, parse_units
 from test_prepared import build, conv, hybrids
 from toy_modules import vectors
@@ -90,8 +97,12 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "a tensor that has views": (lambda m, x: (x.flatten(1), x.mul_(2.0), m.conv(x))[2], "is a view, or that has views"),
     "numpy": (lambda m, x: m.conv(torch.from_numpy(x.numpy() * 2)), "does not come from torch operations"),
     "numpy last": (lambda m, x: torch.from_numpy(m.conv(x).numpy() * 2), "does not come from torch operations"),
-    "noise": (lambda m, x: m.conv(x) + 0 * torch.randn_like(x[:, :3]), "draws noise"),
-    "dropout that is on": (lambda m, x: m.conv(nn.functional.dropout(x, 0.5, training=True)), "draws noise"),
+    "noise shared by a batch": (lambda m, x: m.conv(x) + torch.randn(1, 3, 4, 4), "not one for each sample"),
+    "one number of noise": (lambda m, x: m.conv(x) + torch.randn(()), "not one for each sample"),
+    "noise that hangs on values": (lambda m, x: m.conv(torch.normal(x, 0.1)), "depends on other values"),
+    "a coin for each value": (lambda m, x: m.conv(torch.bernoulli(x.sigmoid())), "draws noise with"),
+    "noise of numpy": (lambda m, x: m.conv(x) + float(np.random.rand()), "other arguments"),
+    "noise of numpy, unread": (lambda m, x: [m.conv(x), np.random.rand()][0], "outside torch's operations"),
     "a buffer in place": (lambda m, x: m.conv(x + 0 * m.conv.calls.add_(1)), "was there before the forward"),
     "another path for more": (lambda m, x: m.conv(x if len(x) < N else x + 0), "another path for another batch"),
     "another number for more": (lambda m, x: m.conv(x).clamp(max=1e6 + len(x)), "other arguments for another batch"),
@@ -104,11 +115,107 @@ def test_these_are_refused(name: str) -> None:
     part = conv()
     part.register_buffer("calls", torch.zeros(()))
     generator = build(rest, conv=part)
-    with generator.session(), pytest.raises((NotRecordable, cp.ProbeError)) as caught:
+    with generator.session(), pytest.raises(NotReplayable, match=re.escape(why)):
         record(generator)
-    reasons = f"{caught.value} {caught.value.__cause__}"
-    assert "NotRecordable" in reasons or isinstance(caught.value, NotRecordable)
-    assert why in reasons
+
+
+# --- noise ------------------------------------------------------------------------------------------------------
+
+NOISE: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "like another": lambda m, x: m.conv(x + torch.randn_like(x) + torch.rand_like(x)),
+    "by sizes": lambda m, x: m.conv(x + torch.randn(len(x), 1, 4, 4)) * torch.randint(1, 9, (len(x), 1, 1, 1)),
+    "of a mean": lambda m, x: m.conv(x + torch.normal(0.5, 1.0, (len(x), 1, 4, 4))),
+    "into new tensors": lambda m, x: m.conv(x + x.new_empty(len(x), 1, 4, 4).normal_().mul_(0.5)),
+    "uniform": lambda m, x: m.conv(x + torch.empty_like(x).uniform_(-1, 2)),
+    "dropout that is on": lambda m, x: m.conv(F.dropout(F.dropout2d(x, 0.5, True), 0.5, True)),
+    "dropout in place": lambda m, x: m.conv(F.dropout(x * 1, 0.5, True, inplace=True)),
+    "a mask": lambda m, x: m.conv(x * torch.empty_like(x).bernoulli_(0.5)),
+    "drawn and not read": lambda m, x: m.conv(x + [torch.rand_like(x), torch.rand_like(x)][1]),
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_noise_is_that_of_each_sample_alone(name: str) -> None:
+    generator = build(NOISE[name], conv=conv())
+    assert not generator.batchable
+    assert agrees(generator, "act") == "prepared"
+    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
+    hybridizer = cp.Hybridizer(generator, "act")
+    found, same, other = (hybridizer.hybridize(z1, z2, units=[[0], [1, 2]], seed=seed) for seed in (5, 5, 6))
+    assert found.provenance["hybrids_per_eval"] > 1
+    assert torch.equal(found.images, same.images)
+    assert (found.images - other.images).abs().max() > 1e-3, "other noise must show"
+
+
+def test_noise_that_torch_does_not_draw_is_found_out() -> None:
+    """A coin of Python's decides the path: two recorded forwards may well have taken the same."""
+    generator = build(
+        lambda m, x: m.conv(x + torch.randn_like(x)) * (2.0 if random.random() < 0.9 else 1.0), conv=conv()
+    )
+    assert agrees(generator, "act").startswith("full forward")
+
+
+def test_noise_of_samples_that_influence_one_another_is_found_out() -> None:
+    """Run together they would not give what each gives alone, which is what a noisy forward is."""
+    generator = build(lambda m, x: m.conv(x - x.mean(0) + torch.randn_like(x)), conv=conv())
+    assert agrees(generator, "act").startswith("full forward (prepared disagreed: a difference of")
+
+
+# --- made once --------------------------------------------------------------------------------------------------
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many forwards are recorded from here on."""
+    recorded: list[int] = []
+
+    def counting(generator: cp.GeneratorAdapter) -> Any:
+        recorded.append(1)
+        return record(generator)
+
+    monkeypatch.setattr(preparation, "record", counting)
+    return recorded
+
+
+def test_a_program_is_made_once_for_the_same_weights_and_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = counted(monkeypatch)
+    generator = build(lambda m, x: m.conv(x), conv=conv())
+    first = cp.InfluenceMap(generator, "act").attribute(n_pairs=3)
+    second = cp.InfluenceMap(generator, "act").attribute(n_pairs=3)
+    assert len(recorded) == 1
+    assert torch.equal(first.maps, second.maps)
+    with torch.no_grad():
+        generator.module.get_submodule("conv").weight.data.mul_(2)  # .data: torch counts no version
+    third = cp.InfluenceMap(generator, "act").attribute(n_pairs=3)
+    assert len(recorded) == 2
+    torch.testing.assert_close(third.maps, 2 * first.maps)
+    cp.InfluenceMap(generator, "first").attribute(n_pairs=3)
+    assert len(recorded) == 3
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_remembered_program_of_another_forward_is_made_again(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = counted(monkeypatch)
+    generator, now = changing()
+    first = cp.InfluenceMap(generator, "act").attribute(n_pairs=3)
+    now[where] = 2.0
+    second = cp.InfluenceMap(generator, "act").attribute(n_pairs=3)
+    assert len(recorded) == 2
+    assert second.provenance["executor"] == "prepared"
+    fresh, now = changing()
+    now[where] = 2.0
+    torch.testing.assert_close(second.maps, cp.InfluenceMap(fresh, "act").attribute(n_pairs=3).maps)
+    assert (second.maps - first.maps).abs().max() > 1e-3
+
+
+def test_what_is_remembered_goes_with_the_generator() -> None:
+    generator = build(lambda m, x: m.conv(x), conv=conv())
+    cp.InfluenceMap(generator, "act").attribute(n_pairs=3)
+    gone = weakref.ref(generator)
+    before = len(preparation.Preparations._latest)
+    del generator
+    gc.collect()
+    assert gone() is None
+    assert len(preparation.Preparations._latest) < before
 
 
 # --- wrong later on ---------------------------------------------------------------------------------------------
@@ -142,8 +249,9 @@ def test_wrong_images_are_never_handed_on(replays: bool, monkeypatch: pytest.Mon
     assert isinstance(executor, Prepared)
     if not replays:
         executor.instead = FullForward(generator)
-    for key, way in list(executor._ways.items()):
-        monkeypatch.setitem(executor._ways, key, lambda batch, way=way: way(batch) + 0.01)
+    ways = executor._preparation.ways
+    for key, way in list(ways.items()):
+        monkeypatch.setitem(ways, key, lambda batch, way=way: way(batch) + 0.01)
     found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
     assert executor.name.startswith(
         f"{'replay' if replays else 'full forward'} (prepared disagreed: a difference of 0.01"

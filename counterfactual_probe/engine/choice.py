@@ -28,11 +28,13 @@ def executor_for(generator: GeneratorAdapter, sets: Sequence[UnitSet], precision
     if precision not in PRECISIONS:
         raise ProbeError(f"precision is {precision!r}; give one of {', '.join(map(repr, PRECISIONS))}")
     layers = layers_of(sets)
-    # Noise is drawn in the order of the forward: skipping part of it would shift the rest.
-    if not layers or not generator.batchable:
+    if not layers or not (generator.batchable or generator.draws_noise):
         return FullForward(generator)
 
     def replay() -> Executor:
+        # Noise is drawn in the order of the forward: skipping part of it would shift the rest.
+        if generator.draws_noise:
+            return FullForward(generator)
         return _tried(lambda: Replay(generator, layers), lambda: FullForward(generator))
 
     # Folding needs a type in which products of parameters keep their digits.

@@ -42,6 +42,10 @@ class Executor(Protocol):
     name: str  # how it runs; it may change when an executor falls back, and results record it
 
     @property
+    def batches(self) -> bool:
+        """Whether it is made for several samples, and several hybrids, at a time."""
+
+    @property
     def rounding(self) -> str:
         """How images are rounded more than by the generator's own type; "" if they are not."""
 
@@ -71,10 +75,14 @@ class FullForward:
         self.generator = generator
         self.name = "full forward"
 
+    @property
+    def batches(self) -> bool:
+        return self.generator.batchable
+
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:
-        if self.generator.batchable:
+        if self.batches:
             return self._clean(latents, layers, numbers, seed)
         parts = [
             self._clean(lt.take(latents, slice(i, i + 1)), layers, numbers[i : i + 1], seed)
@@ -99,6 +107,11 @@ class FullForward:
         return CleanRun(latents, images, activations, numbers, seed)
 
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
+        if self.batches:
+            return self._intervened(base, runs)
+        return torch.cat([self._intervened(base, runs.part([row])) for row in range(len(runs))])
+
+    def _intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         def action_for(layer_edits: Sequence[Edit]) -> Callable[[Tensor], Tensor]:
             def action(activation: Tensor) -> Tensor:
                 edited = activation.clone()

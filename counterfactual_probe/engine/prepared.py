@@ -20,15 +20,15 @@ from ..images import all_finite
 from ..latents import Latents
 from ..layers import channels_first
 from ..memory import is_out_of_memory
+from ..session import random_states
 from .batch import Batch, Clean, laid_out
 from .executors import CleanRun, Executor, FullForward, disagreement
-from .interception import call_of
+from .interception import NotReplayable
 from .interventions import Edits, Runs, SwapEdit
-from .program import Program, outputs
-from .propagation import way
-from .recording import in_order, record
-from .routing import Way
-from .simplify import simplify
+from .noise import Draw
+from .preparation import Preparations
+from .program import outputs
+from .recording import in_order
 
 # With more than this share of the channels set, a convolution of all is no slower.
 LARGEST_SHARE = 0.25
@@ -65,30 +65,22 @@ class Prepared:
         self.name = "prepared"
         self._full = FullForward(generator)
         self._narrow = narrow
-        self._checked: set[tuple[frozenset[str], bool]] = set()
         self._clean_checked = False
-        layers = list(dict.fromkeys(layer for chosen in ways for layer in chosen))
         with generator.session():
-            self._simplified = simplify(record(generator), layers, [call_of(layer) for layer in layers])
-            program = self._simplified.program
-            self._first = {chosen: self._first_swappable(chosen) for chosen in ways}
-            self._ways: dict[tuple[frozenset[str], bool], Way] = {}
-            for chosen, first in self._first.items():
-                self._ways[chosen, False] = way(self._simplified, chosen, sparse=None, narrow=narrow)
-                if first is not None:
-                    self._ways[chosen, True] = way(self._simplified, chosen, sparse=first, narrow=narrow)
-        self._needs = frozenset().union(*(found.needs for found in self._ways.values()))
-        self._frees = _last_uses(program, self._needs)
-
-    def _first_swappable(self, layers: frozenset[str]) -> str | None:
-        """The first of some layers, if it gives images, of which channels can be set one by one."""
-        first = next(layer for layer in self._simplified.edited if layer in layers)
-        return first if len(self.generator.layer(first).size) == 2 else None
+            self._preparations = Preparations(generator, ways, narrow)
+            remembered = self._preparations.remembered()
+            self._preparation = remembered or self._preparations.anew()
+        # What is remembered may be out of date, and is then made once more.
+        self._another_try = remembered is not None
 
     @cached_property
     def instead(self) -> Executor:
         """What runs the rest when this one is found wrong."""
         return self._instead()
+
+    @property
+    def batches(self) -> bool:
+        return self.name == "prepared" or self.instead.batches
 
     @property
     def rounding(self) -> str:
@@ -98,53 +90,83 @@ class Prepared:
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:
         if self.name == "prepared":
-            try:
-                found = self._clean(latents, layers, numbers, seed, base=base)
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                self._give_up(described(error))
-            else:
-                problem = None if self._clean_checked else self._clean_problem(found, layers)
-                self._clean_checked = True
+            found, problem = self._attempt(latents, layers, numbers, seed, base)
+            if found is None and self._another_try:
+                self._another_try = False
+                problem = self._prepared_anew()
                 if problem is None:
-                    return found
-                self._give_up(problem)
+                    found, problem = self._attempt(latents, layers, numbers, seed, base)
+            if found is not None:
+                return found
+            self._give_up(problem or "")
         return self.instead.clean(latents, layers, numbers, seed, base=base)
+
+    def _attempt(
+        self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, base: bool
+    ) -> tuple[PreparedRun | None, str | None]:
+        """A clean run, or why it cannot be had; the first is compared with a full forward."""
+        try:
+            found = self._clean(latents, layers, numbers, seed, base=base)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return None, described(error)
+        if not self._clean_checked and (problem := self._clean_problem(found, layers)) is not None:
+            return None, problem
+        self._clean_checked, self._another_try = True, False
+        return found, None
+
+    def _prepared_anew(self) -> str | None:
+        try:
+            self._preparation = self._preparations.anew()
+        except NotReplayable as error:
+            return described(error)
+        return None
 
     def _clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool
     ) -> PreparedRun:
-        program, n = self._simplified.program, len(numbers)
+        simplified, n = self._preparation.simplified, len(numbers)
+        program = simplified.program
         values: dict[int, Tensor] = dict(program.constants)
         values.update(zip(program.inputs, in_order(latents), strict=True))
-        for op, frees in zip(program.ops, self._frees, strict=True):
+        values.update(self._noise(program.draws, numbers, seed))
+        for op, frees in zip(program.ops, self._preparation.frees, strict=True):
             values.update(outputs(op, op(values, n)))
             for number in frees:
                 del values[number]
-        activations = {layer: channels_first(values[self._simplified.edited[layer][0]]).clone() for layer in layers}
+        activations = {layer: channels_first(values[simplified.edited[layer][0]]).clone() for layer in layers}
         images = values[program.image]
         # Nothing that is kept may be seen to change: views of it are given away.
-        kept = {number: laid_out(values[number]) for number in self._needs} if base else {}
+        kept = {number: laid_out(values[number]) for number in self._preparation.needs} if base else {}
         return PreparedRun(latents, images.clone(), activations, numbers, seed, Clean(kept))
+
+    def _noise(self, draws: Sequence[Draw], numbers: Sequence[int], seed: int) -> dict[int, Tensor]:
+        """What the forward of each sample draws by itself."""
+        drawn: dict[int, list[Tensor]] = {draw.op.out: [] for draw in draws}
+        for number in numbers if draws else ():
+            self.generator.seed_noise(seed, number)
+            for draw in draws:
+                drawn[draw.op.out].append(draw())
+        return {value: torch.cat(rows) for value, rows in drawn.items()}
 
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         if self.name != "prepared" or not isinstance(base, PreparedRun):
             return self.instead.intervened(base, runs)
         chosen = frozenset(runs.edits)
-        few = self._few(runs.edits, self._first.get(chosen))
+        few = self._few(runs.edits, self._preparation.first.get(chosen))
         key = (chosen, few is not None)
         try:
-            images = self._ways[key](Batch(base.clean, runs, few, self.generator.device))
+            images = self._preparation.ways[key](Batch(base.clean, runs, few, self.generator.device))
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             return self._fall_back(base, runs, described(error))
-        if key in self._checked:
+        if key in self._preparation.checked:
             return images
         if (problem := self._problem(base, runs, images)) is not None:
             return self._fall_back(base, runs, problem)
-        self._checked.add(key)
+        self._preparation.checked.add(key)
         return images
 
     def _few(self, edits: Edits, first: str | None) -> SwapEdit | None:
@@ -161,6 +183,11 @@ class Prepared:
         hybrids comes from here."""
         first = lt.take(found.latents, slice(0, 1))
         expected = self._full.clean(first, layers, found.numbers[:1], found.seed)
+        if self.generator.draws_noise:
+            after = random_states(self.generator.module)
+            self._noise(self._preparation.simplified.program.draws, found.numbers[:1], found.seed)
+            if random_states(self.generator.module) != after:
+                return "the forward draws noise outside torch's operations"
         pairs = [(found.images[:1], expected.images)]
         pairs += [(found.activations[layer][:1], expected.activations[layer]) for layer in layers]
         return next((problem for pair in pairs if (problem := self._disagreement(*pair))), None)
@@ -189,17 +216,3 @@ class Prepared:
 
     def _give_up(self, problem: str) -> None:
         self.name = f"{self.instead.name} (prepared disagreed: {problem})"
-
-
-def _last_uses(program: Program, kept: frozenset[int]) -> list[list[int]]:
-    """For each operation the values that nothing reads after it."""
-    last: dict[int, int] = {}
-    for position, op in enumerate(program.ops):
-        for number in (*op.reads, *(number for number in op.outs if number is not None)):
-            last[number] = position
-    frees: list[list[int]] = [[] for _ in program.ops]
-    edited = {number for op in program.ops if op.kind == "edit" for number in op.reads}
-    for number, position in last.items():
-        if number not in kept and number != program.image and number not in program.constants and number not in edited:
-            frees[position].append(number)
-    return frees

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .noise import Draw
 
 
 class Ref(NamedTuple):
@@ -84,6 +87,7 @@ class Program:
         constants: values that no latent decides and that no operation makes, such as parameters.
         layers: (submodule, which of its calls) -> the number of its activation, and how many
             operations come before it is handed on.
+        draws: what makes the noise of one sample, in the order of the forward.
     """
 
     ops: list[Op]
@@ -92,6 +96,7 @@ class Program:
     shapes: dict[int, tuple[Any, ...]]
     constants: dict[int, Tensor]
     layers: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    draws: list[Draw] = field(default_factory=list)
 
     def per_sample(self, number: int) -> bool:
         """Whether the first dimension of a value is the sample, and no other depends on it."""

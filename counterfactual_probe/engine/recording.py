@@ -19,7 +19,9 @@ from ..errors import ProbeError
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..layers import activation_of
+from ..session import random_states
 from .interception import NotReplayable, Observer, intercepted
+from .noise import Draw, draw_of, is_mask
 from .program import Op, Program, Ref, Size, leaves, map_leaves
 
 _FEW, _MORE = 2, 3
@@ -31,15 +33,15 @@ class NotRecordable(NotReplayable):
 
 def record(generator: GeneratorAdapter) -> Program:
     """The generator's forward as a program, for any number of samples. Call it inside a session."""
-    if not generator.batchable:
-        raise NotRecordable("the forward draws noise, or its samples influence one another")
+    if not (generator.batchable or generator.draws_noise):
+        raise NotRecordable("the samples of a batch influence one another")
     try:
         few = _Recorder(generator, generator.example, _FEW)
         more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE)
     except ProbeError as error:
         # What is refused in the middle of a forward comes out as the forward's own failure.
-        raise error.__cause__ if isinstance(error.__cause__, NotRecordable) else error from None
-    if few.layers != more.layers or few.image != more.image or len(few.ops) != len(more.ops):
+        raise error.__cause__ if isinstance(error.__cause__, NotReplayable) else error from None
+    if (few.layers, few.image, few.written) != (more.layers, more.image, more.written):
         raise NotRecordable("the forward takes another path for another batch")
     for number, value in few.constants.items():
         other = more.constants.get(number)
@@ -47,7 +49,13 @@ def record(generator: GeneratorAdapter) -> Program:
             raise NotRecordable("a value that depends on the latents does not come from torch operations on them")
     shapes = {number: _unified(shape, more.shapes[number]) for number, shape in few.shapes.items()}
     ops = [_unified_op(one, two) for one, two in zip(few.ops, more.ops, strict=True)]
-    return Program(ops, few.inputs, few.image, shapes, few.constants, few.layers)
+    draws = [Draw(_unified_op(one.op, two.op), one.blank) for one, two in zip(few.draws, more.draws, strict=True)]
+    program = Program(ops, few.inputs, few.image, shapes, few.constants, few.layers, draws)
+    if generator.draws_noise and not draws:
+        raise NotRecordable("the forward draws noise outside torch's operations")
+    if not all(program.per_sample(draw.op.out) for draw in draws):
+        raise NotRecordable("the forward draws noise that is not one for each sample")
+    return program
 
 
 def in_order(latents: Latents) -> list[Tensor]:
@@ -61,6 +69,8 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
     def __init__(self, generator: GeneratorAdapter, latents: Latents, samples: int) -> None:
         super().__init__()
         self.ops: list[Op] = []
+        self.draws: list[Draw] = []
+        self._noisy = generator.module if generator.draws_noise else None
         self.constants: dict[int, Tensor] = {}
         self.shapes: dict[int, tuple[Any, ...]] = {}
         self.layers: dict[tuple[str, int], tuple[int, int]] = {}
@@ -75,10 +85,16 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
             return output
 
         with intercepted(generator.submodules, handler), self:
-            images = generator.forward(latents, noise=range(samples))
+            # Other noise in each of the two, so that none is taken for a constant.
+            images = generator.forward(latents, noise=range(samples, 2 * samples))
         if images not in self._numbers:
             raise NotRecordable("the image does not come from torch operations")
         self.image: int = self._numbers[images]
+
+    @property
+    def written(self) -> tuple[int, int]:
+        """How many operations and draws there are."""
+        return len(self.ops), len(self.draws)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -86,7 +102,11 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         op_args, op_kwargs = map_leaves(list(args), self._named), map_leaves(kwargs, self._named)
         if written is not None:
             self._require_alone(func, written)
+        before = self._random_states(func)
         result = func(*args, **kwargs)
+        if before is not None and self._random_states(func) != before:
+            self._draw(func, op_args, op_kwargs, result)
+            return result
         if any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result)):
             # Such as .item(): what follows may depend on the value in any way.
             raise NotRecordable(f"the forward reads a value with {func}")
@@ -95,6 +115,19 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         run = func if written is None else _functional(func)
         self.ops.append(Op(run, tuple(op_args), op_kwargs, outs, isinstance(result, Tensor)))
         return result
+
+    def _random_states(self, func: Any) -> list[bytes] | None:
+        if self._noisy is None or torch.Tag.nondeterministic_seeded not in func.tags:
+            return None
+        return random_states(self._noisy)
+
+    def _draw(self, func: Any, args: list[Any], kwargs: dict[str, Any], result: Tensor) -> None:
+        """Noise is a value that no operation makes; what is multiplied by it is made by one."""
+        number = self._new(result)
+        self.draws.append(draw_of(func, args, kwargs, number, result))
+        if is_mask(func):
+            made = self._new(result)
+            self.ops.append(Op(torch.ops.aten.mul.Tensor, (args[0], Ref(number)), {}, (made,)))
 
     def _named(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):

@@ -54,6 +54,10 @@ class Replay:
         with generator.session():
             self.plan = make_plan(generator, layers)
 
+    @property
+    def batches(self) -> bool:
+        return self.generator.batchable
+
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:

@@ -20,12 +20,12 @@ class Rewriting:
 
     def __init__(self, program: Program) -> None:
         self.ops, self.shapes, self.constants = list(program.ops), dict(program.shapes), dict(program.constants)
-        self.image, self.inputs = program.image, program.inputs
+        self.image, self.inputs, self.draws = program.image, program.inputs, program.draws
 
     def program(self) -> Program:
         used = {number for op in self.ops for number in op.reads} | {self.image}
         kept = {number: value for number, value in self.constants.items() if number in used}
-        return Program(self.ops, self.inputs, self.image, self.shapes, kept)
+        return Program(self.ops, self.inputs, self.image, self.shapes, kept, draws=self.draws)
 
     def makers(self) -> dict[int, Op]:
         """The operation that makes each value."""

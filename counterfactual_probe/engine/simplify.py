@@ -75,7 +75,8 @@ def _with_edits(program: Program, layers: Sequence[str], calls: Sequence[tuple[s
             renamed[number] = after
         if position < len(program.ops):
             ops.append(program.ops[position].reading(renamed))
-    return Program(ops, program.inputs, renamed.get(program.image, program.image), shapes, dict(program.constants))
+    image = renamed.get(program.image, program.image)
+    return Program(ops, program.inputs, image, shapes, dict(program.constants), draws=program.draws)
 
 
 # --- affine maps of channels ---------------------------------------------------------------------------

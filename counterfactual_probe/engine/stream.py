@@ -89,10 +89,10 @@ class Stream:
         self.pairs = pairs
         self.seed = seed
         self.executor = executor or executor_for(generator, intervention.sets, precision)
-        limit = generator.batch_limit()
-        if generator.batchable:
-            limit = max(1, limit - 1)  # one row is the original's; odd batches are slower in some kernels
-        self.hybrids_per_eval = limit if hybrids_per_eval is None or not generator.batchable else hybrids_per_eval
+        limit = generator.batch_limit() if self.executor.batches else 1
+        if limit > 1:
+            limit -= 1  # one row is the original's; odd batches are slower in some kernels
+        self.hybrids_per_eval = limit if hybrids_per_eval is None or not self.executor.batches else hybrids_per_eval
 
     def run(self, start: int = 0, end: int | None = None) -> Iterator[Effect]:
         """Yield the effects of pairs ``start`` to ``end``, by default all, in order.
@@ -129,7 +129,7 @@ class Stream:
     @property
     def _together(self) -> bool:
         """Whether the original is a row of the hybrids' batch; with room for one row it cannot be."""
-        return self.generator.batchable and self.hybrids_per_eval > 1
+        return self.executor.batches and self.hybrids_per_eval > 1
 
     def _block(self, base: CleanRun, bound: BoundIntervention) -> Iterator[Effect]:
         changes = [bound.changes(sample) for sample in range(len(base.numbers))]
