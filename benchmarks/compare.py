@@ -6,6 +6,7 @@
 
 The job is the maps of all channels of some layers of ``dcgan-faces``, for the same pairs of latents.
 Slow peers may run on some of a layer's channels, and their time is scaled to all; the table says so.
+Two lines follow about this library alone: replay against a split by hand, and two ranks against one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from statistics import median
 from typing import Any
 
 import peers
+import ranks
+import split
 import torch
 from throughput import machine, seconds_of
 from torch import Tensor
@@ -216,6 +219,10 @@ def main() -> None:
     if importlib.util.find_spec("captum"):
         results["captum"] = captum_cost(gen)
         print("captum, one channel of main.5, one pair: {ratio:.0f} × the time of a hook\n".format(**results["captum"]))
+    results["split"] = split.split_rows(gen)
+    print(split.line(results["split"]) + "\n")
+    results["ranks"] = ranks.ranks_row()
+    print(ranks.line(results["ranks"]) + "\n")
     if not args.no_tolerance:
         name = "nnsight" if "nnsight" in names else "hooks"
         first = results["tables"][0]

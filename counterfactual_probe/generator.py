@@ -110,7 +110,7 @@ class GeneratorAdapter:
         self._read_image = image or default_image
         self._lock = threading.RLock()
         self._depth = 0
-        self._weights: str | None = None
+        self._known_hash: str | None = None
         self.device, self.dtype = home(self.module)
         self.submodules, _ = named_layers(self.module)
         images, self._trace = self._examine()
@@ -189,7 +189,7 @@ class GeneratorAdapter:
                 with self._interruptible(), borrowed(self.module), memory_kept(self.device):
                     yield
             finally:
-                self._depth, self._weights = 0, None
+                self._depth = 0
 
     def forward(
         self,
@@ -266,14 +266,20 @@ class GeneratorAdapter:
 
     def weights_hash(self) -> str:
         """SHA-256 over the names, types and values of all parameters and buffers."""
-        if self._weights is not None:
-            return self._weights
+        if self._known_hash is not None:
+            return self._known_hash
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
         # Without the names that torch.compile puts in; buffers that are not saved count as well.
-        found = lt.fingerprint({clean_name(name): value for name, value in named})
-        if self._depth:  # only the forward itself can change them now, and that is put back
-            self._weights = found
-        return found
+        return lt.fingerprint({clean_name(name): value for name, value in named})
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Inside, the weights are taken to stay as they are: they are read once for their hash."""
+        before, self._known_hash = self._known_hash, self.weights_hash()
+        try:
+            yield
+        finally:
+            self._known_hash = before
 
     def provenance(self) -> dict[str, Any]:
         """What every result records about the generator that made it."""

@@ -120,7 +120,7 @@ class Hybridizer:
         """
         sets = parse_units(units, self.layers, self.generator)
         pairs = given_pairs(self.generator, z1, z2)
-        with self.generator.session():
+        with self.generator.unchanged(), self.generator.session():
             return self._run(
                 Swap(sets),
                 pairs,
@@ -156,7 +156,7 @@ class Hybridizer:
         sets = parse_units(units, self.layers, self.generator)
         n = self.generator.check(z1, "the base latents z1")
         pairs = Pairs(n, lambda start, stop: lt.take(z1, slice(start, stop)))
-        with self.generator.session():
+        with self.generator.unchanged(), self.generator.session():
             values = self._values(value, sets, z1, n, seed)
             described = value if isinstance(value, (int, float, str)) else type(value).__name__
             about = {"kind": "assignment", "value": described}

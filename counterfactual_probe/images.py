@@ -15,7 +15,8 @@ _IMAGE_KEYS = ("sample", "images", "image", "x", "out", "output")
 
 def all_finite(images: Tensor) -> bool:
     """Whether there is no NaN and no infinity, in one pass: either would make the sum so."""
-    return bool(torch.isfinite(images.sum(dtype=torch.float64)))
+    # A sum in the images' own type is ten times as fast, and overflows where no image is wrong.
+    return bool(torch.isfinite(images.sum())) or bool(torch.isfinite(images.sum(dtype=torch.float64)))
 
 
 def default_image(output: Any) -> Tensor:

@@ -16,7 +16,7 @@ from . import latents as lt
 from .checkpoint import Checkpoint
 from .engine import Pairs, Stream, Swap
 from .errors import Interrupted, ProbeError, whole
-from .estimation import Estimate
+from .estimation import Estimate, SharedEstimate, pairs_are_shared
 from .generator import BASE, SOURCE, GeneratorAdapter
 from .latents import Latents
 from .progress import progress_bar
@@ -88,8 +88,8 @@ class InfluenceMaps(Result):
 class InfluenceMap:
     """Where in the image the channels of a layer act.
 
-    Under ``torchrun`` make the same call on every rank: the unit sets are shared among them, and all
-    get the same maps.
+    Under ``torchrun`` make the same call on every rank: the unit sets, or the pairs when there are few
+    sets, are shared among them, and all get the same maps.
 
     >>> maps = cp.InfluenceMap(gen, "main.8").attribute(n_pairs=64, seed=0)  # doctest: +SKIP
     >>> maps.maps.shape, maps.standard_error.shape  # doctest: +SKIP
@@ -137,7 +137,8 @@ class InfluenceMap:
             show_progress: a progress bar on stderr.
             checkpoint: a file that takes progress, about every 15 seconds. The same call goes on from it
                 after any interruption, and ends with the same bits as without one (on one machine). It
-                stays when the run is complete, and gives its maps at once.
+                stays when the run is complete, and gives its maps at once. Of several ranks each writes PATH.rankIofN;
+                when they share the pairs, rank 0 alone.
 
         Raises:
             ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
@@ -147,34 +148,41 @@ class InfluenceMap:
         seed = whole(seed, "the seed", 0)
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
-        ranks = current_ranks(self.generator.device)
-        about = self.generator.provenance()
-        identity: dict[str, Any] = {}
-        if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
-            identity = _identity(about, sets, seed, pairs, (z1, z2)) | {"hybrids_per_eval": hybrids_per_eval}
-            identity |= {"tolerance": tolerance, "normalise": normalise, "requested precision": precision}
-            ranks.require_same(identity)
-        own = [sets[chosen] for chosen in ranks.share(len(sets))]
-        with ranks.together():
-            stream = Stream(
-                self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval, precision=precision
-            )
-            estimate = Estimate(self.generator, own, stream, tolerance=tolerance, normalise=normalise == "pair")
-            file = _checkpoint(checkpoint, ranks, identity)
-            self._complete(estimate, file, show_progress and ranks.rank == 0)
-            arrays = estimate.running.result()
-            provenance = (
-                about
-                | self._about(stream, estimate)
-                | {
-                    "seed": seed if drawn or not self.generator.batchable else None,
-                    "pairs": "drawn" if drawn else "given",
-                    "tolerance": tolerance,
-                    "ranks": ranks.world,
-                }
-            )
-        whole_arrays = ranks.gather(arrays, len(sets), self.generator.device)
-        return InfluenceMaps(**whole_arrays, units=tuple(sets), provenance=ranks.first(provenance))
+        with self.generator.unchanged():
+            ranks = current_ranks(self.generator.device)
+            about = self.generator.provenance()
+            identity: dict[str, Any] = {}
+            if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
+                identity = _identity(about, sets, seed, pairs, (z1, z2)) | {"hybrids_per_eval": hybrids_per_eval}
+                identity |= {"tolerance": tolerance, "normalise": normalise, "requested precision": precision}
+                ranks.require_same(identity)
+            by_pairs = pairs_are_shared(len(sets), pairs.n, ranks, tolerance)
+            own = sets if by_pairs else [sets[chosen] for chosen in ranks.dealt(len(sets))]
+            options: dict[str, Any] = {"tolerance": tolerance, "normalise": normalise == "pair"}
+            with ranks.together() as meeting:
+                stream = Stream(
+                    self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval, precision=precision
+                )
+                estimate = (
+                    SharedEstimate(self.generator, own, stream, meeting, **options)
+                    if by_pairs
+                    else Estimate(self.generator, own, stream, **options)
+                )
+                file = _checkpoint(checkpoint, ranks, identity, by_pairs)
+                self._complete(estimate, file, show_progress and ranks.rank == 0)
+                arrays = estimate.running.result()
+                provenance = (
+                    about
+                    | self._about(stream, estimate)
+                    | {
+                        "seed": seed if drawn or not self.generator.batchable else None,
+                        "pairs": "drawn" if drawn else "given",
+                        "tolerance": tolerance,
+                        "ranks": ranks.world,
+                    }
+                )
+            whole_arrays = arrays if by_pairs else ranks.gather(arrays, len(sets), self.generator.device)
+            return InfluenceMaps(**whole_arrays, units=tuple(sets), provenance=ranks.first(provenance))
 
     def _about(self, stream: Stream, estimate: Estimate) -> dict[str, Any]:
         """What the run itself adds to the provenance."""
@@ -189,8 +197,7 @@ class InfluenceMap:
 
     def _complete(self, estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
         """Take the estimate from wherever the checkpoint left it to its end."""
-        if file is not None and (found := file.load()) is not None:
-            estimate.restore(*found)
+        estimate.resume(file)
         with (
             _told_where(file),
             self.generator.session(),
@@ -200,8 +207,8 @@ class InfluenceMap:
             while not estimate.done:
                 estimate.advance()
                 bar.update(estimate.settled - bar.n)
-                if file is not None and (file.due or estimate.done):
-                    file.save(*estimate.state())
+                if file is not None:
+                    estimate.keep(file)
 
     def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
         if z1 is None and z2 is None:
@@ -241,12 +248,19 @@ def _identity(
     return plain
 
 
-def _checkpoint(path: str | os.PathLike[str] | None, ranks: Ranks, identity: dict[str, Any]) -> Checkpoint | None:
+def _checkpoint(
+    path: str | os.PathLike[str] | None, ranks: Ranks, identity: dict[str, Any], by_pairs: bool
+) -> Checkpoint | None:
     if path is None:
         return None
-    # Each rank keeps its own share's progress.
-    own = path if ranks.world == 1 else f"{os.fspath(path)}.rank{ranks.rank}of{ranks.world}"
-    return Checkpoint(own, identity | {"ranks": ranks.world})
+    identity = identity | {"ranks": ranks.world}
+    if ranks.world == 1:
+        return Checkpoint(path, identity)
+    # Ranks that share the sets keep their own progress each; of those that share pairs, rank 0 keeps that of all.
+    rank = 0 if by_pairs else ranks.rank
+    return Checkpoint(
+        f"{os.fspath(path)}.rank{rank}of{ranks.world}", identity | {"shared": "pairs" if by_pairs else "sets"}
+    )
 
 
 @contextmanager

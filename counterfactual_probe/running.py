@@ -34,10 +34,11 @@ class RunningMaps:
         n = pair + 1
         self.n_pairs[index] = n
         _update(self.mean, self.deviation, index, maps, n)
-        _update(self.influence, self.influence_deviation, index, maps.double().mean((1, 2)), n)
-        norms = maps.flatten(1).norm(dim=1)
-        self.zero_maps[index] += norms == 0
+        influence = maps.mean((1, 2), dtype=torch.float64)
+        _update(self.influence, self.influence_deviation, index, influence, n)
+        self.zero_maps[index] += influence == 0
         if self.normalised is not None:
+            norms = maps.flatten(1).norm(dim=1)
             self.normalised[index] += maps / norms.clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
 
     def relative_error(self, chosen: int) -> float:
@@ -77,6 +78,9 @@ class RunningMaps:
 
 
 def _update(mean: Tensor, deviation: Tensor, index: slice | list[int], value: Tensor, n: int) -> None:
+    if n == 1:
+        mean[index] = value.to(mean)
+        return
     old, spread = mean[index], deviation[index]
     before = value - old
     old.add_(before, alpha=1 / n)

@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import counterfactual_probe as cp
 import toys
+from counterfactual_probe.estimation import pairs_are_shared
 from counterfactual_probe.ranks import Ranks, current_ranks
 
 START = """
-import os, sys, torch
+import json, os, signal, sys, torch
+from pathlib import Path
 sys.path[:0] = {path!r}
 import toys, counterfactual_probe as cp
-from counterfactual_probe import checkpoint
+from counterfactual_probe import checkpoint, estimation
 torch.set_num_threads(1)
 rank = int(os.environ["RANK"])
 generator = toys.PLAIN.generator()
 influence = cp.InfluenceMap(generator, "main.6")
+ran, original_run = [], estimation.Stream.run
+def run(stream, *span):
+    for effect in original_run(stream, *span):
+        ran.append((effect.pair, len(effect.sets)))
+        yield effect
+estimation.Stream.run = run
 """
+
+# Thirty-two sets are shared on up to four ranks; of fewer, the pairs are.
+MANY = [{"main.6": list(chosen)} for size in range(6) for chosen in combinations(range(5), size)]
+CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "sets": ("PLAIN", "main.6", {"n_pairs": 64, "units": MANY, "tolerance": 0.1, "normalise": "pair", "seed": 3}),
+    "pairs": ("PLAIN", "main.6", {"n_pairs": 150, "hybrids_per_eval": 40, "normalise": "pair", "seed": 3}),
+    "pairs, in small batches": ("PLAIN", "main.6", {"n_pairs": 37, "hybrids_per_eval": 2}),
+    "pairs, with a tolerance": ("PLAIN", "main.6", {"n_pairs": 64, "tolerance": 0.1, "normalise": "pair", "seed": 3}),
+    "fewer pairs than ranks": ("PLAIN", "main.6", {"n_pairs": 3, "units": [[0, 1]]}),
+    "one pair": ("PLAIN", "main.6", {"n_pairs": 1, "units": [[0, 1]]}),
+    "no channels": ("PLAIN", "main.6", {"n_pairs": 9, "units": [{"main.6": []}, [0]], "normalise": "pair"}),
+    "nothing but no channels": ("PLAIN", "main.6", {"n_pairs": 9, "units": [{"main.6": []}]}),
+    "two layers": ("PLAIN", None, {"n_pairs": 9, "units": [{"main.2": [0]}, {"main.6": [1]}, {"main.2": [1]}]}),
+    "noise": ("NOISY", "main.2", {"n_pairs": 20, "units": [[0], [1, 2]], "seed": 5}),
+    "half precision": ("HALF", "main.6", {"n_pairs": 9, "units": [[0], [1]], "normalise": "pair"}),
+}
+
+
+HALF = toys.Toy("float16", toys.Deconv, dtype=torch.float16)
 
 
 def free_port() -> int:
@@ -63,36 +93,62 @@ def finish(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list
             process.kill()
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def generator(name: str) -> cp.GeneratorAdapter:
+    return HALF.generator() if name == "HALF" else getattr(toys, name).generator()
+
+
+@pytest.mark.parametrize(
+    "world", [1, 2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_any_number_of_ranks_gives_the_same_maps(world: int, tmp_path: Path) -> None:
-    """Five channels: shares are unequal, and with a tolerance sets stop at different counts."""
+    """Shares are unequal, and with a tolerance sets stop at different counts."""
     code = f"""
-maps = influence.attribute(n_pairs=64, tolerance=0.1, normalise="pair", seed=3)
-maps.save(f"{tmp_path}/{{rank}}")
+import test_ranks
+for number, (toy, layer, arguments) in enumerate(test_ranks.CASES.values()):
+    layer = ["main.2", "main.6"] if layer is None else layer
+    maps = cp.InfluenceMap(test_ranks.generator(toy), layer).attribute(**arguments)
+    maps.save(f"{tmp_path}/{{number}}-{{rank}}")
+    Path(f"{tmp_path}/{{number}}-{{rank}}.json").write_text(json.dumps(ran))
+    ran.clear()
 """
     for status, errors in finish(start(world, code)):
         assert status == 0, errors
-    alone = cp.InfluenceMap(toys.PLAIN.generator(), "main.6").attribute(
-        n_pairs=64, tolerance=0.1, normalise="pair", seed=3
-    )
-    for rank in range(world):
-        found = cp.InfluenceMaps.load(tmp_path / str(rank))
-        assert found.provenance["ranks"] == world
-        assert found.n_pairs.tolist() == alone.n_pairs.tolist()
-        assert found.units == alone.units
-        for name in ("maps", "standard_error", "influence", "normalised"):
-            torch.testing.assert_close(getattr(found, name), getattr(alone, name), rtol=0, atol=1e-6)
+    for number, (case, (toy, layer, arguments)) in enumerate(CASES.items()):
+        whole = cp.InfluenceMap(generator(toy), ["main.2", "main.6"] if layer is None else layer)
+        alone = whole.attribute(**arguments)
+        loose = 2e-3 if toy == "HALF" else 1e-6
+        for rank in range(world):
+            found = cp.InfluenceMaps.load(tmp_path / f"{number}-{rank}")
+            assert found.provenance.keys() == alone.provenance.keys(), case
+            assert found.provenance["ranks"] == world, case
+            assert found.units == alone.units, case
+            assert found.provenance["precision"] == alone.provenance["precision"], case
+            for name in ("n_pairs", "zero_maps"):
+                assert torch.equal(getattr(found, name), getattr(alone, name)), case
+            for name in ("maps", "standard_error", "influence", "influence_standard_error", "normalised"):
+                if (expected := getattr(alone, name)) is not None:
+                    torch.testing.assert_close(
+                        getattr(found, name), expected, rtol=0, atol=loose, equal_nan=True, msg=f"{case}: {name}"
+                    )
+        ran = [json.loads((tmp_path / f"{number}-{rank}.json").read_text()) for rank in range(world)]
+        assert_shared(case, ran, alone)
 
 
-def test_more_ranks_than_sets(tmp_path: Path) -> None:
-    code = f"""
-influence.attribute(n_pairs=4, units=[[0, 1]]).save(f"{tmp_path}/{{rank}}")
-"""
-    for status, errors in finish(start(2, code)):
-        assert status == 0, errors
-    alone = cp.InfluenceMap(toys.PLAIN.generator(), "main.6").attribute(n_pairs=4, units=[[0, 1]])
-    for rank in range(2):
-        assert torch.equal(cp.InfluenceMaps.load(tmp_path / str(rank)).maps, alone.maps)
+def assert_shared(case: str, ran: list[list[tuple[int, int]]], alone: cp.InfluenceMaps) -> None:
+    """Every map was made once, on one rank, and no rank made them all."""
+    made = [sum(sets for _, sets in own) for own in ran]
+    assert sum(made) == int(alone.n_pairs.sum()), case
+    if len(ran) == 1 or case == "one pair":
+        return
+    pairs = [{pair for pair, _ in own} for own in ran]
+    together = set().union(*pairs)
+    if case == "sets":
+        assert max(map(len, pairs)) == len(together), case
+        assert all(made), case
+    else:
+        assert sum(map(len, pairs)) == len(together), case
+        blocks = 4 if alone.provenance["tolerance"] else 3
+        assert max(map(len, pairs)) - min(map(len, pairs)) <= blocks, case
 
 
 def test_what_fails_on_one_rank_is_told_on_all() -> None:
@@ -116,22 +172,127 @@ def test_ranks_that_make_another_call_are_told() -> None:
         assert "ProbeError: rank 1 has another n_pairs than rank 0 (5 and 4)" in errors
 
 
-def test_a_rank_that_dies_ends_the_run_and_leaves_the_checkpoints(tmp_path: Path) -> None:
+# Where rank 1, or 0, fails, and how; the other must hear of it wherever it happens.
+FAILURES = """
+from counterfactual_probe import ranks
+def failing(error, at):
+    def run(stream, *span):
+        for effect in original_run(stream, *span):
+            if effect.pair >= at:
+                raise error
+            yield effect
+    return run
+def unwritable(file, *state):
+    raise cp.ProbeError("the disk is full")
+broadcast, broadcast_object = torch.distributed.broadcast, torch.distributed.broadcast_object_list
+def interrupted(exchange):
+    def exchange_and_stop(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        exchange(*arguments, **options)
+    return exchange_and_stop
+def grown(*arguments):
+    raise MemoryError("no room to add a map")
+failures = [
+    (1, estimation.Stream, "run", failing(ValueError("out of ink"), 0)),
+    (1, estimation.Stream, "run", failing(ValueError("out of paper"), 60)),
+    (0, estimation.Stream, "run", failing(KeyboardInterrupt(), 34)),
+    (1, torch.distributed, "broadcast", interrupted(broadcast)),
+    (1, torch.distributed, "broadcast_object_list", interrupted(broadcast_object)),
+    (0, checkpoint.Checkpoint, "save", unwritable),
+    (0, checkpoint.Checkpoint, "load", unwritable),
+    (1, estimation.RunningMaps, "add", grown),
+]
+checkpoint.SECONDS_BETWEEN = 0.0
+"""
+
+
+def test_a_failure_anywhere_leaves_the_ranks_in_step(tmp_path: Path) -> None:
+    """After each the same ranks make the next call together, which they could not with an exchange left over."""
+    code = f"""{FAILURES}
+told = []
+for number, (where, owner, name, broken) in enumerate(failures):
+    arguments = dict(n_pairs=100, hybrids_per_eval=16, checkpoint=f"{tmp_path}/{{number}}")
+    as_it_was = getattr(owner, name)
+    if rank == where:
+        setattr(owner, name, broken)
+    try:
+        influence.attribute(**arguments)
+    except (cp.ProbeError, ValueError, MemoryError, KeyboardInterrupt) as error:
+        told.append(f"{{type(error).__name__}}: {{error}}")
+    setattr(owner, name, as_it_was)
+    maps = influence.attribute(**arguments)
+maps.save(f"{tmp_path}/maps{{rank}}")
+Path(f"{tmp_path}/told{{rank}}").write_text(json.dumps(told))
+"""
+    for status, errors in finish(start(2, code)):
+        assert status == 0, errors
+    first, second = (json.loads((tmp_path / f"told{rank}").read_text()) for rank in range(2))
+    expected = [
+        (1, "ValueError: out of ink"),
+        (1, "ValueError: out of paper"),
+        (0, "Interrupted: interrupted; progress is in "),
+        (1, "Interrupted: interrupted; Deconv is as it was"),
+        (1, "KeyboardInterrupt"),
+        (0, "ProbeError: the disk is full"),
+        (0, "ProbeError: the disk is full"),
+        (1, "MemoryError: no room to add a map"),
+    ]
+    assert len(first) == len(second) == len(expected)
+    for (where, sentence), found in zip(expected, zip(first, second, strict=True), strict=True):
+        assert found[where].startswith(sentence)
+        assert found[1 - where].startswith(f"ProbeError: rank {where} failed ({sentence}")
+    alone = cp.InfluenceMap(toys.PLAIN.generator(), "main.6").attribute(n_pairs=100)
+    for rank in range(2):
+        torch.testing.assert_close(cp.InfluenceMaps.load(tmp_path / f"maps{rank}").maps, alone.maps, rtol=0, atol=1e-6)
+
+
+def test_ranks_that_share_pairs_go_on_from_rank_0s_file(tmp_path: Path) -> None:
+    """Rank 1 is given no checkpoint, or another one; batches halved on one rank alone change no block."""
+    code = f"""{FAILURES}
+class Halved(estimation.Stream):
+    def run(self, *span):
+        self.hybrids_per_eval = 1 if rank == 1 else self.hybrids_per_eval
+        yield from super().run(*span)
+cp.influence.Stream = Halved
+given = f"{tmp_path}/p" if rank == 0 else None
+estimation.Stream.run = failing(ValueError("out of ink"), 70)
+try:
+    influence.attribute(n_pairs=100, tolerance=1e-9, checkpoint=given)
+except (ValueError, cp.ProbeError):
+    pass
+Path(f"{tmp_path}/p.rank1of2").write_text("what another run left")
+estimation.Stream.run = run
+ran.clear()
+influence.attribute(n_pairs=100, tolerance=1e-9, checkpoint=f"{tmp_path}/p").save(f"{tmp_path}/resumed{{rank}}")
+assert min(pair for pair, _ in ran) == (64 if rank == 0 else 72), ran
+influence.attribute(n_pairs=100, tolerance=1e-9).save(f"{tmp_path}/whole{{rank}}")
+"""
+    for status, errors in finish(start(2, code)):
+        assert status == 0, errors
+    whole = cp.InfluenceMaps.load(tmp_path / "whole0")
+    for rank in range(2):
+        found = cp.InfluenceMaps.load(tmp_path / f"resumed{rank}")
+        for name in ("maps", "standard_error", "influence"):
+            torch.testing.assert_close(getattr(found, name), getattr(whole, name), rtol=0, atol=1e-6)
+            assert torch.equal(getattr(found, name), getattr(cp.InfluenceMaps.load(tmp_path / "resumed0"), name))
+
+
+@pytest.mark.parametrize(("units", "kept"), [(None, "p.rank0of2"), (MANY, "p.rank1of2")], ids=["pairs", "sets"])
+def test_a_rank_that_dies_ends_the_run_and_leaves_the_checkpoints(tmp_path: Path, units: Any, kept: str) -> None:
     code = f"""
 checkpoint.SECONDS_BETWEEN = 0.0
-if rank == 1:
-    import time
-    original = checkpoint.Checkpoint.save
-    def slow(self, *state):
-        original(self, *state)
-        time.sleep(0.2)
-    checkpoint.Checkpoint.save = slow
-influence.attribute(n_pairs=60, hybrids_per_eval=4, checkpoint="{tmp_path}/p").save(f"{tmp_path}/{{rank}}")
+import time
+original = checkpoint.Checkpoint.save
+def slow(self, *state):
+    original(self, *state)
+    time.sleep(0.2)
+checkpoint.Checkpoint.save = slow
+influence.attribute(
+    n_pairs=180, units={units}, hybrids_per_eval=16, checkpoint="{tmp_path}/p").save(f"{tmp_path}/{{rank}}")
 """
     processes = start(2, code)
-    victim = tmp_path / "p.rank1of2"
     end = time.monotonic() + 60
-    while not victim.exists() and time.monotonic() < end:
+    while not (tmp_path / kept).exists() and time.monotonic() < end:
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGKILL)
     (status, errors), _ = finish(processes)
@@ -139,16 +300,37 @@ influence.attribute(n_pairs=60, hybrids_per_eval=4, checkpoint="{tmp_path}/p").s
     assert "ProbeError: another rank ended or cannot be reached" in errors
     for status, errors in finish(start(2, code)):
         assert status == 0, errors
-    alone = cp.InfluenceMap(toys.PLAIN.generator(), "main.6").attribute(n_pairs=60, hybrids_per_eval=4)
+    alone = cp.InfluenceMap(toys.PLAIN.generator(), "main.6").attribute(n_pairs=180, units=units)
     found = cp.InfluenceMaps.load(tmp_path / "0")
     torch.testing.assert_close(found.maps, alone.maps, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("sets", "pairs", "world", "tolerance", "shared"),
+    [
+        (1, 256, 4, None, True),
+        (5, 256, 4, None, True),
+        (31, 256, 4, None, True),
+        (32, 256, 4, None, False),  # many sets
+        (1, 256, 1, None, False),  # nobody to share with
+        (4, 1, 4, None, False),  # one pair is no work for four
+        (1, 3, 4, None, True),
+        (100, 256, 64, None, True),
+        (100, 256, 64, 0.1, False),  # 16 pairs to a decision are no work for 64
+    ],
+)
+def test_what_is_shared(sets: int, pairs: int, world: int, tolerance: float | None, shared: bool) -> None:
+    assert pairs_are_shared(sets, pairs, Ranks(0, world), tolerance) is shared
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 @pytest.mark.parametrize("items", [0, 1, 5, 14])
-def test_shares_cover_everything_once(world: int, items: int) -> None:
-    shares = [Ranks(rank, world).share(items) for rank in range(world)]
-    assert [item for share in shares for item in share] == list(range(items))
+@pytest.mark.parametrize("how", ["share", "dealt"])
+def test_shares_cover_everything_once(how: str, world: int, items: int) -> None:
+    shares = [getattr(Ranks(rank, world), how)(items) for rank in range(world)]
+    found = [item for share in shares for item in share]
+    assert sorted(found) == list(range(items))
+    assert (found == sorted(found)) == (how == "share" or items <= world or world == 1)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert len(shares[0]) == max(map(len, shares))
 
@@ -160,6 +342,10 @@ def test_without_a_launcher_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -
     assert Ranks().first("x") == "x"
     arrays = {"maps": torch.ones(2), "normalised": None}
     assert Ranks().gather(arrays, 2, torch.device("cpu")) == arrays
+    with Ranks().together() as meeting:
+        assert meeting.from_first("x") == "x"
+        meeting.complete(array := torch.ones(2))
+    assert torch.equal(array, torch.ones(2))
     with pytest.raises(ValueError, match="as it is"), Ranks().together():
         raise ValueError("as it is")
 

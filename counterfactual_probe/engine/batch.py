@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .interventions import Runs, SwapEdit
+from .phases import apart
 
 
 @dataclass
@@ -77,7 +78,9 @@ class Batch:
 
     def spread(self, value: Tensor, change: Tensor) -> Tensor:
         """Every row's clean value, with the change (rows set, …) added where there is one."""
-        result = new((self.size, *value.shape[1:]), value.dtype, value.device)
+        made = result = new((self.size, *value.shape[1:]), value.dtype, value.device)
+        if change.dim() == 6:  # brought into the order of pixels by the addition, not by a pass of its own
+            result, value = apart(result, change.shape[2]), apart(value, change.shape[2])
         done = 0
         for sample, start, stop, is_set in self._stretches:
             if is_set:
@@ -85,7 +88,7 @@ class Batch:
                 done += stop - start
             else:
                 result[start:stop] = value[sample]
-        return result
+        return made
 
     @cached_property
     def _stretches(self) -> list[tuple[int, int, int, bool]]:

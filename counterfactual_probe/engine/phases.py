@@ -68,7 +68,7 @@ class PhaseConvolution:
         return result
 
     def difference(self, change: Tensor, kernels: Tensor) -> Tensor:
-        """What the output changes by when some channels of the input do: (rows, outputs, s·H, s·W).
+        """What the output changes by when some channels of the input do, as :func:`apart` has it.
 
         ``change`` is (rows, m, H, W); ``kernels`` (rows, m, span, span, factor², outputs) are those of
         each row's channels, of :func:`every_offset`.
@@ -78,9 +78,7 @@ class PhaseConvolution:
         before, after = self.before, self.after
         patches = F.unfold(F.pad(change, (before, after, before, after)), span)
         found = torch.bmm(patches.transpose(1, 2), kernels.reshape(rows, m * span**2, -1))
-        # To rows of the enlarged image, in the layout of channels that stand together.
-        found = found.view(rows, height, width, s, s, outputs).permute(0, 1, 3, 2, 4, 5)
-        return found.reshape(rows, s * height, s * width, outputs).permute(0, 3, 1, 2)
+        return found.view(rows, height, width, s, s, outputs).permute(0, 1, 3, 2, 4, 5)
 
     def every_offset(self, weight: Tensor) -> Tensor:
         """The kernels of the phases, each at its place among all offsets, by input channel:
@@ -92,6 +90,12 @@ class PhaseConvolution:
             own = weight[phase * outputs : (phase + 1) * outputs].permute(1, 2, 3, 0)
             result[:, top : top + self.taps, left : left + self.taps, phase] = own
         return result
+
+
+def apart(images: Tensor, factor: int) -> Tensor:
+    """A view of images (n, C, factor · H, factor · W) with their phases apart: (n, H, factor, W, factor, C)."""
+    rows, channels, height, width = images.shape
+    return images.permute(0, 2, 3, 1).view(rows, height // factor, factor, width // factor, factor, channels)
 
 
 def of_transposed(kernel: int, stride: int, padding: int) -> list[Meeting]:

@@ -75,7 +75,8 @@ class Replay:
             elif call in names:
                 runs[names[call]] += 1
             if call in self.plan.kept:
-                outputs[call] = [leaf.clone() for leaf in tensors_of(output)]
+                # Rows of it keep the layout.
+                outputs[call] = [self._laid_out(leaf.clone()) for leaf in tensors_of(output)]
             if call in names:
                 activation = activation_of(output)
                 if activation is None:

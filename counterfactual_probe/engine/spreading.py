@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .batch import Batch, new
 from .operators import ELEMENTWISE, Affine, Convolution
-from .phases import PhaseConvolution
+from .phases import PhaseConvolution, apart
 from .program import Op, Ref, Size, leaves
 from .routing import DIFFERENCE, FULL, SPARSE, Routing
 from .simplify import transposed_by_phases
@@ -35,7 +35,8 @@ def route_sparse(routing: Routing, op: Op, x: int) -> bool:
     def placed(batch: Batch) -> Tensor:
         change = spread(batch)
         result = new((batch.size, *sizes), narrow, change.device).zero_()
-        result[batch.rows] = change.to(narrow)
+        place = result if change.dim() == 4 else apart(result, change.shape[2])
+        place[batch.rows] = change.to(narrow)
         return result
 
     routing.make(DIFFERENCE, out, placed, key)

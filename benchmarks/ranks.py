@@ -1,0 +1,98 @@
+"""Two ranks on two cores against one rank on one core: the same maps under ``torchrun``, taking turns.
+
+Every rank has one thread and a core of its own, so the ratio is what a second core brings. The clock runs
+for the call alone, between barriers: starting, importing and loading are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+import counterfactual_probe as cp
+
+PAIRS, ROUNDS = 4, 3
+TOLERANCE = 1e-5
+
+
+def work(pairs: int, maps: Path) -> None:
+    """What every rank does; rank 0 tells how long the call took."""
+    rank = int(os.environ["RANK"])
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    gen = cp.load("dcgan-faces")
+    probe = cp.InfluenceMap(gen, list(gen.layers))
+    probe.attribute(n_pairs=1, seed=0)  # the warm-up, which also makes the group of ranks
+    dist.barrier()
+    start = time.perf_counter()
+    found = probe.attribute(n_pairs=pairs, seed=0)
+    dist.barrier()
+    seconds = time.perf_counter() - start
+    if rank == 0:
+        torch.save(found.maps, maps)
+        about = {name: found.provenance[name] for name in ("ranks", "executor")}
+        print(json.dumps(about | {"seconds": seconds, "threads": torch.get_num_threads()}))
+
+
+def launched(ranks: int, pairs: int, maps: Path) -> dict[str, Any]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    worker = [__file__, "--worker", "--pairs", str(pairs), "--maps", str(maps)]
+    run = subprocess.run(
+        launcher + worker, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        raise SystemExit(f"{run.stderr}\n{ranks} ranks failed, as told above")
+    told: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    if told["ranks"] != ranks or told["threads"] != 1:
+        raise SystemExit(f"asked for {ranks} ranks of one thread, and got {told}")
+    return told
+
+
+def ranks_row(*, pairs: int = PAIRS, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Seconds of one rank over those of two: the median over rounds in which they take turns."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    with TemporaryDirectory() as folder:
+        files = {ranks: Path(folder) / f"{ranks}.pt" for ranks in seconds}
+        for _ in range(rounds):
+            for ranks, file in files.items():
+                seconds[ranks].append(launched(ranks, pairs, file)["seconds"])
+            one, two = (torch.load(file) for file in files.values())
+            if not torch.allclose(one, two, rtol=0, atol=TOLERANCE):
+                raise SystemExit(f"maps of one rank and of two differ by {float((one - two).abs().max()):.1e}")
+    return {
+        "pairs": pairs,
+        "cores": cores,
+        "seconds": {str(ranks): median(values) for ranks, values in seconds.items()},
+        "ratio": median(one / two for one, two in zip(seconds[1], seconds[2], strict=True)),
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    shown = "2 ranks of one thread: {ratio:.2f} × as fast as 1, {pairs} pairs".format(**row)
+    return shown if row["cores"] >= 2 else f"{shown} (on a single core: there is nothing to gain)"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worker", action="store_true", help="be one of the ranks; torchrun starts it so")
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--maps", type=Path, help="where rank 0 of the workers puts the maps")
+    args = parser.parse_args()
+    if args.worker:
+        work(args.pairs, args.maps)
+    else:
+        print(line(ranks_row(pairs=args.pairs, rounds=args.rounds)))
