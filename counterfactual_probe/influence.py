@@ -130,8 +130,8 @@ class InfluenceMap:
                 then the limit, and ``.missed`` lists the sets that reached it. Decided every 16 pairs.
             precision: "float32" is the generator's own type, exactly. With "bf16-diff" clean runs keep it and
                 what the channels change travels in bfloat16: maps are off by about 0.1 % (worst channel 0.5 %),
-                and several times faster where the processor multiplies bfloat16. ``provenance["precision"]``
-                says what was used; a generator whose forward is no fixed program stays exact.
+                and several times faster. A processor that does not multiply bfloat16, and a generator whose
+                forward is no fixed program, stay exact: ``provenance["precision"]`` says what was used.
             normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import platform
 from typing import cast
 
 import torch
@@ -51,3 +52,12 @@ def home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:
     device = tensors[0].device if tensors else torch.device("cpu")
     dtypes = {value.dtype for value in module.parameters() if value.is_floating_point()}
     return device, dtypes.pop() if len(dtypes) == 1 else None
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16; without, torch imitates them, slowly."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

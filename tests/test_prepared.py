@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 import toys
 import twins
-from counterfactual_probe.engine import FullForward, Pairs, Prepared, Replay, Stream, Swap, executor_for
+from counterfactual_probe.engine import FullForward, Pairs, Prepared, Replay, Stream, Swap, choice, executor_for
 from counterfactual_probe.engine.batch import Batch
 from counterfactual_probe.engine.recording import NotRecordable, record
 from counterfactual_probe.memory import memory_kept
@@ -184,6 +184,31 @@ def test_out_of_memory_halves_prepared_batches_too(room: int, monkeypatch: pytes
 # --- differences in bfloat16 -----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that multiplies bfloat16, whether this one does or not."""
+    monkeypatch.setattr(choice, "multiplies_bfloat16", lambda device: True)
+
+
+def test_where_bfloat16_is_imitated_hybrids_stay_exact(
+    plain: cp.GeneratorAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "multiplies_bfloat16", lambda device: False)
+    attribute = cp.InfluenceMap(plain, toys.PLAIN.layer).attribute
+    exact, asked = attribute(n_pairs=8), attribute(n_pairs=8, precision="bf16-diff")
+    assert asked.provenance["precision"] == exact.provenance["precision"]
+    assert torch.equal(asked.maps, exact.maps)
+
+
+def test_a_handful_of_hybrids_needs_no_program(plain: cp.GeneratorAdapter) -> None:
+    z1, z2 = plain.sample(4, seed=0), plain.sample(4, seed=1)
+    hybridize = cp.Hybridizer(plain, toys.PLAIN.layer).hybridize
+    few, more = (hybridize(z1, z2, units=[[c] for c in range(n)]) for n in (2, 3))
+    assert (few.provenance["executor"], more.provenance["executor"]) == ("full forward", "prepared")
+    torch.testing.assert_close(few.images, more.images[:2], rtol=0, atol=1e-10)
+
+
+@pytest.mark.usefixtures("bfloat16")
 def test_narrow_differences_are_close_and_say_so() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(
@@ -202,6 +227,7 @@ def test_narrow_differences_are_close_and_say_so() -> None:
     assert float(gap.max()) < 2e-2
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(
     "function", [lambda x: x * x, lambda x: torch.div(x, 0.01, rounding_mode="floor"), lambda x: x / 0.5, lambda x: -x]
 )
@@ -213,6 +239,7 @@ def test_what_is_not_linear_is_not_taken_for_it(function: Callable[[Tensor], Ten
     assert float((maps.maps - exact).norm() / exact.norm()) < 2e-2
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_no_effect_is_exactly_zero_in_bfloat16_too() -> None:
     module = nn.Sequential(nn.Linear(5, 6), nn.Unflatten(1, (6, 1, 1)), nn.ConvTranspose2d(6, 3, 4))
     with torch.no_grad():

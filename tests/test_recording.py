@@ -69,9 +69,10 @@ def test_one_recording_serves_every_batch_size() -> None:
     assert isinstance(z1, Tensor)
     assert isinstance(z2, Tensor)
     hybridizer = cp.Hybridizer(generator, "act")
-    whole = hybridizer.hybridize(z1, z2, units=[[0], [1, 2]])
+    units = [*([c] for c in range(8)), [1, 2]]
+    whole = hybridizer.hybridize(z1, z2, units=units)
     for i in (0, 4, 8):
-        alone = hybridizer.hybridize(z1[i : i + 1], z2[i : i + 1], units=[[0], [1, 2]])
+        alone = hybridizer.hybridize(z1[i : i + 1], z2[i : i + 1], units=units)
         assert alone.provenance["executor"] == whole.provenance["executor"] == "prepared"
         assert (whole.images[:, i : i + 1] - alone.images).abs().max() <= 1e-11
 
@@ -141,7 +142,7 @@ def test_noise_is_that_of_each_sample_alone(name: str) -> None:
     assert agrees(generator, "act") == "prepared"
     z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
     hybridizer = cp.Hybridizer(generator, "act")
-    found, same, other = (hybridizer.hybridize(z1, z2, units=[[0], [1, 2]], seed=seed) for seed in (5, 5, 6))
+    found, same, other = (hybridizer.hybridize(z1, z2, units=[[0], [1, 2], [3]], seed=seed) for seed in (5, 5, 6))
     assert found.provenance["hybrids_per_eval"] > 1
     assert torch.equal(found.images, same.images)
     assert (found.images - other.images).abs().max() > 1e-3, "other noise must show"
@@ -286,8 +287,8 @@ def test_a_dict_of_latents_may_be_in_any_order(reverse: str) -> None:
     turned1 = dict(reversed(z1.items())) if reverse != "source" else z1
     turned2 = dict(reversed(z2.items())) if reverse != "base" else z2
     hybridizer = cp.Hybridizer(generator, "first")
-    expected = hybridizer.hybridize(z1, z2, units=[[0], [1]])
-    found = hybridizer.hybridize(turned1, turned2, units=[[0], [1]])
+    expected = hybridizer.hybridize(z1, z2, units=[[0], [1], [0, 1]])
+    found = hybridizer.hybridize(turned1, turned2, units=[[0], [1], [0, 1]])
     assert expected.provenance["executor"] == found.provenance["executor"] == "prepared"
     assert torch.equal(found.images, expected.images)
 

@@ -9,6 +9,7 @@ import torch
 from ..errors import Interrupted, ProbeError
 from ..generator import GeneratorAdapter
 from ..memory import is_out_of_memory
+from ..placement import multiplies_bfloat16
 from ..units import UnitSet
 from .executors import Executor, FullForward
 from .interception import NotReplayable
@@ -19,11 +20,18 @@ from .replay import Replay
 PRECISIONS = ("float32", "bf16-diff")
 
 
-def executor_for(generator: GeneratorAdapter, sets: Sequence[UnitSet], precision: str = "float32") -> Executor:
-    """The fastest executor that is right for setting these channels of this generator.
+# Writing a program down takes as long as some ten whole forwards.
+_FEW_HYBRIDS = 8
+
+
+def executor_for(
+    generator: GeneratorAdapter, sets: Sequence[UnitSet], precision: str = "float32", pairs: int | None = None
+) -> Executor:
+    """The fastest executor that is right for setting these channels of this generator, for so many pairs.
 
     A program of the whole forward if one can be written down; otherwise its own code, from the layer
-    on; otherwise whole forwards.
+    on; otherwise whole forwards, as for a handful of hybrids. Never by what was run before: the same
+    call gives the same bits.
     """
     if precision not in PRECISIONS:
         raise ProbeError(f"precision is {precision!r}; give one of {', '.join(map(repr, PRECISIONS))}")
@@ -41,7 +49,10 @@ def executor_for(generator: GeneratorAdapter, sets: Sequence[UnitSet], precision
     if generator.dtype not in (torch.float32, torch.float64):
         return replay()
     ways = list(dict.fromkeys(way_of(units) for units in sets if units.size))
-    narrow = torch.bfloat16 if precision == "bf16-diff" else None
+    # Where bfloat16 is not multiplied but imitated, exact hybrids are faster.
+    narrow = torch.bfloat16 if precision == "bf16-diff" and multiplies_bfloat16(generator.device) else None
+    if narrow is None and pairs is not None and pairs * len(sets) <= _FEW_HYBRIDS:
+        return FullForward(generator)
     return _tried(lambda: Prepared(generator, ways, replay, narrow), replay)
 
 

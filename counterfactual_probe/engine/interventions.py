@@ -69,7 +69,7 @@ def layers_of(sets: Sequence[UnitSet]) -> list[str]:
 
 def way_of(units: UnitSet) -> frozenset[str]:
     """The layers of which a unit set sets channels: where its hybrids part from the clean run."""
-    return frozenset(layer for layer, channels in units.items() if channels)
+    return frozenset([layer for layer, channels in units.channels.items() if channels])
 
 
 class Swap:
@@ -103,7 +103,7 @@ class _BoundSwap:
     def changes(self, sample: int) -> list[bool]:
         differs = {layer: values[sample].tolist() for layer, values in self._differs.items()}
         return [
-            any(differs[layer][channel] for layer, channels in units.items() for channel in channels)
+            any(differs[layer][channel] for layer, channels in units.channels.items() for channel in channels)
             for units in self._sets
         ]
 
@@ -112,7 +112,7 @@ class _BoundSwap:
         for row, chosen in enumerate(sets):
             if chosen is None:
                 continue
-            for layer, channels in self._sets[chosen].items():
+            for layer, channels in self._sets[chosen].channels.items():
                 rows, columns = places.setdefault(layer, ([], []))
                 rows.extend([row] * len(channels))
                 columns.extend(channels)

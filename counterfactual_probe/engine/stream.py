@@ -88,7 +88,7 @@ class Stream:
         self.intervention = intervention
         self.pairs = pairs
         self.seed = seed
-        self.executor = executor or executor_for(generator, intervention.sets, precision)
+        self.executor = executor or executor_for(generator, intervention.sets, precision, pairs.n)
         limit = generator.batch_limit() if self.executor.batches else 1
         if limit > 1:
             limit -= 1  # one row is the original's; odd batches are slower in some kernels
