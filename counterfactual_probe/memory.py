@@ -40,7 +40,7 @@ def no_room(what: str) -> ProbeError:
 
 
 # Of mallopt, in malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
 
 @contextmanager
@@ -60,6 +60,8 @@ def memory_kept(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        libc.mallopt(_MMAP_MAX, 65536)  # the defaults
-        libc.mallopt(_TRIM_THRESHOLD, 128 * 1024)
+        # Any setting ends glibc's own adapting, so what stays is what it settles on where blocks are large.
+        libc.mallopt(_MMAP_MAX, 65536)
+        libc.mallopt(_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(_TRIM_THRESHOLD, 64 * 2**20)
         libc.malloc_trim(0)

@@ -279,7 +279,7 @@ def test_memory_is_kept_inside_and_given_back(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
     with memory_kept(torch.device("cpu")):
         assert calls == [(-4, 0), (-1, 2**31 - 1)]
-    assert calls[2:] == [(-4, 65536), (-1, 128 * 1024), (0,)]
+    assert calls[2:] == [(-4, 65536), (-3, 32 * 2**20), (-1, 64 * 2**20), (0,)]
     calls.clear()
     with memory_kept(torch.device("meta")):
         pass
