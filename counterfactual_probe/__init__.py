@@ -14,10 +14,14 @@ another latent, and look at what happens to the image.
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
-from .influence import InfluenceMap, InfluenceMaps
+from .influence import InfluenceMap
 from .layers import LayerInfo
-from .modules import ModuleFinder, ModuleMatch, match_modules
+from .maps import InfluenceMaps
+from .matching import ModuleMatch, match_modules
+from .modules import ModuleFinder
+from .quality import ModuleQuality
 from .registry import PretrainedGenerator, available, load, pretrained
+from .selection import Selection
 from .stability import Stability
 from .units import UnitSet
 from .version import __version__
@@ -32,8 +36,10 @@ __all__ = [
     "LayerInfo",
     "ModuleFinder",
     "ModuleMatch",
+    "ModuleQuality",
     "PretrainedGenerator",
     "ProbeError",
+    "Selection",
     "Stability",
     "UnitSet",
     "__version__",

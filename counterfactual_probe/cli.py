@@ -6,19 +6,23 @@ import argparse
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .blame import blamed_on
+from .confidence import BLOCKS, SURE, ExpectedDisagreement
 from .errors import ProbeError, first_line
 from .files import read_bytes, write_bytes, write_json
 from .generator import GeneratorAdapter
 from .hybrids import Hybridizer
-from .influence import InfluenceMap, InfluenceMaps
+from .influence import InfluenceMap
+from .maps import InfluenceMaps
 from .modules import ModuleFinder
 from .regions import generic_regions
 from .registry import available, load, pretrained
@@ -112,8 +116,15 @@ def _modules(options: argparse.Namespace) -> None:
         maps = _attribute(options)
         # Modules are not worth showing without saying whether other latents would give the same.
         other = _attribute(options, seed=options.seed + 1)
-    finder = ModuleFinder(options.modules, options.method, seed=options.seed).fit(maps)
+    finder = ModuleFinder(options.modules, options.method, features=options.features, seed=options.seed).fit(maps)
     content: dict[str, Any] = {"modules": units_to_json(finder.unit_sets()), "labels": finder.labels_.tolist()}
+    if maps.block_sums is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExpectedDisagreement)  # printed below
+            kept = finder.confidence_
+        content["confidence"] = [None if np.isnan(value) else float(value) for value in kept]
+        content["expected_ari"] = finder.expected_ari_
+        print(f"{int((kept >= SURE).sum())} of {len(kept)} channels are sure of their module (confidence {SURE:g})")
     if other is not None:
         stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
         content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
@@ -130,6 +141,8 @@ def _trust(content: dict[str, Any]) -> str:
     from .wording import ari_words
 
     ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
+    if ari is None and (expected := content.get("expected_ari")) is not None:
+        return f"another draw of latents is expected to give {ari_words(expected)} (adjusted Rand index {expected:.2f})"
     if ari is None:
         return "how far to trust these modules is unknown: give --other, maps of another draw of latents"
     return f"two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})"
@@ -192,7 +205,12 @@ def _attribute(options: argparse.Namespace, seed: int | None = None) -> Influenc
     seed = options.seed if seed is None else seed
     tolerance = getattr(options, "tolerance", None)
     pairs = PAIRS if options.pairs is None else options.pairs
-    return influence.attribute(n_pairs=pairs, tolerance=tolerance, seed=seed, show_progress=options.progress)
+    more: dict[str, Any] = {}
+    if getattr(options, "features", None) == "l2":
+        more["normalise"] = "pair"
+    if hasattr(options, "features") and pairs >= 2 * BLOCKS:
+        more["blocks"] = BLOCKS
+    return influence.attribute(n_pairs=pairs, tolerance=tolerance, seed=seed, show_progress=options.progress, **more)
 
 
 def _modules_of(path: str) -> dict[str, Any]:
@@ -258,6 +276,12 @@ def _parser() -> argparse.ArgumentParser:
     modules.add_argument("--layer")
     modules.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
     modules.add_argument("--other", metavar="MAPS.safetensors", help="maps of another draw, to compare with")
+    modules.add_argument(
+        "--features",
+        choices=["bits", "l2"],
+        default="bits",
+        help="as in the papers, or the variant that comes back sooner",
+    )
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
     _common(modules, "out/modules")
     modules.set_defaults(pairs=None)  # so that maps from a file can refuse it

@@ -1,4 +1,4 @@
-"""From influence maps to labels: the features of a map, and how channels are clustered by them."""
+"""From features to labels: how channels are clustered."""
 
 from __future__ import annotations
 
@@ -9,56 +9,16 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from .errors import ProbeError
-from .influence import InfluenceMaps
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Labels: TypeAlias = npt.NDArray[np.int64]
-Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
 Method: TypeAlias = Literal["nmf", "kmeans"]
 
 NO_MODULE = -1
 _MOST_ITERATIONS = 1000  # of NMF (conventions 10)
-_FLAT_WITHIN = 4  # units in the last place
-
-
-def as_maps(maps: Maps) -> Array:
-    """Influence maps as a float64 array (channels, H, W), checked."""
-    if isinstance(maps, InfluenceMaps):
-        maps = maps.maps
-    values = maps.detach().cpu().double().numpy() if isinstance(maps, Tensor) else np.asarray(maps, np.float64)
-    if values.ndim != 3 or 0 in values.shape:
-        raise ProbeError(f"influence maps have shape {values.shape}; give (channels, H, W)")
-    if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values).all((1, 2)))[0])
-        raise ProbeError(f"influence map {bad} holds NaN or infinite values; make the maps again from finite images")
-    return values
-
-
-def default_window(height: int, width: int) -> int:
-    """The largest odd number up to 3 · (shorter side) / 64, at least 3 (conventions 8)."""
-    largest = 3 * min(height, width) // 64
-    return max(3, largest - 1 + largest % 2)
-
-
-def binary_features(maps: Array, window: int | None = None, percentile: float = 75.0) -> Array:
-    """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values.
-
-    A flat map has no ones. Its means over the fewer pixels at the border round otherwise, so that
-    is decided before smoothing.
-    """
-    side = window or default_window(*maps.shape[1:])
-    pooled = avg_pool2d(torch.from_numpy(maps)[:, None], side, stride=1, padding=side // 2, count_include_pad=False)
-    smooth = pooled.flatten(1).numpy()
-    threshold = np.percentile(smooth, percentile, axis=1, keepdims=True)
-    largest, smallest = maps.max((1, 2)), maps.min((1, 2))
-    varies = largest - smallest > _FLAT_WITHIN * np.spacing(np.abs(largest))
-    return np.asarray((smooth > threshold) & varies[:, None], dtype=np.float64)
 
 
 def live_rows(bits: Floats, needed: int) -> npt.NDArray[np.bool_]:
@@ -146,6 +106,14 @@ def cosine_matrix(one: Floats, two: Floats) -> Floats:
         return rows / np.where(norms > 0, norms, 1)
 
     return np.asarray(unit(one) @ unit(two).T)
+
+
+def variance_explained(rows: Floats, labels: Labels) -> float:
+    """Share of the variance that lies between the modules: 1 − Σ‖row − its module's mean‖² / Σ‖row − mean‖²."""
+    rows = rows.astype(np.float64)
+    total = float(((rows - rows.mean(0)) ** 2).sum())
+    within = sum(float(((own - own.mean(0)) ** 2).sum()) for k in np.unique(labels) for own in (rows[labels == k],))
+    return 1 - within / total if total > 0 else 0.0
 
 
 @contextmanager

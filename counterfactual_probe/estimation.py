@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from .checkpoint import Checkpoint
 from .engine import Stream, Swap
@@ -35,6 +37,32 @@ def pairs_are_shared(sets: int, n_pairs: int, ranks: Ranks, tolerance: float | N
     return by_pairs < by_sets
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What an estimate is to hold, beside mean maps and their errors.
+
+    Attributes:
+        tolerance: of the relative error at which a unit set stops; None: it sees all pairs.
+        normalise: whether pair maps of unit norm are averaged too.
+        blocks: in how many blocks pairs are summed up; 0 for none.
+        size: (height, width) of the maps, which divide those of the image.
+    """
+
+    tolerance: float | None
+    normalise: bool
+    blocks: int
+    size: tuple[int, int]
+
+    @property
+    def least(self) -> int:
+        """Pairs before which no unit set stops: two in every block."""
+        return 2 * self.blocks
+
+    def bytes(self, sets: int) -> int:
+        """Memory of the block sums of so many unit sets."""
+        return sets * self.blocks * (1 + self.normalise) * self.size[0] * self.size[1] * 4
+
+
 class Estimate:
     """Running maps of unit sets, the pairs they have seen, and the sets that still go on.
 
@@ -47,18 +75,19 @@ class Estimate:
         generator: GeneratorAdapter,
         sets: Sequence[UnitSet],
         stream: Stream,
-        *,
-        tolerance: float | None,
-        normalise: bool,
+        wanted: Wanted,
     ) -> None:
-        height, width = generator.image_size[1:]
-        self.running = RunningMaps(len(sets), height, width, generator.device, normalise=normalise)
+        self.running = RunningMaps(
+            len(sets), *wanted.size, generator.device, normalise=wanted.normalise, blocks=wanted.blocks
+        )
         self.stream = stream
+        self.wanted = wanted
         self.position = 0
         self.precision = ""
         self._sets = sets
         self._active = list(range(len(sets)))
-        self._tolerance = tolerance
+        height, width = generator.image_size[1:]
+        self._cell = (height // wanted.size[0], width // wanted.size[1])  # pixels that become one
 
     @property
     def done(self) -> bool:
@@ -68,12 +97,13 @@ class Estimate:
         """Run the next block of pairs for the active sets, and stop those that are precise enough."""
         n = self.stream.pairs.n
         end = min(n, self.position + self._block())
-        if self._tolerance is not None:
+        if self.wanted.tolerance is not None:
             end = min(end, self.position - self.position % STAGE + STAGE)
         self._run(end)
         self.position = end
-        if self._tolerance is not None and end % STAGE == 0 and end < n:
-            going_on = [chosen for chosen in self._active if self.running.relative_error(chosen) > self._tolerance]
+        tolerance = self.wanted.tolerance
+        if tolerance is not None and end % STAGE == 0 and self.wanted.least <= end < n:
+            going_on = [chosen for chosen in self._active if self.running.relative_error(chosen) > tolerance]
             self._go_on_with(going_on)
 
     def _block(self) -> int:
@@ -89,6 +119,8 @@ class Estimate:
         for effect in self.stream.run(start, end):
             maps = effect.maps()
             self.precision = self.stream.executor.rounding or str(maps.dtype).removeprefix("torch.")
+            if self._cell != (1, 1):
+                maps = avg_pool2d(maps, self._cell)
             yield effect.pair, effect.sets, maps
 
     @property
@@ -146,14 +178,12 @@ class SharedEstimate(Estimate):
         sets: Sequence[UnitSet],
         stream: Stream,
         meeting: Meeting,
-        *,
-        tolerance: float | None,
-        normalise: bool,
+        wanted: Wanted,
     ) -> None:
-        super().__init__(generator, sets, stream, tolerance=tolerance, normalise=normalise)
+        super().__init__(generator, sets, stream, wanted)
         self._meeting = meeting
         self._device = generator.device
-        self._size = generator.image_size[1:]
+        self._size = wanted.size
         # No narrower than the running maps, so that nothing is lost on the way.
         self._dtype = torch.promote_types(generator.dtype or torch.float64, torch.float32)
         pair_bytes = len(sets) * self._size[0] * self._size[1] * self._dtype.itemsize

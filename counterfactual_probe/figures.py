@@ -92,13 +92,18 @@ def _module_figures(study: Study, layer: LayerStudy, found: str) -> Iterator[Sho
             f"{settings.draws[1]}",
         ),
     )
-    labelled = [f"module {k + 1}\n{units.size} ch." for k, units in enumerate(layer.modules)]
-    figure, _ = layer.hybrids.plot(labels=labelled)
+    if layer.selection is not None:
+        yield _shown(
+            f"selection_{name}",
+            layer.selection.plot()[0],
+            f"How many modules: {wording.selection_words(layer)}.",
+            found,
+        )
     yield _shown(
         f"hybrids_{name}",
-        figure,
+        _hybrids_figure(layer),
         "Hybrids: each column is a pair; a module's row shows the base with that module's channels set to the values "
-        "they take for the source.",
+        f"they take for the source{wording.sure_rows(layer)}.",
         found,
     )
     yield _shown(
@@ -121,6 +126,16 @@ def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
         "is scaled to its own largest value.",
         found,
     )
+    if layer.selection is not None:
+        confidence = layer.finder.confidence_
+        figure, _ = plots.plot_confidence(maps.influence.numpy(), confidence, labels.tolist())
+        yield _shown(
+            f"confidence_{name}",
+            figure,
+            "Which channels to trust: each bar is a channel, blue where resampled pairs keep it in its module, red "
+            f"where they do not. {wording.sure_sentence(layer)}",
+            found,
+        )
     figure, _ = plots.plot_channel_influence(
         maps.influence.numpy(), maps.influence_standard_error.numpy(), labels.tolist()
     )
@@ -191,6 +206,20 @@ def _stability_figure(layer: LayerStudy) -> Figure:
         values = {name: (found.n_modules, getattr(found, quantity)) for name, found in curves.items()}
         plots.plot_stability(values, quantity=quantity, ax=ax)
     return figure
+
+
+def _hybrids_figure(layer: LayerStudy) -> Figure:
+    """Base, source and each module's hybrids, those of its sure channels below."""
+    hybrids, sure = layer.hybrids, layer.sure_hybrids
+    rows, labels = [hybrids.base, cast(torch.Tensor, hybrids.source)], ["base", "source"]
+    for k, units in enumerate(layer.modules):
+        rows.append(hybrids.images[k])
+        labels.append(f"module {k + 1}\n{units.size} ch.")
+        if sure is not None:
+            rows.append(sure.images[k])
+            labels.append(f"its {sure.units[k].size}\nsure ch.")
+    low, high = hybrids.provenance["image_range"]
+    return plots.plot_images(torch.stack(rows).float().cpu().numpy(), labels, (low, high))[0]
 
 
 def _shares(layer: LayerStudy) -> list[float]:

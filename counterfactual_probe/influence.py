@@ -2,87 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from . import latents as lt
 from .checkpoint import Checkpoint
 from .engine import Pairs, Stream, Swap
 from .errors import Interrupted, ProbeError, whole
-from .estimation import Estimate, SharedEstimate, pairs_are_shared
-from .generator import BASE, SOURCE, GeneratorAdapter
+from .estimation import Estimate, SharedEstimate, Wanted, pairs_are_shared
+from .generator import BASE, NOISE, SOURCE, GeneratorAdapter, stream_seed
 from .latents import Latents
+from .maps import InfluenceMaps
+from .memory import free_memory
 from .progress import progress_bar
 from .ranks import Ranks, current_ranks
-from .results import Result, units_to_json
+from .results import units_to_json
 from .units import UnitSet, UnitsLike, parse_layers, parse_units
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    pass
 
 DEFAULT_PAIRS = 256
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class InfluenceMaps(Result):
-    """Influence maps of unit sets, with what is needed to trust and repeat them. On the CPU.
-
-    Attributes:
-        maps: (sets, H, W) float32, mean over pairs, then over colours, of |hybrid − original|, in
-            units of the image's range.
-        standard_error: (sets, H, W), of ``maps``; NaN when there was a single pair.
-        influence: (sets,), mean of a map over its pixels (S003 §3.3).
-        influence_standard_error: (sets,).
-        n_pairs: (sets,), pairs of latents behind each map.
-        units: the unit sets, in order.
-        provenance: generator, weights, layers, seed, range, versions, precision.
-        normalised: (sets, H, W) with ``normalise="pair"``: mean of pair maps of unit L2 norm each.
-        zero_maps: (sets,) pairs that changed nothing, which ``normalised`` leaves out.
-    """
-
-    maps: Tensor
-    standard_error: Tensor
-    influence: Tensor
-    influence_standard_error: Tensor
-    n_pairs: Tensor
-    zero_maps: Tensor
-    units: tuple[UnitSet, ...]
-    provenance: dict[str, Any]
-    normalised: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    @property
-    def relative_error(self) -> Tensor:
-        """(sets,) ‖standard error‖₂ / ‖map‖₂; 0 for a set that never changed anything."""
-        norms = self.maps.flatten(1).double().norm(dim=1)
-        errors = self.standard_error.flatten(1).double().norm(dim=1)
-        return torch.where(norms > 0, errors / norms, 0.0).float()
-
-    @property
-    def missed(self) -> tuple[UnitSet, ...]:
-        """The unit sets that were still above the tolerance asked for when the pairs ran out."""
-        tolerance = self.provenance.get("tolerance")
-        if tolerance is None:
-            return ()
-        above = (~(self.relative_error <= tolerance)).tolist()
-        return tuple(units for units, missed in zip(self.units, above, strict=True) if missed)
-
-    def plot(self, ax: Axes | None = None, *, most: int = 64) -> tuple[Figure, Axes]:
-        """A mosaic of the maps of largest influence, each with its own grey scale."""
-        from .plots import plot_mosaic
-
-        order = torch.argsort(self.influence, descending=True, stable=True)[:most]
-        return plot_mosaic(self.maps[order].numpy(), ax=ax)
 
 
 class InfluenceMap:
@@ -114,7 +59,9 @@ class InfluenceMap:
         seed: int = 0,
         tolerance: float | None = None,
         precision: Literal["float32", "bf16-diff"] = "float32",
+        blocks: int | None = None,
         normalise: Literal["pair"] | None = None,
+        map_size: int | tuple[int, int] | None = None,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -132,7 +79,12 @@ class InfluenceMap:
                 what the channels change travels in bfloat16: maps are off by about 0.1 % (worst channel 0.5 %),
                 and several times faster. A processor that does not multiply bfloat16, and a generator whose
                 forward is no fixed program, stay exact: ``provenance["precision"]`` says what was used.
-            normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm.
+            blocks: also sum the pairs up in so many blocks, which is what :class:`ModuleFinder` needs to say
+                how sure it is of a channel. 32 is a good number; each takes the memory of a map.
+            normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm: where a channel acts,
+                every pair counting once. Pairs that change nothing are left out, and counted.
+            map_size: (height, width) or one number for both, dividing those of the image: maps are averaged
+                down, pixel block by pixel block, before anything is made of them.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
             checkpoint: a file that takes progress, about every 15 seconds. The same call goes on from it
@@ -148,6 +100,7 @@ class InfluenceMap:
         seed = whole(seed, "the seed", 0)
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
+        wanted = self._wanted(tolerance, normalise == "pair", blocks, map_size, pairs.n)
         with self.generator.unchanged():
             ranks = current_ranks(self.generator.device)
             about = self.generator.provenance()
@@ -155,18 +108,19 @@ class InfluenceMap:
             if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
                 identity = _identity(about, sets, seed, pairs, (z1, z2)) | {"hybrids_per_eval": hybrids_per_eval}
                 identity |= {"tolerance": tolerance, "normalise": normalise, "requested precision": precision}
+                identity |= {"blocks": blocks, "map_size": list(wanted.size)}
                 ranks.require_same(identity)
             by_pairs = pairs_are_shared(len(sets), pairs.n, ranks, tolerance)
             own = sets if by_pairs else [sets[chosen] for chosen in ranks.dealt(len(sets))]
-            options: dict[str, Any] = {"tolerance": tolerance, "normalise": normalise == "pair"}
             with ranks.together() as meeting:
+                self._require_room(wanted, len(own))
                 stream = Stream(
                     self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval, precision=precision
                 )
                 estimate = (
-                    SharedEstimate(self.generator, own, stream, meeting, **options)
+                    SharedEstimate(self.generator, own, stream, meeting, wanted)
                     if by_pairs
-                    else Estimate(self.generator, own, stream, **options)
+                    else Estimate(self.generator, own, stream, wanted)
                 )
                 file = _checkpoint(checkpoint, ranks, identity, by_pairs)
                 self._complete(estimate, file, show_progress and ranks.rank == 0)
@@ -177,12 +131,68 @@ class InfluenceMap:
                     | {
                         "seed": seed if drawn or not self.generator.batchable else None,
                         "pairs": "drawn" if drawn else "given",
-                        "tolerance": tolerance,
                         "ranks": ranks.world,
                     }
                 )
             whole_arrays = arrays if by_pairs else ranks.gather(arrays, len(sets), self.generator.device)
             return InfluenceMaps(**whole_arrays, units=tuple(sets), provenance=ranks.first(provenance))
+
+    def growing(
+        self, max_pairs: int, *, seed: int = 0, blocks: int = 32, show_progress: bool = False, **options: Any
+    ) -> Iterator[InfluenceMaps]:
+        """The maps of ever more pairs, doubled from two a block on, up to ``max_pairs``: each run adds its pairs
+        to those before.
+
+        >>> for maps in cp.InfluenceMap(gen, "main.8").growing(1024):  # doctest: +SKIP
+        ...     if maps.relative_error.max() < 0.1:
+        ...         break
+        """
+        blocks = whole(blocks, "blocks", 2)
+        least = 2 * blocks
+        if max_pairs < least:
+            raise ProbeError(f"max_pairs is {max_pairs} with {blocks} blocks; a block needs two pairs: give {least}")
+        maps: InfluenceMaps | None = None
+        sample = self.generator.sample
+        done, stop = 0, least
+        while done < max_pairs:
+            stop = stop if max_pairs - stop >= least else max_pairs  # what is left must fill its blocks, too
+            z1, z2 = (sample(stop - done, seed=seed, stream=stream, start=done) for stream in (BASE, SOURCE))
+            # Noise in the forward is numbered from 0 in every run: another seed gives other noise.
+            noise = seed if not done else stream_seed(seed, NOISE, done) % 2**32
+            more = self.attribute(z1, z2, seed=noise, blocks=blocks, show_progress=show_progress, **options)
+            maps = more if maps is None else maps.pooled(more)
+            maps = dataclasses.replace(maps, provenance=maps.provenance | {"seed": seed, "pairs": "drawn"})
+            yield maps
+            done, stop = stop, 2 * stop
+
+    def _wanted(
+        self, tolerance: float | None, normalise: bool, blocks: int | None, map_size: Any, n_pairs: int
+    ) -> Wanted:
+        """The options that say what is kept, checked."""
+        number = 0 if blocks is None else whole(blocks, "blocks", 2)
+        if n_pairs < 2 * number:
+            raise ProbeError(
+                f"{n_pairs} pairs are given for {number} blocks; a block needs two, so give n_pairs={2 * number} or "
+                f"more, or fewer blocks"
+            )
+        return Wanted(tolerance, normalise, number, _map_size(map_size, self.generator.image_size[1:]))
+
+    def _require_room(self, wanted: Wanted, sets: int) -> None:
+        """Block sums that do not fit are refused before anything runs."""
+        needed, free = wanted.bytes(sets), free_memory(self.generator.device)
+        if free is None or needed <= free:
+            return
+        height, width = wanted.size
+        fitting = [
+            (height // step, width // step)
+            for step in range(2, height + 1)
+            if height % step == 0 and width % step == 0 and needed / step**2 <= free
+        ]
+        cure = f"map_size={fitting[0]} fits" if fitting else "give fewer channels or blocks"
+        raise ProbeError(
+            f"the sums of {wanted.blocks} blocks for {sets} unit sets take {needed:,} bytes and {free:,} are free; "
+            f"{cure}"
+        )
 
     def _about(self, stream: Stream, estimate: Estimate) -> dict[str, Any]:
         """What the run itself adds to the provenance."""
@@ -193,6 +203,9 @@ class InfluenceMap:
             "hybrids_per_eval": stream.hybrids_per_eval,
             "executor": stream.executor.name,
             "noise_in_forward": not self.generator.batchable,
+            "tolerance": estimate.wanted.tolerance,
+            "blocks": estimate.wanted.blocks or None,
+            "map_size": list(estimate.wanted.size),
         }
 
     def _complete(self, estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
@@ -232,6 +245,20 @@ def _require_options(normalise: Any, tolerance: Any) -> None:
         raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
     if tolerance is not None and not (isinstance(tolerance, (int, float, np.floating)) and tolerance > 0):
         raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
+
+
+def _map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the maps: the image's, or one that divides it."""
+    if given is None:
+        return image
+    height, width = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, given)
+    found = whole(height, "map_size", 1), whole(width, "map_size", 1)
+    if image[0] % found[0] or image[1] % found[1]:
+        raise ProbeError(
+            f"map_size is {found} and images are {image[0]}×{image[1]}; give a size that divides them, such as "
+            f"{tuple(side // 2 if side % 2 == 0 else side for side in image)}"
+        )
+    return found
 
 
 def _identity(

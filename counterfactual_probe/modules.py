@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -16,22 +16,23 @@ from .clustering import (
     Array,
     Floats,
     Labels,
-    Maps,
     Method,
-    as_maps,
-    assign,
-    binary_features,
-    cosine_matrix,
     factorise,
     factorising,
     live_rows,
+    variance_explained,
 )
+from .confidence import ENOUGH, Assigned, Confidence, ExpectedDisagreement, advice, measure_confidence
 from .errors import ProbeError, first_line, whole
+from .features import Features, Kind, Maps
 from .files import load_tensors, save_tensors
-from .influence import InfluenceMaps
-from .results import Result, units_from_json, units_to_json
+from .influence import InfluenceMap
+from .maps import InfluenceMaps
+from .quality import ModuleQuality, measure_quality
+from .results import units_from_json, units_to_json
+from .selection import Selection
 from .stability import Stability, measure
-from .units import UnitSet
+from .units import UnitSet, union
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,20 +57,23 @@ class ModuleFinder:
 
     Args:
         n_modules: number of modules K.
-        method: "nmf", or "kmeans" on the same bits.
-        features: "bits".
+        method: "nmf", or "kmeans" on the same features.
+        features: "bits" as in the papers, or "l2", the variant that comes back sooner on other latents: rows
+            of unit L2 norm, without a threshold, of maps made with ``normalise="pair"``. It finds other modules.
         window: side of the smoothing box, odd; by default the largest odd number up to
             3 · (shorter side) / 64, at least 3 (conventions 8).
         percentile: of a smoothed map's values; strictly larger ones count (conventions 9).
         seed: of the clustering and of the subsets of :meth:`stability`.
 
     Attributes (after :meth:`fit`):
-        labels_: (channels,) module of each channel, −1 for one whose map is flat (dead channel).
+        labels_: (channels,) module of each channel, −1 for a dead one, whose map says nothing.
         templates_: (K, H, W) rows of H of unit L2 norm; for k-means the centroids.
         weights_: (channels, K) rows of W on that scale; for k-means minus the distances.
         modules_: K unit sets, as :class:`Hybridizer` takes them. Of an array, K tuples of row numbers:
             if row i is channel i of a layer, these are unit sets of that layer.
         provenance_: how the modules were found, and where their maps are from.
+        variance_explained_: share of the features' variance that lies between the modules.
+        confidence_, expected_ari_: how sure they are, for maps with blocks; computed when first asked for.
     """
 
     labels_: Labels
@@ -77,13 +81,14 @@ class ModuleFinder:
     weights_: Floats
     modules_: tuple[Module, ...]
     provenance_: dict[str, Any]
+    variance_explained_: float
 
     def __init__(
         self,
         n_modules: int = 3,
         method: Method = "nmf",
         *,
-        features: Literal["bits"] = "bits",
+        features: Kind = "bits",
         window: int | None = None,
         percentile: float = 75.0,
         seed: int = 0,
@@ -92,8 +97,6 @@ class ModuleFinder:
         self.seed = whole(seed, "the seed", 0)
         if method not in ("nmf", "kmeans"):
             raise ProbeError(f"method is {method!r}; give 'nmf' or 'kmeans'")
-        if features != "bits":
-            raise ProbeError(f"features is {features!r}; this version has 'bits' (S003 §3.4)")
         if window is not None:
             window = whole(window, "window", 1)
             if window % 2 == 0:
@@ -101,34 +104,97 @@ class ModuleFinder:
         if not isinstance(percentile, (int, float, np.integer, np.floating)) or not 0 <= percentile < 100:
             raise ProbeError(f"percentile is {percentile!r}; give a number of at least 0 and less than 100")
         self.method: Method = method
-        self.features = features
+        self.features: Kind = features
         self.window = window
         self.percentile = float(percentile)
+        self._features = Features(features, window, self.percentile)
+        self._units: tuple[UnitSet, ...] | None = None
+        self._blocks: torch.Tensor | None = None
+        self._confidence: Confidence | None = None
 
     def __repr__(self) -> str:
         return f"ModuleFinder(n_modules={self.n_modules}, method={self.method!r}, features={self.features!r})"
 
     def fit(self, maps: Maps) -> ModuleFinder:
         """Find the modules of influence maps: an :class:`InfluenceMaps` or an array (channels, H, W)."""
-        values = as_maps(maps)
-        bits = binary_features(values, self.window, self.percentile)
-        alive = live_rows(bits, self.n_modules)
+        values = self._features.values(maps)
+        rows = self._features.rows(values)
+        alive = live_rows(rows, self.n_modules)
         with factorising():
-            labels, templates, weights = factorise(bits[alive], self.n_modules, self.method, self.seed)
-        self.labels_ = np.full(len(bits), NO_MODULE, dtype=np.int64)
+            labels, templates, weights = factorise(rows[alive], self.n_modules, self.method, self.seed)
+        self.labels_ = np.full(len(rows), NO_MODULE, dtype=np.int64)
         self.labels_[alive] = labels
-        self.weights_ = np.zeros((len(bits), self.n_modules))
+        self.weights_ = np.zeros((len(rows), self.n_modules))
         self.weights_[alive] = weights
-        self.templates_ = templates.reshape(self.n_modules, *values.shape[1:])
-        rows = [np.flatnonzero(self.labels_ == k).tolist() for k in range(self.n_modules)]
-        if isinstance(maps, InfluenceMaps):
-            units = maps.units
-            layers = [layer for item in units for layer in item]
-            self.modules_ = tuple(_union((units[row] for row in own), layers) for own in rows)
-        else:
-            self.modules_ = tuple(map(tuple, rows))
+        self.templates_ = self._features.images(templates, values.shape[1:])
+        self.variance_explained_ = variance_explained(rows[alive], labels)
+        self._units = maps.units if isinstance(maps, InfluenceMaps) else None
+        self.modules_ = self._grouped(self.labels_)
         self.provenance_ = self._about(maps)
+        self._blocks, self._confidence = self._features.blocks(maps), None
         return self
+
+    def _grouped(self, labels: Labels) -> tuple[Module, ...]:
+        """Channels by label: unit sets, or row numbers where maps named no layer."""
+        rows = [np.flatnonzero(labels == k).tolist() for k in range(self.n_modules)]
+        if self._units is None:
+            return tuple(map(tuple, rows))
+        units = self._units
+        layers = [layer for item in units for layer in item]
+        return tuple(union((units[row] for row in own), layers) for own in rows)
+
+    @property
+    def confidence_(self) -> Array:
+        """(channels,) share of resamples of half the pairs' blocks in which a channel keeps its module.
+
+        It says how often another draw of as many pairs would agree; NaN for a channel of no module.
+        """
+        return self._resampled().kept
+
+    @property
+    def expected_ari_(self) -> float:
+        """The adjusted Rand index to be expected against the modules of another draw of as many pairs."""
+        return float(self._resampled().ari.mean())
+
+    def assigned(self, confidence: float = 0.9) -> Assigned:
+        """The channels at least so sure of their module: their labels, −1 for the rest, and the modules of these.
+
+        >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.assigned(0.9).modules)  # doctest: +SKIP
+        """
+        kept = self.confidence_
+        sure = kept >= confidence  # a NaN is not
+        if not sure.any():
+            raise ProbeError(
+                f"no channel has a confidence of {confidence:g}, the largest is {np.nanmax(kept):.2f}; make maps of "
+                "more pairs, or ask for less"
+            )
+        labels = np.where(sure, self.labels_, NO_MODULE)
+        return Assigned(labels, self._grouped(labels))
+
+    def _resampled(self) -> Confidence:
+        self.require_fit()
+        if self._confidence is None:
+            if self._blocks is None:
+                raise ProbeError(
+                    "there are no sums over blocks of pairs, which say how sure modules are; fit maps made with "
+                    "attribute(..., blocks=32), and ask for .confidence_ before .save()"
+                )
+            with factorising():
+                self._confidence = measure_confidence(
+                    self._blocks,
+                    self.labels_,
+                    self._features,
+                    n_modules=self.n_modules,
+                    method=self.method,
+                    seed=self.seed,
+                )
+            self._blocks = None  # many times the room of the maps, and not needed again
+            if self.expected_ari_ < ENOUGH:
+                warnings.warn(advice(self._pairs(), self.expected_ari_), ExpectedDisagreement, stacklevel=3)
+        return self._confidence
+
+    def _pairs(self) -> int:
+        return int(self.provenance_["maps"]["n_pairs"])
 
     def stability(
         self,
@@ -149,8 +215,8 @@ class ModuleFinder:
         """
         numbers = _numbers(range(2, 7) if n_modules is None else n_modules)
         repetitions = whole(repetitions, "repetitions", 0)
-        one = binary_features(as_maps(maps), self.window, self.percentile)
-        two = None if other is None else binary_features(as_maps(other), self.window, self.percentile)
+        one = self._features.rows(self._features.values(maps))
+        two = None if other is None else self._features.rows(self._features.values(other))
         with factorising():
             return measure(
                 one,
@@ -162,16 +228,92 @@ class ModuleFinder:
                 provenance=self._about(maps),
             )
 
+    def fit_until(
+        self,
+        influence: InfluenceMap,
+        *,
+        expected_ari: float = 0.9,
+        max_pairs: int = 4096,
+        seed: int = 0,
+        blocks: int = 32,
+        show_progress: bool = False,
+        **options: Any,
+    ) -> ModuleFinder:
+        """Draw pairs until the modules are sure enough, or the limit is reached; ``stopped_`` says which.
+
+        >>> finder = cp.ModuleFinder(3, features="l2").fit_until(cp.InfluenceMap(gen, "main.8"))  # doctest: +SKIP
+        >>> finder.stopped_, finder.maps_.n_pairs  # doctest: +SKIP
+
+        Pairs are doubled from two a block on, and none is run twice; ``maps_`` are the maps of all of them.
+
+        Args:
+            influence: of the generator and the layer.
+            expected_ari: stop when ``expected_ari_`` is at least this.
+            max_pairs: and here in any case.
+            options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``.
+        """
+        if not 0 < expected_ari <= 1:
+            raise ProbeError(f"expected_ari is {expected_ari!r}; give a number above 0 and at most 1")
+        options |= {"normalise": "pair" if self.features == "l2" else options.get("normalise")}
+        growing = influence.growing(
+            whole(max_pairs, "max_pairs", 1), seed=seed, blocks=blocks, show_progress=show_progress, **options
+        )
+        for maps in growing:
+            self.fit(maps)
+            self.maps_ = maps
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExpectedDisagreement)
+                found = self.expected_ari_
+            pairs = maps.provenance["n_pairs"]
+            enough = found >= expected_ari
+            reached = f"the limit of {max_pairs} pairs was reached"
+            self.stopped_ = (
+                f"{reached if not enough else f'{pairs} pairs were enough'}: expected ARI {found:.2f}, "
+                f"{'of' if enough else 'short of'} {expected_ari:g}"
+            )
+            if enough:
+                break
+        return self
+
+    @classmethod
+    def choose(
+        cls, maps: Maps, n_modules: Iterable[int] = range(2, 9), *, repetitions: int = 20, **parameters: Any
+    ) -> Selection:
+        """What speaks for each number of modules: stability between subsets, expected ARI, variance explained.
+
+        >>> selection = cp.ModuleFinder.choose(maps, range(2, 9), features="l2")  # doctest: +SKIP
+        >>> selection.suggested, selection.plot()  # doctest: +SKIP
+
+        ``maps`` must hold blocks; ``parameters`` are those of the class.
+        """
+        numbers = _numbers(n_modules)
+        finders = [cls(k, **parameters).fit(maps) for k in numbers]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExpectedDisagreement)
+            expected = np.array([finder.expected_ari_ for finder in finders])
+        stability = finders[0].stability(maps, n_modules=numbers, repetitions=repetitions)
+        explained = np.array([finder.variance_explained_ for finder in finders])
+        return Selection(stability.n_modules, stability.consistency, expected, explained, finders[0]._about(maps))
+
+    def quality(self, influence: InfluenceMap, *, n_pairs: int = 64, controls: int = 8, seed: int = 1) -> ModuleQuality:
+        """Whether the modules act in a place of their own, more than random sets of as many channels.
+
+        >>> finder.quality(cp.InfluenceMap(gen, "main.8")).specificity  # doctest: +SKIP
+        """
+        return measure_quality(self, influence, n_pairs=n_pairs, controls=controls, seed=seed)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write what was found, and the parameters it was found with, as a safetensors file."""
         self.require_fit()
         arrays = {name: getattr(self, name) for name in _ARRAYS}
+        if self._confidence is not None:
+            arrays |= {"kept": self._confidence.kept, "ari": self._confidence.ari}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
-        by_layer = all(isinstance(module, UnitSet) for module in self.modules_)
         header = {
             "parameters": {name: getattr(self, name) for name in _PARAMETERS},
-            "modules": units_to_json(self.unit_sets()) if by_layer else self.modules_,
+            "units": None if self._units is None else units_to_json(self._units),
             "provenance": self.provenance_,
+            "variance_explained": self.variance_explained_,
         }
         return save_tensors(path, type(self).__name__, tensors, header)
 
@@ -183,10 +325,12 @@ class ModuleFinder:
             finder = cls(**header["parameters"])
             for name in _ARRAYS:
                 setattr(finder, name, tensors[name].numpy())
-            modules = header["modules"]
-            by_layer = all(isinstance(module, dict) for module in modules)
-            finder.modules_ = units_from_json(modules) if by_layer else tuple(map(tuple, modules))
+            finder._units = None if header["units"] is None else units_from_json(header["units"])
+            finder.modules_ = finder._grouped(finder.labels_)
             finder.provenance_ = dict(header["provenance"])
+            finder.variance_explained_ = float(header["variance_explained"])
+            if "kept" in tensors:
+                finder._confidence = Confidence(tensors["kept"].numpy(), tensors["ari"].numpy())
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise ProbeError(
                 f"{path} lacks a part of {cls.__name__} or holds one of another form ({first_line(error)}); "
@@ -222,68 +366,7 @@ class ModuleFinder:
         return plot_templates(self.templates_, titles, ax=ax)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ModuleMatch(Result):
-    """Modules of one layer with their counterparts in another (conventions 14).
-
-    Attributes:
-        units: one unit set per matched pair, over both layers.
-        pairs: (K, 2), module of the first and module of the second.
-        cosines: (K,), of the matched templates.
-        templates: (2, K, H, W), those of the first over the matched ones of the second.
-        provenance: that of both finders.
-    """
-
-    units: tuple[UnitSet, ...]
-    pairs: Labels
-    cosines: Array
-    templates: Floats
-    provenance: dict[str, Any]
-
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
-        """The matched templates, one pair in a column."""
-        from .plots import plot_templates
-
-        pairs = zip(self.pairs + 1, self.cosines, strict=True)
-        return plot_templates(self.templates, [f"{k} with {j}\ncos {cosine:.2f}" for (k, j), cosine in pairs], ax=ax)
-
-
-def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
-    """Match the modules of two layers by the cosine of their templates, one to one.
-
-    >>> cp.match_modules(finder_of_main_5, finder_of_main_8).units  # doctest: +SKIP
-    """
-    for finder in (first, second):
-        finder.require_fit()
-    one, two = first.templates_, second.templates_
-    if one.shape != two.shape:
-        raise ProbeError(
-            f"the templates have shapes {one.shape} and {two.shape}; fit both layers with the same number of modules"
-        )
-    cosines = cosine_matrix(one.reshape(len(one), -1), two.reshape(len(two), -1))
-    order = assign(cosines)
-    pairs = np.stack([np.arange(len(order)), order], axis=1)
-    sets = first.unit_sets(), second.unit_sets()
-    units = tuple(_union((sets[0][k], sets[1][j])) for k, j in pairs)
-    about = {
-        "generator": first.provenance_["maps"]["generator"],
-        "layers": list(dict.fromkeys(layer for item in units for layer in item)),
-        "first": first.provenance_,
-        "second": second.provenance_,
-    }
-    return ModuleMatch(units, pairs, cosines[tuple(pairs.T)], np.stack([one, two[order]]), about)
-
-
 def _numbers(n_modules: Any) -> list[int]:
     """One number of modules or several, as a list."""
     several = isinstance(n_modules, Iterable) and not isinstance(n_modules, str)
     return [whole(number, "n_modules", 1) for number in (n_modules if several else [n_modules])]
-
-
-def _union(sets: Iterable[UnitSet], layers: Iterable[str] = ()) -> UnitSet:
-    """All channels of the sets, each once; ``layers`` are kept even without a channel."""
-    channels: dict[str, dict[int, None]] = {layer: {} for layer in layers}
-    for item in sets:
-        for layer, numbers in item.items():
-            channels.setdefault(layer, {}).update(dict.fromkeys(numbers))
-    return UnitSet({layer: tuple(numbers) for layer, numbers in channels.items()})

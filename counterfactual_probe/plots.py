@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -189,6 +190,31 @@ def plot_stability(
     return figure, ax
 
 
+def plot_selection(
+    numbers: npt.NDArray[np.int64],
+    consistency: Floats,
+    expected_ari: Floats,
+    variance_explained: Floats,
+    suggested: int,
+    *,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """What speaks for each number of modules, the suggested one marked."""
+    figure, ax = canvas(ax, 5.2, 3.4)
+    ax.axvline(suggested, color="0.85", lw=8, zorder=0)
+    ax.errorbar(
+        numbers - 0.05, consistency.mean(1), consistency.std(1), label="consistency of subsets", marker="o", capsize=3,
+        color=PALETTE[0],
+    )  # fmt: skip
+    ax.plot(numbers, expected_ari, marker="s", label="expected ARI of another draw", color=PALETTE[1])
+    ax.plot(numbers + 0.05, variance_explained, marker="^", label="variance explained", color=PALETTE[2])
+    ax.set_xlabel("number of modules K")
+    ax.set_xticks(numbers)
+    ax.set_ylim(min(0.0, float(expected_ari.min())), 1.03)
+    ax.legend(frameon=False, fontsize="small")
+    return figure, ax
+
+
 def plot_channel_influence(
     influence: Floats, standard_error: Floats, labels: Sequence[int], *, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
@@ -206,6 +232,34 @@ def plot_channel_influence(
     ax.set_ylabel("influence ± standard error")
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, ncols=2)
+    return figure, ax
+
+
+def plot_confidence(
+    influence: Floats, confidence: Floats, labels: Sequence[int], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """The channels of each module, the surest first: height is influence, colour is confidence."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    figure, ax = canvas(ax, 6.6, 2.8)
+    members = [np.flatnonzero(np.asarray(labels) == k) for k in sorted({k for k in labels if k >= 0})]
+    order = np.concatenate([own[np.argsort(-confidence[own], kind="stable")] for own in members])
+    colours, scale = colormaps["RdYlBu"], Normalize(0, 1)
+    ax.bar(np.arange(len(order)), influence[order], width=1.0, color=colours(scale(confidence[order])))
+    edges = np.cumsum([0, *map(len, members)])
+    for k, (start, stop) in enumerate(pairwise(edges)):
+        if k:
+            ax.axvline(start - 0.5, color="black", lw=0.8)
+        ax.text(
+            (start + stop - 1) / 2, 0.99, f"module {k + 1}", transform=ax.get_xaxis_transform(), ha="center", va="top"
+        )
+    ax.set_xlim(-0.5, len(order) - 0.5)
+    ax.set_ylim(0, 1.15 * float(influence[order].max()))
+    ax.set_xlabel("channels, by module and confidence")
+    ax.set_ylabel("influence")
+    figure.colorbar(ScalarMappable(scale, colours), ax=ax, label="confidence", pad=0.02)
     return figure, ax
 
 

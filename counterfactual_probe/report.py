@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import wording
+from .confidence import SURE
 from .errors import ProbeError
 from .figures import Shown, file_name, layer_figures, overview_figures, successive_figure
 from .files import read_bytes, write_bytes, write_json, write_text
@@ -79,7 +82,8 @@ def write_report(
     sections = [_section("", "", _figures(overview_figures(study), folder, figures))]
     for layer in study.layers:
         words = [wording.template_sentence(layer, regions), wording.earlier_sentence(layer, regions)]
-        words += [wording.stability_sentence(layer), wording.error_sentence(layer)]
+        words += [wording.stability_sentence(layer), wording.expected_sentence(layer)]
+        words += [wording.quality_sentence(layer), wording.error_sentence(layer)]
         text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in words if sentence)
         body = text + _figures(layer_figures(study, layer), folder, figures)
         sections.append(_section(_anchor(layer), f"Layer {layer.layer.name}", body))
@@ -133,6 +137,13 @@ def _save_layer(layer: LayerStudy, folder: Path, regions: Regions) -> list[Path]
         "modules": units_to_json(layer.modules),
         "shows": [region for region, _ in describe(layer.finder.templates_, regions)],
         "agreement_between_draws": {q: _number(layer.at(q, k)) for q in ("ari", "draw_agreement", "draw_cosine")},
+        "expected_ari": _number(layer.expected_ari),
+        "confidence": None
+        if layer.selection is None
+        else [_number(float(value)) for value in layer.finder.confidence_],
+        "specificity": None
+        if layer.quality is None
+        else [_number(float(value)) for value in layer.quality.specificity],
         "label_consistency": {method: _number(layer.at("consistency", k, method)) for method in layer.stability},
         "provenance": layer.maps[0].provenance,
     }
@@ -149,7 +160,11 @@ def _figures(figures: Iterable[Shown], folder: Path, written: list[Path]) -> str
     for shown in figures:
         written.append(write_bytes(folder / "figures" / f"{shown.name}.png", shown.png))
         data = base64.b64encode(shown.png).decode()
-        narrow = ' class="narrow"' if shown.name.startswith(("channels_", "influence_by_", "templates_")) else ""
+        narrow = (
+            ' class="narrow"'
+            if shown.name.startswith(("channels_", "confidence_", "selection_", "influence_by_", "templates_"))
+            else ""
+        )
         parts.append(
             f'<figure{narrow} id="{html.escape(shown.name)}"><img alt="{html.escape(shown.sentence)}" '
             f'src="data:image/png;base64,{data}"><figcaption>{html.escape(shown.sentence)}'
@@ -171,6 +186,8 @@ def _table(study: Study) -> str:
         "size",
         f"modules (K = {k})",
         "ARI of two draws",
+        "expected ARI",
+        "sure channels",
         "labels kept",
         "NMF",
         "k-means",
@@ -179,16 +196,27 @@ def _table(study: Study) -> str:
     for layer in study.layers:
         sizes = " + ".join(str(units.size) for units in layer.modules)
         cells = [layer.layer.name, str(layer.layer.channels), "×".join(map(str, layer.layer.size)), sizes]
-        cells += [f"{layer.at('ari', k):.2f}", wording.percent(layer.at("draw_agreement", k))]
+        cells += [f"{layer.at('ari', k):.2f}", *_sureness(layer)]
+        cells.append(wording.percent(layer.at("draw_agreement", k)))
         missing = wording.no_subsets(layer)
         cells += [missing or wording.percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
         rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     header = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     note = (
-        "ARI and labels kept: between two draws of latents. NMF and k-means: labels kept between subsets of channels."
+        "ARI and labels kept: between two draws of latents; expected: what the first draw alone says of that, and "
+        f"channels that keep their module in {wording.percent(SURE)} of its resamples. NMF and k-means: labels kept "
+        "between subsets of channels."
     )
     return f'<div class="wide"><table><tr>{header}</tr>{body}</table></div><p class="parameters">{note}</p>'
+
+
+def _sureness(layer: LayerStudy) -> tuple[str, str]:
+    """Expected ARI and share of sure channels, for the table."""
+    if layer.selection is None:
+        return "too few pairs", "–"
+    kept = layer.finder.confidence_
+    return f"{layer.expected_ari:.2f}", wording.percent(float((kept[np.isfinite(kept)] >= SURE).mean()))
 
 
 def _page(study: Study, regions: Regions, sections: Sequence[str], card: str | None) -> str:

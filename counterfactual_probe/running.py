@@ -13,10 +13,13 @@ class RunningMaps:
     """Welford's running mean and squared deviations, in the arrays that will be returned.
 
     Pairs are added one at a time and in order, so that batch size changes no sum. Unit sets may
-    stop at different numbers of pairs.
+    stop at different numbers of pairs. With ``blocks``, pair i is also added to the sum of block
+    i mod blocks, so that blocks hold equally many pairs wherever a set stops.
     """
 
-    def __init__(self, sets: int, height: int, width: int, device: torch.device, normalise: bool) -> None:
+    def __init__(
+        self, sets: int, height: int, width: int, device: torch.device, *, normalise: bool = False, blocks: int = 0
+    ) -> None:
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=device)
 
@@ -25,6 +28,8 @@ class RunningMaps:
         self.influence_deviation = zeros(sets, dtype=torch.float64)
         self.zero_maps, self.n_pairs = zeros(sets, dtype=torch.int64), zeros(sets, dtype=torch.int64)
         self.normalised = zeros(sets, height, width) if normalise else None
+        self.block_sums = zeros(sets, blocks, height, width) if blocks else None
+        self.normalised_block_sums = zeros(sets, blocks, height, width) if blocks and normalise else None
 
     def add(self, pair: int, sets: Sequence[int], maps: Tensor) -> None:
         """Add pair number ``pair``'s maps (sets, H, W) of these unit sets, given in rising order."""
@@ -37,9 +42,15 @@ class RunningMaps:
         influence = maps.mean((1, 2), dtype=torch.float64)
         _update(self.influence, self.influence_deviation, index, influence, n)
         self.zero_maps[index] += influence == 0
+        if self.block_sums is not None:
+            block = pair % self.block_sums.shape[1]
+            self.block_sums[index, block] += maps
         if self.normalised is not None:
             norms = maps.flatten(1).norm(dim=1)
-            self.normalised[index] += maps / norms.clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
+            unit = maps / norms.clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
+            self.normalised[index] += unit
+            if self.normalised_block_sums is not None:
+                self.normalised_block_sums[index, block] += unit
 
     def relative_error(self, chosen: int) -> float:
         """‖standard error‖₂ / ‖map‖₂ of a unit set; infinite while it has changed nothing, which costs
@@ -73,6 +84,8 @@ class RunningMaps:
             "n_pairs": self.n_pairs,
             "zero_maps": self.zero_maps,
             "normalised": self.normalised,
+            "block_sums": self.block_sums,
+            "normalised_block_sums": self.normalised_block_sums,
         }
         return {name: None if value is None else value.cpu() for name, value in found.items()}
 

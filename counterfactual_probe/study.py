@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,18 +14,24 @@ from torch import Tensor
 
 from . import latents as lt
 from .clustering import Method
+from .confidence import BLOCKS, SURE, ExpectedDisagreement
 from .errors import ProbeError, whole
 from .generator import GeneratorAdapter
 from .hybrids import Hybridizer, Hybrids
-from .influence import InfluenceMap, InfluenceMaps
+from .influence import InfluenceMap
 from .layers import LayerInfo
-from .modules import ModuleFinder, ModuleMatch, match_modules
+from .maps import InfluenceMaps
+from .matching import ModuleMatch, match_modules
+from .modules import ModuleFinder
+from .quality import ModuleQuality
+from .selection import Selection
 from .stability import Stability, smallest_subset
 from .units import UnitSet
 
 # Latents that are shown come from streams of their own, apart from those that modules are found with.
 SHOWN_BASE, SHOWN_SOURCE = 10, 11
 METHODS: tuple[Method, ...] = ("nmf", "kmeans")
+_FEWEST_BLOCKS = 8  # of pairs; with fewer, resampling them says little
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,12 @@ class Settings:
         """Seeds of the two independent draws of pairs."""
         return self.seed, self.seed + 1
 
+    @property
+    def blocks(self) -> int | None:
+        """Blocks of pairs that say how sure modules are; None of too few pairs."""
+        found = min(BLOCKS, self.n_pairs // 2)
+        return found if found >= _FEWEST_BLOCKS else None
+
 
 @dataclass(frozen=True)
 class LayerStudy:
@@ -56,6 +69,9 @@ class LayerStudy:
     hybrids: Hybrids
     one_source: Hybrids
     mixed: Tensor  # (K, n, C, H, W): the control of one_source
+    sure_hybrids: Hybrids | None  # of the channels that are sure; None where none is, or nothing is known
+    selection: Selection | None
+    quality: ModuleQuality | None
 
     @property
     def finder(self) -> ModuleFinder:
@@ -64,6 +80,11 @@ class LayerStudy:
     @property
     def modules(self) -> tuple[UnitSet, ...]:
         return self.finder.unit_sets()
+
+    @property
+    def expected_ari(self) -> float:
+        """The agreement to be expected with another draw, from this one alone; NaN of too few pairs."""
+        return self.finder.expected_ari_ if self.selection is not None else float("nan")
 
     @property
     def most_in_subsets(self) -> int:
@@ -183,7 +204,8 @@ def _study_layer(
 ) -> LayerStudy:
     influence = InfluenceMap(generator, info.name)
     first, second = (
-        influence.attribute(n_pairs=settings.n_pairs, seed=seed, show_progress=show_progress) for seed in settings.draws
+        influence.attribute(n_pairs=settings.n_pairs, seed=seed, blocks=blocks, show_progress=show_progress)
+        for seed, blocks in zip(settings.draws, (settings.blocks, None), strict=True)
     )
     say(f"  modules of {info.name} and their stability")
     finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(first)
@@ -202,6 +224,7 @@ def _study_layer(
     for k in counts:
         modules = [units for units in ModuleFinder(k, seed=settings.seed).fit(first).unit_sets() if units.size]
         by_count[k] = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=modules)
+    selection = _selection(finder, first, counts, repetitions)
     hybridizer = Hybridizer(generator, info.name)
     base, source = shown_pairs(generator, settings)
     one = lt.take(source, torch.zeros(settings.shown, dtype=torch.long, device=generator.device))
@@ -210,14 +233,40 @@ def _study_layer(
         mixed.append(generator(lt.mix(base, one, units.size / info.channels, seed)))
     return LayerStudy(
         info,
-        (first, second),
+        (first.without_blocks(), second),
         (finder, other),
         stability,
         by_count,
         hybridizer.hybridize(base, source, units=finder.modules_),
         hybridizer.hybridize(base, one, units=finder.modules_),
         torch.stack(mixed),
+        _sure_hybrids(finder, hybridizer, base, source) if selection is not None else None,
+        selection,
+        _quality(finder, influence, settings),
     )
+
+
+def _selection(finder: ModuleFinder, maps: InfluenceMaps, counts: Sequence[int], repetitions: int) -> Selection | None:
+    """What speaks for each number of modules, and the finder's own confidence; None of too few pairs."""
+    if maps.block_sums is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExpectedDisagreement)  # the report says it
+        finder.confidence_  # noqa: B018
+    return ModuleFinder.choose(maps, counts, repetitions=repetitions, seed=finder.seed)
+
+
+def _sure_hybrids(finder: ModuleFinder, hybridizer: Hybridizer, base: lt.Latents, source: lt.Latents) -> Hybrids | None:
+    if not (finder.confidence_ >= SURE).any():
+        return None
+    return hybridizer.hybridize(base, source, units=finder.assigned(SURE).modules)
+
+
+def _quality(finder: ModuleFinder, influence: InfluenceMap, settings: Settings) -> ModuleQuality | None:
+    """On the pairs of the second draw, which the modules were not found with."""
+    if sum(units.size > 0 for units in finder.unit_sets()) < 2:
+        return None
+    return finder.quality(influence, n_pairs=settings.n_pairs, seed=settings.draws[1])
 
 
 def _tried(finder: ModuleFinder, other: ModuleFinder, settings: Settings) -> tuple[list[int], int]:

@@ -188,3 +188,12 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.dim() == 0 and not value.is_floating_point() and not value.dtype.is_complex
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+
+
+def union(sets: Iterable[UnitSet], layers: Iterable[str] = ()) -> UnitSet:
+    """All channels of the sets, each once; ``layers`` are kept even without a channel."""
+    channels: dict[str, dict[int, None]] = {layer: {} for layer in layers}
+    for item in sets:
+        for layer, numbers in item.items():
+            channels.setdefault(layer, {}).update(dict.fromkeys(numbers))
+    return UnitSet({layer: tuple(numbers) for layer, numbers in channels.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .confidence import ENOUGH, SURE, pairs_for
 from .hybrids import Hybrids
 from .regions import NAMED_FROM, Regions, agreement, describe
 from .study import CrossLayer, LayerStudy, Study
@@ -75,6 +76,64 @@ def stability_sentence(layer: LayerStudy) -> str:
         f"Between two draws of {pairs} pairs of latents, {percent(layer.at('draw_agreement', k))} of the channels keep "
         f"their module and the templates have a cosine of {layer.at('draw_cosine', k):.2f}; the adjusted Rand index is "
         f"{ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. {_subsets_sentence(layer)}"
+    )
+
+
+def expected_sentence(layer: LayerStudy) -> str | None:
+    """What one draw says of another, and what would help."""
+    if layer.selection is None:
+        return None
+    ari, pairs = layer.expected_ari, int(layer.maps[0].n_pairs[0])
+    words = f"From the first draw alone an adjusted Rand index of {ari:.2f} is expected: {ari_words(ari)}."
+    if ari >= ENOUGH:
+        return words
+    return f"{words} About {pairs_for(pairs, ari):,} pairs would bring it to {ENOUGH}. {sure_sentence(layer)}"
+
+
+def sure_sentence(layer: LayerStudy) -> str:
+    """How many channels are sure of their module."""
+    kept = layer.finder.confidence_
+    placed = np.isfinite(kept)
+    sure = int((kept[placed] >= SURE).sum())
+    return (
+        f"{sure} of {int(placed.sum())} channels are sure: in {percent(SURE)} or more of the resamples they keep their "
+        "module, and in another draw of latents nearly all of them would, too."
+    )
+
+
+def sure_rows(layer: LayerStudy) -> str:
+    """What the rows below the modules' in the figure of hybrids are."""
+    return "" if layer.sure_hybrids is None else ", and the row below it the same with its sure channels alone"
+
+
+def selection_words(layer: LayerStudy) -> str:
+    """What speaks for which number of modules."""
+    found = layer.selection
+    if found is None:
+        return "unknown"
+    best = int(found.n_modules[found.expected_ari.argmax()])
+    if found.expected_ari.max() >= ENOUGH:
+        said = f"{found.suggested} is the most that another draw of latents is expected to repeat"
+    else:
+        said = f"another draw of latents is expected to repeat none of them well, {best} best"
+    return (
+        f"{said} (marked); the stability between subsets of the channels says nothing about the latents, and variance "
+        "explained always grows"
+    )
+
+
+def quality_sentence(layer: LayerStudy) -> str | None:
+    """Whether modules act in a place of their own."""
+    quality = layer.quality
+    if quality is None:
+        return None
+    parts = [
+        f"module {k} {own:.2f} (random sets of as many channels: {np.mean(random):.2f})"
+        for k, own, random in zip(quality.provenance["modules"], quality.specificity, quality.random, strict=True)
+    ]
+    return (
+        "Influence in the quarter of the image where a module's template is largest, over that elsewhere, on the "
+        f"second draw's pairs: {listing(parts)}."
     )
 
 

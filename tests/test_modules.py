@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import counterfactual_probe as cp
 from counterfactual_probe import clustering
-from counterfactual_probe.clustering import default_window
+from counterfactual_probe.features import default_window
 from counterfactual_probe.files import save_tensors
 from planted import Array, Model1, planted, structureless
 from toys import PLAIN

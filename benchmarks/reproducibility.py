@@ -1,0 +1,117 @@
+"""How well modules come back: agreement between independent draws, against pairs and seconds.
+
+    python benchmarks/reproducibility.py                      every layer of every pretrained generator, K = 2…5
+    python benchmarks/reproducibility.py --bars               the project's bars on dcgan-faces, 8 draws
+    python benchmarks/reproducibility.py --layers main.8 --pairs 64 256
+
+Two pipelines: the papers' (bits of mean maps) and the reproducible variant (L2 rows of maps in which every pair counts
+once). Draws are of different seeds, and every two of them are compared. Beside the true agreement stands what single
+draws expect (``expected_ari_``), how many channels are sure (confidence of at least 0.9), and how many of these keep
+their module in another draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+from throughput import machine
+
+import counterfactual_probe as cp
+from counterfactual_probe.clustering import match_labels
+from counterfactual_probe.confidence import SURE, ExpectedDisagreement
+from counterfactual_probe.features import Kind
+from counterfactual_probe.study import default_layers
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+NAMES = {"bits": "papers", "l2": "l2"}
+
+
+def drawn(gen: cp.GeneratorAdapter, layer: str, pairs: int, draws: int, first: int) -> tuple[list[Any], float]:
+    """Maps of several draws with all that both pipelines need, and the seconds of one."""
+    influence = cp.InfluenceMap(gen, layer)
+    start = time.perf_counter()
+    maps = [
+        influence.attribute(n_pairs=pairs, seed=first + draw, blocks=32, normalise="pair") for draw in range(draws)
+    ]
+    return maps, (time.perf_counter() - start) / draws
+
+
+def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str, float]:
+    """Means over all ordered pairs of draws."""
+    finders = [cp.ModuleFinder(k, features=kind).fit(item) for item in maps]
+    start = time.perf_counter()
+    expected = [finder.expected_ari_ for finder in finders]
+    confidence_seconds = (time.perf_counter() - start) / len(finders)
+    aris, kept, sure_kept = [], [], []
+    for one, two in itertools.permutations(finders, 2):
+        both = (one.labels_ >= 0) & (two.labels_ >= 0)
+        first, second = one.labels_[both], two.labels_[both]
+        same = first == np.argsort(match_labels(first, second, k))[second]
+        aris.append(adjusted_rand_score(first, second))
+        kept.append(same.mean())
+        if (sure := one.confidence_[both] >= SURE).any():
+            sure_kept.append(same[sure].mean())
+    return {
+        "ari": float(np.mean(aris)),
+        "worst_ari": float(np.min(aris)),
+        "expected_ari": float(np.mean(expected)),
+        "kept": float(np.mean(kept)),
+        "coverage": float(np.mean([(finder.confidence_ >= SURE).mean() for finder in finders])),
+        "sure_kept": float(np.mean(sure_kept)) if sure_kept else float("nan"),
+        "confidence_seconds": confidence_seconds,
+    }
+
+
+def rows(name: str, layers: Sequence[str] | None, pairs: Sequence[int], counts: Sequence[int], draws: int) -> Any:
+    """One row for each layer, number of pairs, pipeline and K; printed as they come."""
+    gen = cp.load(name)
+    for layer in layers or default_layers(gen):
+        for n in pairs:
+            maps, seconds = drawn(gen, layer, n, draws, first=1000)
+            for kind, k in itertools.product(KINDS, counts):
+                found = agreement(maps, k, kind)
+                row = {"generator": name, "layer": layer, "pairs": n, "features": NAMES[kind], "k": k}
+                print(
+                    f"{name} {layer:8} {n:5} pairs {seconds:7.1f} s  {NAMES[kind]:6} K={k}  ARI {found['ari']:.2f} "
+                    f"(worst {found['worst_ari']:.2f}, expected {found['expected_ari']:.2f})  kept {found['kept']:.2f}  "
+                    f"sure {found['coverage']:.2f}, of which kept {found['sure_kept']:.2f}",
+                    flush=True,
+                )
+                yield row | found | {"map_seconds": seconds, "draws": draws}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generators", nargs="+", default=None, help="by default all of the registry")
+    parser.add_argument("--layers", nargs="+")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--modules", type=int, nargs="+", default=[2, 3, 4, 5])
+    parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--bars", action="store_true", help="main.8 at 256 pairs and main.5 at 256 and 1024, K = 2, 3")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", ExpectedDisagreement)
+    found = []
+    if args.bars:
+        for layer, pairs in (("main.8", 256), ("main.5", 256), ("main.5", 1024), ("main.8", 1024)):
+            found += list(rows("dcgan-faces", [layer], [pairs], [2, 3], max(8, args.draws)))
+    else:
+        for name in args.generators or cp.available():
+            found += list(rows(name, args.layers, args.pairs, args.modules, args.draws))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        content = {"machine": machine(cp.load("dcgan-faces").device), "rows": found}
+        args.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What channels are clustered by: the features of an influence map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from .clustering import Array, Floats
+from .errors import ProbeError
+from .maps import InfluenceMaps
+
+Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
+Kind: TypeAlias = Literal["bits", "l2"]
+
+_FLAT_WITHIN = 4  # units in the last place
+_HALF = 2
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a map becomes a row of numbers.
+
+    ``bits``: smoothed by a box mean and thresholded at a percentile of its values (S003 §3.4;
+    conventions 8 and 9), of the papers' mean maps. ``l2``: smoothed, averaged down 2×2 and scaled to
+    unit L2 norm, of maps in which every pair counts once; modules found by it come back sooner.
+    """
+
+    kind: Kind = "bits"
+    window: int | None = None
+    percentile: float = 75.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ProbeError(f"features is {self.kind!r}; give one of {', '.join(map(repr, get_args(Kind)))}")
+
+    def values(self, maps: Maps) -> Array:
+        """The maps that features are made of, as a float64 array (channels, H, W), checked."""
+        if self.kind == "l2" and isinstance(maps, InfluenceMaps):
+            if maps.normalised is None:
+                raise ProbeError(
+                    "features='l2' are of pair-normalised maps, and these hold none; make them with "
+                    "attribute(..., normalise='pair')"
+                )
+            maps = maps.normalised
+        return as_maps(maps)
+
+    def blocks(self, maps: Maps) -> Tensor | None:
+        """Sums over blocks of pairs of the same maps, (channels, blocks, H, W), if there are any."""
+        if not isinstance(maps, InfluenceMaps):
+            return None
+        return maps.normalised_block_sums if self.kind == "l2" else maps.block_sums
+
+    def rows(self, values: Array) -> Array:
+        """(channels, features); of a map that says nothing, zeros."""
+        if self.kind == "bits":
+            return binary_features(values, self.window, self.percentile)
+        return unit_features(values, self.window)
+
+    def images(self, rows: Floats, size: tuple[int, int]) -> Floats:
+        """Rows of features as images of the maps' size, each of the norm of its row."""
+        if self.kind == "bits" or not _halves(*size):
+            return rows.reshape(len(rows), *size)
+        small = rows.reshape(len(rows), size[0] // _HALF, size[1] // _HALF)
+        return small.repeat(_HALF, axis=1).repeat(_HALF, axis=2) / _HALF
+
+
+def as_maps(maps: Maps) -> Array:
+    """Influence maps as a float64 array (channels, H, W), checked."""
+    if isinstance(maps, InfluenceMaps):
+        maps = maps.maps
+    values = maps.detach().cpu().double().numpy() if isinstance(maps, Tensor) else np.asarray(maps, np.float64)
+    if values.ndim != 3 or 0 in values.shape:
+        raise ProbeError(f"influence maps have shape {values.shape}; give (channels, H, W)")
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values).all((1, 2)))[0])
+        raise ProbeError(f"influence map {bad} holds NaN or infinite values; make the maps again from finite images")
+    return values
+
+
+def default_window(height: int, width: int) -> int:
+    """The largest odd number up to 3 · (shorter side) / 64, at least 3 (conventions 8)."""
+    largest = 3 * min(height, width) // 64
+    return max(3, largest - 1 + largest % 2)
+
+
+def binary_features(maps: Array, window: int | None = None, percentile: float = 75.0) -> Array:
+    """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values.
+
+    A flat map has no ones. Its means over the fewer pixels at the border round otherwise, so that
+    is decided before smoothing.
+    """
+    smooth = smoothed(maps, window).flatten(1).numpy()
+    threshold = np.percentile(smooth, percentile, axis=1, keepdims=True)
+    largest, smallest = maps.max((1, 2)), maps.min((1, 2))
+    varies = largest - smallest > _FLAT_WITHIN * np.spacing(np.abs(largest))
+    return np.asarray((smooth > threshold) & varies[:, None], dtype=np.float64)
+
+
+def unit_features(maps: Array, window: int | None = None) -> Array:
+    """(channels, pixels) of unit L2 norm: smoothed maps, averaged down 2×2 where that divides them."""
+    small = smoothed(maps, window)
+    if _halves(*maps.shape[1:]):
+        small = avg_pool2d(small, _HALF)
+    rows = small.flatten(1).numpy()
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms > 0, norms, 1))
+
+
+def _halves(height: int, width: int) -> bool:
+    return height % _HALF == 0 and width % _HALF == 0
+
+
+def smoothed(maps: Array, window: int | None) -> Tensor:
+    """(channels, 1, H, W), box means over the pixels inside the image (conventions 8)."""
+    side = window or default_window(*maps.shape[1:])
+    return avg_pool2d(torch.from_numpy(maps)[:, None], side, stride=1, padding=side // 2, count_include_pad=False)
