@@ -39,9 +39,7 @@ def drawn(gen: cp.GeneratorAdapter, layer: str, pairs: int, draws: int, first: i
     """Maps of several draws with all that both pipelines need, and the seconds of one."""
     influence = cp.InfluenceMap(gen, layer)
     start = time.perf_counter()
-    maps = [
-        influence.attribute(n_pairs=pairs, seed=first + draw, blocks=32, normalise="pair") for draw in range(draws)
-    ]
+    maps = [influence.attribute(n_pairs=pairs, seed=first + draw, blocks=32, normalise="pair") for draw in range(draws)]
     return maps, (time.perf_counter() - start) / draws
 
 
@@ -71,6 +69,13 @@ def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str,
     }
 
 
+def words(found: dict[str, float]) -> str:
+    return (
+        f"ARI {found['ari']:.2f} (worst {found['worst_ari']:.2f}, expected {found['expected_ari']:.2f})  "
+        f"kept {found['kept']:.2f}  sure {found['coverage']:.2f}, of which kept {found['sure_kept']:.2f}"
+    )
+
+
 def rows(name: str, layers: Sequence[str] | None, pairs: Sequence[int], counts: Sequence[int], draws: int) -> Any:
     """One row for each layer, number of pairs, pipeline and K; printed as they come."""
     gen = cp.load(name)
@@ -81,10 +86,7 @@ def rows(name: str, layers: Sequence[str] | None, pairs: Sequence[int], counts: 
                 found = agreement(maps, k, kind)
                 row = {"generator": name, "layer": layer, "pairs": n, "features": NAMES[kind], "k": k}
                 print(
-                    f"{name} {layer:8} {n:5} pairs {seconds:7.1f} s  {NAMES[kind]:6} K={k}  ARI {found['ari']:.2f} "
-                    f"(worst {found['worst_ari']:.2f}, expected {found['expected_ari']:.2f})  kept {found['kept']:.2f}  "
-                    f"sure {found['coverage']:.2f}, of which kept {found['sure_kept']:.2f}",
-                    flush=True,
+                    f"{name} {layer:8} {n:5} pairs {seconds:7.1f} s  {NAMES[kind]:6} K={k}  {words(found)}", flush=True
                 )
                 yield row | found | {"map_seconds": seconds, "draws": draws}
 

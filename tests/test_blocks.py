@@ -47,7 +47,7 @@ def test_blocks_are_sums_over_every_so_many_th_pair(plain: cp.GeneratorAdapter) 
     torch.testing.assert_close(found.block_sums.sum(1) / N, found.maps)
     torch.testing.assert_close(found.normalised_block_sums.sum(1) / N, found.normalised)
     assert not torch.allclose(found.block_sums[:, 0], found.block_sums[:, 1]), "blocks must differ to mean anything"
-    assert (found.provenance["blocks"], found.provenance["map_size"]) == (BLOCKS, [8, 8])
+    assert (found.provenance["blocks"], found.provenance["map_size"]) == (BLOCKS, [16, 16])
     plainly = attribute(plain, n_pairs=N)
     assert plainly.block_sums is None
     assert torch.equal(plainly.maps, found.maps), "the maps themselves must not change"
@@ -70,15 +70,15 @@ def test_batches_change_no_block(plain: cp.GeneratorAdapter, hybrids_per_eval: i
 
 def test_smaller_maps_are_averages_of_pixels(plain: cp.GeneratorAdapter) -> None:
     options = {"n_pairs": N, "blocks": BLOCKS, "normalise": "pair"}
-    whole, small = attribute(plain, **options), attribute(plain, **options, map_size=4)
-    assert small.maps.shape == (3, 4, 4)
+    whole, small = attribute(plain, **options), attribute(plain, **options, map_size=8)
+    assert small.maps.shape == (3, 8, 8)
     torch.testing.assert_close(small.maps, avg_pool2d(whole.maps, 2))
-    torch.testing.assert_close(small.block_sums, avg_pool2d(whole.block_sums.flatten(0, 1), 2).view(3, BLOCKS, 4, 4))  # type: ignore[union-attr]
+    torch.testing.assert_close(small.block_sums, avg_pool2d(whole.block_sums.flatten(0, 1), 2).view(3, BLOCKS, 8, 8))  # type: ignore[union-attr]
     torch.testing.assert_close(small.influence, whole.influence)
-    unit = avg_pool2d(pair_maps(plain).flatten(0, 1), 2).view(3, N, 4, 4)
+    unit = avg_pool2d(pair_maps(plain).flatten(0, 1), 2).view(3, N, 8, 8)
     expected = (unit / unit.flatten(2).norm(dim=2)[:, :, None, None]).mean(1)
     torch.testing.assert_close(small.normalised.double(), expected, rtol=1e-5, atol=1e-6)  # type: ignore[union-attr]
-    assert small.provenance["map_size"] == [4, 4]
+    assert small.provenance["map_size"] == [8, 8]
     assert attribute(plain, n_pairs=2, map_size=(2, 4)).maps.shape == (3, 2, 4)
 
 
@@ -87,8 +87,8 @@ def test_smaller_maps_are_averages_of_pixels(plain: cp.GeneratorAdapter) -> None
     [
         ({"n_pairs": 63, "blocks": 32}, r"63 pairs are given for 32 blocks; .* give n_pairs=64"),
         ({"n_pairs": 63, "blocks": 1}, "blocks"),
-        ({"n_pairs": 4, "map_size": 3}, r"map_size is \(3, 3\) and images are 8×8; .* such as \(4, 4\)"),
-        ({"n_pairs": 4, "map_size": 16}, r"map_size is \(16, 16\)"),
+        ({"n_pairs": 4, "map_size": 3}, r"map_size is \(3, 3\) and images are 16×16; .* such as \(8, 8\)"),
+        ({"n_pairs": 4, "map_size": 32}, r"map_size is \(32, 32\)"),
         ({"n_pairs": 4, "map_size": (0, 2)}, "map_size"),
     ],
 )
@@ -100,13 +100,13 @@ def test_blocks_and_sizes_that_cannot_be(plain: cp.GeneratorAdapter, options: di
 def test_blocks_that_do_not_fit_are_refused_with_a_size_that_does(
     plain: cp.GeneratorAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 3 * BLOCKS * 8 * 8 * 4
+    needed = 3 * BLOCKS * 16 * 16 * 4
     monkeypatch.setattr(influence, "free_memory", lambda device: needed - 1)
     with pytest.raises(
-        cp.ProbeError, match=rf"take {needed:,} bytes and {needed - 1:,} are free; map_size=\(4, 4\) fits"
+        cp.ProbeError, match=rf"take {needed:,} bytes and {needed - 1:,} are free; map_size=\(8, 8\) fits"
     ):
         attribute(plain, n_pairs=N, blocks=BLOCKS)
-    assert attribute(plain, n_pairs=N, blocks=BLOCKS, map_size=(4, 4)).block_sums is not None
+    assert attribute(plain, n_pairs=N, blocks=BLOCKS, map_size=(8, 8)).block_sums is not None
     monkeypatch.setattr(influence, "free_memory", lambda device: 1)
     with pytest.raises(cp.ProbeError, match="give fewer channels or blocks"):
         attribute(plain, n_pairs=N, blocks=BLOCKS)
@@ -163,7 +163,7 @@ def test_maps_of_another_call_are_not_pooled(plain: cp.GeneratorAdapter) -> None
     for other in (
         attribute(plain, n_pairs=8),
         attribute(plain, n_pairs=8, blocks=4),
-        attribute(plain, n_pairs=8, blocks=2, map_size=4),
+        attribute(plain, n_pairs=8, blocks=2, map_size=8),
         attribute(plain, n_pairs=8, blocks=2, normalise="pair"),
         cp.InfluenceMap(plain, PLAIN.layer).attribute(n_pairs=8, blocks=2),
     ):

@@ -12,13 +12,13 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 import counterfactual_probe as cp
-from counterfactual_probe.clustering import match_labels, variance_explained
-from counterfactual_probe.confidence import ExpectedDisagreement, pairs_for
+from counterfactual_probe.clustering import factorising, match_labels, variance_explained
+from counterfactual_probe.confidence import ExpectedDisagreement, measure_confidence, pairs_for
 from counterfactual_probe.features import Features, unit_features
 from planted import Array
 from toys import PLAIN
 
-BLOCKS, SIDE, EACH, K = 16, 12, 14, 3
+BLOCKS, SIDE, EACH, K = 32, 12, 40, 3
 
 
 def noisy_draw(seed: int, pairs: int, noise: float, kind: str) -> cp.InfluenceMaps:
@@ -48,6 +48,9 @@ def noisy_draw(seed: int, pairs: int, noise: float, kind: str) -> cp.InfluenceMa
     )  # fmt: skip
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::counterfactual_probe.confidence.ExpectedDisagreement")
+
+
 def fitted(maps: cp.InfluenceMaps, kind: Any) -> cp.ModuleFinder:
     return cp.ModuleFinder(K, features=kind).fit(maps)
 
@@ -55,9 +58,8 @@ def fitted(maps: cp.InfluenceMaps, kind: Any) -> cp.ModuleFinder:
 # --- calibration ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::counterfactual_probe.confidence.ExpectedDisagreement", "ignore:NMF stopped")
 @pytest.mark.parametrize("kind", ["bits", "l2"])
-@pytest.mark.parametrize("noise", [0.7, 2.0])
+@pytest.mark.parametrize("noise", [0.3, 0.7])
 def test_confidence_says_how_often_another_draw_agrees(kind: str, noise: float) -> None:
     """One finder's confidence against what its label really does in other draws of the same world."""
     finders = [fitted(noisy_draw(seed, 64, noise, kind), kind) for seed in range(8)]
@@ -76,20 +78,17 @@ def test_confidence_says_how_often_another_draw_agrees(kind: str, noise: float) 
             true.append(adjusted_rand_score(finder.labels_, other.labels_))
     assert np.mean(sure) >= 0.95
     assert np.mean(unsure) < np.mean(sure) - 0.15, "the unsure must be worse for confidence to mean anything"
-    assert abs(np.mean(promised)) < 0.06
-    assert abs(np.mean(expected) - np.mean(true)) < 0.08
+    assert abs(np.mean(promised)) < 0.04
+    assert abs(np.mean(expected) - np.mean(true)) < 0.05
     assert 0.2 < np.mean(coverage) < 0.99
 
 
 def test_resamples_of_all_blocks_would_promise_too_much() -> None:
     """The control of the rule of half: more blocks a resample look surer than another draw is."""
-    maps = noisy_draw(0, 64, 2.0, "bits")
+    maps = noisy_draw(0, 64, 0.7, "bits")
     finder = fitted(maps, "bits")
     assert maps.block_sums is not None
     doubled = torch.cat([maps.block_sums, maps.block_sums], 1)  # half of twice the blocks: as many as there are
-    from counterfactual_probe.clustering import factorising
-    from counterfactual_probe.confidence import measure_confidence
-
     with factorising():
         half, whole = (
             measure_confidence(blocks, finder.labels_, Features(), n_modules=K, method="nmf", seed=0)
@@ -234,7 +233,7 @@ def test_choosing_the_number_of_modules(tmp_path: Path) -> None:
     maps = noisy_draw(0, 256, 0.05, "l2")
     found = cp.ModuleFinder.choose(maps, range(2, 6), repetitions=3, features="l2")
     assert found.consistency.shape == (4, 3)
-    assert (np.diff(found.variance_explained) > 0).all()
+    assert found.variance_explained[1] > found.variance_explained[0] + 0.1, "there are three stripes"
     assert found.expected_ari[1] == cp.ModuleFinder(3, features="l2").fit(maps).expected_ari_
     assert found.suggested >= 3
     loaded = cp.Selection.load(found.save(tmp_path / "selection"))

@@ -14,7 +14,7 @@ from sklearn.decomposition import NMF
 from sklearn.metrics import adjusted_rand_score
 
 import counterfactual_probe as cp
-from counterfactual_probe import clustering
+from counterfactual_probe import clustering, features
 from counterfactual_probe.features import default_window
 from counterfactual_probe.files import save_tensors
 from planted import Array, Model1, planted, structureless
@@ -166,11 +166,11 @@ def test_dead_channels_belong_to_no_module() -> None:
 @pytest.mark.parametrize("window", [1, 3, 23])
 def test_a_flat_map_has_no_ones_however_its_means_round(value: float, window: int) -> None:
     flat = np.full((1, 16, 16), value)
-    assert not clustering.binary_features(flat, window).any()
+    assert not features.binary_features(flat, window).any()
     flat[0, 3, 3] = np.nextafter(value, 1)  # a rounding error is not a place
-    assert not clustering.binary_features(flat, window).any()
+    assert not features.binary_features(flat, window).any()
     flat[0, 3, 3] += 1e-9 * abs(value)  # and a small effect is one
-    assert clustering.binary_features(flat, window).any()
+    assert features.binary_features(flat, window).any()
 
 
 def test_modules_of_an_array_are_rows_that_a_hybridizer_takes() -> None:
@@ -270,7 +270,7 @@ def test_an_unfitted_finder_says_so() -> None:
         ({"n_modules": 0}, "n_modules is 0; give an integer of at least 1"),
         ({"n_modules": 2.5}, r"n_modules is 2\.5"),
         ({"method": "ica"}, "method is 'ica'; give 'nmf' or 'kmeans'"),
-        ({"features": "pixels"}, "features is 'pixels'; this version has 'bits'"),
+        ({"features": "pixels"}, "features is 'pixels'; give one of 'bits', 'l2'"),
         ({"window": 4}, "window is 4; give an odd number of at least 1"),
         ({"window": -1}, "window is -1"),
         ({"window": 3.0}, "window is 3.0; give an integer of at least 1"),
