@@ -211,7 +211,8 @@ def plot_selection(
     ax.set_xlabel("number of modules K")
     ax.set_xticks(numbers)
     ax.set_ylim(min(0.0, float(expected_ari.min())), 1.03)
-    ax.legend(frameon=False, fontsize="small")
+    # Beside the axes: curves may be anywhere inside.
+    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure, ax
 
 
