@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
 from throughput import machine
 
 import counterfactual_probe as cp
-from counterfactual_probe.clustering import match_labels
+from counterfactual_probe import clustering
 from counterfactual_probe.confidence import SURE, ExpectedDisagreement
 from counterfactual_probe.features import Kind
 from counterfactual_probe.study import default_layers
@@ -53,8 +52,8 @@ def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str,
     for one, two in itertools.permutations(finders, 2):
         both = (one.labels_ >= 0) & (two.labels_ >= 0)
         first, second = one.labels_[both], two.labels_[both]
-        same = first == np.argsort(match_labels(first, second, k))[second]
-        aris.append(adjusted_rand_score(first, second))
+        same, ari = clustering.agreement(first, second, k)
+        aris.append(ari)
         kept.append(same.mean())
         if (sure := one.confidence_[both] >= SURE).any():
             sure_kept.append(same[sure].mean())

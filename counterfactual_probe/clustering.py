@@ -91,6 +91,13 @@ def match_labels(one: Labels, two: Labels, k: int) -> Labels:
     return assign(table)
 
 
+def agreement(one: Labels, two: Labels, k: int) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which rows have the same label in both once labels are matched, and the adjusted Rand index."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return one == np.argsort(match_labels(one, two, k))[two], float(adjusted_rand_score(one, two))
+
+
 def assign(score: Floats) -> Labels:
     """The one-to-one assignment of rows to columns with the largest total score (Hungarian)."""
     from scipy.optimize import linear_sum_assignment

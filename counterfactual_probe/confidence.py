@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .clustering import Array, Labels, Method, factorise_quickly, match_labels
+from .clustering import Array, Labels, Method, agreement, factorise_quickly
 from .errors import ProbeError
 from .features import Features
 from .units import UnitSet
@@ -87,9 +87,8 @@ def measure_confidence(
             found = factorise_quickly(rows[alive], n_modules, method, seed)[0]
         except ProbeError:  # too few different maps are left: none of the modules came back
             return same, 0.0
-        order = match_labels(labels[alive], found, n_modules)
-        same[alive] = labels[alive] == np.argsort(order)[found]
-        return same, _ari(labels[alive], found)
+        same[alive], ari = agreement(labels[alive], found, n_modules)
+        return same, ari
 
     # One thread each, side by side, as small factorisations are bound by memory.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -97,12 +96,6 @@ def measure_confidence(
     kept = np.mean([same for same, _ in found], axis=0)
     kept[~placed] = np.nan
     return Confidence(kept, np.array([ari for _, ari in found]))
-
-
-def _ari(one: Labels, two: Labels) -> float:
-    from sklearn.metrics import adjusted_rand_score
-
-    return float(adjusted_rand_score(one, two))
 
 
 def pairs_for(n_pairs: int, ari: float, wanted: float = ENOUGH) -> int:

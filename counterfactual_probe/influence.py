@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from .progress import progress_bar
 from .ranks import Ranks, current_ranks
 from .results import units_to_json
 from .units import UnitSet, UnitsLike, parse_layers, parse_units
-
-if TYPE_CHECKING:
-    pass
 
 DEFAULT_PAIRS = 256
 

@@ -16,6 +16,7 @@ from .clustering import (
     Floats,
     Labels,
     Method,
+    agreement,
     cosine_matrix,
     factorise,
     factorise_quickly,
@@ -162,9 +163,7 @@ def _between_draws(
 
 def _compare(one: Labels, two: Labels, templates: Floats, others: Floats) -> tuple[float, float, float]:
     """Share of equal labels after matching, mean cosine of the matched templates, and ARI."""
-    from sklearn.metrics import adjusted_rand_score
-
     order = match_labels(one, two, len(templates))
-    same = one == np.argsort(order)[two]
+    same, ari = agreement(one, two, len(templates))
     cosines = cosine_matrix(templates, others)[np.arange(len(order)), order]
-    return float(same.mean()), float(cosines.mean()), float(adjusted_rand_score(one, two))
+    return float(same.mean()), float(cosines.mean()), ari
