@@ -35,7 +35,7 @@ bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fai
 	$(BIN)/python benchmarks/compare.py --short
 
 compare: $(READY)  ## influence maps here and with other libraries, the whole table; about 15 minutes
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[bench]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/compare.py --biggan --out out/compare.json $(ARGS)
 
 clean:  ## remove what was built and measured; the environment stays (rm -r .venv removes that)

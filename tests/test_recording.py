@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 import toys
-from counterfactual_probe.engine import FullForward, executor_for, preparation
+from counterfactual_probe.engine import FullForward, choice, executor_for, preparation
 from counterfactual_probe.engine.interception import NotReplayable
 from counterfactual_probe.engine.prepared import Prepared
 from counterfactual_probe.engine.recording import record
@@ -191,6 +191,21 @@ def test_a_program_is_made_once_for_the_same_weights_and_layers(monkeypatch: pyt
     torch.testing.assert_close(third.maps, 2 * first.maps)
     cp.InfluenceMap(generator, "first").attribute(n_pairs=3)
     assert len(recorded) == 3
+
+
+def test_programs_of_both_precisions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "multiplies_bfloat16", lambda device: True)
+    recorded = counted(monkeypatch)
+    generator = build(lambda m, x: m.conv(x), conv=conv())
+    found = []
+    for precision in ("float32", "bf16-diff", "float32", "bf16-diff"):
+        maps = cp.InfluenceMap(generator, "act").attribute(n_pairs=3, precision=precision)
+        assert maps.provenance["precision"] == ("bf16-diff" if precision == "bf16-diff" else "float64")
+        found.append(maps.maps)
+    assert len(recorded) == 2
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("where", ["before", "after"])

@@ -1,14 +1,14 @@
 """What a prepared run needs beside latents: the simplified program and the ways through it.
 
 It takes several forwards to make, and as long as the weights are the same it serves every call: the
-latest of each generator is remembered.
+latest of each generator is remembered, one for exact hybrids and one for differences in a narrow type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +21,8 @@ from .recording import record
 from .routing import Way
 from .simplify import Simplified, simplify
 
+# By the type in which differences travel; what it was made for stands beside it.
+_Remembered: TypeAlias = "dict[torch.dtype | None, tuple[Any, Preparation]]"
 # The layers that are set, and whether by a swap of few channels in each row.
 WayKey = tuple[frozenset[str], bool]
 
@@ -45,24 +47,25 @@ class Preparation:
 
 
 class Preparations:
-    """The preparations of one generator for some ways; the latest is remembered for the next call."""
+    """The preparations of one generator for some ways; the latest of each precision is remembered for the next call."""
 
-    _latest: ClassVar[WeakKeyDictionary[GeneratorAdapter, tuple[Any, Preparation]]] = WeakKeyDictionary()
+    _latest: ClassVar[WeakKeyDictionary[GeneratorAdapter, _Remembered]] = WeakKeyDictionary()
 
     def __init__(self, generator: GeneratorAdapter, ways: Sequence[frozenset[str]], narrow: torch.dtype | None) -> None:
         self.generator, self.ways, self.narrow = generator, ways, narrow
         # Attributes and hooks can change too: so whoever uses it compares a clean run in every call.
-        self._key = (generator.weights_hash(), generator.device, tuple(ways), narrow)
+        self._key = (generator.weights_hash(), generator.device, tuple(ways))
 
     def remembered(self) -> Preparation | None:
-        key, found = self._latest.get(self.generator, (None, None))
+        key, found = self._latest.get(self.generator, {}).get(self.narrow, (None, None))
         return found if key == self._key else None
 
     def anew(self) -> Preparation:
         """Record the forward and prepare it; NotRecordable if that cannot be done. Call it inside a session."""
-        self._latest.pop(self.generator, None)
+        latest = self._latest.setdefault(self.generator, {})
+        latest.pop(self.narrow, None)
         found = _prepare(self.generator, self.ways, self.narrow)
-        self._latest[self.generator] = (self._key, found)
+        latest[self.narrow] = (self._key, found)
         return found
 
 
