@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, get_args
 
 import numpy as np
@@ -34,12 +35,20 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = {"bits": "papers", "l2": "l2"}
 
 
-def drawn(gen: cp.GeneratorAdapter, layer: str, pairs: int, draws: int, first: int) -> tuple[list[Any], float]:
-    """Maps of several draws with all that both pipelines need, and the seconds of one."""
+def drawn(
+    gen: cp.GeneratorAdapter, layer: str, pairs: int, draws: int, *, first: int, keep: Path | None
+) -> tuple[list[cp.InfluenceMaps], float]:
+    """Maps of several draws with all that both pipelines need, and the median of the seconds of one."""
     influence = cp.InfluenceMap(gen, layer)
-    start = time.perf_counter()
-    maps = [influence.attribute(n_pairs=pairs, seed=first + draw, blocks=32, normalise="pair") for draw in range(draws)]
-    return maps, (time.perf_counter() - start) / draws
+    maps, seconds = [], []
+    for seed in range(first, first + draws):
+        file = None if keep is None else keep / f"{gen.name}-{layer}-{pairs}-{seed}.progress"
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        maps.append(influence.attribute(n_pairs=pairs, seed=seed, blocks=32, normalise="pair", checkpoint=file))
+        seconds.append(time.perf_counter() - start)
+    return maps, median(seconds)
 
 
 def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str, float]:
@@ -75,12 +84,20 @@ def words(found: dict[str, float]) -> str:
     )
 
 
-def rows(name: str, layers: Sequence[str] | None, pairs: Sequence[int], counts: Sequence[int], draws: int) -> Any:
+def rows(
+    name: str,
+    layers: Sequence[str] | None,
+    pairs: Sequence[int],
+    counts: Sequence[int],
+    *,
+    draws: int,
+    keep: Path | None,
+) -> Any:
     """One row for each layer, number of pairs, pipeline and K; printed as they come."""
     gen = cp.load(name)
     for layer in layers or default_layers(gen):
         for n in pairs:
-            maps, seconds = drawn(gen, layer, n, draws, first=1000)
+            maps, seconds = drawn(gen, layer, n, draws, first=1000, keep=keep)
             for kind, k in itertools.product(KINDS, counts):
                 found = agreement(maps, k, kind)
                 row = {"generator": name, "layer": layer, "pairs": n, "features": NAMES[kind], "k": k}
@@ -98,16 +115,19 @@ def main() -> None:
     parser.add_argument("--modules", type=int, nargs="+", default=[2, 3, 4, 5])
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--bars", action="store_true", help="main.8 at 256 pairs and main.5 at 256 and 1024, K = 2, 3")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the maps: another run takes them from there, in no time"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     warnings.simplefilter("ignore", ExpectedDisagreement)
     found = []
     if args.bars:
         for layer, pairs in (("main.8", 256), ("main.5", 256), ("main.5", 1024), ("main.8", 1024)):
-            found += list(rows("dcgan-faces", [layer], [pairs], [2, 3], max(8, args.draws)))
+            found += list(rows("dcgan-faces", [layer], [pairs], [2, 3], draws=max(8, args.draws), keep=args.keep))
     else:
         for name in args.generators or cp.available():
-            found += list(rows(name, args.layers, args.pairs, args.modules, args.draws))
+            found += list(rows(name, args.layers, args.pairs, args.modules, draws=args.draws, keep=args.keep))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine(cp.load("dcgan-faces").device), "rows": found}

@@ -10,14 +10,16 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from .blame import blamed_on
+from .components import COMPONENTS
 from .confidence import BLOCKS, SURE, ExpectedDisagreement
 from .errors import ProbeError, first_line
+from .features import Kind
 from .files import read_bytes, write_bytes, write_json
 from .generator import GeneratorAdapter
 from .hybrids import Hybridizer
@@ -115,7 +117,7 @@ def _modules(options: argparse.Namespace) -> None:
         _require_none(options, "other", "with a generator, of which a second draw is made anyway")
         maps = _attribute(options)
         # Modules are not worth showing without saying whether other latents would give the same.
-        other = _attribute(options, seed=options.seed + 1)
+        other = _attribute(options, seed=options.seed + 1, components=maps.components)
     finder = ModuleFinder(options.modules, options.method, features=options.features, seed=options.seed).fit(maps)
     content: dict[str, Any] = {"modules": units_to_json(finder.unit_sets()), "labels": finder.labels_.tolist()}
     if maps.block_sums is not None:
@@ -199,7 +201,9 @@ def _report(options: argparse.Namespace) -> None:
     print(f"results: {out} ({tensors} safetensors files, modules as JSON)")
 
 
-def _attribute(options: argparse.Namespace, seed: int | None = None) -> InfluenceMaps:
+def _attribute(
+    options: argparse.Namespace, seed: int | None = None, components: torch.Tensor | None = None
+) -> InfluenceMaps:
     generator = open_generator(options.generator, options.device)
     influence = InfluenceMap(generator, options.layer)
     seed = options.seed if seed is None else seed
@@ -208,6 +212,8 @@ def _attribute(options: argparse.Namespace, seed: int | None = None) -> Influenc
     more: dict[str, Any] = {}
     if getattr(options, "features", None) == "l2":
         more["normalise"] = "pair"
+    if getattr(options, "features", None) == "pca":
+        more["components"] = COMPONENTS if components is None else components
     if hasattr(options, "features") and pairs >= 2 * BLOCKS:
         more["blocks"] = BLOCKS
     return influence.attribute(n_pairs=pairs, tolerance=tolerance, seed=seed, show_progress=options.progress, **more)
@@ -278,9 +284,9 @@ def _parser() -> argparse.ArgumentParser:
     modules.add_argument("--other", metavar="MAPS.safetensors", help="maps of another draw, to compare with")
     modules.add_argument(
         "--features",
-        choices=["bits", "l2"],
+        choices=get_args(Kind),
         default="bits",
-        help="as in the papers, or the variant that comes back sooner",
+        help="as in the papers, the variant that comes back sooner, or for images without spatial alignment",
     )
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
     _common(modules, "out/modules")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from .checkpoint import Checkpoint
+from .components import energy_shares
 from .engine import Stream, Swap
 from .generator import GeneratorAdapter
 from .ranks import Meeting, Ranks
@@ -46,12 +47,16 @@ class Wanted:
         normalise: whether pair maps of unit norm are averaged too.
         blocks: in how many blocks pairs are summed up; 0 for none.
         size: (height, width) of the maps, which divide those of the image.
+        cell: (height, width) of the pixels that become one of a map's.
+        components: the principal components of the changes whose energy is wanted; None for none.
     """
 
     tolerance: float | None
     normalise: bool
     blocks: int
     size: tuple[int, int]
+    cell: tuple[int, int] = (1, 1)
+    components: Tensor | None = None
 
     @property
     def least(self) -> int:
@@ -78,7 +83,12 @@ class Estimate:
         wanted: Wanted,
     ) -> None:
         self.running = RunningMaps(
-            len(sets), *wanted.size, generator.device, normalise=wanted.normalise, blocks=wanted.blocks
+            len(sets),
+            *wanted.size,
+            generator.device,
+            normalise=wanted.normalise,
+            blocks=wanted.blocks,
+            components=None if wanted.components is None else wanted.components.to(generator.device),
         )
         self.stream = stream
         self.wanted = wanted
@@ -86,8 +96,6 @@ class Estimate:
         self.precision = ""
         self._sets = sets
         self._active = list(range(len(sets)))
-        height, width = generator.image_size[1:]
-        self._cell = (height // wanted.size[0], width // wanted.size[1])  # pixels that become one
 
     @property
     def done(self) -> bool:
@@ -111,17 +119,19 @@ class Estimate:
         return self.stream.hybrids_per_eval
 
     def _run(self, end: int) -> None:
-        for pair, sets, maps in self._maps(self.position, end):
-            self.running.add(pair, [self._active[chosen] for chosen in sets], maps)
+        for pair, sets, maps, energy in self._maps(self.position, end):
+            self.running.add(pair, [self._active[chosen] for chosen in sets], maps, energy)
 
-    def _maps(self, start: int, end: int) -> Iterator[tuple[int, list[int], Tensor]]:
-        """Pair, places among the active sets, and their maps."""
+    def _maps(self, start: int, end: int) -> Iterator[tuple[int, list[int], Tensor, Tensor | None]]:
+        """Pair, places among the active sets, their maps, and the energy of their changes if it is wanted."""
+        components, cell = self.running.components, self.wanted.cell
         for effect in self.stream.run(start, end):
             maps = effect.maps()
             self.precision = self.stream.executor.rounding or str(maps.dtype).removeprefix("torch.")
-            if self._cell != (1, 1):
-                maps = avg_pool2d(maps, self._cell)
-            yield effect.pair, effect.sets, maps
+            if cell != (1, 1):
+                maps = avg_pool2d(maps, cell)
+            energy = None if components is None else energy_shares(effect, components, cell)
+            yield effect.pair, effect.sets, maps, energy
 
     @property
     def total(self) -> int:
@@ -198,14 +208,23 @@ class SharedEstimate(Estimate):
     def _run(self, end: int) -> None:
         ranks, start = self._meeting.ranks, self.position
         own = ranks.share(end - start)
-        found = torch.zeros(
-            (end - start, len(self._active), *self._size), dtype=self._dtype, device=ranks.place(self._device)
-        )
-        for pair, sets, maps in self._maps(start + own.start, start + own.stop):
+
+        def room(*size: int) -> Tensor:
+            shape = (end - start, len(self._active), *size)
+            return torch.zeros(shape, dtype=self._dtype, device=ranks.place(self._device))
+
+        components = self.running.components
+        found, shares = room(*self._size), None if components is None else room(len(components))
+        for pair, sets, maps, energy in self._maps(start + own.start, start + own.stop):
             found[pair - start, sets] = maps.to(found)
+            if shares is not None and energy is not None:
+                shares[pair - start, sets] = energy.to(shares)
         self._meeting.complete(found)
+        if shares is not None:
+            self._meeting.complete(shares)
         for place, maps in enumerate(found):
-            self.running.add(start + place, self._active, maps.to(self._device))
+            energy = None if shares is None else shares[place].to(self._device)
+            self.running.add(start + place, self._active, maps.to(self._device), energy)
 
     def resume(self, file: Checkpoint | None) -> None:
         # Also without a file here: the others may have been given none, and wait.

@@ -16,7 +16,7 @@ from .errors import ProbeError
 from .maps import InfluenceMaps
 
 Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
-Kind: TypeAlias = Literal["bits", "l2"]
+Kind: TypeAlias = Literal["bits", "l2", "pca"]
 
 _FLAT_WITHIN = 4  # units in the last place
 _HALF = 2
@@ -28,7 +28,9 @@ class Features:
 
     ``bits``: smoothed by a box mean and thresholded at a percentile of its values (S003 §3.4;
     conventions 8 and 9), of the papers' mean maps. ``l2``: smoothed, averaged down 2×2 and scaled to
-    unit L2 norm, of maps in which every pair counts once; modules found by it come back sooner.
+    unit L2 norm, of maps in which every pair counts once; modules found by it come back sooner. ``pca``: the
+    share of energy of what a channel changes in each principal component of all changes, as a root, and scaled to
+    unit L2 norm: what channels do alike, wherever in the image.
     """
 
     kind: Kind = "bits"
@@ -48,22 +50,45 @@ class Features:
                     "attribute(..., normalise='pair')"
                 )
             maps = maps.normalised
+        if self.kind == "pca":
+            return np.asarray(_energy(maps)[:, None].double().numpy())
         return as_maps(maps)
 
     def blocks(self, maps: Maps) -> Tensor | None:
         """Sums over blocks of pairs of the same maps, (channels, blocks, H, W), if there are any."""
         if not isinstance(maps, InfluenceMaps):
             return None
+        if self.kind == "pca":
+            return None if maps.energy_block_sums is None else maps.energy_block_sums[:, :, None]
         return maps.normalised_block_sums if self.kind == "l2" else maps.block_sums
 
     def rows(self, values: Array) -> Array:
         """(channels, features); of a map that says nothing, zeros."""
         if self.kind == "bits":
             return binary_features(values, self.window, self.percentile)
+        if self.kind == "pca":
+            return unit_rows(np.sqrt(values[:, 0]))
         return unit_features(values, self.window)
 
-    def images(self, rows: Floats, size: tuple[int, int]) -> Floats:
+    def require_comparable(self, maps: Maps, other: Maps) -> None:
+        """Features of two draws must mean the same."""
+        if self.kind == "pca":
+            one, two = _components(maps), _components(other)
+            if one.shape != two.shape or not torch.equal(one, two):
+                raise ProbeError(
+                    "the two draws have principal components of their own; make the other with "
+                    "attribute(..., components=maps.components)"
+                )
+
+    def images(self, rows: Floats, maps: Maps) -> Floats:
         """Rows of features as images of the maps' size, each of the norm of its row."""
+        size = maps.maps.shape[1:] if isinstance(maps, InfluenceMaps) else np.shape(maps)[1:]
+        if self.kind == "pca":
+            # Where the components of the row have their energy.
+            energy = _components(maps).double().square().mean(1).flatten(1).numpy()
+            found = np.sqrt(np.square(rows) @ energy)
+            norms = np.linalg.norm(rows, axis=1, keepdims=True)
+            return np.asarray((unit_rows(found) * norms).reshape(len(rows), *size))
         if self.kind == "bits" or not _halves(*size):
             return rows.reshape(len(rows), *size)
         small = rows.reshape(len(rows), size[0] // _HALF, size[1] // _HALF)
@@ -107,9 +132,30 @@ def unit_features(maps: Array, window: int | None = None) -> Array:
     small = smoothed(maps, window)
     if _halves(*maps.shape[1:]):
         small = avg_pool2d(small, _HALF)
-    rows = small.flatten(1).numpy()
+    return unit_rows(small.flatten(1).numpy())
+
+
+def unit_rows(rows: Array) -> Array:
+    """Each row scaled to unit L2 norm; rows of zeros as they are."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(norms > 0, norms, 1))
+
+
+def _energy(maps: Maps) -> Tensor:
+    if not isinstance(maps, InfluenceMaps) or maps.energy is None:
+        raise ProbeError(
+            "features='pca' are of what hybrids change in its principal components, and these maps do not hold it; "
+            "make them with attribute(..., components=64)"
+        )
+    return maps.energy
+
+
+def _components(maps: Maps) -> Tensor:
+    _energy(maps)
+    found = maps.components if isinstance(maps, InfluenceMaps) else None
+    if found is None:
+        raise ProbeError("the maps hold energies without their components; make them again with attribute(...)")
+    return found
 
 
 def _halves(height: int, width: int) -> bool:

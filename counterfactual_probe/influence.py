@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from . import latents as lt
 from .checkpoint import Checkpoint
+from .components import components_for_all
 from .engine import Pairs, Stream, Swap
 from .errors import Interrupted, ProbeError, whole
 from .estimation import Estimate, SharedEstimate, Wanted, pairs_are_shared
@@ -59,6 +61,7 @@ class InfluenceMap:
         blocks: int | None = None,
         normalise: Literal["pair"] | None = None,
         map_size: int | tuple[int, int] | None = None,
+        components: int | Tensor | None = None,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -82,6 +85,9 @@ class InfluenceMap:
                 every pair counting once. Pairs that change nothing are left out, and counted.
             map_size: (height, width) or one number for both, dividing those of the image: maps are averaged
                 down, pixel block by pixel block, before anything is made of them.
+            components: also say how the energy of what hybrids change is shared among so many leading principal
+                components of all changes (64 is a good number), for ``ModuleFinder(features="pca")``. Those of
+                earlier maps, ``maps.components``, make both comparable.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
             checkpoint: a file that takes progress, about every 15 seconds. The same call goes on from it
@@ -98,6 +104,7 @@ class InfluenceMap:
         sets = parse_units(units, self.layers, self.generator)
         pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
         wanted = self._wanted(tolerance, normalise == "pair", blocks, map_size, pairs.n)
+        chosen = _components(components, self.generator.image_size, wanted.cell)
         with self.generator.unchanged():
             ranks = current_ranks(self.generator.device)
             about = self.generator.provenance()
@@ -106,11 +113,16 @@ class InfluenceMap:
                 identity = _identity(about, sets, seed, pairs, (z1, z2)) | {"hybrids_per_eval": hybrids_per_eval}
                 identity |= {"tolerance": tolerance, "normalise": normalise, "requested precision": precision}
                 identity |= {"blocks": blocks, "map_size": list(wanted.size)}
+                identity |= {"components": lt.fingerprint(chosen) if isinstance(chosen, Tensor) else chosen}
                 ranks.require_same(identity)
             by_pairs = pairs_are_shared(len(sets), pairs.n, ranks, tolerance)
             own = sets if by_pairs else [sets[chosen] for chosen in ranks.dealt(len(sets))]
             with ranks.together() as meeting:
                 self._require_room(wanted, len(own))
+                components = components_for_all(
+                    self.generator, sets, pairs, chosen, seed=seed, cell=wanted.cell, meeting=meeting
+                )
+                wanted = dataclasses.replace(wanted, components=components)
                 stream = Stream(
                     self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval, precision=precision
                 )
@@ -131,8 +143,9 @@ class InfluenceMap:
                         "ranks": ranks.world,
                     }
                 )
-            whole_arrays = arrays if by_pairs else ranks.gather(arrays, len(sets), self.generator.device)
-            return InfluenceMaps(**whole_arrays, units=tuple(sets), provenance=ranks.first(provenance))
+            of_all: dict[str, Any] = {"components": arrays.pop("components")}  # the others hold a row for each set
+            of_all |= arrays if by_pairs else ranks.gather(arrays, len(sets), self.generator.device)
+            return InfluenceMaps(**of_all, units=tuple(sets), provenance=ranks.first(provenance))
 
     def growing(
         self, max_pairs: int, *, seed: int = 0, blocks: int = 32, show_progress: bool = False, **options: Any
@@ -158,6 +171,8 @@ class InfluenceMap:
             noise = seed if not done else stream_seed(seed, NOISE, done) % 2**32
             more = self.attribute(z1, z2, seed=noise, blocks=blocks, show_progress=show_progress, **options)
             maps = more if maps is None else maps.pooled(more)
+            if maps.components is not None:
+                options["components"] = maps.components
             maps = dataclasses.replace(maps, provenance=maps.provenance | {"seed": seed, "pairs": "drawn"})
             yield maps
             done, stop = stop, 2 * stop
@@ -172,7 +187,9 @@ class InfluenceMap:
                 f"{n_pairs} pairs are given for {number} blocks; a block needs two, so give n_pairs={2 * number} or "
                 f"more, or fewer blocks"
             )
-        return Wanted(tolerance, normalise, number, _map_size(map_size, self.generator.image_size[1:]))
+        image = self.generator.image_size[1:]
+        size = _map_size(map_size, image)
+        return Wanted(tolerance, normalise, number, size, (image[0] // size[0], image[1] // size[1]))
 
     def _require_room(self, wanted: Wanted, sets: int) -> None:
         """Block sums that do not fit are refused before anything runs."""
@@ -203,6 +220,7 @@ class InfluenceMap:
             "tolerance": estimate.wanted.tolerance,
             "blocks": estimate.wanted.blocks or None,
             "map_size": list(estimate.wanted.size),
+            "components": None if (found := estimate.running.components) is None else len(found),
         }
 
     def _complete(self, estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
@@ -256,6 +274,21 @@ def _map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
             f"{tuple(side // 2 if side % 2 == 0 else side for side in image)}"
         )
     return found
+
+
+def _components(given: Any, image: tuple[int, int, int], cell: tuple[int, int]) -> int | Tensor | None:
+    """How many components, or those of an earlier run."""
+    if given is None:
+        return None
+    if not isinstance(given, Tensor):
+        return whole(given, "components", 1)
+    size = (image[0], image[1] // cell[0], image[2] // cell[1])
+    if given.dim() != 4 or tuple(given.shape[1:]) != size:
+        raise ProbeError(
+            f"the components have shape {tuple(given.shape)} and changes are {size}; give the .components of maps of "
+            "this generator and map_size, or a number"
+        )
+    return given.float()
 
 
 def _identity(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import ProbeError
+from .latents import fingerprint
 from .results import Result
 from .units import UnitSet
 
@@ -36,6 +37,9 @@ class InfluenceMaps(Result):
         block_sums: (sets, blocks, H, W) with ``blocks``: sums of pair maps, of pair i in block i mod blocks.
             Blocks are independent, so resampling them says how far chance decides what is made of the maps.
         normalised_block_sums: the same of pair maps of unit L2 norm, with ``normalise="pair"`` too.
+        components: (components, C, H, W) with ``components``: the leading principal components of what hybrids change.
+        energy: (sets, components) mean share of a change's squared norm in each, over pairs that change anything.
+        energy_block_sums: (sets, blocks, components) sums of these shares.
     """
 
     maps: Tensor
@@ -49,6 +53,9 @@ class InfluenceMaps(Result):
     normalised: Tensor | None = None
     block_sums: Tensor | None = None
     normalised_block_sums: Tensor | None = None
+    components: Tensor | None = None
+    energy: Tensor | None = None
+    energy_block_sums: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.units)
@@ -78,7 +85,7 @@ class InfluenceMaps(Result):
 
     def without_blocks(self) -> InfluenceMaps:
         """The same maps without the block sums, which take many times their room."""
-        return dataclasses.replace(self, block_sums=None, normalised_block_sums=None)
+        return dataclasses.replace(self, block_sums=None, normalised_block_sums=None, energy_block_sums=None)
 
     def pooled(self, other: InfluenceMaps) -> InfluenceMaps:
         """The maps over the pairs of both, which must be independent: other latents, everything else the same.
@@ -92,11 +99,12 @@ class InfluenceMaps(Result):
         influence = _pooled(
             (self.influence, self.influence_standard_error), n, (other.influence, other.influence_standard_error), m
         )
-        normalised = None
-        if self.normalised is not None and other.normalised is not None:
-            alive, others = (n - self.zero_maps).clamp_min(0), (m - other.zero_maps).clamp_min(0)
-            share = (others / (alive + others).clamp_min(1)).float()[:, None, None]
-            normalised = self.normalised + (other.normalised - self.normalised) * share
+        alive, others = (n - self.zero_maps).clamp_min(0), (m - other.zero_maps).clamp_min(0)
+        share = (others / (alive + others).clamp_min(1)).float()
+
+        def mean(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+            """Of pairs that change anything."""
+            return None if one is None or two is None else one + (two - one) * share.view(-1, *[1] * (one.dim() - 1))
 
         def added(one: Tensor | None, two: Tensor | None) -> Tensor | None:
             return None if one is None or two is None else one + two
@@ -112,9 +120,12 @@ class InfluenceMaps(Result):
             self.zero_maps + other.zero_maps,
             self.units,
             provenance,
-            normalised,
+            mean(self.normalised, other.normalised),
             added(self.block_sums, other.block_sums),
             added(self.normalised_block_sums, other.normalised_block_sums),
+            self.components,
+            mean(self.energy, other.energy),
+            added(self.energy_block_sums, other.energy_block_sums),
         )
 
     def _require_alike(self, other: InfluenceMaps) -> None:
@@ -124,6 +135,10 @@ class InfluenceMaps(Result):
             ("weights", *(maps.provenance.get("weights_sha256") for maps in (self, other))),
             ("blocks", *(None if maps.block_sums is None else maps.block_sums.shape[1] for maps in (self, other))),
             ("normalise", self.normalised is None, other.normalised is None),
+            (
+                "components",
+                *(None if maps.components is None else fingerprint(maps.components) for maps in (self, other)),
+            ),
         ):
             if one != two:
                 raise ProbeError(

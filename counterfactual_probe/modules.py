@@ -22,6 +22,7 @@ from .clustering import (
     live_rows,
     variance_explained,
 )
+from .components import COMPONENTS
 from .confidence import ENOUGH, Assigned, Confidence, ExpectedDisagreement, advice, measure_confidence
 from .errors import ProbeError, first_line, whole
 from .features import Features, Kind, Maps
@@ -60,6 +61,8 @@ class ModuleFinder:
         method: "nmf", or "kmeans" on the same features.
         features: "bits" as in the papers, or "l2", the variant that comes back sooner on other latents: rows
             of unit L2 norm, without a threshold, of maps made with ``normalise="pair"``. It finds other modules.
+            "pca" compares what channels change, not where, on maps made with ``components=64``: for images
+            without spatial alignment (S001 §5).
         window: side of the smoothing box, odd; by default the largest odd number up to
             3 · (shorter side) / 64, at least 3 (conventions 8).
         percentile: of a smoothed map's values; strictly larger ones count (conventions 9).
@@ -126,7 +129,7 @@ class ModuleFinder:
         self.labels_[alive] = labels
         self.weights_ = np.zeros((len(rows), self.n_modules))
         self.weights_[alive] = weights
-        self.templates_ = self._features.images(templates, values.shape[1:])
+        self.templates_ = self._features.images(templates, maps)
         self.variance_explained_ = variance_explained(rows[alive], labels)
         self._units = maps.units if isinstance(maps, InfluenceMaps) else None
         self.modules_ = self._grouped(self.labels_)
@@ -215,6 +218,8 @@ class ModuleFinder:
         """
         numbers = _numbers(range(2, 7) if n_modules is None else n_modules)
         repetitions = whole(repetitions, "repetitions", 0)
+        if other is not None:
+            self._features.require_comparable(maps, other)
         one = self._features.rows(self._features.values(maps))
         two = None if other is None else self._features.rows(self._features.values(other))
         with factorising():
@@ -254,7 +259,10 @@ class ModuleFinder:
         """
         if not 0 < expected_ari <= 1:
             raise ProbeError(f"expected_ari is {expected_ari!r}; give a number above 0 and at most 1")
-        options |= {"normalise": "pair" if self.features == "l2" else options.get("normalise")}
+        if self.features == "l2":
+            options["normalise"] = "pair"
+        if self.features == "pca":
+            options.setdefault("components", COMPONENTS)
         growing = influence.growing(
             whole(max_pairs, "max_pairs", 1), seed=seed, blocks=blocks, show_progress=show_progress, **options
         )

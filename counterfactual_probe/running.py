@@ -18,7 +18,15 @@ class RunningMaps:
     """
 
     def __init__(
-        self, sets: int, height: int, width: int, device: torch.device, *, normalise: bool = False, blocks: int = 0
+        self,
+        sets: int,
+        height: int,
+        width: int,
+        device: torch.device,
+        *,
+        normalise: bool = False,
+        blocks: int = 0,
+        components: Tensor | None = None,
     ) -> None:
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=device)
@@ -30,9 +38,13 @@ class RunningMaps:
         self.normalised = zeros(sets, height, width) if normalise else None
         self.block_sums = zeros(sets, blocks, height, width) if blocks else None
         self.normalised_block_sums = zeros(sets, blocks, height, width) if blocks and normalise else None
+        self.components = components
+        self.energy = None if components is None else zeros(sets, len(components))
+        self.energy_block_sums = zeros(sets, blocks, len(components)) if blocks and components is not None else None
 
-    def add(self, pair: int, sets: Sequence[int], maps: Tensor) -> None:
-        """Add pair number ``pair``'s maps (sets, H, W) of these unit sets, given in rising order."""
+    def add(self, pair: int, sets: Sequence[int], maps: Tensor, energy: Tensor | None = None) -> None:
+        """Add pair number ``pair``'s maps (sets, H, W) of these unit sets, given in rising order, and their energy
+        (sets, components) if it is wanted."""
         first, last = sets[0], sets[-1] + 1
         # A slice where possible: it updates in place, without copies.
         index: slice | list[int] = slice(first, last) if last - first == len(sets) else list(sets)
@@ -51,6 +63,10 @@ class RunningMaps:
             self.normalised[index] += unit
             if self.normalised_block_sums is not None:
                 self.normalised_block_sums[index, block] += unit
+        if self.energy is not None and energy is not None:
+            self.energy[index] += energy
+            if self.energy_block_sums is not None:
+                self.energy_block_sums[index, block] += energy
 
     def relative_error(self, chosen: int) -> float:
         """‖standard error‖₂ / ‖map‖₂ of a unit set; infinite while it has changed nothing, which costs
@@ -73,8 +89,11 @@ class RunningMaps:
         # The squared deviations become standard errors in place: (Σ(x − x̄)² / (n − 1) / n)^½.
         divisor = (self.n_pairs * (self.n_pairs - 1)).double()
         divisor[divisor == 0] = float("nan")
+        alive = (self.n_pairs - self.zero_maps).clamp_min(1)
         if self.normalised is not None:
-            self.normalised /= (self.n_pairs - self.zero_maps).clamp_min(1)[:, None, None]
+            self.normalised /= alive[:, None, None]
+        if self.energy is not None:
+            self.energy /= alive[:, None]
         found: dict[str, Any] = {
             "maps": self.mean,
             # A product of one type: a quotient of two would be five times as slow.
@@ -86,6 +105,9 @@ class RunningMaps:
             "normalised": self.normalised,
             "block_sums": self.block_sums,
             "normalised_block_sums": self.normalised_block_sums,
+            "components": self.components,
+            "energy": self.energy,
+            "energy_block_sums": self.energy_block_sums,
         }
         return {name: None if value is None else value.cpu() for name, value in found.items()}
 
