@@ -66,28 +66,11 @@ def dcgan(
         ProbeError: the tensors are not those of a DCGAN; the message says what differs.
     """
     state = tensors_only(state_dict)
-    kernels = {
-        int(found[1]): key
-        for key in state
-        if (found := re.fullmatch(r"(?:\w+\.)?(\d+)\.weight", key)) and state[key].dim() == 4
-    }
-    if not kernels:
-        raise ProbeError(
-            f"the state dict holds no numbered 4-D kernels (its first keys: {list(state)[:3]}); give that of a DCGAN "
-            "generator, 'main.0.weight' and so on"
-        )
-    shapes = [tuple(state[kernels[number]].shape) for number in sorted(kernels)]
-    prefix = kernels[min(kernels)].rpartition(".")[0].rpartition(".")[0]
-    chained = all(before[1] == after[0] for before, after in pairwise(shapes))
-    if not chained or any(shape[2:] != (4, 4) for shape in shapes):
-        raise ProbeError(
-            f"the kernels have shapes {shapes}; a DCGAN's are (in, out, 4, 4) with each one's outputs the next one's "
-            "inputs"
-        )
+    prefix, kernels = numbered_kernels(state, "DCGAN")
+    shapes = list(kernels.values())
     latent, widths, colours = shapes[0][0], [shape[1] for shape in shapes[:-1]], shapes[-1][1]
-    bias = f"{kernels[min(kernels)].removesuffix('.weight')}.bias" in state
-    module = DCGANGenerator(latent, widths, colours, bias=bias)
-    renamed = {f"main.{key.removeprefix(prefix + '.') if prefix else key}": value for key, value in state.items()}
+    module = DCGANGenerator(latent, widths, colours, bias=f"{prefix}{min(kernels)}.bias" in state)
+    renamed = {f"main.{key.removeprefix(prefix)}": value for key, value in state.items()}
     load_state(module, renamed, "a DCGAN of its kernels' sizes")
     return wrap(
         module.eval(),
@@ -96,6 +79,29 @@ def dcgan(
         device=device,
         name=name,
     )
+
+
+def numbered_kernels(state: Mapping[str, Tensor], family: str) -> tuple[str, dict[int, tuple[int, ...]]]:
+    """The prefix of a state dict's numbered submodules, and the shapes of their 4×4 kernels by number."""
+    found = {
+        int(match[1]): key
+        for key, value in state.items()
+        if value.dim() == 4 and (match := re.fullmatch(r"(?:\w+\.)?(\d+)\.weight", key))
+    }
+    if not found:
+        raise ProbeError(
+            f"the state dict holds no numbered 4-D kernels (its first keys: {list(state)[:3]}); give that of a "
+            f"{family} generator, 'main.0.weight' and so on"
+        )
+    shapes = {number: tuple(state[found[number]].shape) for number in sorted(found)}
+    chained = all(before[1] == after[0] for before, after in pairwise(shapes.values()))
+    if not chained or any(shape[2:] != (4, 4) for shape in shapes.values()):
+        raise ProbeError(
+            f"the kernels have shapes {list(shapes.values())}; a {family}'s are (in, out, 4, 4) with each one's "
+            "outputs the next one's inputs"
+        )
+    first = min(found)
+    return found[first].removesuffix(f"{first}.weight"), shapes
 
 
 DCGAN = Architecture("dcgan", lambda config, tensors, device: dcgan(tensors, device=device, **_named(config)))

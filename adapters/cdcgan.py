@@ -1,0 +1,184 @@
+"""Class-conditional DCGAN generators (Mirza and Osindero 2014), built from a state dict and the classes' names."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterfactual_probe.errors import ProbeError, nearest, whole
+from counterfactual_probe.folders import Architecture
+from counterfactual_probe.generator import GeneratorAdapter, wrap
+from counterfactual_probe.registry import PretrainedGenerator
+from counterfactual_probe.weights import load_state, load_weights, tensors_only
+
+from .dcgan import numbered_kernels
+from .wheels import install_command, wheel_file
+
+PACKAGE, VERSION = "omniart-eye-generator", "0.1"
+WEIGHTS = "omniart_eye_generator/generator_model_state.pth"
+WEIGHTS_SHA256 = "dd486abbd738bfe3d28ddd46987bec11e3842ddcc8c28ccc5251b52c6ecf4da0"
+EYE_COLOURS = ("amber", "blue", "brown", "gray", "grayscale", "green", "hazel", "red")
+
+
+class ConditionalDCGANGenerator(nn.Module):
+    """A DCGAN whose input is a latent (n, latent) and, one-hot beside it, a class (n,).
+
+    ``main`` is numbered as in the usual implementations; ``dropout`` says after which ReLUs, counted from 0,
+    a dropout takes a number too.
+    """
+
+    one_hot: Tensor
+
+    def __init__(
+        self,
+        latent: int,
+        classes: int,
+        widths: Sequence[int],
+        colours: int,
+        *,
+        bias: bool = False,
+        dropout: Collection[int] = (),
+    ) -> None:
+        super().__init__()
+        # A table to look up, so that a class that does not exist is an error and not another class.
+        self.register_buffer("one_hot", torch.eye(classes), persistent=False)
+        stages: list[nn.Module] = []
+        self.relus: list[str] = []
+        previous, stride, padding = latent + classes, 1, 0
+        for i, width in enumerate(widths):
+            stages += [
+                nn.ConvTranspose2d(previous, width, 4, stride, padding, bias=bias),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            self.relus.append(f"main.{len(stages) - 1}")
+            if i in dropout:
+                stages.append(nn.Dropout(0.2))
+            previous, stride, padding = width, 2, 1
+        stages += [nn.ConvTranspose2d(previous, colours, 4, stride, padding, bias=bias), nn.Tanh()]
+        self.main = nn.Sequential(*stages)
+
+    def forward(self, z: Tensor, classes: Tensor) -> Tensor:
+        joined = torch.cat([z, F.embedding(classes, self.one_hot)], 1)
+        images: Tensor = self.main(joined[:, :, None, None])
+        return images
+
+
+class ClassSampler:
+    """Draws latents ``{"z": (n, latent), "classes": (n,)}``; a class is given by its number or its name."""
+
+    def __init__(self, latent: int, names: Sequence[str]) -> None:
+        self.latent, self.names = latent, tuple(names)
+
+    def __call__(self, n: int, rng: torch.Generator, classes: Any = None) -> dict[str, Tensor]:
+        z = torch.randn(n, self.latent, generator=rng)  # before the classes: it is the same for each of them
+        if classes is None:
+            drawn = torch.randint(len(self.names), (n,), generator=rng)
+        else:
+            drawn = torch.full((n,), self.number(classes))
+        return {"z": z, "classes": drawn}
+
+    def number(self, given: Any) -> int:
+        """The number of a class."""
+        if isinstance(given, str):
+            if given not in self.names:
+                raise ProbeError(f"no class is named {given!r}; nearest: {nearest(given, self.names)}")
+            return self.names.index(given)
+        try:
+            number = operator.index(given)
+        except TypeError:
+            number = -1
+        if not 0 <= number < len(self.names):
+            raise ProbeError(
+                f"class {given!r} is asked of a generator with {len(self.names)}; give a number from 0 to "
+                f"{len(self.names) - 1} or a name: {', '.join(self.names)}"
+            )
+        return number
+
+
+def cdcgan(
+    state_dict: Mapping[str, Any],
+    classes: int | Sequence[str],
+    *,
+    device: torch.device | str | None = None,
+    name: str = "cdcgan",
+) -> GeneratorAdapter:
+    """A generator from the state dict of a class-conditional DCGAN; ``classes`` are their number or names.
+
+    >>> from counterfactual_probe.adapters.cdcgan import ConditionalDCGANGenerator, cdcgan
+    >>> state = ConditionalDCGANGenerator(16, 2, [32, 16], 3).state_dict()
+    >>> gen = cdcgan(state, ["day", "night"])
+    >>> gen.sample(3, classes=["night", "day", 1])["classes"]
+    tensor([1, 0, 1])
+
+    Without ``classes=``, each sample draws its own. Of one seed, samples of two classes have the same ``z``. ``layers``
+    lists the ReLUs. The class enters with ``z``, below all of them: in a hybrid the channels that are set carry the
+    source's class, and everything else the base's (conventions 3).
+
+    Raises:
+        ProbeError: the tensors are not those of a DCGAN with so many classes; an unknown class.
+    """
+    names = _named(classes)
+    state = tensors_only(state_dict)
+    prefix, kernels = numbered_kernels(state, "conditional DCGAN")
+    numbers, shapes = list(kernels), list(kernels.values())
+    latent = shapes[0][0] - len(names)
+    if latent < 1:
+        raise ProbeError(
+            f"the first kernel has {shapes[0][0]} inputs and {len(names)} classes are given; give fewer classes than "
+            "inputs, since the latent takes the rest"
+        )
+    module = ConditionalDCGANGenerator(
+        latent,
+        len(names),
+        [shape[1] for shape in shapes[:-1]],
+        shapes[-1][1],
+        bias=f"{prefix}{numbers[0]}.bias" in state,
+        dropout={i for i, (before, after) in enumerate(pairwise(numbers)) if after - before == 4},
+    )
+    renamed = {f"main.{key.removeprefix(prefix)}": value for key, value in state.items()}
+    load_state(module, renamed, "a conditional DCGAN of its kernels' sizes")
+    return wrap(module.eval(), ClassSampler(latent, names), layers=module.relus, device=device, name=name)
+
+
+def _named(classes: Any) -> tuple[str, ...]:
+    if isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes):
+        if not classes or len(set(classes)) < len(classes):
+            raise ProbeError(f"the classes are named {list(classes)!r}; give at least one, each name once")
+        return tuple(classes)
+    return tuple(map(str, range(whole(classes, "the number of classes", 1))))
+
+
+def _build(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device | str | None
+) -> GeneratorAdapter:
+    if "classes" not in config:
+        raise ProbeError('the configuration of a "cdcgan" has no "classes"; add their number, or a list of their names')
+    return cdcgan(tensors, config["classes"], device=device, name=str(config.get("name", "cdcgan")))
+
+
+CDCGAN = Architecture("cdcgan", _build)
+
+
+def _load_eyes(device: torch.device | str | None) -> GeneratorAdapter:
+    state = load_weights(wheel_file(PACKAGE, VERSION, WEIGHTS), WEIGHTS_SHA256)
+    return cdcgan(state, EYE_COLOURS, device=device, name=EYES.name)
+
+
+EYES = PretrainedGenerator(
+    name="cdcgan-eyes",
+    summary="128×128 painted eyes of eight colours by a class-conditional DCGAN (latent 100; 1024 to 64 channels); "
+    f"classes: {', '.join(EYE_COLOURS)}",
+    trained_on="OmniArt Eye Dataset (Knoester, University of Amsterdam): painted eyes, by colour; its terms are not "
+    "stated with the weights",
+    licence="MIT (weights and their code, by Rogier Knoester)",
+    source=f"PyPI {PACKAGE} {VERSION}, {WEIGHTS}",
+    install=install_command(PACKAGE, VERSION),
+    load=_load_eyes,
+)
