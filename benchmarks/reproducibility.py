@@ -4,8 +4,9 @@
     python benchmarks/reproducibility.py --bars               the project's bars on dcgan-faces, 8 draws
     python benchmarks/reproducibility.py --layers main.8 --pairs 64 256
 
-Two pipelines: the papers' (bits of mean maps) and the reproducible variant (L2 rows of maps in which every pair counts
-once). Draws are of different seeds, and every two of them are compared. Beside the true agreement stands what single
+Three pipelines: the papers' (bits of mean maps), the reproducible variant (L2 rows of maps in which every pair counts
+once), and what channels change in its principal components, which are those of the first draw for all. Draws are of
+different seeds, and every two of them are compared. Beside the true agreement stands what single
 draws expect (``expected_ari_``), how many channels are sure (confidence of at least 0.9), and how many of these keep
 their module in another draw.
 """
@@ -27,12 +28,13 @@ from throughput import machine
 
 import counterfactual_probe as cp
 from counterfactual_probe import clustering
+from counterfactual_probe.components import COMPONENTS
 from counterfactual_probe.confidence import SURE, ExpectedDisagreement
 from counterfactual_probe.features import Kind
 from counterfactual_probe.study import default_layers
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NAMES = {"bits": "papers", "l2": "l2"}
+NAMES = {"bits": "papers", "l2": "l2", "pca": "pca"}
 
 
 def drawn(
@@ -40,13 +42,19 @@ def drawn(
 ) -> tuple[list[cp.InfluenceMaps], float]:
     """Maps of several draws with all that both pipelines need, and the median of the seconds of one."""
     influence = cp.InfluenceMap(gen, layer)
-    maps, seconds = [], []
+    maps: list[cp.InfluenceMaps] = []
+    seconds = []
     for seed in range(first, first + draws):
         file = None if keep is None else keep / f"{gen.name}-{layer}-{pairs}-{seed}.progress"
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        maps.append(influence.attribute(n_pairs=pairs, seed=seed, blocks=32, normalise="pair", checkpoint=file))
+        components = maps[0].components if maps else COMPONENTS
+        maps.append(
+            influence.attribute(
+                n_pairs=pairs, seed=seed, blocks=32, normalise="pair", components=components, checkpoint=file
+            )
+        )
         seconds.append(time.perf_counter() - start)
     return maps, median(seconds)
 
@@ -54,16 +62,17 @@ def drawn(
 def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str, float]:
     """Means over all ordered pairs of draws."""
     finders = [cp.ModuleFinder(k, features=kind).fit(item) for item in maps]
+    papers = finders if kind == "bits" else [cp.ModuleFinder(k).fit(item) for item in maps]
+    same_draw = [clustering.agreement(*_placed(one, two), k)[1] for one, two in zip(finders, papers, strict=True)]
     start = time.perf_counter()
     expected = [finder.expected_ari_ for finder in finders]
     confidence_seconds = (time.perf_counter() - start) / len(finders)
     aris, kept, sure_kept = [], [], []
     for one, two in itertools.permutations(finders, 2):
-        both = (one.labels_ >= 0) & (two.labels_ >= 0)
-        first, second = one.labels_[both], two.labels_[both]
-        same, ari = clustering.agreement(first, second, k)
+        same, ari = clustering.agreement(*_placed(one, two), k)
         aris.append(ari)
         kept.append(same.mean())
+        both = (one.labels_ >= 0) & (two.labels_ >= 0)
         if (sure := one.confidence_[both] >= SURE).any():
             sure_kept.append(same[sure].mean())
     return {
@@ -74,13 +83,21 @@ def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str,
         "coverage": float(np.mean([(finder.confidence_ >= SURE).mean() for finder in finders])),
         "sure_kept": float(np.mean(sure_kept)) if sure_kept else float("nan"),
         "confidence_seconds": confidence_seconds,
+        "ari_to_papers": float(np.mean(same_draw)),
     }
+
+
+def _placed(one: cp.ModuleFinder, two: cp.ModuleFinder) -> tuple[clustering.Labels, clustering.Labels]:
+    """The labels of both, of the channels that have one in both."""
+    both = (one.labels_ >= 0) & (two.labels_ >= 0)
+    return one.labels_[both], two.labels_[both]
 
 
 def words(found: dict[str, float]) -> str:
     return (
         f"ARI {found['ari']:.2f} (worst {found['worst_ari']:.2f}, expected {found['expected_ari']:.2f})  "
-        f"kept {found['kept']:.2f}  sure {found['coverage']:.2f}, of which kept {found['sure_kept']:.2f}"
+        f"kept {found['kept']:.2f}  sure {found['coverage']:.2f}, of which kept {found['sure_kept']:.2f}  "
+        f"to papers {found['ari_to_papers']:.2f}"
     )
 
 

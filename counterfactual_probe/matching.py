@@ -48,6 +48,9 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
     """Match the modules of two layers by the cosine of their templates, one to one.
 
     >>> cp.match_modules(finder_of_main_5, finder_of_main_8).units  # doctest: +SKIP
+
+    The alternative is one factorisation of the maps of both: a :class:`ModuleFinder` fitted on those of
+    ``InfluenceMap(gen, ["main.5", "main.8"])`` has modules over both layers (conventions 14).
     """
     for finder in (first, second):
         finder.require_fit()

@@ -82,3 +82,24 @@ def test_modules_of_one_layer_are_matched_over_all_their_channels() -> None:
         assert set(units["main.2"]) == {*first.unit_sets()[k]["main.2"], *second.unit_sets()[j]["main.2"]}
     z = generator.sample(1)
     cp.Hybridizer(generator, "main.2").hybridize(z, z, units=match.units)
+
+
+def test_one_factorisation_of_both_layers_has_modules_over_both() -> None:
+    """The alternative to matching: channels of two layers that act in one place are in one unit set."""
+    maps, truth = planted(3, each=2, side=16)
+    generator = PLAIN.generator()
+    units: list[dict[str, list[int]]] = [{"main.2" if i < 3 else "main.6": [i % 3]} for i in range(6)]
+    some = cp.InfluenceMap(generator, ["main.2", "main.6"]).attribute(n_pairs=1, units=units)
+    both = cp.InfluenceMaps(**{**vars(some), "maps": torch.from_numpy(maps).float()})
+    finder = cp.ModuleFinder(n_modules=3).fit(both)
+    for k, module in enumerate(finder.unit_sets()):
+        members = [i for i, unit in enumerate(both.units) if set(unit.items()) <= {
+            (layer, (channel,)) for layer, channels in module.items() for channel in channels}]  # fmt: skip
+        assert len({int(truth[i]) for i in members}) == 1
+        assert sorted(np.flatnonzero(finder.labels_ == k)) == members
+    z = generator.sample(2)
+    hybrids = cp.Hybridizer(generator, ["main.2", "main.6"]).hybridize(z, z, units=finder.modules_)
+    assert hybrids.units == finder.modules_
+    every = cp.InfluenceMap(generator, ["main.2", "main.6"]).attribute(n_pairs=3)
+    layers = {layer for module in cp.ModuleFinder(2).fit(every).unit_sets() for layer in module}
+    assert layers == {"main.2", "main.6"}
