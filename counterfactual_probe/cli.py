@@ -21,6 +21,7 @@ from .confidence import BLOCKS, SURE, ExpectedDisagreement
 from .errors import ProbeError, first_line
 from .features import Kind
 from .files import read_bytes, write_bytes, write_json
+from .folders import HUB, is_folder
 from .generator import GeneratorAdapter
 from .hybrids import Hybridizer
 from .influence import InfluenceMap
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def open_generator(name: str, device: str | None) -> GeneratorAdapter:
-    """A generator by registry name or from ``package.module:factory``, called without arguments."""
-    if ":" not in name:
+    """A generator that ``load`` knows, or from ``package.module:factory``, called without arguments."""
+    if ":" not in name or name.startswith(HUB) or is_folder(name):
         return load(name, device=device)
     module_name, _, factory_name = name.partition(":")
     with _importing_from(str(Path.cwd())):  # the user's own module, in the folder they stand in
@@ -256,8 +257,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="counterfactual-probe",
         description="Open a pretrained image generator and find the parts it is made of.",
-        epilog="GENERATOR is a name that 'list' shows, or package.module:factory, a function that returns "
-        "counterfactual_probe.wrap(module, sample_latents).",
+        epilog="GENERATOR is a name that 'list' shows, a folder, hf:user/repo, or package.module:factory, a function "
+        "that returns counterfactual_probe.wrap(module, sample_latents).",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

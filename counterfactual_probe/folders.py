@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from .entries import by_name, imported
 from .errors import ProbeError, first_line, nearest
-from .files import read_bytes, write_bytes, write_json, write_text
+from .files import read_bytes, write_bytes, write_text
 from .generator import GeneratorAdapter
 from .weights import load_weights, tensors_only
 
@@ -24,6 +25,7 @@ HUB = "hf:"
 CONFIG, CARD = "config.json", "README.md"
 # Tried in this order; the second is what older repositories hold.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_PATIENCE = 10.0  # seconds for the hub to answer
 
 
 def _claims_nothing(_config: Mapping[str, Any]) -> bool:
@@ -75,11 +77,25 @@ def save_folder(
     config: Mapping[str, Any] | None = None,
     card: str | None = None,
 ) -> Path:
-    """Write a folder that :func:`load_folder` reads, and that can be uploaded to the hub as it is."""
+    """Write a folder that :func:`load_folder` reads, and that can be uploaded to the hub as it is.
+
+    >>> from counterfactual_probe.folders import save_folder
+    >>> save_folder("my-generator", "dcgan", gen.module.state_dict(), card="# Mine")  # doctest: +SKIP
+
+    ``config`` is what the tensors do not tell, such as the names of classes; ``card`` becomes README.md.
+    """
     folder = Path(folder)
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    _known(architecture, f"{folder} cannot be written as the architecture {architecture!r}")
+    # Tied weights are one memory under two names, which the format does not allow.
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    try:
+        described = json.dumps({**(config or {}), "architecture": architecture}, indent=1, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ProbeError(
+            f"the configuration for {folder} is no JSON ({first_line(error)}); give text, numbers, lists and objects"
+        ) from error
     write_bytes(folder / WEIGHTS[0], safetensors.torch.save(plain))
-    write_json(folder / CONFIG, {**(config or {}), "architecture": architecture})
+    write_text(folder / CONFIG, described + "\n")
     if card is not None:
         write_text(folder / CARD, card)
     return folder
@@ -89,14 +105,13 @@ def load_from_hub(name: str, *, device: torch.device | str | None = None) -> Gen
     """The generator of a repository ``hf:user/repo`` or ``hf:user/repo@revision``, from the hub or its local cache."""
     repository, _, revision = name.removeprefix(HUB).partition("@")
     try:
-        from huggingface_hub import snapshot_download
+        import huggingface_hub  # noqa: F401
     except ImportError:
         raise ProbeError(
             f"{name!r} is on the Hugging Face hub, whose client is not installed; run: pip install huggingface-hub"
         ) from None
     try:
-        # Of a repository that was fetched before it needs no connection.
-        folder = snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, CARD, *WEIGHTS])
+        folder = _fetched(repository, revision or None)
     except Exception as error:  # its client's errors, and those of what it sends requests with
         raise ProbeError(
             f"{name!r} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {first_line(error)}); "
@@ -105,12 +120,36 @@ def load_from_hub(name: str, *, device: torch.device | str | None = None) -> Gen
     return load_folder(folder, device=device)
 
 
+def _fetched(repository: str, revision: str | None) -> str:
+    """The local copy of a repository's configuration and weights; one fetched before needs no connection."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        # Asked once, since the client would repeat the download of a file for half a minute.
+        found = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except Exception as error:
+        try:
+            return snapshot_download(repository, revision=revision, local_files_only=True)
+        except Exception:
+            raise error from None  # what went wrong first says more
+    held = {file.rfilename for file in found.siblings or []}
+    weights = WEIGHTS[:1] if WEIGHTS[0] in held else WEIGHTS
+    return snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, CARD, *weights])
+
+
 def is_folder(name: str) -> bool:
     """Whether a name is meant as a path and not as one of the registry."""
-    return name.startswith((".", "~", os.sep)) or os.sep in name or (os.altsep or os.sep) in name or Path(name).is_dir()
+    if not name or name.startswith(HUB):
+        return False
+    return name.startswith((".", "~")) or os.sep in name or (os.altsep or os.sep) in name or Path(name).is_dir()
 
 
 def _config(path: Path) -> dict[str, Any]:
+    if path.parent.is_file():
+        raise ProbeError(f"{path.parent} is a file; give the folder that holds it, with {CONFIG} and {WEIGHTS[0]}")
     if not path.parent.is_dir():
         raise ProbeError(f"there is no folder {path.parent}; give one with {CONFIG} and {WEIGHTS[0]}")
     if not path.is_file():
@@ -121,7 +160,7 @@ def _config(path: Path) -> dict[str, Any]:
         )
     try:
         found = json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProbeError(f"{path} is no JSON ({first_line(error)}); write it again") from error
     if not isinstance(found, dict):
         raise ProbeError(f"{path} holds a {type(found).__name__} and not an object; write it again")
@@ -129,30 +168,39 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _architecture(config: Mapping[str, Any], folder: Path) -> Architecture:
+    if "architecture" in config:
+        name = config["architecture"]
+        return _known(name, f"the {CONFIG} of {folder} names the architecture {name!r}")
     known = architectures()
-    name = config.get("architecture")
-    if name is None:
-        claimed = [found for found in known.values() if found.claims(config)]
-        if len(claimed) == 1:
-            return claimed[0]
+    claimed = [name for name, found in known.items() if found.claims(config)]
+    if len(claimed) == 1:
+        return known[claimed[0]]
+    by = f"and is claimed by {' and '.join(map(repr, claimed))}" if claimed else f"(its keys: {_few(config)})"
+    raise ProbeError(
+        f"the {CONFIG} of {folder} names no architecture {by}; add "
+        f'"architecture", one of {", ".join(map(repr, claimed or known))}'
+    )
+
+
+def _few(names: Mapping[str, Any]) -> str:
+    return ", ".join(list(names)[:5]) or "none"
+
+
+def _known(name: Any, what: str) -> Architecture:
+    """The architecture of this name, importing no other's package."""
+    entries = _entries()
+    if not isinstance(name, str) or name not in entries:
         raise ProbeError(
-            f"the {CONFIG} of {folder} names no architecture (its keys: {', '.join(list(config)[:5])}); add "
-            f'"architecture", one of {", ".join(map(repr, known))}'
+            f"{what}; nearest: {nearest(str(name), entries)} (a package adds one with an entry point of the group "
+            f"{GROUP})"
         )
-    if name not in known:
-        raise ProbeError(
-            f"the {CONFIG} of {folder} names the architecture {name!r}; nearest: {nearest(str(name), known)} (a "
-            f"package adds one with an entry point of the group {GROUP})"
-        )
-    return known[name]
+    return imported(entries[name], "architecture", Architecture)
 
 
 def architectures() -> dict[str, Architecture]:
     """The architectures that folders can hold, by name."""
-    found: dict[str, Architecture] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        loaded = entry.load()
-        if not isinstance(loaded, Architecture):
-            raise ProbeError(f"entry point {entry.value!r} is a {type(loaded).__name__} and not an Architecture")
-        found[loaded.name] = loaded
-    return found
+    return {name: imported(entry, "architecture", Architecture) for name, entry in _entries().items()}
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return by_name(entry_points(group=GROUP), "an architecture")

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import torch
 
+from .entries import by_name, imported
 from .errors import ProbeError, nearest
 from .folders import HUB, is_folder, load_folder, load_from_hub
 from .generator import GeneratorAdapter
@@ -65,14 +66,7 @@ def pretrained(name: str) -> PretrainedGenerator:
             f"no generator named {name!r} is in the registry; nearest: {nearest(name, sorted(entries))} "
             "(cp.available() lists all, cp.wrap() takes your own module)"
         )
-    entry = entries[name]
-    try:
-        found = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ProbeError(f"generator {name!r} of {entry.value!r} cannot be imported ({error}); reinstall it") from error
-    if not isinstance(found, PretrainedGenerator):
-        raise ProbeError(f"entry point {entry.value!r} is a {type(found).__name__} and not a PretrainedGenerator")
-    return found
+    return imported(entries[name], "generator", PretrainedGenerator)
 
 
 def load(name: str | os.PathLike[str], *, device: torch.device | str | None = None) -> GeneratorAdapter:
@@ -83,13 +77,17 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
     torch.Size([8, 3, 64, 64])
     >>> cp.load("./my-generator"), cp.load("hf:user/repo@main")  # doctest: +SKIP
 
-    A folder or repository holds config.json and model.safetensors: see :func:`folders.load_folder`.
+    A folder or repository holds config.json and model.safetensors: see :func:`folders.load_folder`. A string
+    without a slash is a folder only if there is one and the registry has no such name; a ``Path`` always is.
 
     Raises:
         ProbeError: unknown name (with the nearest), weights not installed (with the one command
             that installs them) or altered, a hub that cannot be reached.
     """
-    name = os.fspath(name)
+    if isinstance(name, os.PathLike):
+        return load_folder(name, device=device)
+    if not isinstance(name, str):
+        raise ProbeError(f"a generator is named by a string or a path, and {name!r} is a {type(name).__name__}")
     if name.startswith(HUB):
         return load_from_hub(name, device=device)
     if is_folder(name) and name not in _entries():
@@ -98,12 +96,4 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
 
 
 def _entries() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=GROUP):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise ProbeError(
-                f"two packages register a generator {entry.name!r} ({other.value!r} and {entry.value!r}); "
-                "uninstall one of them"
-            )
-    return found
+    return by_name(entry_points(group=GROUP), "a generator")

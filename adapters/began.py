@@ -1,0 +1,182 @@
+"""Boundary-equilibrium GANs (Berthelot et al. 2017; S003, appendix C), built from a state dict alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.folders import Architecture
+from counterfactual_probe.generator import GeneratorAdapter, wrap
+from counterfactual_probe.weights import load_state, tensors_only
+
+
+def _convolutions(before: int, after: int, repeats: int) -> list[nn.Module]:
+    """3×3 convolutions with an ELU after each; the first changes the number of channels."""
+    stages: list[nn.Module] = []
+    for i in range(repeats):
+        stages += [nn.Conv2d(after if i else before, after, 3, padding=1), nn.ELU(inplace=True)]
+    return stages
+
+
+def _blocks(image_size: int, start: int) -> int:
+    """One block for each size, from the first to the image's."""
+    found = (image_size // start).bit_length() if start > 0 else 0
+    if found < 1 or start * 2 ** (found - 1) != image_size:
+        raise ProbeError(
+            f"images of {image_size}×{image_size} are asked from {start}×{start}; give a size that doubling {start} "
+            "leads to"
+        )
+    return found
+
+
+class BEGANGenerator(nn.Module):
+    """Latents (n, latent) to images: ``h0`` is fully connected; then a block of convolutions for each size.
+
+    Between blocks the size doubles (nearest neighbour). With ``skip``, ``h0``, as large as the block's input, is
+    concatenated to the input of every block but the first, so that no later layer is a full cut of the graph.
+    """
+
+    def __init__(
+        self,
+        latent: int = 64,
+        width: int = 64,
+        colours: int = 3,
+        *,
+        image_size: int = 64,
+        start: int = 8,
+        repeats: int = 2,
+        skip: bool = True,
+    ) -> None:
+        super().__init__()
+        blocks = _blocks(image_size, start)
+        self.skip = skip
+        self.h0 = nn.Sequential(nn.Linear(latent, width * start**2), nn.Unflatten(1, (width, start, start)))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*_convolutions(width * (2 if skip and i else 1), width, repeats)) for i in range(blocks)
+        )
+        self.image = nn.Conv2d(width, colours, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h0 = self.h0(z)
+        x: Tensor = self.blocks[0](h0)
+        for i, block in enumerate(self.blocks[1:], 1):
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            if self.skip:
+                x = torch.cat([x, F.interpolate(h0, scale_factor=2.0**i, mode="nearest")], 1)
+            x = block(x)
+        images: Tensor = self.image(x)
+        return images
+
+
+class BEGANEncoder(nn.Module):
+    """Images to codes (n, latent): blocks of width, 2·width, … channels, with a convolution of stride 2 between."""
+
+    def __init__(self, latent: int, width: int, colours: int, *, image_size: int, start: int, repeats: int) -> None:
+        super().__init__()
+        blocks = _blocks(image_size, start)
+        stages: list[nn.Module] = _convolutions(colours, width, 1)
+        for i in range(1, blocks + 1):
+            stages += _convolutions(i * width, i * width, repeats)
+            if i < blocks:
+                stages += [nn.Conv2d(i * width, (i + 1) * width, 3, stride=2, padding=1), nn.ELU(inplace=True)]
+        self.convolutions = nn.Sequential(*stages, nn.Flatten())
+        self.code = nn.Linear(blocks * width * start**2, latent)
+
+    def forward(self, images: Tensor) -> Tensor:
+        codes: Tensor = self.code(self.convolutions(images))
+        return codes
+
+
+class BEGANDiscriminator(nn.Module):
+    """An autoencoder of images, whose decoder has the generator's form and weights of its own."""
+
+    def __init__(
+        self,
+        latent: int = 64,
+        width: int = 64,
+        colours: int = 3,
+        *,
+        image_size: int = 64,
+        start: int = 8,
+        repeats: int = 2,
+        skip: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = BEGANEncoder(latent, width, colours, image_size=image_size, start=start, repeats=repeats)
+        self.decoder = BEGANGenerator(
+            latent, width, colours, image_size=image_size, start=start, repeats=repeats, skip=skip
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        reconstructions: Tensor = self.decoder(self.encoder(images))
+        return reconstructions
+
+
+def began(
+    state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "began"
+) -> GeneratorAdapter:
+    """A generator from the state dict of a :class:`BEGANGenerator`: all its arguments are read off.
+
+    >>> from counterfactual_probe.adapters.began import BEGANGenerator, began
+    >>> gen = began(BEGANGenerator(16, 8, 1, image_size=16).state_dict())
+    >>> gen.image_size, list(gen.layers)
+    ((1, 16, 16), ['h0', 'blocks.0.1', 'blocks.0.3', 'blocks.1.1', 'blocks.1.3'])
+
+    ``layers`` lists ``h0`` and the ELUs; latents are uniform in −1…1.
+
+    Raises:
+        ProbeError: the tensors are not those of a BEGAN; the message says what differs.
+    """
+    state = tensors_only(state_dict)
+    module = BEGANGenerator(**_sizes(state))
+    load_state(module, state, "a BEGAN generator of its kernels' sizes")
+    latent = state["h0.0.weight"].shape[1]
+    elus = [key for key, part in module.named_modules() if isinstance(part, nn.ELU)]
+    return wrap(
+        module.eval(),
+        lambda n, rng: torch.rand(n, latent, generator=rng) * 2 - 1,
+        layers=["h0", *elus],
+        device=device,
+        name=name,
+    )
+
+
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments of a BEGANGenerator with these tensors."""
+    found = [re.fullmatch(r"blocks\.(\d+)\.(\d+)\.weight", key) for key in state]
+    numbers = [(int(match[1]), int(match[2])) for match in found if match]
+    first, last = state.get("h0.0.weight"), state.get("image.weight")
+    if first is None or last is None or first.dim() != 2 or last.dim() != 4 or (0, 0) not in numbers:
+        raise ProbeError(
+            f"the state dict holds no h0.0.weight, blocks.0.0.weight and image.weight of a BEGAN (its first keys: "
+            f"{list(state)[:3]}); give that of its generator"
+        )
+    width, blocks = last.shape[1], 1 + max(block for block, _ in numbers)
+    start = isqrt(max(first.shape[0] // width, 1))
+    if first.shape[0] != width * start**2:
+        raise ProbeError(
+            f"h0 goes from {first.shape[1]} latents to {first.shape[0]} values and the image is made of {width} "
+            "channels; a BEGAN's first are these channels × size²"
+        )
+    joined = state.get("blocks.1.0.weight")
+    return {
+        "latent": first.shape[1],
+        "width": width,
+        "colours": last.shape[0],
+        "image_size": start * 2 ** (blocks - 1),
+        "start": start,
+        "repeats": sum(block == 0 for block, _ in numbers),
+        "skip": joined is None or joined.shape[1] == 2 * width,
+    }
+
+
+ARCHITECTURE = Architecture(
+    "began", lambda config, tensors, device: began(tensors, device=device, name=str(config.get("name", "began")))
+)
