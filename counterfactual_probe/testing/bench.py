@@ -77,6 +77,17 @@ class Bench:
         return _BATCHED.get(self.dtype, _HALF)
 
     @cached_property
+    def rounding(self) -> float:
+        """Largest difference of a hybrid from that of plain hooks.
+
+        The exact one, unless the generator magnifies rounding more than that by itself: then four
+        times what other batches do to its images, without any hybrid.
+        """
+        if not self.adapter.batchable:
+            return self.exact
+        return max(self.exact, min(4 * gap(self.adapter(self.many), self.many_images), self.batched))
+
+    @cached_property
     def originals(self) -> tuple[Tensor, Tensor]:
         """Images of z1 and of z2, one forward per latent."""
         return self.plain_images(self.z1), self.plain_images(self.z2)

@@ -51,7 +51,7 @@ def equal_latents(bench: Bench) -> str:
         maps = run(bench.z1, bench.z1, units=bench.sets(layer), seed=bench.seed)
         if maps.maps.count_nonzero() or maps.standard_error.count_nonzero():
             raise Failed(
-                f"channels of layer {layer.name!r} have an influence of {float(maps.influence.max()):.2g} from a "
+                f"channels of layer {layer.name!r} have an influence of {float(maps.maps.max()):.2g} from a "
                 f"latent on itself; {_REPORT}"
             )
     return "from a latent on itself no channel has any influence, exactly"
@@ -69,7 +69,7 @@ def plain_hooks(bench: Bench) -> str:
         names = [bench.layers[0].name, bench.layers[-1].name]
         images = Hybridizer(bench.adapter, names).hybridize(bench.z1, bench.z2, units=sets, seed=bench.seed).images
         worst = max(worst, _compared(bench, images, sets, " and ".join(names)))
-    return f"hybrids are those of plain hooks to {worst:.1g} (tolerance {bench.exact:.0e}); {', '.join(executors)}"
+    return f"hybrids are those of plain hooks to {worst:.1g} (tolerance {bench.rounding:.0e}); {', '.join(executors)}"
 
 
 def units_act(bench: Bench) -> str:
@@ -93,7 +93,7 @@ def full_cut(bench: Bench) -> str:
         target = bench.plain_images(source)
         units = UnitSet({layer.name: tuple(range(layer.channels))})
         hybrids = Hybridizer(bench.adapter, layer.name).hybridize(bench.z1, source, units=[units], seed=bench.seed)
-        if not (difference := gap(hybrids.images[0], target)) <= bench.exact:
+        if not (difference := gap(hybrids.images[0], target)) <= bench.rounding:
             raise Failed(
                 f"all channels of layer {layer.name!r}{conditions} give an image that differs from the source's by "
                 f"{difference:.2g}; {_REPORT}"
@@ -109,7 +109,7 @@ def complement(bench: Bench) -> str:
         run = Hybridizer(bench.adapter, layer.name).hybridize
         one = run(bench.z1, source, units=[{layer.name: some}], seed=bench.seed).images
         two = run(source, bench.z1, units=[{layer.name: rest}], seed=bench.seed).images
-        if not (difference := gap(one, two)) <= bench.exact:
+        if not (difference := gap(one, two)) <= bench.rounding:
             raise Failed(
                 f"half of the channels of layer {layer.name!r}{conditions}, set from z2 on z1, and the other half, set "
                 f"from z1 on z2, give images that differ by {difference:.2g}; {_REPORT}"
@@ -125,10 +125,10 @@ def _compared(bench: Bench, images: Tensor, sets: list[UnitSet], where: str) -> 
     for units, row in zip(sets, images, strict=True):
         for i in range(PAIRS):
             difference = gap(row[i : i + 1], bench.plain_hybrid(bench.z1, bench.z2, i, units))
-            if not difference <= bench.exact:
+            if not difference <= bench.rounding:
                 raise Failed(
                     f"a hybrid of layer {where!r} differs from that of a forward with plain hooks by {difference:.2g} "
-                    f"(tolerance {bench.exact:.0e}); make the forward take one path for all latents, or choose "
+                    f"(tolerance {bench.rounding:.0e}); make the forward take one path for all latents, or choose "
                     "layers=[...] after the branch"
                 )
             worst = max(worst, difference)
@@ -155,7 +155,7 @@ def _cuts(bench: Bench) -> dict[LayerInfo, tuple[Latents, str]]:
             target = bench.plain_images(source)
             units = {layer.name: range(layer.channels)}
             hybrids = torch.cat([bench.plain_hybrid(bench.z1, source, i, units) for i in range(PAIRS)])
-            if gap(hybrids, target) <= bench.exact < gap(bench.originals[0], target):
+            if gap(hybrids, target) <= bench.rounding < gap(bench.originals[0], target):
                 found[layer] = source, conditions
                 break
     if not found:
