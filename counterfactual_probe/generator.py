@@ -117,10 +117,7 @@ class GeneratorAdapter:
         self.image_size: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
         names = self._trace.once() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
-            raise ProbeError(
-                f"{self.name} has no submodule that gives a tensor with channels, sample first; "
-                "put the parts to intervene on into submodules of their own"
-            )
+            raise ProbeError(f"{self.name} has no {self._trace.why_none()}")
         self.layers: Mapping[str, LayerInfo] = {item: self.layer(item) for item in names}
 
     def __repr__(self) -> str:

@@ -52,6 +52,20 @@ class Trace:
                 layers[name] = LayerInfo(name, layer.channels, layer.size)
         return layers
 
+    def why_none(self) -> str:
+        """Why no layer is computed exactly once, and what to do about it: the end of a sentence."""
+        several = [call for call, layer in self.calls.items() if isinstance(layer, LayerInfo)]
+        if not several:
+            return (
+                "submodule that gives a tensor with channels, sample first; put the parts to intervene on into "
+                "submodules of their own"
+            )
+        name = several[-1].rpartition("#")[0]
+        return (
+            f"layer that runs once in a forward ({name!r} runs {self.times_run[name]} times); name calls of layers, "
+            f"such as layers=[{several[-1]!r}]"
+        )
+
     def resolve(self, name: str) -> LayerInfo:
         """The layer of this name, or a sentence about why there is none."""
         base, hash_sign, number = name.partition("#")

@@ -19,22 +19,52 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+OWN = ROOT / "docs" / "your-own-generator.md"
+
+
+def blocks(language: str, document: Path = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run_python(document: Path) -> list[str]:
+    """Run a document's Python from top to bottom; returns its blocks."""
+    mpl.use("Agg")
+    names: dict[str, object] = {}
+    code = blocks("python", document)
+    for block in code:
+        exec(compile(block, document.name, "exec"), names)
+    return code
 
 
 def test_the_readmes_python_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    mpl.use("Agg")
-    names: dict[str, object] = {}
-    code = blocks("python")
-    assert len(code) >= 7
-    for block in code:
-        exec(compile(block, "README.md", "exec"), names)
+    assert len(run_python(README)) >= 7
     assert Path("hybrids.png").stat().st_size > 1000
     assert "layer 'main.88' is not in this generator; nearest: 'main.8'" in capsys.readouterr().out
+
+
+def test_the_page_on_your_own_generator_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(run_python(OWN)) == 3
+    out = capsys.readouterr().out
+    assert "AdapterReport('Generator', 20 passed" in out
+    assert out.splitlines()[-1] == "prepared"
+    assert Path("hybrids.png").stat().st_size > 1000
+
+
+def test_the_errors_that_are_explained_are_those_that_are_raised() -> None:
+    sources = " ".join(path.read_text() for path in (ROOT / "counterfactual_probe").rglob("*.py"))
+    said = re.sub(r'"\s*f?"', "", sources)
+    rows = re.findall(r"^\| [^`|]*`([^`]+)`", OWN.read_text().partition("## When")[2].partition("##")[0], re.MULTILINE)
+    assert len(rows) >= 9
+    for row in rows:
+        parts = [part.strip() for part in re.split(r"'[^']*'|\[…\]|[0-9(,;]+", row)]
+        assert any(len(part) > 8 and part in said for part in parts), f"no error says {row!r}"
+    assert "the moon is full" not in said
 
 
 def test_the_ten_lines_are_ten() -> None:

@@ -26,6 +26,18 @@ def scripted() -> nn.Module:
     return torch.jit.script(nn.Sequential(nn.ConvTranspose2d(5, 3, 4)))
 
 
+class Repeated(nn.Module):
+    """All of it runs twice, as the network of a chain of denoising steps does."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, z: Tensor) -> Tensor:
+        image: Tensor = self.part(z) + self.part(-z)
+        return image
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
     ("make", "sampler", "options", "message"),
@@ -67,6 +79,12 @@ def scripted() -> nn.Module:
             lambda n, rng: torch.zeros(n, 3, 4, 4),
             {},
             "has no submodule that gives a tensor with channels",
+        ),
+        (
+            lambda: Repeated(Deconv()),
+            Z,
+            {},
+            r"has no layer that runs once in a forward \('part' runs 2 times\); name calls .* layers=\['part#2'\]",
         ),
         (Deconv, lambda n, rng: torch.zeros(3, 5), {}, r"sample_latents\(1, rng\) returned 3 samples"),
         (Deconv, raising_sampler, {}, r"sample_latents\(1, rng\) raised KeyError: 'no such file'"),

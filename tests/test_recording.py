@@ -54,6 +54,8 @@ RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "in place on a tensor of its own": lambda m, x: m.conv(x * 2).mul_(0.5).tanh_(),
     "pieces": lambda m, x: m.conv(torch.cat(x.chunk(2, 1)[::-1], 1)),
     "dropout in eval mode": lambda m, x: m.conv(m.drop(x)),
+    "a number from a table": lambda m, x: m.conv(x) * torch.linspace(1, 2, 5).sqrt()[torch.tensor(3)].item(),
+    "a path by a parameter": lambda m, x: m.conv(x if bool(m.conv.bias.sum() > 1e6) else 2 * x),
 }
 
 
@@ -94,6 +96,11 @@ def test_recording_leaves_the_module_as_it_was() -> None:
 
 REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "item": (lambda m, x: m.conv(x) * (1.0 if x.isfinite().all().item() else 0.0), "reads a value"),
+    "a number of noise": (lambda m, x: m.conv(x) * torch.rand(1).item(), "reads a value"),
+    "what latents were written to": (
+        lambda m, x: m.conv(x) * torch.zeros(()).copy_(x.isfinite().all()).item(),
+        "reads a value",
+    ),
     "a view in place": (lambda m, x: (x[:, :1].mul_(2.0), m.conv(x))[1], "is a view, or that has views"),
     "a tensor that has views": (lambda m, x: (x.flatten(1), x.mul_(2.0), m.conv(x))[2], "is a view, or that has views"),
     "numpy": (lambda m, x: m.conv(torch.from_numpy(x.numpy() * 2)), "does not come from torch operations"),

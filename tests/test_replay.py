@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import counterfactual_probe as cp
 import toys
@@ -167,6 +168,34 @@ def test_a_hidden_path_is_found_out_and_full_forwards_are_used(only_replay: None
     executor = Replay(generator, ["second"])
     replayed = hybrids(generator, ["second"], executor)
     assert torch.equal(replayed, hybrids(generator, ["second"], FullForward(generator)))
+
+
+class Views(nn.Module):
+    """Looks at maps through .view, which takes them in the usual layout only, as StyleGAN2 does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.kernel = nn.ConvTranspose2d(5, 6, 4), nn.Parameter(torch.randn(1, 4, 6, 3, 3))
+        self.act, self.style, self.last = nn.ReLU(), nn.Linear(5, 6), nn.Conv2d(4, 3, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.act(self.first(z[:, :, None, None]))
+        n, c, h, w = x.shape
+        kernel = self.kernel * self.style(z).view(n, 1, c, 1, 1)
+        x = F.conv2d(x.view(1, n * c, h, w), kernel.view(n * 4, c, 3, 3), padding=1, groups=n)
+        image: Tensor = self.last(x.view(n, 4, h, w))
+        return image
+
+
+def test_a_module_that_takes_the_usual_layout_only_is_replayed_in_it(only_replay: None) -> None:
+    torch.manual_seed(0)
+    generator = cp.wrap(Views().double(), toys.vectors(5))
+    executor = Replay(generator, ["act"])
+    found = hybrids(generator, ["act"], executor)
+    assert executor.name == "replay"
+    full = hybrids(generator, ["act"], FullForward(generator))
+    torch.testing.assert_close(found, full, rtol=0, atol=1e-10)
+    assert not torch.equal(full, full[:1].expand_as(full))
 
 
 class Branches(nn.Module):

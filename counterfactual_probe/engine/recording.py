@@ -76,6 +76,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         self.layers: dict[tuple[str, int], tuple[int, int]] = {}
         self._numbers: Any = WeakIdKeyDictionary()  # tensors that are alive -> the value they hold now
         self.inputs = tuple(self._new(value) for value in in_order(latents))
+        self._moving = set(self.inputs)  # values that depend on the latents, or on noise
 
         def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
             output = run()
@@ -107,11 +108,17 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         if before is not None and self._random_states(func) != before:
             self._draw(func, op_args, op_kwargs, result)
             return result
+        moves = any(isinstance(leaf, Ref) and leaf.number in self._moving for leaf in leaves((op_args, op_kwargs)))
         if any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result)):
-            # Such as .item(): what follows may depend on the value in any way.
-            raise NotRecordable(f"the forward reads a value with {func}")
+            # Such as .item(): what follows may depend on the value in any way. One that no latent decides, of a
+            # table of noise levels say, is the same in every run.
+            if moves or isinstance(result, (tuple, list)):
+                raise NotRecordable(f"the forward reads a value with {func}")
+            return result
         made = [written] if written is not None else leaves(result)
         outs = tuple(self._new(leaf) if isinstance(leaf, Tensor) else None for leaf in made)
+        if moves:
+            self._moving.update(number for number in outs if number is not None)
         run = func if written is None else _functional(func)
         self.ops.append(Op(run, tuple(op_args), op_kwargs, outs, isinstance(result, Tensor)))
         return result
@@ -124,9 +131,11 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
     def _draw(self, func: Any, args: list[Any], kwargs: dict[str, Any], result: Tensor) -> None:
         """Noise is a value that no operation makes; what is multiplied by it is made by one."""
         number = self._new(result)
+        self._moving.add(number)
         self.draws.append(draw_of(func, args, kwargs, number, result))
         if is_mask(func):
             made = self._new(result)
+            self._moving.add(made)
             self.ops.append(Op(torch.ops.aten.mul.Tensor, (args[0], Ref(number)), {}, (made,)))
 
     def _named(self, leaf: Any) -> Any:

@@ -159,9 +159,10 @@ class Replay:
         return images
 
     def _laid_out(self, value: Tensor) -> Tensor:
-        if self._channels_last and value.dim() == 4:
-            return value.contiguous(memory_format=torch.channels_last)
-        return value
+        if value.dim() != 4 or self.generator.device.type != "cpu":
+            return value
+        # Also back to the usual layout, of what was recorded before the other was found not to do.
+        return value.contiguous(memory_format=torch.channels_last if self._channels_last else torch.contiguous_format)
 
     def _rows(self, value: Tensor, index: Tensor, like: Tensor) -> Tensor:
         """The rows of a recorded output, or all of it if its first dimension is not the sample."""

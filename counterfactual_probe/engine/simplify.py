@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .modulation import ordinary_convolutions
 from .operators import ELEMENTWISE, Affine, Convolution, Edit, arguments, canonical
 from .phases import PhaseConvolution, of_transposed, of_upsampled, phase_convolution
 from .program import Op, Program, Ref
@@ -42,6 +43,7 @@ def simplify(program: Program, layers: Sequence[str], calls: Sequence[tuple[str,
     work.fold_constants()
     _drop_identities(work)
     work.each(lambda op: [canonical(op, work.shapes)])
+    ordinary_convolutions(work)
     work.each(lambda op: _as_affine(work, op))
     _fold_into_convolutions(work)
     _compose(work)

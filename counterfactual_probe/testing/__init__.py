@@ -1,0 +1,18 @@
+"""A test kit for generators of your own: does an adapter keep every promise that the analyses rely on?
+
+>>> import torch, counterfactual_probe as cp
+>>> from counterfactual_probe.testing import check_adapter
+>>> module = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 6, 4), torch.nn.ReLU(),
+...                              torch.nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.nn.Tanh())
+>>> gen = cp.wrap(module, lambda n, rng: torch.randn(n, 8, 1, 1, generator=rng))
+>>> check_adapter(gen).passed
+True
+
+Put ``check_adapter(my_generator())`` into a test of your package: it raises a ``ProbeError`` that says,
+check by check, what to change.
+"""
+
+from .kit import check_adapter
+from .outcome import AdapterReport, Check
+
+__all__ = ["AdapterReport", "Check", "check_adapter"]

@@ -1,0 +1,234 @@
+"""What the checks share: pairs of latents, chosen layers and channels, and forwards with plain hooks.
+
+The hooks here are written against ``torch.nn`` alone and run one sample at a time, so that what the
+library computes is compared with something that shares no code with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import latents as lt
+from ..errors import ProbeError, first_line
+from ..generator import BASE, SOURCE, GeneratorAdapter
+from ..hybrids import Hybridizer, Hybrids
+from ..latents import Latents
+from ..layers import LayerInfo, listed
+from ..units import UnitSet
+from .outcome import Skipped
+
+PAIRS = 2
+_EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}
+_BATCHED = {torch.float64: 1e-10, torch.float32: 1e-4}
+_HALF = 0.05
+
+Action = Callable[[Tensor], Tensor | None]
+T = TypeVar("T")
+
+
+class Bench:
+    """An adapter under test. Everything is drawn from ``seed``, and computed once."""
+
+    def __init__(self, adapter: GeneratorAdapter, seed: int, layers: str | Sequence[str] | None) -> None:
+        self.adapter, self.seed = adapter, seed
+        names = _spread(list(adapter.layers)) if layers is None else listed(layers)
+        self.layers = [adapter.layer(name) for name in names]
+        self._hybrids: dict[str, Hybrids] = {}
+        self._memo: dict[Callable[[Bench], Any], Any] = {}
+
+    @cached_property
+    def z1(self) -> Latents:
+        return self.adapter.sample(PAIRS, seed=self.seed, stream=BASE)
+
+    @cached_property
+    def z2(self) -> Latents:
+        return self.adapter.sample(PAIRS, seed=self.seed, stream=SOURCE)
+
+    @cached_property
+    def many(self) -> Latents:
+        """More latents than wrap has looked at, of another stream than z1 and z2."""
+        return self.adapter.sample(6, seed=self.seed, stream=SOURCE, start=PAIRS)
+
+    @cached_property
+    def many_images(self) -> Tensor:
+        return self.plain_images(self.many)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.adapter.dtype or torch.float32
+
+    @property
+    def exact(self) -> float:
+        """Largest difference, relative to images of scale one, of two exact ways to one image."""
+        return _EXACT.get(self.dtype, _HALF)
+
+    @property
+    def batched(self) -> float:
+        """The same between batches of different sizes, for which other kernels are chosen."""
+        return _BATCHED.get(self.dtype, _HALF)
+
+    @cached_property
+    def rounding(self) -> float:
+        """Largest difference of a hybrid from that of plain hooks.
+
+        The exact one, unless the generator magnifies rounding more than that by itself: then four
+        times what other batches do to its images, without any hybrid.
+        """
+        if not self.adapter.batchable:
+            return self.exact
+        return max(self.exact, min(4 * gap(self.adapter(self.many), self.many_images), self.batched))
+
+    @cached_property
+    def originals(self) -> tuple[Tensor, Tensor]:
+        """Images of z1 and of z2, one forward per latent."""
+        return self.plain_images(self.z1), self.plain_images(self.z2)
+
+    def memo(self, find: Callable[[Bench], T]) -> T:
+        """What ``find`` finds here, looked for once."""
+        if find not in self._memo:
+            self._memo[find] = find(self)
+        found: T = self._memo[find]
+        return found
+
+    def sets(self, layer: LayerInfo) -> list[UnitSet]:
+        """Two single channels, half of them, all, and none: enough hybrids to be run the fast way."""
+        order = [int(channel) for channel in np.random.default_rng(self.seed).permutation(layer.channels)]
+        half = order[: max(1, layer.channels // 2)]
+        chosen = [order[:1], order[-1:], half, range(layer.channels), ()]
+        return [UnitSet({layer.name: tuple(channels)}) for channels in chosen]
+
+    def hybrids(self, layer: LayerInfo) -> Hybrids:
+        """The library's hybrids of this layer for :meth:`sets`."""
+        if layer.name not in self._hybrids:
+            run = Hybridizer(self.adapter, layer.name).hybridize
+            self._hybrids[layer.name] = run(self.z1, self.z2, units=self.sets(layer), seed=self.seed)
+        return self._hybrids[layer.name]
+
+    # --- forwards with plain hooks -------------------------------------------------------------------
+
+    def plain_images(self, latents: Latents) -> Tensor:
+        n = lt.count(latents)
+        return torch.cat([self.plain(lt.take(latents, slice(i, i + 1)), i, {}) for i in range(n)])
+
+    def plain_hybrid(self, z1: Latents, z2: Latents, i: int, units: Mapping[str, Sequence[int]]) -> Tensor:
+        """The hybrid of pair i by its definition: record the source, then overwrite the base."""
+        donor = self.activations(z2, i, list(units))
+        actions = {layer: _putting(donor[layer], channels) for layer, channels in units.items()}
+        return self.plain(lt.take(z1, slice(i, i + 1)), i, actions)
+
+    def activations(self, latents: Latents, i: int, layers: Sequence[str]) -> dict[str, Tensor]:
+        seen: dict[str, Tensor] = {}
+        self.plain(lt.take(latents, slice(i, i + 1)), i, {layer: _recording(seen, layer) for layer in layers})
+        if missing := [layer for layer in layers if layer not in seen]:
+            raise ProbeError(
+                f"layer {missing[0]!r} did not run for latent {i} of seed {self.seed}; choose layers that every "
+                "input passes"
+            )
+        return seen
+
+    def plain(self, latents: Latents, number: int, actions: Mapping[str, Action]) -> Tensor:
+        """One image, by one call of the module with hooks on its submodules."""
+        adapter, runs = self.adapter, Counter[str]()
+        wanted = {layer.partition("#")[0] for layer in actions}
+
+        def hook_of(name: str) -> Callable[[Any, Any, Any], Any]:
+            def hook(_part: Any, _inputs: Any, output: Any) -> Any:
+                runs[name] += 1
+                action = actions.get(f"{name}#{runs[name]}", actions.get(name))
+                activation = output[0] if isinstance(output, (tuple, list)) else output
+                new = None if action is None else action(activation)
+                if new is None or isinstance(output, Tensor):
+                    return new
+                return type(output)(*[new, *output[1:]]) if hasattr(output, "_fields") else (new, *output[1:])
+
+            return hook
+
+        with adapter.session():
+            adapter.seed_noise(self.seed, number)
+            handles = [adapter.submodules[name].register_forward_hook(hook_of(name)) for name in wanted]
+            try:
+                output = _called(adapter.module, latents)
+            finally:
+                for handle in handles:
+                    handle.remove()
+            image: Tensor = adapter._read_image(output)
+            with torch.inference_mode(False):
+                return image.clone() if image.dtype == torch.float64 else image.float().clone()
+
+    # --- copies ----------------------------------------------------------------------------------------
+
+    def copy(self, *, dtype: torch.dtype | None = None, device: str | None = None) -> GeneratorAdapter:
+        """The same adapter on a copy of its module, of another dtype or on another device."""
+        module = self.copied_module()
+        old = self.adapter
+        return GeneratorAdapter(
+            module if dtype is None else module.to(dtype),
+            old._sample_latents,
+            layers=[layer.name for layer in self.layers],
+            image=old._read_image,
+            image_range=old.image_range,
+            device=device,
+            name=old.name,
+        )
+
+    def copied_module(self) -> nn.Module:
+        try:
+            return copy.deepcopy(self.adapter.module)
+        except Exception as error:
+            raise Skipped(
+                f"the module cannot be copied ({type(error).__name__}: {first_line(error)}); keep no tensor that "
+                "needs a gradient, and no open file, on it"
+            ) from error
+
+
+def _spread(names: list[str]) -> list[str]:
+    """An early, a middle and a late layer."""
+    return list(dict.fromkeys(names[len(names) * quarter // 4] for quarter in (1, 2, 3)))
+
+
+def _called(module: nn.Module, latents: Latents) -> Any:
+    if isinstance(latents, dict):
+        return module(**latents)
+    return module(latents) if isinstance(latents, Tensor) else module(*latents)
+
+
+def _recording(into: dict[str, Tensor], layer: str) -> Action:
+    def action(activation: Tensor) -> None:
+        into[layer] = activation.clone()
+
+    return action
+
+
+def _putting(values: Tensor, channels: Sequence[int]) -> Action:
+    def action(activation: Tensor) -> Tensor:
+        new = activation.clone()
+        # Tokens, N×T×D, have their channels last.
+        where = (slice(None), slice(None), list(channels)) if new.dim() == 3 else (slice(None), list(channels))
+        new[where] = values[where]
+        return new
+
+    return action
+
+
+def gap(one: Tensor, two: Tensor) -> float:
+    """Largest difference, relative to the images' scale where that is above one; NaN stays NaN."""
+    scale = max(1.0, float(two.abs().max()))
+    return float((one.double() - two.double()).abs().max()) / scale
+
+
+@contextmanager
+def as_skipped(what: str) -> Iterator[None]:
+    """A ProbeError inside means that the check has nothing to compare."""
+    try:
+        yield
+    except ProbeError as error:
+        raise Skipped(f"{what} ({error})") from error

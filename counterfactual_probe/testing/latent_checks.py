@@ -1,0 +1,48 @@
+"""Checks of latents: they come from the seed, and from nothing else."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import latents as lt
+from ..generator import BASE, SOURCE
+from ..latents import Latents
+from .bench import Bench
+from .outcome import Failed
+
+_CURE = "draw everything from the rng that sample_latents is given, such as torch.randn(n, 128, generator=rng)"
+
+
+def repeat(bench: Bench) -> str:
+    """Latent i of a seed and stream is the same, alone or among others, however often it is drawn."""
+    sample, seed = bench.adapter.sample, bench.seed
+    together = sample(4, seed=seed, stream=SOURCE)
+    for label, found in (
+        ("drawn a second time", sample(4, seed=seed, stream=SOURCE)),
+        ("drawn one by one", lt.join([sample(1, seed=seed, stream=SOURCE, start=i) for i in range(4)])),
+    ):
+        if name := _first_difference(together, found):
+            raise Failed(f"{name} of seed {seed} are others when they are {label}; {_CURE}")
+    return "latents of one seed are the same drawn together, one by one, and a second time"
+
+
+def differ(bench: Bench) -> str:
+    """Another seed, stream or index gives another latent."""
+    sample, seed = bench.adapter.sample, bench.seed
+    here = sample(4, seed=seed, stream=BASE)
+    for label, other in (
+        (f"seed {seed} and seed {seed + 1}", sample(4, seed=seed + 1, stream=BASE)),
+        ("stream 0 (bases) and stream 1 (sources)", sample(4, seed=seed, stream=SOURCE)),
+        ("indices 0 to 3 and 4 to 7", sample(4, seed=seed, stream=BASE, start=4)),
+    ):
+        if not _first_difference(here, other):
+            raise Failed(f"{label} give the same four latents; {_CURE}")
+    return "other seeds, streams and indices give other latents"
+
+
+def _first_difference(one: Latents, two: Latents) -> str | None:
+    given = dict(lt.named_tensors(two))
+    for name, value in lt.named_tensors(one):
+        if name not in given or not torch.equal(value, given[name]):
+            return name
+    return None

@@ -1,0 +1,66 @@
+"""What a check found, and the report of all of them."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["passed", "failed", "skipped"]
+
+
+class Failed(Exception):
+    """A promise is not kept; the message says what to change."""
+
+
+class Skipped(Exception):
+    """The check means nothing here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, its outcome, and a sentence that says what was seen or what to change."""
+
+    name: str
+    outcome: Outcome
+    explanation: str
+
+
+@dataclass(frozen=True, repr=False)
+class AdapterReport:
+    """All checks of one adapter, in the order in which they ran; prints itself.
+
+    Attributes:
+        generator: the adapter's name.
+        layers: the layers that hybrids were made in.
+        checks: what each check found.
+    """
+
+    generator: str
+    layers: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.outcome == "failed")
+
+    def __getitem__(self, name: str) -> Check:
+        """The check of this name."""
+        return {check.name: check for check in self.checks}[name]
+
+    def __repr__(self) -> str:
+        counts = [
+            f"{number} {outcome}"
+            for outcome in ("passed", "failed", "skipped")
+            if (number := sum(check.outcome == outcome for check in self.checks))
+        ]
+        lines = [f"AdapterReport({self.generator!r}, {', '.join(counts)}; layers {', '.join(self.layers)})"]
+        for check in self.checks:
+            text = f"{check.outcome:7}  {check.name}: {check.explanation}"
+            lines.append(textwrap.fill(text, 118, initial_indent="  ", subsequent_indent=" " * 11))
+        return "\n".join(lines)
