@@ -87,6 +87,11 @@ def save_folder(
 
 def load_from_hub(name: str, *, device: torch.device | str | None = None) -> GeneratorAdapter:
     """The generator of a repository ``hf:user/repo`` or ``hf:user/repo@revision``, from the hub or its local cache."""
+    return load_folder(hub_folder(name), device=device)
+
+
+def hub_folder(name: str) -> Path:
+    """Where a repository's files lie on this machine, fetched if they are not in the hub's cache."""
     repository, _, revision = name.removeprefix(HUB).partition("@")
     try:
         from huggingface_hub import snapshot_download
@@ -96,13 +101,13 @@ def load_from_hub(name: str, *, device: torch.device | str | None = None) -> Gen
         ) from None
     try:
         # Of a repository that was fetched before it needs no connection.
-        folder = snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, CARD, *WEIGHTS])
+        patterns = [CONFIG, CARD, *WEIGHTS]
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # its client's errors, and those of what it sends requests with
         raise ProbeError(
             f"{name!r} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {first_line(error)}); "
             f"check the name and the connection, or fetch {CONFIG} and {WEIGHTS[0]} elsewhere and load their folder"
         ) from error
-    return load_folder(folder, device=device)
 
 
 def is_folder(name: str) -> bool:
