@@ -12,7 +12,8 @@ from typing import Any
 
 import peers
 import torch
-from torch import Tensor, nn
+from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
+from torch import Tensor
 
 import counterfactual_probe as cp
 from counterfactual_probe.placement import multiplies_bfloat16
@@ -25,62 +26,10 @@ CHANNELS, MORE, PAIRS, ROUNDS = 8, 24, 2, 2
 LARGEST_GIB = 4.0  # of the whole process, module and hooks included
 
 
-class ByLatent(nn.Module):
-    """BigGAN at a fixed truncation and class, as a function of z."""
-
-    def __init__(self, model: Any, truncation: float) -> None:
-        super().__init__()
-        self.generator, self.truncation = model.generator, truncation
-        label = torch.zeros(1, model.embeddings.in_features)
-        label[:, 105] = 1.0
-        with torch.no_grad():
-            self.register_buffer("embedding", model.embeddings(label))
-
-    def forward(self, z: Tensor) -> Tensor:
-        conditions = torch.cat((z, self.embedding.expand(len(z), -1)), 1)  # type: ignore[operator]
-        image: Tensor = self.generator(conditions, self.truncation)
-        return image
-
-
-def random_biggan() -> ByLatent:
-    from pytorch_pretrained_biggan import BigGAN, BigGANConfig
-
-    widths = [16, 16, 16, 16, 8, 8, 8, 8, 4, 4, 2, 2, 1]
-    layers = [[bool(i % 2), widths[i], widths[i + 1]] for i in range(12)]
-    torch.manual_seed(0)
-    model = BigGAN(BigGANConfig(output_dim=256, layers=layers, attention_layer_position=8)).eval()
-    with torch.no_grad():
-        model.generator.bn.weight.fill_(1.0)
-        model.generator.bn.bias.zero_()
-        for part in model.modules():
-            if hasattr(part, "weight_u"):
-                part.train()
-                for hook in list(part._forward_pre_hooks.values()):
-                    for _ in range(5):
-                        hook(part, ())
-                part.eval()
-        module = ByLatent(model, 0.4)
-        handles = [
-            part.register_forward_pre_hook(_take_statistics)
-            for part in model.modules()
-            if hasattr(part, "running_means")
-        ]
-        module(torch.randn(4, 128))
-        for handle in handles:
-            handle.remove()
-    return module
-
-
-def _take_statistics(part: Any, inputs: tuple[Tensor, ...]) -> None:
-    part.running_means[:] = inputs[0].mean((0, 2, 3))
-    part.running_vars[:] = inputs[0].var((0, 2, 3)) + 1e-3
-
-
 def biggan_rows() -> dict[str, Any]:
     """Seconds a hybrid after each block, hooks and here taking turns, and the memory that the maps took."""
-    module = random_biggan()
-    gen = cp.wrap(module, lambda n, rng: torch.randn(n, 128, generator=rng), name="biggan-deep-256, random weights")
-    z1, z2 = gen.sample(PAIRS, seed=0), gen.sample(PAIRS, seed=1)
+    gen = random_biggan_deep("biggan-deep-256")
+    z1, z2 = (gen.sample(PAIRS, seed=seed, classes="koala") for seed in (0, 1))
     rows = {}
     for block in BLOCKS:
         seconds: dict[str, list[float]] = {name: [] for name in ("hooks", *PRECISIONS)}
@@ -89,7 +38,7 @@ def biggan_rows() -> dict[str, Any]:
         more = [[channel] for channel in range(MORE)]
         for _ in range(ROUNDS):
             with torch.inference_mode():
-                map_of = peers.hooks(module, block, z1, z2)
+                map_of = peers.hooks(gen.module, block, z1, z2)
                 start = time.perf_counter()
                 maps["hooks"] = torch.stack([map_of(channel) for channel in range(CHANNELS)])
                 seconds["hooks"].append((time.perf_counter() - start) / CHANNELS / PAIRS)

@@ -30,19 +30,24 @@ def hooks(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
             return output
 
         handle = part.register_forward_hook(swap)
-        image = module(z1)
+        image = _image(module, z1)
         handle.remove()
         return (image - base).abs().mean((0, 1))
 
     return map_of
 
 
-def _clean(module: nn.Module, part: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+def _clean(module: nn.Module, part: nn.Module, z: Any) -> tuple[Tensor, Tensor]:
     kept: list[Tensor] = []
     handle = part.register_forward_hook(lambda _module, _inputs, output: kept.append(output.clone()))
-    image = module(z)
+    image = _image(module, z)
     handle.remove()
     return image, kept[0]
+
+
+def _image(module: nn.Module, z: Any) -> Tensor:
+    image: Tensor = module(**z) if isinstance(z, dict) else module(z)
+    return image
 
 
 def nnsight(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:

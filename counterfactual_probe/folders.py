@@ -103,6 +103,11 @@ def save_folder(
 
 def load_from_hub(name: str, *, device: torch.device | str | None = None) -> GeneratorAdapter:
     """The generator of a repository ``hf:user/repo`` or ``hf:user/repo@revision``, from the hub or its local cache."""
+    return load_folder(hub_folder(name), device=device)
+
+
+def hub_folder(name: str) -> Path:
+    """Where a repository's files lie on this machine, fetched if they are not in the hub's cache."""
     repository, _, revision = name.removeprefix(HUB).partition("@")
     try:
         import huggingface_hub  # noqa: F401
@@ -111,13 +116,12 @@ def load_from_hub(name: str, *, device: torch.device | str | None = None) -> Gen
             f"{name!r} is on the Hugging Face hub, whose client is not installed; run: pip install huggingface-hub"
         ) from None
     try:
-        folder = _fetched(repository, revision or None)
+        return Path(_fetched(repository, revision or None))
     except Exception as error:  # its client's errors, and those of what it sends requests with
         raise ProbeError(
             f"{name!r} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {first_line(error)}); "
             f"check the name and the connection, or fetch {CONFIG} and {WEIGHTS[0]} elsewhere and load their folder"
         ) from error
-    return load_folder(folder, device=device)
 
 
 def _fetched(repository: str, revision: str | None) -> str:

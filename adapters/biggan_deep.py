@@ -1,0 +1,289 @@
+"""BigGAN-deep (Brock et al. 2019), class-conditional on ImageNet, at 128, 256 and 512 pixels.
+
+A sample is ``{"z": (n, 128), "label": (n,), "truncation": (n,)}``. In a hybrid run class, truncation and the z that
+enters every block are the base's (conventions 3). Blocks are numbered from 1 as in S003: see :func:`genblock`.
+
+A block's output is that of its ``conv_3`` plus what came in, so that setting the one and setting the other differ.
+Where a block halves the channels, only the first half of what came in is added.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterfactual_probe import latents as lt
+from counterfactual_probe.errors import ProbeError, first_line
+from counterfactual_probe.folders import Architecture, hub_folder, load_folder
+from counterfactual_probe.generator import GeneratorAdapter
+from counterfactual_probe.latents import Latents
+from counterfactual_probe.registry import PretrainedGenerator
+from counterfactual_probe.weights import load_state
+
+from .biggan_module import BigGANDeepModule, StoredBatchNorm, original
+from .imagenet import class_index
+
+FOLDERS = "COUNTERFACTUAL_PROBE_BIGGAN"
+# Of the three, the one whose repository is known to hold the published files.
+REPOSITORIES = {"biggan-deep-128": "osanseviero/BigGAN-deep-128"}
+# As in the published demonstrations: clear images, and still various ones.
+TRUNCATION = 0.4
+CONVOLUTIONS = ("conv_0", "conv_1", "conv_2", "conv_3")
+
+
+def _config(output_dim: int, widths: str, **others: Any) -> dict[str, Any]:
+    """A configuration whose blocks go from each width to the next, doubling the size at each odd place."""
+    steps = [int(width) for width in widths.split()]
+    layers = [[bool(i % 2), steps[i], steps[i + 1]] for i in range(len(steps) - 1)]
+    sizes = {"z_dim": 128, "class_embed_dim": 128, "channel_width": 128, "num_classes": 1000, "n_stats": 51}
+    return {**sizes, "output_dim": output_dim, "layers": layers, "attention_layer_position": 8, "eps": 1e-4, **others}
+
+
+CONFIGS = {
+    "biggan-deep-128": _config(128, "16 16 16 16 8 8 4 4 2 2 1"),
+    "biggan-deep-256": _config(256, "16 16 16 16 8 8 8 8 4 4 2 2 1"),
+    "biggan-deep-512": _config(512, "16 16 16 16 8 8 8 8 4 4 2 2 1 1 1"),
+    # Nobody has trained this one: it is for trying things out.
+    "small": _config(
+        64,
+        "16 16 8 8 4 4 2 2 1",
+        z_dim=16,
+        class_embed_dim=16,
+        channel_width=8,
+        attention_layer_position=4,
+    ),
+}
+
+
+class BigGANDeep(GeneratorAdapter):
+    """A BigGAN-deep whose latents are checked for classes and truncations that it does not have.
+
+    ``sample(n, classes=None, truncation=0.4)`` takes one class, or truncation, for all samples or a list with
+    one for each. A class is a name or a number; by default each sample's is drawn from all.
+
+    Statistics of batch norms are stored for truncations that are multiples of 0.02. Between them images are those of
+    pytorch-pretrained-biggan, which mixes the two neighbours the other way round.
+    """
+
+    def __init__(self, module: BigGANDeepModule, *, name: str, device: torch.device | str | None = None) -> None:
+        self.n_classes = module.n_classes
+
+        def sample_latents(n: int, rng: torch.Generator, classes: Any = None, truncation: Any = TRUNCATION) -> Latents:
+            strength = _truncation(truncation)
+            # Drawn first, and scaled last: a seed has the same z for all classes and, but for its scale, truncations.
+            z = truncated_normal(n, module.z_dim, rng)
+            drawn = torch.randint(module.n_classes, (n,), generator=rng)
+            label = drawn if classes is None else torch.full((n,), class_index(classes, module.n_classes))
+            return {"z": strength * z, "label": label, "truncation": torch.full((n,), strength, dtype=torch.float64)}
+
+        super().__init__(module.eval(), sample_latents, layers=_listed(module), name=name, device=device)
+
+    def check(self, latents: Latents, what: str = "the latents") -> int:
+        n = super().check(latents, what)
+        label, truncation = (dict(lt.named_tensors(latents))[f"latents[{name!r}]"] for name in ("label", "truncation"))
+        if label.is_floating_point() or label.dim() != 1:
+            raise ProbeError(
+                f"label of {what} is {label.dtype} of shape {tuple(label.shape)}; give class numbers, integers of "
+                f"shape ({n},)"
+            )
+        if truncation.dim() != 1:
+            raise ProbeError(f"truncation of {what} has shape {tuple(truncation.shape)}; give one number each, ({n},)")
+        for number in label.tolist():
+            class_index(number, self.n_classes)
+        for value in truncation.tolist():
+            _truncation(value)
+        return n
+
+
+def truncated_normal(n: int, size: int, rng: torch.Generator) -> Tensor:
+    """Standard normal numbers (n, size), those beyond ±2 drawn again."""
+    z = torch.randn(n, size, generator=rng)
+    while int((beyond := z.abs() > 2).sum()):
+        z[beyond] = torch.randn(int(beyond.sum()), generator=rng)
+    return z
+
+
+def genblock(generator: GeneratorAdapter, number: int, part: str | None = None) -> str:
+    """The layer that is S003's GenBlock of this number, counted from 1, or one of its parts.
+
+    >>> from counterfactual_probe.adapters.biggan_deep import genblock, random_biggan_deep
+    >>> gen = random_biggan_deep("small")
+    >>> genblock(gen, 4), genblock(gen, 5), genblock(gen, 5, "conv_2")  # generator.layers.4 is the attention
+    ('generator.layers.3', 'generator.layers.5', 'generator.layers.5.conv_2')
+    """
+    blocks = [name.rpartition(".")[0] for name in generator.submodules if name.endswith(".conv_0")]
+    if not blocks:
+        raise ProbeError(f"{generator.name} has no GenBlocks; give a BigGAN-deep")
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(blocks):
+        raise ProbeError(f"{generator.name} has GenBlocks 1 to {len(blocks)} and {number!r} is asked for")
+    block = blocks[number - 1]
+    return block if part is None else generator.layer(f"{block}.{part}").name
+
+
+def biggan_deep(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    device: torch.device | str | None = None,
+    name: str | None = None,
+) -> BigGANDeep:
+    """The generator of a published configuration and state dict; nothing may be missing, nothing left over.
+
+    >>> cp.load("path/to/biggan-deep-256")  # a folder with config.json and pytorch_model.bin  # doctest: +SKIP
+
+    Raises:
+        ProbeError: the configuration makes no BigGAN-deep, or the tensors are not its own; the message says what
+            differs.
+    """
+    model = original(config)
+    title = f"biggan-deep-{config['output_dim']}"
+    load_state(model, tensors, f"{title} as its configuration has it")
+    return BigGANDeep(BigGANDeepModule(model), name=name or str(config.get("name", title)), device=device)
+
+
+def random_biggan_deep(
+    config: str | Mapping[str, Any] = "small", *, seed: int = 0, device: torch.device | str | None = None
+) -> BigGANDeep:
+    """A BigGAN-deep that has learnt nothing, for tests and for measuring time; its name says so.
+
+    >>> from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
+    >>> random_biggan_deep("small").name
+    'biggan-deep small, random weights'
+
+    Spectral norms have converged and batch statistics are those of samples, so that activations have the scale of a
+    trained network's. ``config`` is a key of ``CONFIGS`` or a configuration.
+    """
+    if isinstance(config, str) and config not in CONFIGS:
+        raise ProbeError(f"no configuration is named {config!r}; give one of {', '.join(map(repr, CONFIGS))}")
+    chosen = CONFIGS[config] if isinstance(config, str) else config
+    title = config.replace("small", "biggan-deep small") if isinstance(config, str) else "biggan-deep"
+    module = BigGANDeepModule(_with_random_weights(original(chosen), torch.Generator().manual_seed(seed)))
+    generator = BigGANDeep(module, name=f"{title}, random weights", device=device)
+    _take_statistics(generator)
+    return generator
+
+
+def _with_random_weights(model: Any, rng: torch.Generator) -> Any:
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(("generator.bn.weight", "gamma")):
+                value.fill_(0.4)  # images of medium contrast
+            elif value.dim() == 1:
+                value.zero_()
+            else:
+                value.normal_(generator=rng)
+        for part in model.modules():
+            if hasattr(part, "weight_orig"):
+                _converge(part)
+        model.embeddings.weight.mul_(0.3)  # the class counts about as much as z
+    return model
+
+
+def _converge(part: Any, rounds: int = 5) -> None:
+    """Bring the vectors of a spectral norm to where training would have brought them."""
+    matrix, v = part.weight_orig.flatten(1), torch.ones_like(part.weight_v)
+    for _ in range(rounds):
+        u = F.normalize(matrix @ v, dim=0)
+        v = F.normalize(matrix.t() @ u, dim=0)
+    part.weight_u.copy_(F.normalize(matrix @ v, dim=0))
+    part.weight_v.copy_(v)
+
+
+def _take_statistics(generator: BigGANDeep) -> None:
+    """Set every batch norm's statistics to those of four samples, whatever the truncation."""
+
+    def take(part: StoredBatchNorm, inputs: tuple[Any, ...]) -> None:
+        part.running_means[:] = inputs[0].mean((0, 2, 3))
+        part.running_vars[:] = inputs[0].var((0, 2, 3)) + 1e-3
+
+    norms = [part for part in generator.module.modules() if isinstance(part, StoredBatchNorm)]
+    handles = [part.register_forward_pre_hook(take) for part in norms]
+    try:
+        latents = generator.sample(4)
+        with torch.no_grad():  # the module by itself: the generator would put its buffers back
+            generator.module(**latents)  # type: ignore[arg-type]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _truncation(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ProbeError(f"truncation is {value!r}; give a number in (0, 1]") from None
+    if not 0 < number <= 1 or isinstance(value, (bool, str)):
+        raise ProbeError(f"truncation {value!r} is outside (0, 1]; 1 gives the most various images, 0.4 clear ones")
+    return number
+
+
+def _listed(module: nn.Module) -> list[str]:
+    """Each block's convolutions and then the block, the attention among them, in the order of the forward."""
+    layers: list[str] = []
+    for name, part in module.get_submodule("generator.layers").named_children():
+        block = f"generator.layers.{name}"
+        layers += [f"{block}.{conv}" for conv in CONVOLUTIONS if hasattr(part, conv)]
+        layers.append(block)
+    return layers
+
+
+# --- names and folders ------------------------------------------------------------------------------------
+
+_TELLING = frozenset(["channel_width", "n_stats", "attention_layer_position", "layers"])
+ARCHITECTURE = Architecture(
+    "biggan-deep",
+    lambda config, tensors, device: biggan_deep(config, tensors, device=device),
+    claims=lambda config: config.keys() >= _TELLING,
+)
+
+
+def _load_named(name: str, device: torch.device | str | None) -> GeneratorAdapter:
+    """From the folder that the environment names, else from the hub or its cache; never random."""
+    where = (
+        f"put the config.json and pytorch_model.bin (or model.safetensors) of {name} into a folder of that name and "
+        f"set {FOLDERS} to the folder around it, or load the folder itself with cp.load('./path/to/{name}'), or a "
+        "repository of the hub that holds them with cp.load('hf:user/repository')"
+    )
+    if around := os.environ.get(FOLDERS):
+        folder = Path(around).expanduser() / name
+        if not folder.is_dir():
+            raise ProbeError(f"{FOLDERS} is {around!r}, which holds no folder {name}; {where}")
+    elif name in REPOSITORIES:
+        try:
+            folder = hub_folder(REPOSITORIES[name])
+        except ProbeError as error:
+            reason = first_line(error.__cause__ or error)
+            raise ProbeError(f"the weights of {name} are not here; {where} (from the hub: {reason})") from error
+    else:
+        raise ProbeError(f"the weights of {name} are not here; {where}")
+    generator = load_folder(folder, device=device)
+    size = CONFIGS[name]["output_dim"]
+    if generator.image_size[1] != size:
+        raise ProbeError(
+            f"{folder} holds a generator of {generator.image_size[1]} pixels and {name} has {size}; {where}"
+        )
+    return generator
+
+
+def _entry(size: int) -> PretrainedGenerator:
+    name = f"biggan-deep-{size}"
+    return PretrainedGenerator(
+        name=name,
+        summary=f"{size}×{size} images of ImageNet's 1000 classes by BigGAN-deep (latent 128, class, truncation)",
+        trained_on="ImageNet (ILSVRC 2012): photographs, for non-commercial research",
+        licence="Apache (the package that published the weights, converted from DeepMind's)",
+        source=f"config.json and pytorch_model.bin of {name}, as published for pytorch-pretrained-biggan: in "
+        + (f"{REPOSITORIES[name]} on the Hugging Face hub, or " if name in REPOSITORIES else "")
+        + f"a folder {name} in ${FOLDERS}",
+        install='pip install "counterfactual-probe[biggan]"',
+        load=lambda device: _load_named(name, device),
+    )
+
+
+DEEP_128, DEEP_256, DEEP_512 = _entry(128), _entry(256), _entry(512)
