@@ -54,10 +54,10 @@ def _kmeans(rows: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
     return model.labels_.astype(np.int64), model.cluster_centers_, -model.transform(rows)
 
 
-def _nmf(bits: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
+def _nmf(bits: Floats, k: int, seed: int, tolerance: float = 1e-4) -> tuple[Labels, Floats, Floats]:
     from sklearn.decomposition import NMF
 
-    model = NMF(k, init="nndsvda", solver="cd", tol=1e-4, max_iter=_MOST_ITERATIONS, random_state=seed)
+    model = NMF(k, init="nndsvda", solver="cd", tol=tolerance, max_iter=_MOST_ITERATIONS, random_state=seed)
     weights = model.fit_transform(bits)
     # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (conventions 10).
     norms = np.linalg.norm(model.components_, axis=1)
@@ -66,7 +66,9 @@ def _nmf(bits: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
     return weights.argmax(1).astype(np.int64), templates, weights
 
 
-def factorise_quickly(bits: Floats, k: int, method: Method, seed: int) -> tuple[Labels, Floats]:
+def factorise_quickly(
+    bits: Floats, k: int, method: Method, seed: int, *, tolerance: float = 1e-4
+) -> tuple[Labels, Floats]:
     """Labels and templates for statistics over many runs: several times faster than :func:`factorise`.
 
     NMF in single precision, in which bits are exact. k-means sees distances only, so rows are turned
@@ -75,7 +77,7 @@ def factorise_quickly(bits: Floats, k: int, method: Method, seed: int) -> tuple[
     """
     _require_enough(bits, k, method)
     if method == "nmf":
-        return _nmf(bits.astype(np.float32), k, seed)[:2]
+        return _nmf(bits.astype(np.float32), k, seed, tolerance)[:2]
     rows, pixels = bits.shape
     if rows >= pixels:
         return _kmeans(bits, k, seed)[:2]

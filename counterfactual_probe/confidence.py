@@ -22,6 +22,8 @@ RESAMPLES = 30
 SURE = 0.9  # the confidence from which on a channel is taken as sure
 # What another draw of latents is expected to repeat should reach this, or a warning is given.
 ENOUGH = 0.8
+_TOGETHER = 10  # resamples whose maps are held at once: all sums then read the blocks thrice and not thirty times
+_TOLERANCE = 3e-4  # of NMF: 99.6 % of the labels are those of 1e-4, in three quarters of the time
 # 1 − ARI falls about as this power of the number of pairs, on a pretrained DCGAN.
 _POWER = 0.4
 
@@ -72,30 +74,34 @@ def measure_confidence(
     """
     placed = labels >= 0
     sets, number, height, width = blocks.shape
-    flat = blocks.flatten(2)
 
-    def once(resample: int) -> tuple[Array, float]:
-        rng = np.random.default_rng([seed, resample])
-        chosen = rng.integers(number, size=number // 2)
-        weights = torch.from_numpy(np.bincount(chosen, minlength=number)).to(flat.dtype)
+    def once(sums: Tensor) -> tuple[Array, float]:
         # Features do not see how a map is scaled, so a sum will do for a mean.
-        sums = torch.einsum("sbp,b->sp", flat, weights).view(sets, height, width)
-        rows = features.rows(sums.double().numpy())
+        rows = features.rows(sums.view(sets, height, width).double().numpy())
         alive = placed & rows.any(1)
         same = np.zeros(sets)
         try:
-            found = factorise_quickly(rows[alive], n_modules, method, seed)[0]
+            found = factorise_quickly(rows[alive], n_modules, method, seed, tolerance=_TOLERANCE)[0]
         except ProbeError:  # too few different maps are left: none of the modules came back
             return same, 0.0
         same[alive], ari = agreement(labels[alive], found, n_modules)
         return same, ari
 
+    weights = torch.from_numpy(np.stack([_drawn(number, seed, resample) for resample in range(resamples)]))
+    found: list[tuple[Array, float]] = []
     # One thread each, side by side, as small factorisations are bound by memory.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(once, range(resamples)))
+        for some in torch.split(weights.to(blocks.dtype), _TOGETHER):
+            found += pool.map(once, torch.matmul(some, blocks.flatten(2)).unbind(1))
     kept = np.mean([same for same, _ in found], axis=0)
     kept[~placed] = np.nan
     return Confidence(kept, np.array([ari for _, ari in found]))
+
+
+def _drawn(number: int, seed: int, resample: int) -> Array:
+    """How often each block is in a resample of half as many, with replacement."""
+    chosen = np.random.default_rng([seed, resample]).integers(number, size=number // 2)
+    return np.bincount(chosen, minlength=number).astype(np.float64)
 
 
 def pairs_for(n_pairs: int, ari: float, wanted: float = ENOUGH) -> int:
