@@ -124,6 +124,19 @@ def rows(
                 yield row | found | {"map_seconds": seconds, "draws": draws}
 
 
+def _installed() -> list[str]:
+    """The generators of the registry whose weights are here; the others are told."""
+    names = []
+    for name in cp.available():
+        try:
+            cp.load(name)
+        except cp.ProbeError as error:
+            print(f"{name} is left out: {error}")
+        else:
+            names.append(name)
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generators", nargs="+", default=None, help="by default all of the registry")
@@ -143,7 +156,7 @@ def main() -> None:
         for layer, pairs in (("main.8", 256), ("main.5", 256), ("main.5", 1024), ("main.8", 1024)):
             found += list(rows("dcgan-faces", [layer], [pairs], [2, 3], draws=max(8, args.draws), keep=args.keep))
     else:
-        for name in args.generators or cp.available():
+        for name in args.generators or _installed():
             found += list(rows(name, args.layers, args.pairs, args.modules, draws=args.draws, keep=args.keep))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,38 @@
+"""Every adapter of ours keeps every promise that the test kit checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from counterfactual_probe.adapters.began import BEGANGenerator, began
+from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
+from counterfactual_probe.adapters.cdcgan import ConditionalDCGANGenerator, cdcgan
+from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
+from counterfactual_probe.adapters.vae import VAE, vae
+
+import counterfactual_probe as cp
+from counterfactual_probe.testing import check_adapter
+
+ADAPTERS: dict[str, Callable[[], cp.GeneratorAdapter]] = {
+    "dcgan-faces": lambda: cp.load("dcgan-faces"),
+    "cdcgan-eyes": lambda: cp.load("cdcgan-eyes"),
+    "dcgan": lambda: dcgan(DCGANGenerator(8, [16, 8], 1).state_dict()),
+    "cdcgan": lambda: cdcgan(ConditionalDCGANGenerator(8, 3, [16, 8], 1).state_dict(), 3),
+    "vae": lambda: vae(VAE(8, (8, 4), 3, image_size=16, start=4).state_dict()),
+    "began": lambda: began(BEGANGenerator(8, 6, 3, image_size=16, start=4).state_dict()),
+    "biggan-deep": lambda: random_biggan_deep("small"),
+}
+# One of each generator's, where all would take long.
+LAYERS: dict[str, Any] = {
+    "cdcgan-eyes": ["main.15"],
+    "biggan-deep": ["generator.layers.7", "generator.layers.7.conv_2"],
+}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_adapter_passes_the_test_kit(name: str) -> None:
+    report = check_adapter(ADAPTERS[name](), layers=LAYERS.get(name), raise_on_failure=False)
+    assert report.passed, report
+    assert sum(check.outcome == "passed" for check in report.checks) >= 15
