@@ -20,6 +20,7 @@ from torch import Tensor
 
 import counterfactual_probe as cp
 from biggans import SMALL, images, package_model, publish
+from counterfactual_probe import folders
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +185,12 @@ def test_a_name_in_the_folder_of_the_environment(model: Any, tmp_path: Path, mon
 def test_a_name_in_the_cache_of_the_hub(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def snapshot(repository: str, **_: Any) -> str:
+    def snapshot(repository: str, revision: str | None) -> str:
         asked.append(repository)
         return str(publish(tmp_path, model))
 
     monkeypatch.delenv(adapter.FOLDERS, raising=False)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr(folders, "_fetched", snapshot)
     assert cp.load("biggan-deep-128").name == "biggan-deep-16"
     assert asked == ["osanseviero/BigGAN-deep-128"]
 
@@ -202,7 +203,7 @@ def test_offline_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("no route to the hub")
 
     monkeypatch.delenv(adapter.FOLDERS, raising=False)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    monkeypatch.setattr(folders, "_fetched", offline)
     files = r"put the config\.json and pytorch_model\.bin \(or model\.safetensors\)"
     place = (
         f"into a folder of that name and set {adapter.FOLDERS} to the folder around it, or load the folder itself with"
