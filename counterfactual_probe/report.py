@@ -38,8 +38,8 @@ figure img { display: block; width: 100%; height: auto; max-width: 100%; backgro
 figure.narrow img { max-width: 34rem; margin: auto }
 figcaption { margin-top: .6rem } .parameters { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right }
+th:first-child, td:first-child { text-align: left } td { white-space: nowrap } th { vertical-align: bottom }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem }
 """
 
