@@ -83,7 +83,9 @@ def test_versions_of_python_agree() -> None:
     assert f"[{cp.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["began", "cdcgan", "dcgan", "vae", "wheels"])
+@pytest.mark.parametrize(
+    "name", ["began", "began_recipe", "cdcgan", "dcgan", "dcgan_recipe", "vae", "vae_recipe", "wheels"]
+)
 def test_examples_in_the_adapters_docstrings(name: str) -> None:
     # The folder adapters/ cannot be collected itself: it installs under another name.
     module = importlib.import_module(f"counterfactual_probe.adapters.{name}")
