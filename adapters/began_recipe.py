@@ -69,7 +69,7 @@ class BEGANRecipe(Recipe):
         }
 
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
-        return {name: torch.optim.Adam(network.parameters(), self.lr) for name, network in networks.items()}
+        return {name: torch.optim.Adam(network.parameters(), self.lr, fused=True) for name, network in networks.items()}
 
     def rate(self, number: int) -> float:
         halvings = number // self.halve_every

@@ -59,7 +59,7 @@ class DCGANRecipe(Recipe):
 
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
         return {
-            name: torch.optim.Adam(network.parameters(), self.lr, betas=(0.5, 0.999))
+            name: torch.optim.Adam(network.parameters(), self.lr, betas=(0.5, 0.999), fused=True)
             for name, network in networks.items()
         }
 

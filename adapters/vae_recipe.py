@@ -66,7 +66,7 @@ class VAERecipe(Recipe):
 
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
         both = [parameter for network in networks.values() for parameter in network.parameters()]
-        return {"vae": torch.optim.Adam(both, self.lr, betas=(0.5, 0.999))}
+        return {"vae": torch.optim.Adam(both, self.lr, betas=(0.5, 0.999), fused=True)}
 
     def step(self, step: Step) -> Iterator[Update]:
         mean, log_variance = step.networks["encoder"](step.images)
