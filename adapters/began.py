@@ -148,6 +148,24 @@ def began(
     )
 
 
+def began_discriminator(state_dict: Mapping[str, Any]) -> BEGANDiscriminator:
+    """The discriminator of a state dict, such as ``discriminator.safetensors`` beside a trained BEGAN.
+
+    >>> from counterfactual_probe.adapters.began import BEGANDiscriminator, began_discriminator
+    >>> module = began_discriminator(BEGANDiscriminator(16, 8, 1, image_size=16).state_dict())
+    >>> module(torch.zeros(5, 1, 16, 16)).shape
+    torch.Size([5, 1, 16, 16])
+
+    Raises:
+        ProbeError: the tensors are not those of a BEGAN's discriminator.
+    """
+    state = tensors_only(state_dict)
+    decoder = {key.removeprefix("decoder."): value for key, value in state.items() if key.startswith("decoder.")}
+    module = BEGANDiscriminator(**_sizes(decoder))
+    load_state(module, state, "a BEGAN's discriminator of its decoder's sizes")
+    return module.eval()
+
+
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of a BEGANGenerator with these tensors."""
     found = [re.fullmatch(r"blocks\.(\d+)\.(\d+)\.weight", key) for key in state]

@@ -50,6 +50,53 @@ class DCGANGenerator(nn.Module):
         return images
 
 
+class DCGANDiscriminator(nn.Module):
+    """The generator in mirror image: convolutions 4×4 with batch norm and leaky ReLU, from images to one logit each.
+
+    No norm follows the first (Radford et al. 2015, section 3). ``main`` is numbered as in the usual implementations:
+    kernels at 0, 2, 5, 8, …
+    """
+
+    def __init__(self, widths: Sequence[int], colours: int, *, bias: bool = False) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        before = colours
+        for i, width in enumerate(widths):
+            stages.append(nn.Conv2d(before, width, 4, 2, 1, bias=bias))
+            stages += [nn.BatchNorm2d(width)] if i else []
+            stages.append(nn.LeakyReLU(0.2, inplace=True))
+            before = width
+        self.main = nn.Sequential(*stages, nn.Conv2d(before, 1, 4, bias=bias), nn.Flatten(0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.main(images)
+        return logits
+
+
+def dcgan_discriminator(state_dict: Mapping[str, Any]) -> DCGANDiscriminator:
+    """The discriminator of a state dict, such as ``discriminator.safetensors`` beside a trained DCGAN.
+
+    >>> from counterfactual_probe.adapters.dcgan import DCGANDiscriminator, dcgan_discriminator
+    >>> dcgan_discriminator(DCGANDiscriminator([16, 32], 1).state_dict())(torch.zeros(5, 1, 16, 16)).shape
+    torch.Size([5])
+
+    Raises:
+        ProbeError: the tensors are not those of such a discriminator.
+    """
+    state = tensors_only(state_dict)
+    numbers = {int(key.split(".")[1]) for key, value in state.items() if re.fullmatch(r"main\.\d+\.weight", key)}
+    kernels = [state[f"main.{number}.weight"] for number in sorted(numbers)]
+    shapes = [tuple(kernel.shape) for kernel in kernels if kernel.dim() == 4]
+    if len(shapes) < 2:
+        raise ProbeError(
+            f"the state dict holds no kernels main.0.weight, main.2.weight, … (its first keys: {list(state)[:3]}); "
+            "give that of a DCGAN's discriminator"
+        )
+    module = DCGANDiscriminator([shape[0] for shape in shapes[:-1]], shapes[0][1], bias="main.0.bias" in state)
+    load_state(module, state, "a DCGAN's discriminator of its kernels' sizes")
+    return module.eval()
+
+
 def dcgan(
     state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "dcgan"
 ) -> GeneratorAdapter:

@@ -23,6 +23,7 @@ from .quality import ModuleQuality
 from .registry import PretrainedGenerator, available, load, pretrained
 from .selection import Selection
 from .stability import Stability
+from .training import train
 from .units import UnitSet
 from .version import __version__
 
@@ -47,5 +48,6 @@ __all__ = [
     "load",
     "match_modules",
     "pretrained",
+    "train",
     "wrap",
 ]

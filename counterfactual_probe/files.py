@@ -74,10 +74,26 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
+    return tensors, _header(path, kind, metadata)
+
+
+def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """The header of such a file alone, without reading its tensors."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except OSError as error:
+        raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
+    except safetensors.SafetensorError as error:
+        raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
+    return _header(path, kind, metadata)
+
+
+def _header(path: str | os.PathLike[str], kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     if _HEADER not in metadata:
         raise ProbeError(f"{path} is a safetensors file but holds no result of this library; give one made by .save()")
     try:
-        header = json.loads(metadata[_HEADER])
+        header: dict[str, Any] = json.loads(metadata[_HEADER])
         found, version = header.pop("kind"), header.pop("format")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProbeError(
@@ -87,7 +103,7 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         raise ProbeError(f"{path} holds {found} and not {kind}; load it with that class")
     if version != FORMAT:
         raise ProbeError(f"{path} has format {version} and this version reads {FORMAT}; install a matching version")
-    return tensors, header
+    return header
 
 
 def _umask() -> int:

@@ -114,7 +114,20 @@ def test_versions_of_python_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["began", "biggan_deep", "biggan_module", "cdcgan", "dcgan", "imagenet", "vae", "wheels"]
+    "name",
+    [
+        "began",
+        "began_recipe",
+        "biggan_deep",
+        "biggan_module",
+        "cdcgan",
+        "dcgan",
+        "dcgan_recipe",
+        "imagenet",
+        "vae",
+        "vae_recipe",
+        "wheels",
+    ],
 )
 def test_examples_in_the_adapters_docstrings(name: str) -> None:
     # The folder adapters/ cannot be collected itself: it installs under another name.

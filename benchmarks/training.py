@@ -1,0 +1,94 @@
+"""Steps per second of ``train`` beside a bare loop on the same model, taking turns: the ratio should be at least 0.9.
+
+    python benchmarks/training.py                 vae-faces, as it ships
+    python benchmarks/training.py --size 16 --width 16 --batch 16     a model so small that overheads show
+
+The bare loop has its images as floats in memory already, and does no more than it must: forward, backward, Adam.
+``train`` also decodes bytes, watches losses and gradients, draws grids and writes checkpoints; setting up is in neither
+time. Its last checkpoint and grid are, so that rounds of a second or two say little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from counterfactual_probe.adapters.vae_recipe import VAERecipe
+from throughput import machine
+
+import counterfactual_probe as cp
+from counterfactual_probe.data import Images
+
+
+def bare(recipe: VAERecipe, pixels: torch.Tensor, steps: int) -> float:
+    """Steps per second of the loop that one would write by hand."""
+    device = pixels.device
+    networks = recipe.networks((3, pixels.shape[2], pixels.shape[3]))
+    encoder, decoder = networks["encoder"].to(device), networks["decoder"].to(device)
+    parameters = itertools.chain(encoder.parameters(), decoder.parameters())
+    optimiser = torch.optim.Adam(parameters, recipe.lr, betas=(0.5, 0.999))
+    order = torch.randperm(len(pixels), device=device)
+    batches = len(pixels) // recipe.batch
+    _wait(device)
+    start = time.perf_counter()
+    for number in range(steps):
+        position = number % batches * recipe.batch
+        images = pixels[order[position : position + recipe.batch]]
+        mean, log_variance = encoder(images)
+        made = decoder(mean + (log_variance / 2).exp() * torch.randn_like(mean))
+        kl = (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean() / 2
+        loss = (made - images).square().mean() + recipe.beta * kl
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    _wait(device)
+    return steps / (time.perf_counter() - start)
+
+
+def ours(recipe: VAERecipe, images: Images, steps: int) -> float:
+    """The same by ``train``, everything included but setting up."""
+    with tempfile.TemporaryDirectory() as folder:
+        return cp.train(recipe, images, out=Path(folder), steps=steps).steps_per_second
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=60, help="per round (default 60)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of torch; by default torch's own choice")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rng = torch.Generator().manual_seed(0)
+    shape = (args.images, 3, args.size, args.size)
+    images = Images(torch.randint(256, shape, dtype=torch.uint8, generator=rng), "noise")
+    pixels = images.floats(torch.arange(args.images)).to(device)
+    recipe = VAERecipe(width=args.width, batch=args.batch)
+    bare(recipe, pixels, 5)
+    ours(recipe, images, 5)
+    rates = [(bare(recipe, pixels, args.steps), ours(recipe, images, args.steps)) for _ in range(args.rounds)]
+    ratios = sorted(own / plain for plain, own in rates)
+    print(f"bare loop  {median(plain for plain, _ in rates):8.2f} steps per second")
+    print(f"train      {median(own for _, own in rates):8.2f}")
+    print(f"ratio      {median(ratios):8.2f}   {ratios[0]:.2f}–{ratios[-1]:.2f}")
+    found = machine(device)
+    print(f"{found['processor']}, {found['threads']} threads, {found['device']}, torch {found['torch']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Images to train on, all of one size, in memory or mapped from a file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ProbeError
+from ..images import all_finite
+from ..memory import free_memory
+
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True, repr=False)
+class Images:
+    """Images (n, C, H, W): bytes, or floats in −1…1.
+
+    >>> import numpy as np
+    >>> from counterfactual_probe.data import Images
+    >>> Images(np.zeros((5, 3, 16, 16), np.uint8), "five black squares")
+    Images(5 of 3×16×16, from five black squares)
+
+    Attributes:
+        source: where they come from, in words, for the card of what is trained on them.
+        terms: under what terms.
+        generated: whether they are samples of a generator, and so not real images.
+        notes: sentences on what was done to them.
+        unreadable: files that were left out, each with the reason.
+    """
+
+    pixels: Tensor
+    source: str = "an array"
+    terms: str = NOT_STATED
+    generated: bool = False
+    notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", _checked(self.pixels))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __repr__(self) -> str:
+        return f"Images({len(self)} of {'×'.join(map(str, self.size))}, from {self.source})"
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        colours, height, width = self.pixels.shape[1:]
+        return colours, height, width
+
+    def floats(self, index: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """The images of these numbers as floats in −1…1, on a device."""
+        return to_floats(self.pixels[index].to(device))
+
+    def placed(self, device: torch.device) -> Tensor:
+        """The pixels where batches are best taken from: on a GPU's own memory if they take little of it."""
+        free = free_memory(device) if device.type == "cuda" else None
+        return self.pixels.to(device) if free is not None and 4 * self.pixels.nbytes < free else self.pixels
+
+    def fingerprint(self) -> str:
+        """SHA-256 over type, shape and pixels."""
+        digest = hashlib.sha256(f"{self.pixels.dtype} {tuple(self.pixels.shape)}\n".encode())
+        digest.update(self.pixels.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """Bytes as floats in −1…1; floats as they are."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(127.5).sub_(1)
+
+
+def to_bytes(images: Tensor, image_range: tuple[float, float]) -> Tensor:
+    """Images of a range as bytes, rounded to the nearest."""
+    low, high = image_range
+    return ((images - low) * (255 / (high - low))).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _checked(given: Any) -> Tensor:
+    if isinstance(given, np.ndarray) and given.dtype.kind in "uif":
+        given = torch.from_numpy(given if given.flags.writeable else given.copy())
+    if not isinstance(given, Tensor) or given.dim() != 4 or given.shape[1] not in (1, 3):
+        found = f"{tuple(given.shape)}" if hasattr(given, "shape") else f"a {type(given).__name__}"
+        raise ProbeError(f"the images are {found}; give an array or tensor (n, C, H, W) with 1 or 3 colours")
+    if len(given) == 0:
+        raise ProbeError("there are 0 images; give at least one")
+    if given.dtype == torch.uint8:
+        return given.cpu()
+    if not given.is_floating_point():
+        raise ProbeError(f"the images are {given.dtype}; give bytes (uint8), or floats from −1 to 1")
+    floats: Tensor = given.detach().float().cpu()
+    _require_range(floats)
+    return floats
+
+
+def _require_range(given: Tensor) -> None:
+    if not all_finite(given):
+        raise ProbeError("the images hold NaN or infinite values; give pixels")
+    least, largest = float(given.min()), float(given.max())
+    if least < -1.01 or largest > 1.01:
+        raise ProbeError(f"the images range from {least:.3g} to {largest:.3g}; scale them to −1…1, or give bytes")

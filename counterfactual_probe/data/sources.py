@@ -1,0 +1,136 @@
+"""What may be named as training data, and a file that keeps it decoded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+from torch import Tensor
+
+from ..errors import ProbeError, first_line, whole
+from ..files import load_header, save_tensors
+from ..generator import GeneratorAdapter
+from .generated import PREFIX, generated
+from .images import NOT_STATED, Images
+
+KIND = "Images"
+Data: TypeAlias = str | os.PathLike[str] | Tensor | npt.NDArray[Any] | GeneratorAdapter | Images
+
+
+def open_images(
+    data: Data,
+    *,
+    size: int | None = None,
+    colours: int | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    terms: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    show_progress: bool = False,
+) -> Images:
+    """Training images from a folder or zip of pictures, a generator, an .npy file or an array.
+
+    >>> from counterfactual_probe.data import open_images
+    >>> open_images("generator:dcgan-faces", images=4)
+    Images(4 of 3×64×64, from 4 samples of the generator dcgan-faces (seed 0))
+
+    Args:
+        data: a path, ``generator:`` and what ``cp.load`` takes, a generator, or an array (n, C, H, W) of bytes or of
+            floats in −1…1.
+        size: side of the square images that are wanted; pictures and samples are resized to it.
+        colours: 3, or 1 for grey; pictures are converted (3 by default).
+        images: how many: of a generator as many as are drawn, of others at most so many.
+        terms: under what terms the data may be used, for the card.
+        cache: a file in which the decoded images are kept, and from which they are mapped the next time.
+
+    Raises:
+        ProbeError: nothing to read, images of several sizes and no ``size``, an array of another size.
+    """
+    size = None if size is None else whole(size, "size", 1)
+    images = None if images is None else whole(images, "the number of images", 1)
+    if colours not in (None, 1, 3):
+        raise ProbeError(f"colours is {colours!r}; give 3, or 1 for grey")
+    asked = {"data": _named(data), "size": size, "colours": colours, "images": images, "seed": seed, "terms": terms}
+    if cache is not None and Path(cache).exists():
+        return _mapped(Path(cache), asked)
+    found = _read(data, size=size, colours=colours, images=images, seed=seed, terms=terms, show=show_progress)
+    if cache is None:
+        return found
+    about = {"source": found.source, "terms": found.terms, "generated": found.generated}
+    kept = {**about, "notes": found.notes, "unreadable": found.unreadable}
+    save_tensors(cache, KIND, {"pixels": found.pixels}, {"asked": asked, **kept})
+    return found
+
+
+def _read(
+    data: Data,
+    *,
+    size: int | None,
+    colours: int | None,
+    images: int | None,
+    seed: int,
+    terms: str | None,
+    show: bool,
+) -> Images:
+    name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
+    if isinstance(data, GeneratorAdapter) or (name is not None and name.startswith(PREFIX)):
+        generator = data if isinstance(data, GeneratorAdapter) else str(name).removeprefix(PREFIX)
+        found = generated(generator, images, seed=seed, size=size, terms=terms, show_progress=show)
+        return _require(found, None, colours)
+    if name is not None and not name.endswith(".npy"):
+        from .pictures import read_pictures  # here, since it loads Pillow
+
+        return read_pictures(name, size=size, colours=colours or 3, most=images, terms=terms, show_progress=show)
+    if isinstance(data, Images):
+        given = data if terms is None else dataclasses.replace(data, terms=terms)
+    else:
+        given = Images(data if name is None else _array(name), Path(name or "an array").name, terms or NOT_STATED)  # type: ignore[arg-type]
+    if images is not None and images < len(given):
+        kept = given.pixels[:images]
+        given = Images(kept, f"the first {images} of {given.source}", given.terms, given.generated, given.notes)
+    return _require(given, size, colours)
+
+
+def _require(found: Images, size: int | None, colours: int | None) -> Images:
+    have = "×".join(map(str, found.size[1:]))
+    if size is not None and found.size[1:] != (size, size):
+        raise ProbeError(f"the images are {have} and {size}×{size} is asked; resize the array, or leave size out")
+    if colours not in (None, found.size[0]):
+        raise ProbeError(f"the images have {found.size[0]} colours and {colours} are asked; convert them first")
+    return found
+
+
+def _array(path: str) -> npt.NDArray[Any]:
+    try:
+        # Copy on write: mapped, and yet writable as torch wants it.
+        found: npt.NDArray[Any] = np.load(Path(path).expanduser(), mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ProbeError(f"{path} holds no array ({first_line(error)}); give one written by numpy.save") from error
+    return found
+
+
+def _named(data: Data) -> str:
+    if isinstance(data, (str, os.PathLike)):
+        return os.fspath(data)
+    if isinstance(data, GeneratorAdapter):
+        return f"{data.name} {data.weights_hash()}"
+    return (data if isinstance(data, Images) else Images(data)).fingerprint()  # type: ignore[arg-type]
+
+
+def _mapped(path: Path, asked: dict[str, Any]) -> Images:
+    header = load_header(path, KIND)
+    for key, value in asked.items():
+        if header["asked"].get(key) != value:
+            raise ProbeError(
+                f"{path} keeps other images: its {key} is {header['asked'].get(key)!r} and {value!r} is asked; give "
+                "another file as cache, or delete it"
+            )
+    with safetensors.safe_open(path, "pt") as file:
+        pixels = file.get_tensor("pixels")
+    about = {key: header[key] for key in ("source", "terms", "generated")}
+    return Images(pixels, **about, notes=tuple(header["notes"]), unreadable=tuple(header["unreadable"]))

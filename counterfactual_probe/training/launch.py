@@ -1,0 +1,75 @@
+"""Accelerate: which device, precision and process a training runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ProbeError, first_line
+from .plan import PRECISIONS, Precision
+from .step import Ranks
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_DEVICES = (None, "cpu", "cuda")
+
+
+@contextmanager
+def accelerated(precision: Precision, device: str | None) -> Iterator[Accelerator]:
+    """An Accelerator for one training, after which the next may have another precision."""
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate.state import AcceleratorState
+    except ImportError:
+        raise ProbeError("training runs on Accelerate, which is not installed; run: pip install accelerate") from None
+    if precision not in PRECISIONS:
+        raise ProbeError(f"precision is {precision!r}; give one of {', '.join(PRECISIONS)}")
+    if device not in _DEVICES or (device == "cuda" and not torch.cuda.is_available()):
+        raise ProbeError(
+            f"device is {device!r}, which cannot be trained on here; give cpu or cuda (CUDA_VISIBLE_DEVICES chooses "
+            "which, and accelerate launch or torchrun use several)"
+        )
+    ours = not AcceleratorState._shared_state
+    try:
+        accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            # Losses may call a network more than once before their gradients are taken, and buffers that
+            # other ranks' replace in between would spoil the first call's graph.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        raise ProbeError(
+            f"Accelerate cannot run this training ({first_line(error)}); change precision or device"
+        ) from error
+    try:
+        yield accelerator
+    finally:
+        accelerator.free_memory()
+        if ours:
+            # It keeps the first precision and device of a process for good. Nobody else's is touched.
+            AcceleratorState._reset_state(accelerator.num_processes == 1)
+
+
+def ranks_of(accelerator: Accelerator, batch: int) -> Ranks:
+    """This process among all; the batch must be shared evenly."""
+    count = accelerator.num_processes
+    if batch % count:
+        raise ProbeError(f"a batch of {batch} cannot be shared by {count} processes; give a multiple of {count}")
+
+    def mean(value: Tensor) -> Tensor:
+        found: Tensor = accelerator.reduce(value, "mean")
+        return found
+
+    return Ranks(accelerator.process_index, count, mean if count > 1 else None)
+
+
+def unwrapped(accelerator: Accelerator, module: nn.Module) -> nn.Module:
+    """The network itself, without the wrapper for ranks."""
+    found: nn.Module = accelerator.unwrap_model(module, keep_fp32_wrapper=True)
+    return found

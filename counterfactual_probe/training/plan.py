@@ -1,0 +1,69 @@
+"""All that a training is: the same plan gives the same losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from ..data import Images
+from ..errors import ProbeError
+from .recipe import Recipe
+
+Precision: TypeAlias = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
+_MOST_GRIDS = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, its data, and for how long."""
+
+    name: str
+    summary: str
+    recipe: Recipe
+    images: Images
+    out: Path
+    steps: int
+    seed: int
+    precision: Precision
+    device: str | None
+    # The command, or the call, that does it again.
+    command: str
+
+    @property
+    def epoch_steps(self) -> int:
+        return len(self.images) // self.recipe.batch
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to go on from a checkpoint."""
+        # The number of steps is not among it: a run may be made longer.
+        return {
+            "model": self.name,
+            **self.recipe.settings(),
+            "seed": self.seed,
+            "precision": self.precision,
+            "images": len(self.images),
+            "image size": list(self.images.size),
+            "data": self.images.fingerprint(),
+        }
+
+    def grids_due(self, done: int) -> bool:
+        """Whether grids are drawn after so many steps: after each epoch, or every few of many, and at the end."""
+        if done == self.steps:
+            return True
+        every = max(1, -(-self.steps // (self.epoch_steps * _MOST_GRIDS)))
+        return done % (self.epoch_steps * every) == 0
+
+    def check(self) -> None:
+        """Raise a ProbeError if these images cannot be trained on by this recipe."""
+        n, batch = len(self.images), self.recipe.batch
+        if n < batch:
+            raise ProbeError(
+                f"{n} images are fewer than a batch of {batch}; give more images, or a batch of at most {n}"
+            )
+        _, height, width = self.images.size
+        if height != width:
+            raise ProbeError(f"the images are {height}×{width}; give size=, or --size, to make squares of them")

@@ -1,0 +1,98 @@
+"""One step as a recipe sees it: networks, images, and random numbers that depend on nothing but the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..generator import stream_seed
+
+DRAWS = 6  # a stream of random numbers of its own
+
+
+class Networks(Mapping[str, nn.Module]):
+    """The networks by name, as they are to be called: with ranks, wrapped so that gradients are averaged."""
+
+    def __init__(self, prepared: Mapping[str, nn.Module], plain: Mapping[str, nn.Module]) -> None:
+        self._prepared, self.plain = dict(prepared), dict(plain)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self._prepared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._prepared)
+
+    def __len__(self) -> int:
+        return len(self._prepared)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[nn.Module]:
+        """A network that passes gradients on and takes none: another one is judged by it."""
+        module = self.plain[name]
+        taking = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for parameter in taking:
+            parameter.requires_grad_(False)
+        try:
+            yield module
+        finally:
+            for parameter in taking:
+                parameter.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this is."""
+
+    index: int = 0
+    count: int = 1
+    reduce: Callable[[Tensor], Tensor] | None = None
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        return value if self.reduce is None else self.reduce(value)
+
+    def share(self, value: Tensor) -> Tensor:
+        """This process's part of a whole batch."""
+        part = len(value) // self.count
+        return value[self.index * part : (self.index + 1) * part]
+
+
+class Step:
+    """A step's images and random numbers.
+
+    Attributes:
+        number: counted from 0.
+        networks: by name.
+        images: (n, C, H, W) in −1…1, this rank's share of the batch.
+    """
+
+    def __init__(
+        self, number: int, networks: Networks, images: Tensor, *, seed: int, ranks: Ranks, stream: int = DRAWS
+    ) -> None:
+        self.number, self.networks, self.images = number, networks, images
+        self._ranks = ranks
+        # On the CPU, and for the whole batch: device and number of ranks change no number.
+        self._rng = torch.Generator().manual_seed(stream_seed(seed, stream, number))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers (n, *shape), one row for each image."""
+        return self._placed(torch.randn(self._n, *shape, generator=self._rng))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers (n, *shape), uniform in −1…1."""
+        return self._placed(torch.rand(self._n, *shape, generator=self._rng) * 2 - 1)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over ranks, for values that must be the same on all of them."""
+        return self._ranks.mean(value)
+
+    @property
+    def _n(self) -> int:
+        return len(self.images) * self._ranks.count
+
+    def _placed(self, value: Tensor) -> Tensor:
+        return self._ranks.share(value).to(self.images.device, self.images.dtype)
