@@ -156,7 +156,7 @@ def test_a_killed_training_goes_on_with_the_same_bits(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "dcgan", "began"])
 def test_fifteen_kills(folder: Path, model: str) -> None:
-    assert_survives_kills(model, steps=3000, kills=15, seed=1)
+    assert_survives_kills(model, steps=600, kills=15, seed=1)
 
 
 @pytest.mark.parametrize("name", [name for name in recipes() if "-" in name])

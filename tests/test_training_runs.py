@@ -78,6 +78,15 @@ def test_a_run_can_be_made_longer(tmp_path: Path, name: str) -> None:
         train(small(name), tmp_path / "part", steps=6, resume=True)
 
 
+def test_what_kills_leave_half_written_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    written = sorted(path.name for path in train(Toy(), tmp_path, steps=3).folder.iterdir())
+    for name in written:
+        (tmp_path / f".{name}.x1y2").write_bytes(b"half")
+    (tmp_path / ".gitignore").write_text("*.png")
+    train(Toy(), tmp_path, steps=3, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", *written]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import ProbeError
 from ..files import write_bytes
-from ..folders import WEIGHTS, save_folder
+from ..folders import CARD, CONFIG, WEIGHTS, save_folder
 from .card import card
 from .losses import Losses
 from .plan import Plan
@@ -44,8 +44,8 @@ class Output:
         try:
             self.plan.out.mkdir(parents=True, exist_ok=True)
             # Temporary files of runs that were killed while they wrote.
-            for pattern in (f".{STATE}.*", ".*.safetensors.*", ".losses.csv.*", ".*.png.*"):
-                for path in self.plan.out.glob(pattern):
+            for name in (CONFIG, CARD, "losses.csv", "*.safetensors", "*.png"):
+                for path in self.plan.out.glob(f".{name}.*"):
                     path.unlink(missing_ok=True)
             free = shutil.disk_usage(self.plan.out).free
         except OSError as error:
