@@ -31,11 +31,7 @@ def changes(effect: Effect, cell: tuple[int, int]) -> Tensor:
 
 def energy_shares(effect: Effect, components: Tensor, cell: tuple[int, int]) -> Tensor:
     """(sets, components) the share of a change's squared norm in each component; zeros for no change."""
-    found = (changes(effect, cell).flatten(1) @ components.to(effect.hybrids).flatten(1).T).square()
-    shares = found.new_zeros(len(effect.sets), len(components))
-    chosen = set(effect.changed)
-    shares[[place for place, each in enumerate(effect.sets) if each in chosen]] = found
-    return shares
+    return effect.of_sets((changes(effect, cell).flatten(1) @ components.to(effect.hybrids).flatten(1).T).square())
 
 
 def principal_components(

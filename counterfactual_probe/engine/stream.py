@@ -45,13 +45,16 @@ class Effect:
 
     def maps(self) -> Tensor:
         """|hybrid − original|, averaged over colours, of every one of the sets: (sets, H, W)."""
-        change = (self.hybrids - self.original).abs_().mean(1)
+        return self.of_sets((self.hybrids - self.original).abs_().mean(1))
+
+    def of_sets(self, found: Tensor) -> Tensor:
+        """What was found of the hybrids, as one row for every set: zeros for those that change nothing."""
         if len(self.changed) == len(self.sets):
-            return change
-        maps = change.new_zeros(len(self.sets), *change.shape[1:])
+            return found
+        rows = found.new_zeros(len(self.sets), *found.shape[1:])
         changed = set(self.changed)
-        maps[[place for place, chosen in enumerate(self.sets) if chosen in changed]] = change
-        return maps
+        rows[[place for place, chosen in enumerate(self.sets) if chosen in changed]] = found
+        return rows
 
 
 @dataclass(frozen=True)
