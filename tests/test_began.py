@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe import folders
+from states import spoiled_state
 from toys import unlike_new
 
 SMALL: dict[str, Any] = {"latent": 5, "width": 4, "colours": 3, "image_size": 16, "start": 4}
@@ -175,14 +176,7 @@ def test_sizes_that_blocks_do_not_reach() -> None:
 
 
 def spoiled(**changes: Any) -> dict[str, Any]:
-    state: dict[str, Any] = dict(small().state_dict())
-    for key, value in changes.items():
-        name = key.replace("__", ".")
-        if value is None:
-            del state[name]
-        else:
-            state[name] = value
-    return state
+    return spoiled_state(small(), **changes)
 
 
 @pytest.mark.parametrize(

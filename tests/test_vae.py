@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe import folders
+from states import spoiled_state
 from toys import unlike_new
 
 # Two deconvolutions that double the size, one that keeps it.
@@ -246,14 +247,7 @@ def test_sizes_that_no_deconvolutions_reach() -> None:
 
 
 def spoiled(**changes: Any) -> dict[str, Any]:
-    state: dict[str, Any] = dict(small().state_dict())
-    for key, value in changes.items():
-        name = key.replace("__", ".")
-        if value is None:
-            del state[name]
-        else:
-            state[name] = value
-    return state
+    return spoiled_state(small(), **changes)
 
 
 @pytest.mark.parametrize(
