@@ -151,7 +151,11 @@ def numbered_kernels(state: Mapping[str, Tensor], family: str) -> tuple[str, dic
     return found[first].removesuffix(f"{first}.weight"), shapes
 
 
-DCGAN = Architecture("dcgan", lambda config, tensors, device: dcgan(tensors, device=device, **_named(config)))
+DCGAN = Architecture(
+    "dcgan",
+    lambda config, tensors, device: dcgan(tensors, device=device, **_named(config)),
+    discriminator=dcgan_discriminator,
+)
 
 
 def _named(config: Mapping[str, Any]) -> dict[str, Any]:
