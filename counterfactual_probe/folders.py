@@ -51,13 +51,19 @@ class Architecture:
     discriminator: Callable[[Mapping[str, Tensor]], nn.Module] | None = None
 
 
-def load_folder(folder: str | os.PathLike[str], *, device: torch.device | str | None = None) -> GeneratorAdapter:
+def load_folder(
+    folder: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    checksums: Mapping[str, str] | None = None,
+) -> GeneratorAdapter:
     """The generator in a folder with config.json and model.safetensors (or pytorch_model.bin).
 
     >>> cp.load("path/to/folder")  # doctest: +SKIP
 
     config.json names the architecture, ``{"architecture": "dcgan"}``, and holds what the tensors do not tell.
-    Weights are read as tensors only. A discriminator.safetensors beside them becomes the generator's ``partner``.
+    Weights are read as tensors only, and compared with ``checksums``, SHA-256 by file. A discriminator.safetensors
+    beside them becomes the generator's ``partner``.
     """
     folder = Path(folder).expanduser()
     config = _config(folder / CONFIG)
@@ -67,11 +73,14 @@ def load_folder(folder: str | os.PathLike[str], *, device: torch.device | str | 
         raise ProbeError(
             f"{folder} holds no weights; put {WEIGHTS[0]} (or {WEIGHTS[1]}) beside its {CONFIG}, or load another folder"
         )
-    tensors = tensors_only(load_weights(found[0]))
-    gen = architecture.build(config, tensors, device)
+
+    def tensors(path: Path) -> dict[str, Tensor]:
+        return tensors_only(load_weights(path, (checksums or {}).get(path.name)))
+
+    gen = architecture.build(config, tensors(found[0]), device)
     build, beside = architecture.discriminator, folder / DISCRIMINATOR
     if build is not None and beside.is_file():
-        gen.make_partner = lambda: build(tensors_only(load_weights(beside)))
+        gen.make_partner = lambda: build(tensors(beside))
     return gen
 
 
