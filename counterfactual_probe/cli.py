@@ -179,6 +179,7 @@ def _hybridize(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from .report import require_writable, write_report
+    from .sections import section_maker
     from .study import Settings, run_study, study_layers
     from .wording import summary
 
@@ -188,14 +189,17 @@ def _report(options: argparse.Namespace) -> None:
     generator = open_generator(options.generator, options.device)
     entry = pretrained(options.generator) if ":" not in options.generator else None
     settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
+    makers = [section_maker(name) for name in (options.sections.split(",") if options.sections else [])]
     layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
     out = Path(options.out)
     require_writable(out)
     names = [info.name for info in layers]
     study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)
+    sections = [maker.make(generator, study, say) for maker in makers]
     say("writing the report")
     regions = entry.regions() if entry and entry.regions else generic_regions(*generator.image_size[1:])
-    report = write_report(study, out, regions=regions, card=entry.card() if entry else None)
+    card = entry.card() if entry else None
+    report = write_report(study, out, regions=regions, card=card, sections=sections)
     tensors = sum(path.suffix == ".safetensors" for path in report.results)
     print("\n".join(summary(study, regions)))
     print(f"report:  {report.page}")
@@ -313,6 +317,7 @@ def _parser() -> argparse.ArgumentParser:
             made.set_defaults(generator=DEMO)
         made.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
         made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+        made.add_argument("--sections", help="names of further sections, apart by commas")
         made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
         _common(made, f"out/{name}")
     add_train(command)
