@@ -167,10 +167,11 @@ def test_models_that_ship_are_those_of_the_papers(name: str) -> None:
     networks = recipe.networks((3, entry.size, entry.size))
     widths: dict[str, Any] = {
         "vae-faces": ([64, 64, 32, 16, 3], 128),
+        "vae-faces-sharp": ([64, 64, 32, 16, 3], 128),
         "vae-cifar10": ([64, 32, 16, 3], 128),
         "dcgan-faces-small": ([128, 64, 32, 16, 3], 150),
         "dcgan-cifar10": ([64, 32, 16, 3], 150),
-        "began-faces": ([64] * 8 + [3], 64),
+        "began-faces": ([32] * 8 + [3], 64),
     }
     channels, latent = widths[name]
     generator = networks.get("decoder", networks.get("generator"))
