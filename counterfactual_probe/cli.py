@@ -1,4 +1,4 @@
-"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | train``."""
+"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | …``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .cli_common import PAIRS, common, file_name, open_generator, save_figure
+from .cli_invariance import add_invariance
 from .cli_train import add_train
 from .components import COMPONENTS
 from .confidence import BLOCKS, SURE, ExpectedDisagreement
@@ -263,6 +264,7 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--sections", help="names of further sections, apart by commas")
         made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
         common(made, f"out/{name}")
+    add_invariance(command)
     add_train(command)
     return parser
 
