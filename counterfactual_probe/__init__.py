@@ -11,10 +11,12 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
+from . import transformations
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
 from .influence import InfluenceMap
+from .invariance import Invariance, StretchTest
 from .layers import LayerInfo
 from .maps import InfluenceMaps
 from .matching import ModuleMatch, match_modules
@@ -34,6 +36,7 @@ __all__ = [
     "InfluenceMap",
     "InfluenceMaps",
     "Interrupted",
+    "Invariance",
     "LayerInfo",
     "ModuleFinder",
     "ModuleMatch",
@@ -42,6 +45,7 @@ __all__ = [
     "ProbeError",
     "Selection",
     "Stability",
+    "StretchTest",
     "UnitSet",
     "__version__",
     "available",
@@ -49,5 +53,6 @@ __all__ = [
     "match_modules",
     "pretrained",
     "train",
+    "transformations",
     "wrap",
 ]

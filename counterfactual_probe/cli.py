@@ -1,4 +1,4 @@
-"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | train``."""
+"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | …``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from .cli_common import PAIRS, common_options, open_generator, save_figure
+from .cli_common import PAIRS, common, file_name, open_generator, save_figure
 from .cli_report import add_report
 from .cli_train import add_train
 from .components import COMPONENTS
@@ -53,7 +53,7 @@ def _influence(options: argparse.Namespace) -> None:
     maps = _attribute(options)
     if options.tolerance is not None:
         print(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
-    name = f"maps-{_file_name(maps.provenance['layers'])}"
+    name = f"maps-{file_name(maps.provenance['layers'])}"
     out = Path(options.out)
     print(maps.save(out / f"{name}.safetensors"))
     print(save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
@@ -85,7 +85,7 @@ def _modules(options: argparse.Namespace) -> None:
     if other is not None:
         stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
         content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
-    layer = _file_name(maps.provenance["layers"])
+    layer = file_name(maps.provenance["layers"])
     out = Path(options.out)
     print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
     print(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
@@ -125,7 +125,7 @@ def _hybridize(options: argparse.Namespace) -> None:
     z1 = generator.sample(options.n, seed=options.seed)
     z2 = generator.sample(options.n, seed=options.seed, stream=1)
     hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
-    out, name = Path(options.out), f"hybrids-{_file_name(layers)}"
+    out, name = Path(options.out), f"hybrids-{file_name(layers)}"
     print(hybrids.save(out / f"{name}.safetensors"))
     print(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
 
@@ -164,12 +164,6 @@ def _numbers(text: str) -> list[int]:
         raise ProbeError(f"units are {text!r}; give channel numbers, such as 3,17,40 or 3,17;40 for two sets") from None
 
 
-def _file_name(layers: Sequence[str]) -> str:
-    from .figures import file_name
-
-    return "+".join(map(file_name, layers))
-
-
 def _require_none(options: argparse.Namespace, option: str, why: str) -> None:
     if getattr(options, option) is not None:
         raise ProbeError(f"--{option} is given {why}; leave it out")
@@ -198,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     influence.add_argument("generator", metavar="GENERATOR")
     influence.add_argument("--layer", required=True)
     influence.add_argument("--tolerance", type=float, help="stop each map at this relative standard error")
-    common_options(influence, "out/influence")
+    common(influence, "out/influence")
 
     modules = command("modules", _modules, "modules of a layer, from a generator or a file of influence maps")
     modules.add_argument("generator", metavar="GENERATOR|MAPS.safetensors")
@@ -212,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         help="as in the papers, the variant that comes back sooner, or for images without spatial alignment",
     )
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
-    common_options(modules, "out/modules")
+    common(modules, "out/modules")
     modules.set_defaults(pairs=None)  # so that maps from a file can refuse it
 
     hybridize = command("hybridize", _hybridize, "hybrids of random pairs, by channels or by modules")
@@ -221,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     hybridize.add_argument("--units", help="channels of the layer, such as 3,17,40; sets apart by ';'")
     hybridize.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
     hybridize.add_argument("-n", type=int, default=8, help="number of pairs (default 8)")
-    common_options(hybridize, "out/hybrids", pairs=False)
+    common(hybridize, "out/hybrids", pairs=False)
 
     add_report(command)
     add_train(command)

@@ -1,11 +1,11 @@
-"""What the commands share: opening a generator, common options, saving a figure."""
+"""What the commands share: opening a generator, options that mean the same in all of them, writing figures."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,18 +62,22 @@ def _importing_from(folder: str) -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def common_options(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
-    """Options of every command that runs a generator."""
+def save_figure(figure: Any, path: Path) -> Path:
+    from .plots import png
+
+    return write_bytes(path, png(figure, dpi=120))
+
+
+def file_name(layers: Sequence[str]) -> str:
+    from .figures import file_name as of_layer
+
+    return "+".join(map(of_layer, layers))
+
+
+def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
     if pairs:
         parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
     parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
-
-
-def save_figure(figure: Any, path: Path) -> Path:
-    """Write a matplotlib figure as PNG."""
-    from .plots import png
-
-    return write_bytes(path, png(figure, dpi=120))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .cli_common import common_options, open_generator
+from .cli_common import common, open_generator
 from .regions import generic_regions
 from .registry import PretrainedGenerator, available, pretrained
 
@@ -32,7 +32,7 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
             "--pictures", help="hybrids of these too, of a generator that encodes images: as --data of train"
         )
         made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
-        common_options(made, f"out/{name}")
+        common(made, f"out/{name}")
 
 
 def _report(options: argparse.Namespace) -> None:
