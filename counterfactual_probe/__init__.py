@@ -11,6 +11,7 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
+from . import metrics
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
@@ -47,6 +48,7 @@ __all__ = [
     "available",
     "load",
     "match_modules",
+    "metrics",
     "pretrained",
     "train",
     "wrap",
