@@ -11,7 +11,7 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
-from . import metrics
+from . import autoencoders, metrics
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
@@ -45,6 +45,7 @@ __all__ = [
     "Stability",
     "UnitSet",
     "__version__",
+    "autoencoders",
     "available",
     "load",
     "match_modules",

@@ -113,7 +113,7 @@ class Scene:
         """The number of each row's geometry; those that are new are traced."""
         scale, shape, angle = rows[:, _HUES:].T
         geometry: Tensor = (scale * SIZES["shape"] + shape) * SIZES["orientation"] + angle
-        wanted = geometry.unique()
+        wanted = torch.from_numpy(np.unique(geometry.numpy()))
         new = wanted[~self._seen[wanted]].tolist()
         with progress_bar(len(new), "tracing rays", "geometry", show_progress) as bar:
             for number in new:
