@@ -19,7 +19,7 @@ from .training.training import DRAWN, OPTIONS, execute, planned
 def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
     parser = command("train", _train, "train a generator of your own, or one that ships again")
-    parser.add_argument("model", metavar="MODEL", help="vae, dcgan, began, a model that ships, or a package's")
+    parser.add_argument("model", metavar="MODEL", help="vae, dcgan, began, sae, …, a model that ships, or a package's")
     data = parser.add_argument_group("data")
     data.add_argument("--data", help="a folder or zip of images, a file (.npy, .h5, .npz), generator:NAME, or scene")
     data.add_argument("--size", type=int, help="side of the images; others are cut to squares and resized")

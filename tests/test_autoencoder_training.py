@@ -117,6 +117,7 @@ def one_step(recipe: AERecipe) -> tuple[dict[str, Tensor], Any, Tensor, Step]:
     return dict(update.shown), networks, (images + 1) / 2, Step(3, networks, images, seed=0, ranks=Ranks())
 
 
+@torch.no_grad()
 def entropy(networks: Any, codes: Tensor, images: Tensor) -> float:
     made = networks["decoder"](codes)
     return float(-(images * made.log() + (1 - images) * (1 - made).log()).sum() / len(images))
@@ -127,7 +128,7 @@ def test_unregularised_models_have_cross_entropy_alone(name: str) -> None:
     recipe = small(name)
     shown, networks, images, _ = one_step(recipe)
     codes = networks["encoder"](images)
-    assert float(shown["loss"]) == pytest.approx(entropy(networks, codes, images), rel=1e-5)
+    assert float(shown["loss"].detach()) == pytest.approx(entropy(networks, codes, images), rel=1e-5)
     assert torch.equal(recipe.state["codes"], codes)
 
 
@@ -136,9 +137,9 @@ def test_the_loss_of_a_wae(per_batch: bool, weight: float) -> None:
     shown, networks, images, again = one_step(small("wae", per_batch=per_batch))
     codes = networks["encoder"](images)
     expected = entropy(networks, codes, images)
-    expected += weight * float(losses.discrepancy(codes, again.normal(4)))
-    assert float(shown["loss"]) == pytest.approx(expected, rel=1e-5)
-    assert weight * abs(float(shown["discrepancy"])) > 0.05  # of weight in the sum
+    expected += weight * float(losses.discrepancy(codes, again.normal(4)).detach())
+    assert float(shown["loss"].detach()) == pytest.approx(expected, rel=1e-5)
+    assert weight * abs(float(shown["discrepancy"].detach())) > 0.05  # of weight in the sum
 
 
 @pytest.mark.parametrize("name", ["hourglass-vae", "vlae"])
@@ -148,9 +149,10 @@ def test_the_loss_of_variational_models(name: str, kl: str) -> None:
     shown, networks, images, again = one_step(recipe)
     mean, log_deviation = networks["encoder"](images).chunk(2, 1)
     codes = mean + log_deviation.exp() * again.normal(4)
-    value = float((losses.divergence if kl == "gaussian" else losses.authors_divergence)(mean, log_deviation))
-    assert float(shown["loss"]) == pytest.approx(entropy(networks, codes, images) + 50 * value, rel=1e-5)
-    assert float(shown["kl"]) == pytest.approx(value, rel=1e-5)
+    loss = losses.divergence if kl == "gaussian" else losses.authors_divergence
+    value = float(loss(mean, log_deviation).detach())
+    assert float(shown["loss"].detach()) == pytest.approx(entropy(networks, codes, images) + 50 * value, rel=1e-5)
+    assert float(shown["kl"].detach()) == pytest.approx(value, rel=1e-5)
     assert 50 * value > 0.1
     assert torch.equal(recipe.state["codes"], mean)
 
@@ -211,10 +213,10 @@ def test_it_learns_the_scene_and_its_codes_are_scored(tmp_path: Path) -> None:
     given = scene.render(labels).float() / 255
     codes = gen.encode(given)
     assert (gen(codes) - given).square().mean() < 0.7 * given.var(0).mean()
-    hues = labels[:, :2]
+    hues = labels[:, :2] // 5  # two classes of each take a fifth of the time of ten
     found = cp.metrics.dci(codes[:240], hues[:240], test=(codes[240:], hues[240:]))
     assert found.provenance["rows"] == 240
-    assert found.informativeness > 0.25  # by chance 0.1
+    assert found.informativeness > 0.6  # by chance 0.5
     assert 0 < found.score < 1
 
 
@@ -239,7 +241,7 @@ def test_the_command_trains_on_the_scene(tmp_path: Path, capsys: pytest.CaptureF
         (lambda: small("ae", latent=0), r"latent is 0; give an integer of at least 1"),
         (
             lambda: small("sae", variables=3).networks((3, 16, 16)),
-            r"a latent of 4 dimensions cannot be split evenly into 3",
+            r"a latent of 4 dimensions cannot be split",
         ),
         (lambda: small("ae").networks((3, 20, 20)), r"images of 20×20 are asked; give a size of 4, 8, 16"),
     ],
