@@ -189,5 +189,5 @@ SAE = Trainable("sae", "images by a structural autoencoder (S004)", SAERecipe, *
 ADAAE = Trainable("adaae", "images by an adaptive autoencoder (S004's AdaAE)", AdaAERecipe, **_SCENE)
 AE = Trainable("ae", "images by an hourglass autoencoder (S004's AE)", AERecipe, **_SCENE)
 WAE = Trainable("wae", "images by a Wasserstein autoencoder (S004's WAE)", WAERecipe, **_SCENE)
-HOURGLASS_VAE = Trainable("hourglass-vae", "images by a VAE or β-VAE on S004's backbone", VariationalRecipe, **_SCENE)
+BETAVAE = Trainable("betavae", "images by a VAE or β-VAE on S004's backbone", VariationalRecipe, **_SCENE)
 VLAE = Trainable("vlae", "images by a variational ladder autoencoder (S004's VLAE)", VLAERecipe, **_SCENE)

@@ -35,7 +35,7 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], type[ae.Autoencoder]]] = {
     "adaae": (AdaAERecipe, {"variables": 2}, ae.AdaptiveAutoencoder),
     "ae": (AERecipe, {}, ae.Autoencoder),
     "wae": (WAERecipe, {}, ae.Autoencoder),
-    "hourglass-vae": (VariationalRecipe, {}, ae.VariationalAutoencoder),
+    "betavae": (VariationalRecipe, {}, ae.VariationalAutoencoder),
     "vlae": (VLAERecipe, {"variables": 2, "width": 32}, ae.LadderAutoencoder),
 }
 
@@ -142,7 +142,7 @@ def test_the_loss_of_a_wae(per_batch: bool, weight: float) -> None:
     assert weight * abs(float(shown["discrepancy"].detach())) > 0.05  # of weight in the sum
 
 
-@pytest.mark.parametrize("name", ["hourglass-vae", "vlae"])
+@pytest.mark.parametrize("name", ["betavae", "vlae"])
 @pytest.mark.parametrize("kl", ["gaussian", "authors"])
 def test_the_loss_of_variational_models(name: str, kl: str) -> None:
     recipe = small(name, beta=50.0, kl=kl)
@@ -234,8 +234,8 @@ def test_the_command_trains_on_the_scene(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: small("hourglass-vae", kl="printed"), r"kl is 'printed'; give one of gaussian, authors"),
-        (lambda: small("hourglass-vae", beta=-1), r"beta is -1; give a number above 0"),
+        (lambda: small("betavae", kl="printed"), r"kl is 'printed'; give one of gaussian, authors"),
+        (lambda: small("betavae", beta=-1), r"beta is -1; give a number above 0"),
         (lambda: small("wae", mmd=0), r"mmd is 0; give a number above 0"),
         (lambda: small("wae", batch=1), r"batch is 1; the discrepancy compares codes of a batch"),
         (lambda: small("ae", latent=0), r"latent is 0; give an integer of at least 1"),
