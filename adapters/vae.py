@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from counterfactual_probe.errors import ProbeError
 from counterfactual_probe.folders import Architecture
 from counterfactual_probe.generator import GeneratorAdapter, stream_seed
-from counterfactual_probe.images import all_finite
+from counterfactual_probe.images import require_images
 from counterfactual_probe.weights import load_state, tensors_only
 
 POSTERIOR = 3  # a stream of random numbers beside those of base, source and noise
@@ -132,7 +132,7 @@ class VAEAdapter(GeneratorAdapter):
         Raises:
             ProbeError: images of another size, number of colours or range than the generator's.
         """
-        self._require_images(images)
+        require_images(images, self.image_size, self.image_range, self.device)
         images = images.to(self.dtype)
         with self.session():
             parts = list(self.batches(len(images), lambda index: self.module.encode(images[index])))
@@ -143,30 +143,6 @@ class VAEAdapter(GeneratorAdapter):
         draws = [torch.Generator().manual_seed(stream_seed(seed, POSTERIOR, i)) for i in range(len(mean))]
         noise = torch.stack([torch.randn(mean.shape[1], generator=rng) for rng in draws])
         return mean + (log_variance / 2).exp() * noise.to(mean)
-
-    def _require_images(self, images: Any) -> None:
-        size = "×".join(map(str, self.image_size))
-        low, high = self.image_range
-        if not isinstance(images, Tensor) or not images.is_floating_point():
-            found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-            raise ProbeError(f"the images are {found}; give a tensor of floats from {low:g} to {high:g}")
-        if images.dim() != 4 or tuple(images.shape[1:]) != self.image_size:
-            raise ProbeError(
-                f"the images are {tuple(images.shape)} and this generator's are (n, {size.replace('×', ', ')}); resize "
-                "them, and add a first dimension to a single one"
-            )
-        if len(images) == 0:
-            raise ProbeError("the images hold 0 samples; give at least one")
-        if images.device != self.device:
-            raise ProbeError(f"the images are on {images.device} and the generator on {self.device}; move them there")
-        if not all_finite(images):
-            raise ProbeError("the images hold NaN or infinite values; give pixels")
-        least, largest, slack = float(images.min()), float(images.max()), 0.01 * (high - low)
-        if least < low - slack or largest > high + slack:
-            raise ProbeError(
-                f"the images range from {least:.3g} to {largest:.3g} and this generator's from {low:g} to {high:g}; "
-                "scale them"
-            )
 
 
 def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "vae") -> VAEAdapter:

@@ -11,7 +11,7 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
-from . import transformations
+from . import autoencoders, metrics, transformations
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
@@ -48,9 +48,11 @@ __all__ = [
     "StretchTest",
     "UnitSet",
     "__version__",
+    "autoencoders",
     "available",
     "load",
     "match_modules",
+    "metrics",
     "pretrained",
     "train",
     "transformations",

@@ -19,12 +19,14 @@ from .training.training import DRAWN, OPTIONS, execute, planned
 def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
     parser = command("train", _train, "train a generator of your own, or one that ships again")
-    parser.add_argument("model", metavar="MODEL", help="vae, dcgan, began, a model that ships, or a package's")
+    parser.add_argument("model", metavar="MODEL", help="vae, dcgan, began, sae, …, a model that ships, or a package's")
     data = parser.add_argument_group("data")
-    data.add_argument("--data", help="a folder or zip of images, an .npy file, or generator:NAME")
+    data.add_argument("--data", help="a folder or zip of images, a file (.npy, .h5, .npz), generator:NAME, or scene")
     data.add_argument("--size", type=int, help="side of the images; others are cut to squares and resized")
     data.add_argument("--colours", type=int, choices=[1, 3], help="3, or 1 for grey")
-    data.add_argument("--images", type=int, help=f"at most so many; of a generator, how many (default {DRAWN})")
+    data.add_argument(
+        "--images", type=int, help=f"at most so many; of a generator or the scene, how many (default {DRAWN})"
+    )
     data.add_argument("--terms", help="under what terms the images may be used, for the card")
     data.add_argument("--cache", metavar="FILE", help="keep the decoded images here, for the next time")
     model = parser.add_argument_group("model and losses (by default the model's own)")

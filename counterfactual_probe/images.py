@@ -47,3 +47,30 @@ def default_image(output: Any) -> Tensor:
         f"no 4-D image tensor was found in the module's output, a {type(output).__name__}; pass image=..., "
         "a function from that output to a tensor (n, C, H, W)"
     )
+
+
+def require_images(
+    images: Any, size: tuple[int, int, int], image_range: tuple[float, float], device: torch.device
+) -> None:
+    """Raise a ProbeError unless these are images (n, *size) as a generator makes them."""
+    low, high = image_range
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise ProbeError(f"the images are {found}; give a tensor of floats from {low:g} to {high:g}")
+    if images.dim() != 4 or tuple(images.shape[1:]) != size:
+        raise ProbeError(
+            f"the images are {tuple(images.shape)} and this generator's are (n, {', '.join(map(str, size))}); resize "
+            "them, and add a first dimension to a single one"
+        )
+    if len(images) == 0:
+        raise ProbeError("the images hold 0 samples; give at least one")
+    if images.device != device:
+        raise ProbeError(f"the images are on {images.device} and the generator on {device}; move them there")
+    if not all_finite(images):
+        raise ProbeError("the images hold NaN or infinite values; give pixels")
+    least, largest, slack = float(images.min()), float(images.max()), 0.01 * (high - low)
+    if least < low - slack or largest > high + slack:
+        raise ProbeError(
+            f"the images range from {least:.3g} to {largest:.3g} and this generator's from {low:g} to {high:g}; "
+            "scale them"
+        )

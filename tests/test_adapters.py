@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from counterfactual_probe.adapters.autoencoder import autoencoder
 from counterfactual_probe.adapters.began import BEGANGenerator, began
 from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
 from counterfactual_probe.adapters.cdcgan import ConditionalDCGANGenerator, cdcgan
@@ -21,6 +22,9 @@ ADAPTERS: dict[str, Callable[[], cp.GeneratorAdapter]] = {
     "dcgan": lambda: dcgan(DCGANGenerator(8, [16, 8], 1).state_dict()),
     "cdcgan": lambda: cdcgan(ConditionalDCGANGenerator(8, 3, [16, 8], 1).state_dict(), 3),
     "vae": lambda: vae(VAE(8, (8, 4), 3, image_size=16, start=4).state_dict()),
+    "autoencoder": lambda: autoencoder(
+        cp.autoencoders.StructuralAutoencoder(6, 3, image_size=16, width=8, convolutions=4).state_dict()
+    ),
     "began": lambda: began(BEGANGenerator(8, 6, 3, image_size=16, start=4).state_dict()),
     "biggan-deep": lambda: random_biggan_deep("small"),
 }

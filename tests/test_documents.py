@@ -56,6 +56,16 @@ def test_the_page_on_your_own_generator_runs(
     assert Path("hybrids.png").stat().st_size > 1000
 
 
+def test_the_page_on_disentanglement_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(run_python(ROOT / "docs" / "disentanglement.md")) == 4
+    assert capsys.readouterr().out.startswith("MIG(0.")
+    assert Path("dci.json").stat().st_size > 100
+    assert Path("parts.png").stat().st_size > 1000
+
+
 def test_the_errors_that_are_explained_are_those_that_are_raised() -> None:
     sources = " ".join(path.read_text() for path in (ROOT / "counterfactual_probe").rglob("*.py"))
     said = re.sub(r'"\s*f?"', "", sources)
@@ -116,6 +126,8 @@ def test_versions_of_python_agree() -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "autoencoder",
+        "autoencoder_recipe",
         "began",
         "began_recipe",
         "biggan_deep",

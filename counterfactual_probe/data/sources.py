@@ -17,6 +17,8 @@ from ..files import load_header, save_tensors
 from ..generator import GeneratorAdapter
 from .generated import PREFIX, generated
 from .images import NOT_STATED, Images
+from .labelled import SUFFIXES, read_labelled
+from .scene import SCENE, Scene
 
 KIND = "Images"
 Data: TypeAlias = str | os.PathLike[str] | Tensor | npt.NDArray[Any] | GeneratorAdapter | Images
@@ -33,18 +35,19 @@ def open_images(
     cache: str | os.PathLike[str] | None = None,
     show_progress: bool = False,
 ) -> Images:
-    """Training images from a folder or zip of pictures, a generator, an .npy file or an array.
+    """Training images from a folder or zip of pictures, a generator, the scene, a file or an array.
 
     >>> from counterfactual_probe.data import open_images
     >>> open_images("generator:dcgan-faces", images=4)
     Images(4 of 3×64×64, from 4 samples of the generator dcgan-faces (seed 0))
 
     Args:
-        data: a path, ``generator:`` and what ``cp.load`` takes, a generator, or an array (n, C, H, W) of bytes or of
-            floats in −1…1.
+        data: a path, ``generator:`` and what ``cp.load`` takes, ``scene`` (:class:`Scene`; a folder of that name is
+            ``./scene``), a generator, or an array (n, C, H, W) of bytes or of floats in −1…1. Files are .npy arrays,
+            3D-Shapes (.h5) and MPI3D (.npz).
         size: side of the square images that are wanted; pictures and samples are resized to it.
         colours: 3, or 1 for grey; pictures are converted (3 by default).
-        images: how many: of a generator as many as are drawn, of others at most so many.
+        images: how many: of a generator or the scene as many as are drawn, of others at most so many.
         terms: under what terms the data may be used, for the card.
         cache: a file in which the decoded images are kept, and from which they are mapped the next time.
 
@@ -82,18 +85,30 @@ def _read(
         generator = data if isinstance(data, GeneratorAdapter) else str(name).removeprefix(PREFIX)
         found = generated(generator, images, seed=seed, size=size, terms=terms, show_progress=show)
         return _require(found, None, colours)
+    if name == SCENE:
+        if images is None:
+            raise ProbeError("how many images of the scene to render is not clear; give images=, or --images")
+        found = Scene(size or 64).images(images, seed=seed, show_progress=show)
+        return _require(_under(terms, found), size, colours)
+    if name is not None and name.endswith(SUFFIXES):
+        found = read_labelled(name, images=images, seed=seed, terms=terms, show_progress=show).images
+        return _require(found, size, colours)
     if name is not None and not name.endswith(".npy"):
         from .pictures import read_pictures  # here, since it loads Pillow
 
         return read_pictures(name, size=size, colours=colours or 3, most=images, terms=terms, show_progress=show)
     if isinstance(data, Images):
-        given = data if terms is None else dataclasses.replace(data, terms=terms)
+        given = _under(terms, data)
     else:
         given = Images(data if name is None else _array(name), Path(name or "an array").name, terms or NOT_STATED)  # type: ignore[arg-type]
     if images is not None and images < len(given):
         kept = given.pixels[:images]
         given = Images(kept, f"the first {images} of {given.source}", given.terms, given.generated, given.notes)
     return _require(given, size, colours)
+
+
+def _under(terms: str | None, found: Images) -> Images:
+    return found if terms is None else dataclasses.replace(found, terms=terms)
 
 
 def _require(found: Images, size: int | None, colours: int | None) -> Images:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data import Images, open_images
 from ..data.generated import PREFIX
+from ..data.scene import SCENE
 from ..data.sources import Data
 from ..errors import ProbeError, whole
 from .launch import accelerated
@@ -20,7 +21,7 @@ from .recipe import Precision, Recipe, Trainable, trainable
 from .trained import Trained
 from .trainer import Trainer
 
-DRAWN = 20_000  # images drawn from a generator where nobody says how many
+DRAWN = 20_000  # images drawn from a generator or the scene where nobody says how many
 # Settings of recipes that the command has options for; --set takes the others.
 OPTIONS = ("beta", "latent", "width", "batch", "lr")
 
@@ -138,7 +139,7 @@ def _images(entry: Trainable, data: Data | None, **asked: Any) -> Images:
         data = entry.data
     if data is None:
         raise ProbeError(f"{entry.name} has no data of its own; give data=, or --data: {entry.data_wanted}")
-    if isinstance(data, str) and data.startswith(PREFIX) and asked["images"] is None:
+    if isinstance(data, str) and (data.startswith(PREFIX) or data == SCENE) and asked["images"] is None:
         asked["images"] = entry.images or DRAWN
     if isinstance(data, (str, os.PathLike)) and asked["size"] is None:
         asked["size"] = entry.size

@@ -1,0 +1,134 @@
+"""The autoencoders of S004 as generators, built from a state dict alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from counterfactual_probe.autoencoders import (
+    AdaptiveAutoencoder,
+    Autoencoder,
+    LadderAutoencoder,
+    StructuralAutoencoder,
+    VariationalAutoencoder,
+)
+from counterfactual_probe.autoencoders.sampling import mixed
+from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.folders import Architecture
+from counterfactual_probe.generator import GeneratorAdapter
+from counterfactual_probe.images import require_images
+from counterfactual_probe.weights import load_state, tensors_only
+
+WAYS = ("hybrid", "prior")
+
+
+class AutoencoderAdapter(GeneratorAdapter):
+    """A generator that also finds the codes of given images."""
+
+    module: Autoencoder
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The codes (n, latent) of images (n, C, H, W) in 0…1; of a variational model, their means.
+
+        >>> z1, z2 = gen.encode(photos), gen.encode(others)  # doctest: +SKIP
+
+        Raises:
+            ProbeError: images of another size, number of colours or range than the generator's.
+        """
+        require_images(images, self.image_size, self.image_range, self.device)
+        images = images.to(self.dtype)
+        with self.session():
+            parts = list(self.batches(len(images), lambda index: self.module.encode(images[index])))
+            with torch.inference_mode(False):
+                return torch.cat(parts)
+
+
+def autoencoder(
+    state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "autoencoder"
+) -> AutoencoderAdapter:
+    """A generator from the state dict of one of :mod:`counterfactual_probe.autoencoders`; which, is read off.
+
+    >>> from counterfactual_probe.adapters.autoencoder import autoencoder
+    >>> model = cp.autoencoders.StructuralAutoencoder(6, 3, image_size=16, width=8, convolutions=4)
+    >>> gen = autoencoder(model.state_dict())
+    >>> gen.image_size, list(gen.layers)
+    ((3, 16, 16), ['decoder.block1', 'decoder.block2', 'decoder.block3'])
+
+    ``gen.sample(8)`` draws from the prior for a variational model, and otherwise hybrids of the codes that were stored
+    in training (S004 §2.3); ``gen.sample(8, way="prior")`` and ``way="hybrid"`` choose. Hybrids mix dimensions one by
+    one, as in the authors' code; ``groups=6`` keeps each of six variables whole.
+
+    Raises:
+        ProbeError: the tensors are not those of one; the message says what differs.
+    """
+    state = tensors_only(state_dict)
+    module = _module(state)
+    stored = state["codes"]
+    module.codes = torch.empty_like(stored)
+    load_state(module, state, "an autoencoder of its kernels' sizes")
+    usual = "hybrid" if len(stored) and not module.variational else "prior"
+
+    def sample_latents(n: int, rng: torch.Generator, *, way: str = usual, groups: int | None = None) -> Tensor:
+        if way not in WAYS:
+            raise ProbeError(f"way is {way!r}; give 'hybrid' or 'prior'")
+        if way == "prior":
+            if groups is not None:
+                raise ProbeError("groups are given with way='prior', which draws every dimension; leave them out")
+            return torch.randn(n, module.backbone.latent, generator=rng)
+        if not len(stored):
+            raise ProbeError(f"{name} holds no codes of training images to make hybrids of; give way='prior'")
+        return mixed(stored.float().cpu(), n, groups, rng)
+
+    gen = AutoencoderAdapter(
+        module.eval(),
+        sample_latents,
+        layers=[f"decoder.{block}" for block in module.decoder.names if block != "image"],
+        image_range=(0.0, 1.0),
+        device=device,
+        name=name,
+    )
+    gen.make_partner = lambda: gen.module.encoder
+    return gen
+
+
+def _module(state: Mapping[str, Tensor]) -> Autoencoder:
+    """The model with these tensors, as far as the ones that tell its sizes say."""
+    first, codes, size = (state.get(key) for key in ("encoder.block1.0.weight", "codes", "encoder.image_size"))
+    if first is None or codes is None or size is None or first.dim() != 4 or codes.dim() != 2 or size.dim() != 0:
+        raise ProbeError(
+            "the state dict holds no encoder.block1.0.weight, codes and encoder.image_size of an autoencoder (its "
+            f"first keys: {list(state)[:3]}); give that of a whole one"
+        )
+    latent = codes.shape[1]
+    sizes: dict[str, Any] = {
+        "image_size": int(size),
+        "width": first.shape[0],
+        "convolutions": _count(state, "encoder.block{}.0.weight"),
+        "colours": first.shape[1],
+    }
+    if rungs := _count(state, "decoder.rung{}.mlp.0.weight"):
+        return LadderAutoencoder(latent, rungs, **sizes)
+    if transforms := _count(state, "decoder.transform{}.mlp.0.weight"):
+        given = state["decoder.transform1.mlp.0.weight"].shape[-1]
+        # One transform is given the whole code by either.
+        structural = given * transforms == latent
+        return (StructuralAutoencoder if structural else AdaptiveAutoencoder)(latent, transforms, **sizes)
+    outputs = state.get("encoder.dense.5.bias")
+    variational = outputs is not None and len(outputs) == 2 * latent
+    return (VariationalAutoencoder if variational else Autoencoder)(latent, **sizes)
+
+
+def _count(state: Mapping[str, Tensor], name: str) -> int:
+    found = 0
+    while name.format(found + 1) in state:
+        found += 1
+    return found
+
+
+ARCHITECTURE = Architecture(
+    "autoencoder",
+    lambda config, tensors, device: autoencoder(tensors, device=device, name=str(config.get("name", "autoencoder"))),
+)

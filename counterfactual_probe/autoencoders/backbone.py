@@ -1,0 +1,112 @@
+"""The convolutions that all of S004's autoencoders share (its appendix A.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import nn
+
+from ..errors import ProbeError, whole
+
+GROUPS = 8
+START = 2  # side of the smallest maps
+_EVERY = 3  # of so many convolutions one changes the size
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Sizes, and where in the order of convolutions the size of the maps changes. Convolutions count from 1.
+
+    Attributes:
+        latent: dimensions of the code.
+        image_size: side of the images: 4, 8, 16, …
+        width: channels of every convolution.
+        convolutions: of the encoder, and of the decoder.
+        colours: of the images.
+    """
+
+    latent: int = 12
+    image_size: int = 64
+    width: int = 64
+    convolutions: int = 12
+    colours: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("latent", "image_size", "width", "convolutions", "colours"):
+            whole(getattr(self, name), name, 1)
+        if self.width % GROUPS:
+            raise ProbeError(f"width is {self.width}; give a multiple of the {GROUPS} groups of the group norm")
+        if self.halvings < 1 or START * 2**self.halvings != self.image_size:
+            raise ProbeError(f"images of {self.image_size}×{self.image_size} are asked; give a size of 4, 8, 16, 32, …")
+        if self.convolutions < max(2, self.halvings):
+            raise ProbeError(
+                f"{self.convolutions} convolutions are asked and images of {self.image_size}×{self.image_size} need "
+                f"{max(2, self.halvings)} to come down to {START}×{START}; give as many or more"
+            )
+
+    @property
+    def halvings(self) -> int:
+        """How many times maps are halved between the image's size and 2×2."""
+        return (self.image_size // START).bit_length() - 1
+
+    def pools(self) -> tuple[int, ...]:
+        """After which convolutions of the encoder there is a max-pooling: every third from the first, and the last."""
+        last = self.halvings - 1
+        step = _EVERY if 1 + _EVERY * (last - 1) < self.convolutions else (self.convolutions - 1) // last
+        return tuple(min(1 + step * i, self.convolutions) for i in range(self.halvings))
+
+    def doublings(self) -> tuple[int, ...]:
+        """Before which convolutions of the decoder maps are doubled: the same, but the second instead of the first."""
+        first, *others = self.pools()
+        return (2 if 2 not in others else first, *others)
+
+    def placed(self, variables: int) -> tuple[int, ...]:
+        """Before which convolutions of the decoder the latent's variables come in: evenly, from the first."""
+        whole(variables, "variables", 1)
+        if variables > self.convolutions:
+            raise ProbeError(
+                f"{variables} variables are asked and the decoder has {self.convolutions} convolutions; give at most "
+                f"{self.convolutions}"
+            )
+        return tuple(1 + i * self.convolutions // variables for i in range(variables))
+
+    def split(self, variables: int) -> int:
+        """How many dimensions each of so many variables has."""
+        whole(variables, "variables", 1)
+        if self.latent % variables:
+            lower = self.latent // variables * variables
+            fitting = " or ".join(str(size) for size in (lower, lower + variables) if size)
+            raise ProbeError(
+                f"a latent of {self.latent} dimensions cannot be split evenly into {variables} variables; ask for "
+                f"variables that divide it, or give a latent of {fitting}"
+            )
+        return self.latent // variables
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers with Mish between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.Mish()]
+    return nn.Sequential(*layers[:-1])
+
+
+def encoder_blocks(backbone: Backbone) -> Iterator[nn.Sequential]:
+    """Convolution (the first 5×5), max-pooling, group norm, Mish."""
+    before = backbone.colours
+    for number in range(1, backbone.convolutions + 1):
+        kernel = 5 if number == 1 else 3
+        layers: list[nn.Module] = [nn.Conv2d(before, backbone.width, kernel, padding=kernel // 2)]
+        if number in backbone.pools():
+            layers.append(nn.MaxPool2d(2))
+        yield nn.Sequential(*layers, nn.GroupNorm(GROUPS, backbone.width), nn.Mish())
+        before = backbone.width
+
+
+def decoder_block(before: int, after: int, *, doubled: bool, last: bool = False) -> nn.Sequential:
+    """Bilinear doubling, convolution, and, but for the last, group norm and Mish."""
+    layers: list[nn.Module] = [nn.Upsample(scale_factor=2, mode="bilinear")] if doubled else []
+    layers.append(nn.Conv2d(before, after, 3, padding=1))
+    return nn.Sequential(*layers, *([] if last else [nn.GroupNorm(GROUPS, after), nn.Mish()]))

@@ -1,0 +1,142 @@
+"""The autoencoders of S004: one class per architecture; what they are trained by is the recipes' affair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ProbeError
+from .backbone import Backbone
+from .decoders import Decoder, LadderDecoder, StructuralDecoder
+from .encoders import Encoder, LadderEncoder
+
+
+class Autoencoder(nn.Module):
+    """The hourglass without a prior; trained by another loss it is a WAE. As a generator it maps codes to images.
+
+    >>> import torch, counterfactual_probe as cp
+    >>> model = cp.autoencoders.Autoencoder(8, image_size=16, width=16, convolutions=4)
+    >>> gen = cp.wrap(model, lambda n, rng: torch.randn(n, 8, generator=rng), image_range=(0, 1))
+    >>> model.encode(gen(gen.sample(2))).shape
+    torch.Size([2, 8])
+
+    Attributes:
+        codes: (N, latent) of training images, for hybrid sampling; none in a new model.
+
+    Args:
+        latent: dimensions of the code.
+        image_size: side of the images: 4, 8, 16, …
+        width: channels of every convolution.
+        convolutions: of the encoder, and of the decoder. S004 has 12 at 64×64 and 16 at 128×128.
+        colours: of the images, which are in 0…1.
+    """
+
+    codes: Tensor
+    encoder: Encoder | LadderEncoder
+    decoder: Decoder | StructuralDecoder | LadderDecoder
+    variational = False
+
+    def __init__(
+        self,
+        latent: int = 12,
+        *,
+        image_size: int = 64,
+        width: int = 64,
+        convolutions: int = 12,
+        colours: int = 3,
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(latent, image_size, width, convolutions, colours)
+        self.encoder = self._encoder()
+        self.decoder = self._decoder()
+        self.register_buffer("codes", torch.empty(0, latent))
+
+    def _encoder(self) -> Encoder | LadderEncoder:
+        return Encoder(self.backbone, self.backbone.latent * (2 if self.variational else 1))
+
+    def _decoder(self) -> Decoder | StructuralDecoder | LadderDecoder:
+        return Decoder(self.backbone)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.decode(codes)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The codes (n, latent) of images (n, C, H, W) in 0…1; of a variational model, their means."""
+        return self.posterior(images)[0]
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Codes, or their means, and log-deviations, None where there are none."""
+        size = self.backbone.image_size
+        expected = (self.backbone.colours, size, size)
+        if images.dim() != 4 or tuple(images.shape[1:]) != expected:
+            raise ProbeError(
+                f"the images are {tuple(images.shape)} and this model takes (n, {expected[0]}, {size}, {size}); resize "
+                "them"
+            )
+        found: Tensor = self.encoder(images)
+        if not self.variational:
+            return found, None
+        mean, log_deviation = found.chunk(2, 1)
+        return mean, log_deviation
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images (n, C, H, W) in 0…1."""
+        if codes.dim() != 2 or codes.shape[1] != self.backbone.latent:
+            raise ProbeError(f"the codes are {tuple(codes.shape)} and this model takes (n, {self.backbone.latent})")
+        images: Tensor = self.decoder(codes)
+        return images
+
+
+class VariationalAutoencoder(Autoencoder):
+    """The same with a Gaussian posterior: a VAE, or a β-VAE."""
+
+    variational = True
+
+
+class StructuralAutoencoder(Autoencoder):
+    """SAE-k: the code's k parts enter the decoder one after the other (S004 §2.2). The default is SAE-12.
+
+    >>> import counterfactual_probe as cp
+    >>> model = cp.autoencoders.StructuralAutoencoder(32, 16, image_size=128, width=128, convolutions=16)  # CelebA's
+    >>> model.backbone.pools()  # after which convolutions maps are halved
+    (1, 4, 7, 10, 13, 16)
+
+    Args:
+        variables: k, which must divide the latent evenly.
+    """
+
+    adaptive = False
+
+    def __init__(
+        self,
+        latent: int = 12,
+        variables: int = 12,
+        *,
+        image_size: int = 64,
+        width: int = 64,
+        convolutions: int = 12,
+        colours: int = 3,
+    ) -> None:
+        self.variables = variables
+        super().__init__(latent, image_size=image_size, width=width, convolutions=convolutions, colours=colours)
+
+    def _decoder(self) -> Decoder | StructuralDecoder | LadderDecoder:
+        return StructuralDecoder(self.backbone, self.variables, adaptive=self.adaptive)
+
+
+class AdaptiveAutoencoder(StructuralAutoencoder):
+    """AdaAE-k: the same transforms, but each is given the whole code."""
+
+    adaptive = True
+
+
+class LadderAutoencoder(StructuralAutoencoder):
+    """VLAE-k: a variational ladder, whose k variables are read off and put in at k depths (Zhao et al. 2017)."""
+
+    variational = True
+
+    def _encoder(self) -> LadderEncoder:
+        return LadderEncoder(self.backbone, self.variables)
+
+    def _decoder(self) -> LadderDecoder:
+        return LadderDecoder(self.backbone, self.variables)

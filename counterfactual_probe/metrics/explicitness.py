@@ -1,0 +1,93 @@
+"""Explicitness (Ridgeway and Mozer 2018): whether a factor can be read off the codes linearly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ProbeError, whole
+from .score import Score
+from .table import BINS, Array, Floats, Labels, labels, provenance, split
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explicitness(Score):
+    """``score`` is the mean over factors of the area under the curve on test rows: 0.5 is chance, 1 perfect.
+
+    ``matrix`` (d, f) is the largest coefficient of a code for a value of the factor, codes being of unit variance.
+
+    Attributes:
+        per_factor: (f,) mean over the factor's values, each against all others.
+        train_score: the same on the rows that were fitted.
+        left_out: (f,) how many values the test rows lack, or hold alone, or the others lack: they have no curve.
+    """
+
+    per_factor: Floats
+    train_score: float
+    left_out: Floats
+
+
+def explicitness(
+    codes: Array,
+    factors: Array,
+    *,
+    test: tuple[Array, Array] | None = None,
+    seed: int = 0,
+    bins: int = BINS,
+    continuous: bool | Sequence[bool] | None = None,
+) -> Explicitness:
+    """Area under the ROC curve of a multinomial logistic regression from all codes to each factor.
+
+    >>> cp.metrics.explicitness(codes, factors).per_factor  # doctest: +SKIP
+
+    scikit-learn's ``LogisticRegression`` with its defaults, on codes standardised by the fitted rows' mean and
+    deviation; a constant code becomes 0.
+
+    Args:
+        test: (codes, factors) to measure on; by default a third of the rows, held out.
+        seed: of that third.
+        bins: of continuous factors.
+    """
+    fitted, tested = split(codes, factors, test, continuous, seed)
+    bins = whole(bins, "bins", 2)
+    mean, deviation = fitted.codes.mean(axis=0), fitted.codes.std(axis=0)
+    varies = fitted.codes.max(axis=0) > fitted.codes.min(axis=0)
+    x, x_test = (
+        np.where(varies, (rows.codes - mean) / np.where(varies, deviation, 1), 0.0) for rows in (fitted, tested)
+    )
+    known, asked = labels(bins, fitted, tested)
+    columns = [_factor(x, known[:, j], x_test, asked[:, j], j) for j in range(known.shape[1])]
+    per_factor = np.array([column[0] for column in columns])
+    return Explicitness(
+        float(per_factor.mean()),
+        np.stack([column[3] for column in columns], axis=1),
+        provenance("explicitness", fitted, tested, seed=seed, bins=bins if any(fitted.continuous) else None),
+        per_factor=per_factor,
+        train_score=float(np.mean([column[1] for column in columns])),
+        left_out=np.array([column[2] for column in columns], np.float64),
+    )
+
+
+def _factor(x: Floats, known: Labels, x_test: Floats, asked: Labels, j: int) -> tuple[float, float, int, Floats]:
+    """Areas on test and fitted rows, values left out, and the codes' largest coefficients."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression().fit(x, known)
+    areas, left_out = _areas(model.predict_proba(x_test), asked, model.classes_)
+    if not areas:
+        raise ProbeError(f"the {len(asked)} test rows hold one value of factor {j}, or none that is known; give more")
+    train, _ = _areas(model.predict_proba(x), known, model.classes_)
+    return float(np.mean(areas)), float(np.mean(train)), left_out, np.abs(model.coef_).max(axis=0)
+
+
+def _areas(probabilities: Floats, found: Labels, classes: Labels) -> tuple[list[float], int]:
+    """The area of each value against all others, and how many values have none."""
+    from sklearn.metrics import roc_auc_score
+
+    areas, known = [], set(classes.tolist())
+    for column, value in zip(probabilities.T, classes, strict=True):
+        if 0 < (found == value).sum() < len(found):
+            areas.append(float(roc_auc_score(found == value, column)))
+    return areas, len(known | set(found.tolist())) - len(areas)

@@ -1,0 +1,105 @@
+"""The interventional robustness score (Suter et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ProbeError, whole
+from .score import Score
+from .table import BINS, Array, Floats, Labels, Table, labels, provenance, shuffled, with_test
+
+QUANTILE = 0.99
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class IRS(Score):
+    """How little a code moves while its factor is held: ``score`` is the mean of ``per_code``, by ``deviations``.
+
+    ``matrix`` is the score of every code and factor; a constant code has 0 and no weight.
+
+    Attributes:
+        per_code: (d,) the largest over factors.
+        deviations: (d,) the largest deviation of a code from its mean.
+        active: how many codes are not constant.
+        quantile: of the deviations within a factor's value: 0.99 here and in S004, 1 in Suter et al.
+        chance: the same with the rows of the codes shuffled.
+        test_score: of the test rows by themselves; None without.
+    """
+
+    per_code: Floats
+    deviations: Floats
+    active: int
+    quantile: float
+    chance: float
+    test_score: float | None
+
+    def _more(self) -> str:
+        tested = f"; {self.test_score:.3f} on the test rows" if self.test_score is not None else ""
+        return f"; {self.active} codes active{tested}; {self.chance:.3f} with shuffled rows"
+
+
+def irs(
+    codes: Array,
+    factors: Array,
+    *,
+    test: tuple[Array, Array] | None = None,
+    seed: int = 0,
+    quantile: float = QUANTILE,
+    bins: int = BINS,
+    continuous: bool | Sequence[bool] | None = None,
+) -> IRS:
+    """Interventional robustness: 1 − deviation of a code from its mean where a factor has a value, by its largest.
+
+    >>> cp.metrics.irs(codes, factors).per_code  # doctest: +SKIP
+
+    Args:
+        test: further rows (codes, factors), scored by themselves.
+        seed: of the shuffle behind ``chance``.
+        quantile: of the deviations within one value.
+        bins: of continuous factors.
+    """
+    rows, tested = with_test(codes, factors, test, continuous)
+    if not 0 < quantile <= 1:
+        raise ProbeError(f"quantile is {quantile!r}; give a number above 0, up to 1")
+    bins = whole(bins, "bins", 2)
+    matrix, deviations = _robustness(rows, quantile, bins)
+    mixed = shuffled(rows, whole(seed, "the seed", 0))
+    return IRS(
+        _average(matrix, deviations),
+        matrix,
+        provenance("irs", rows, tested, seed=seed, bins=bins if any(rows.continuous) else None),
+        per_code=matrix.max(axis=1),
+        deviations=deviations,
+        active=int((deviations > 0).sum()),
+        quantile=float(quantile),
+        chance=_average(*_robustness(mixed, quantile, bins)),
+        test_score=None if tested is None else _average(*_robustness(tested, quantile, bins)),
+    )
+
+
+def _robustness(rows: Table, quantile: float, bins: int) -> tuple[Floats, Floats]:
+    """The score of every code and factor (d, f), and the codes' largest deviations (d,)."""
+    codes = rows.codes
+    varies = codes.max(axis=0) > codes.min(axis=0)
+    # Of a constant, the mean may be off by rounding.
+    deviations = np.where(varies, np.abs(codes - codes.mean(axis=0)).max(axis=0), 0.0)
+    within = np.stack([_within(codes, label, quantile) for label in labels(bins, rows)[0].T], axis=1)
+    spread = np.divide(within, deviations[:, None], out=np.ones_like(within), where=deviations[:, None] > 0)
+    return 1 - spread, deviations
+
+
+def _within(codes: Floats, label: Labels, quantile: float) -> Floats:
+    """(d,) the quantile of deviations from a value's mean, averaged over values."""
+    found = []
+    for value in np.unique(label):
+        held = codes[label == value]
+        found.append(np.percentile(np.abs(held - held.mean(axis=0)), 100 * quantile, axis=0))
+    mean: Floats = np.mean(found, axis=0)
+    return mean
+
+
+def _average(matrix: Floats, deviations: Floats) -> float:
+    return float(np.average(matrix.max(axis=1), weights=deviations)) if deviations.sum() > 0 else 0.0

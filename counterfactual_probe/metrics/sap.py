@@ -1,0 +1,78 @@
+"""The separated attribute predictability (Kumar et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..generator import stream_seed
+from .score import Score
+from .table import BINS, FITS, Array, Floats, Labels, Table, labels, provenance, require, split
+
+_SMALL = 1e-12  # a code or factor of less variance tells nothing
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SAP(Score):
+    """How much better the best code alone predicts a factor than the second: ``score`` is the mean of ``gaps``.
+
+    ``matrix`` holds accuracies on test rows, or squared correlations of continuous factors. Accuracies of lines cannot
+    tell a middle class: perfect codes of ten classes score 0.19 only, whereas squared correlations reach 1. Do not
+    compare one with the other.
+
+    Attributes:
+        gaps: (f,) of each factor.
+    """
+
+    gaps: Floats
+
+
+def sap(
+    codes: Array,
+    factors: Array,
+    *,
+    test: tuple[Array, Array] | None = None,
+    seed: int = 0,
+    continuous: bool | Sequence[bool] | None = None,
+) -> SAP:
+    """Gap between the two codes that predict a factor best, each alone, averaged over factors.
+
+    >>> cp.metrics.sap(codes, factors).gaps  # doctest: +SKIP
+
+    scikit-learn's ``LinearSVC(C=0.01, class_weight="balanced")`` on one code, or its squared correlation with a
+    continuous factor (on the rows that are not test rows).
+
+    Args:
+        test: (codes, factors) to measure accuracy on; by default a third of the rows, held out.
+        seed: of that third, and of the solver.
+    """
+    fitted, tested = split(codes, factors, test, continuous, seed)
+    require(fitted, "SAP", codes=2)
+    known, asked = labels(BINS, fitted, tested)
+    matrix = np.empty((fitted.codes.shape[1], fitted.factors.shape[1]))
+    for i, j in np.ndindex(*matrix.shape):
+        if fitted.continuous[j]:
+            matrix[i, j] = _squared_correlation(fitted.codes[:, i], fitted.factors[:, j])
+        else:
+            matrix[i, j] = _accuracy(fitted, tested, i, known[:, j], asked[:, j], seed=seed)
+    ordered = np.sort(matrix, axis=0)
+    gaps = ordered[-1] - ordered[-2]
+    return SAP(float(gaps.mean()), matrix, provenance("sap", fitted, tested, seed=seed, bins=None), gaps=gaps)
+
+
+def _accuracy(fitted: Table, tested: Table, i: int, known: Labels, asked: Labels, *, seed: int) -> float:
+    from sklearn.svm import LinearSVC
+
+    state = stream_seed(seed, FITS, i) % 2**32
+    model = LinearSVC(C=0.01, class_weight="balanced", random_state=state)
+    model.fit(fitted.codes[:, i : i + 1], known)
+    return float(np.mean(model.predict(tested.codes[:, i : i + 1]) == asked))
+
+
+def _squared_correlation(code: Floats, factor: Floats) -> float:
+    covariance = np.cov(code, factor)
+    if covariance[0, 0] <= _SMALL or covariance[1, 1] <= _SMALL:
+        return 0.0
+    return float(covariance[0, 1] ** 2 / (covariance[0, 0] * covariance[1, 1]))

@@ -1,0 +1,185 @@
+"""Codes and factors as arrays, checked, and parted into rows to fit on and rows to test on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import ProbeError, whole
+from ..generator import stream_seed
+from ..version import __version__
+
+Array: TypeAlias = "npt.ArrayLike | torch.Tensor"
+Floats: TypeAlias = npt.NDArray[np.float64]
+Labels: TypeAlias = npt.NDArray[np.int64]
+BINS = 20
+SPLIT, SHUFFLE, FITS = 9, 10, 11  # streams of random numbers of their own
+_TESTED = 3  # one row in so many, where no test rows are given
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of codes (n, d) and factors (n, f), and for each factor whether it is continuous."""
+
+    codes: Floats
+    factors: Floats
+    continuous: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def rows(self, index: npt.NDArray[Any]) -> Table:
+        return Table(self.codes[index], self.factors[index], self.continuous)
+
+
+def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
+    """The factors of each table as whole numbers: values counted from 0, and a continuous factor's bins.
+
+    Values are numbered in all tables together, and bins are those of the first.
+    """
+    tables = (first, *others)
+    numbered: list[list[Labels]] = [[] for _ in tables]
+    for j, continuous in enumerate(first.continuous):
+        columns = [each.factors[:, j] for each in tables]
+        known = edges(columns[0], bins) if continuous else np.unique(np.concatenate(columns))
+        for column, found in zip(columns, numbered, strict=True):
+            number = np.digitize(column, known) if continuous else np.searchsorted(known, column)
+            found.append(number.astype(np.int64))
+    return [np.stack(found, axis=1) for found in numbered]
+
+
+def edges(values: Floats, bins: int) -> Floats:
+    """Left edges of equal bins between the smallest and the largest value.
+
+    The last edge is left out, so that the largest value falls into the last bin.
+    """
+    found: Floats = np.histogram(values, bins)[1][:-1]
+    return found
+
+
+def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None, what: str = "") -> Table:
+    """Both arrays as float64; a ProbeError says what does not fit. ``what`` is put before their names."""
+    one, two = _array(codes, f"the {what}codes"), _array(factors, f"the {what}factors")
+    if len(one) != len(two):
+        raise ProbeError(
+            f"there are {len(one)} rows of {what}codes and {len(two)} of {what}factors; give both for every image"
+        )
+    if len(one) < 2:
+        raise ProbeError(f"there are {len(one)} rows of {what}codes; give at least 2, and thousands for a stable score")
+    for j in range(two.shape[1]):
+        if np.all(two[:, j] == two[0, j]):
+            raise ProbeError(
+                f"factor {j} has one value, {two[0, j]:g}, in all {len(two)} rows of {what}factors; leave it out, or "
+                "give rows in which it varies"
+            )
+    return Table(one, two, _kinds(two, continuous))
+
+
+def _array(given: Array, what: str) -> Floats:
+    values = given.detach().cpu().double().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    if values.dtype.kind not in "biuf":
+        raise ProbeError(f"{what} are of type {values.dtype}; give numbers")
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise ProbeError(f"{what} have shape {values.shape}; give an array (rows, columns), a row for each image")
+    values = values.astype(np.float64)
+    if not np.all(np.isfinite(values)):
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise ProbeError(f"{what} hold {values[row, column]} in row {row}, column {column}; give finite numbers")
+    return values
+
+
+def _kinds(factors: Floats, continuous: bool | Sequence[bool] | None) -> tuple[bool, ...]:
+    columns: int = factors.shape[1]
+    if isinstance(continuous, bool):
+        return (continuous,) * columns
+    if continuous is not None:
+        if len(continuous) != columns:
+            raise ProbeError(
+                f"continuous holds {len(continuous)} values for {columns} factors; give one each, or one for all"
+            )
+        return tuple(bool(value) for value in continuous)
+    # Hues 0, 0.1, … 0.9 are ten classes; 40 whole numbers are too.
+    return tuple(bool((column % 1).any()) and len(np.unique(column)) > BINS for column in factors.T)
+
+
+def with_test(
+    codes: Array,
+    factors: Array,
+    test: tuple[Array, Array] | None,
+    continuous: bool | Sequence[bool] | None,
+) -> tuple[Table, Table | None]:
+    """The rows and, if given, the test rows."""
+    rows = table(codes, factors, continuous)
+    if test is None:
+        return rows, None
+    if not isinstance(test, (tuple, list)) or len(test) != 2:
+        raise ProbeError(f"test is a {type(test).__name__}; give a pair (codes, factors)")
+    tested = Table(_array(test[0], "the test codes"), _array(test[1], "the test factors"), rows.continuous)
+    if len(tested.codes) != len(tested.factors):
+        table(test[0], test[1], continuous, "test ")  # says so
+    for name in ("codes", "factors"):
+        have, wanted = getattr(tested, name).shape[1], getattr(rows, name).shape[1]
+        if have != wanted:
+            raise ProbeError(f"the test rows have {have} {name} and the others {wanted}; give the same columns")
+    if len(tested) == 0:
+        raise ProbeError("there are 0 test rows; give some, or leave test out")
+    return rows, tested
+
+
+def split(
+    codes: Array,
+    factors: Array,
+    test: tuple[Array, Array] | None,
+    continuous: bool | Sequence[bool] | None,
+    seed: int,
+) -> tuple[Table, Table]:
+    """Rows to fit on and test rows: those given, or a third of all, drawn at random."""
+    rows, tested = with_test(codes, factors, test, continuous)
+    whole(seed, "the seed", 0)
+    if tested is not None:
+        return rows, tested
+    order = np.random.default_rng(stream_seed(seed, SPLIT, 0)).permutation(len(rows))
+    held = max(1, len(rows) // _TESTED)
+    fitted, tested = rows.rows(np.sort(order[held:])), rows.rows(np.sort(order[:held]))
+    for j, column in enumerate(fitted.factors.T):
+        if len(np.unique(column)) < 2:
+            raise ProbeError(
+                f"factor {j} has one value in the {len(fitted)} rows that are left to fit on; give more rows, or test="
+            )
+    return fitted, tested
+
+
+def shuffled(rows: Table, seed: int) -> Table:
+    """The same codes against factors of other rows: what is scored then is chance."""
+    order = np.random.default_rng(stream_seed(seed, SHUFFLE, 0)).permutation(len(rows))
+    return Table(rows.codes[order], rows.factors, rows.continuous)
+
+
+def require(rows: Table, metric: str, *, codes: int = 1, factors: int = 1) -> None:
+    """Raise a ProbeError if there are too few columns to compare."""
+    for name, least in (("codes", codes), ("factors", factors)):
+        have = getattr(rows, name).shape[1]
+        if have < least:
+            raise ProbeError(f"{metric} compares {name} and there is {have}; give at least {least}")
+
+
+def provenance(metric: str, rows: Table, tested: Table | None, *, seed: int, bins: int | None) -> dict[str, Any]:
+    """What a score records about its input."""
+    import sklearn
+
+    return {
+        "metric": metric,
+        "rows": len(rows),
+        "test_rows": len(tested) if tested is not None else 0,
+        "codes": rows.codes.shape[1],
+        "factors": rows.factors.shape[1],
+        "continuous": list(rows.continuous),
+        "bins": bins,
+        "seed": seed,
+        "versions": {"counterfactual-probe": __version__, "scikit-learn": sklearn.__version__},
+    }
