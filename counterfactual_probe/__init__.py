@@ -22,12 +22,22 @@ from .modules import ModuleFinder
 from .quality import ModuleQuality
 from .registry import PretrainedGenerator, available, load, pretrained
 from .selection import Selection
+from .spectral import (
+    ActivationRatios,
+    FilterRemoval,
+    SpectralDependency,
+    SpectralRatios,
+    SpectralTable,
+    spectral_independence_loss,
+)
 from .stability import Stability
 from .training import train
 from .units import UnitSet
 from .version import __version__
 
 __all__ = [
+    "ActivationRatios",
+    "FilterRemoval",
     "GeneratorAdapter",
     "Hybridizer",
     "Hybrids",
@@ -41,6 +51,9 @@ __all__ = [
     "PretrainedGenerator",
     "ProbeError",
     "Selection",
+    "SpectralDependency",
+    "SpectralRatios",
+    "SpectralTable",
     "Stability",
     "UnitSet",
     "__version__",
@@ -48,6 +61,7 @@ __all__ = [
     "load",
     "match_modules",
     "pretrained",
+    "spectral_independence_loss",
     "train",
     "wrap",
 ]
