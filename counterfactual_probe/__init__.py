@@ -11,10 +11,12 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
+from . import transformations
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
 from .influence import InfluenceMap
+from .invariance import Invariance, StretchTest
 from .layers import LayerInfo
 from .maps import InfluenceMaps
 from .matching import ModuleMatch, match_modules
@@ -44,6 +46,7 @@ __all__ = [
     "InfluenceMap",
     "InfluenceMaps",
     "Interrupted",
+    "Invariance",
     "LayerInfo",
     "ModuleFinder",
     "ModuleMatch",
@@ -55,6 +58,7 @@ __all__ = [
     "SpectralRatios",
     "SpectralTable",
     "Stability",
+    "StretchTest",
     "UnitSet",
     "__version__",
     "available",
@@ -63,5 +67,6 @@ __all__ = [
     "pretrained",
     "spectral_independence_loss",
     "train",
+    "transformations",
     "wrap",
 ]

@@ -1,40 +1,33 @@
-"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | train``."""
+"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | …``."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import torch
 
-from .blame import blamed_on
+from .cli_common import PAIRS, common, file_name, open_generator, save_figure
+from .cli_report import add_report
 from .cli_train import add_train
 from .components import COMPONENTS
 from .confidence import BLOCKS, SURE, ExpectedDisagreement
-from .errors import ProbeError, first_line
+from .errors import ProbeError
 from .features import Kind
-from .files import read_bytes, write_bytes, write_json
-from .folders import HUB, is_folder
-from .generator import GeneratorAdapter
+from .files import read_bytes, write_json
 from .hybrids import Hybridizer
 from .influence import InfluenceMap
 from .maps import InfluenceMaps
 from .modules import ModuleFinder
-from .regions import generic_regions
-from .registry import available, load, pretrained
+from .registry import available, pretrained
 from .results import units_from_json, units_to_json
 from .version import __version__
-
-DEMO = "dcgan-faces"
-PAIRS = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,46 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def open_generator(name: str, device: str | None) -> GeneratorAdapter:
-    """A generator that ``load`` knows, or from ``package.module:factory``, called without arguments."""
-    if ":" not in name or name.startswith(HUB) or is_folder(name):
-        return load(name, device=device)
-    module_name, _, factory_name = name.partition(":")
-    with _importing_from(str(Path.cwd())):  # the user's own module, in the folder they stand in
-        with blamed_on(f"importing {module_name!r}", "run it in Python by itself to see why"):
-            try:
-                factory = getattr(importlib.import_module(module_name), factory_name)
-            except (ImportError, AttributeError, ValueError) as error:
-                raise ProbeError(f"{name!r} cannot be imported ({error}); give package.module:factory") from error
-        with blamed_on(f"the factory {name!r}", "call it in Python by itself, without arguments, to see why"):
-            generator = factory()
-    if not isinstance(generator, GeneratorAdapter):
-        raise ProbeError(
-            f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
-        )
-    if device is not None and _device(device) != generator.device:
-        raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
-    return generator
-
-
-def _device(name: str) -> torch.device:
-    """The device that tensors made on this name are on: 'cuda' is the current one of several."""
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ProbeError(f"--device is {name}, which cannot be used here ({first_line(error)}); try cpu") from error
-
-
-@contextmanager
-def _importing_from(folder: str) -> Iterator[None]:
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:  # by value: what runs inside may have changed the list
-            sys.path.remove(folder)
-
-
 def _list(options: argparse.Namespace) -> None:
     for name in available(options.pattern):
         print(pretrained(name).card() if options.verbose else name)
@@ -100,10 +53,10 @@ def _influence(options: argparse.Namespace) -> None:
     maps = _attribute(options)
     if options.tolerance is not None:
         print(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
-    name = f"maps-{_file_name(maps.provenance['layers'])}"
+    name = f"maps-{file_name(maps.provenance['layers'])}"
     out = Path(options.out)
     print(maps.save(out / f"{name}.safetensors"))
-    print(_save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
+    print(save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
 
 
 def _modules(options: argparse.Namespace) -> None:
@@ -132,10 +85,10 @@ def _modules(options: argparse.Namespace) -> None:
     if other is not None:
         stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
         content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
-    layer = _file_name(maps.provenance["layers"])
+    layer = file_name(maps.provenance["layers"])
     out = Path(options.out)
     print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
-    print(_save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
+    print(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
     for k, units in enumerate(finder.unit_sets(), 1):
         print(f"module {k}: {units.size} channels")
     print(_trust(content))
@@ -172,35 +125,9 @@ def _hybridize(options: argparse.Namespace) -> None:
     z1 = generator.sample(options.n, seed=options.seed)
     z2 = generator.sample(options.n, seed=options.seed, stream=1)
     hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
-    out, name = Path(options.out), f"hybrids-{_file_name(layers)}"
+    out, name = Path(options.out), f"hybrids-{file_name(layers)}"
     print(hybrids.save(out / f"{name}.safetensors"))
-    print(_save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
-
-
-def _report(options: argparse.Namespace) -> None:
-    from .report import require_writable, write_report
-    from .study import Settings, run_study, study_layers
-    from .wording import summary
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    generator = open_generator(options.generator, options.device)
-    entry = pretrained(options.generator) if ":" not in options.generator else None
-    settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
-    layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
-    out = Path(options.out)
-    require_writable(out)
-    names = [info.name for info in layers]
-    study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)
-    say("writing the report")
-    regions = entry.regions() if entry and entry.regions else generic_regions(*generator.image_size[1:])
-    report = write_report(study, out, regions=regions, card=entry.card() if entry else None)
-    tensors = sum(path.suffix == ".safetensors" for path in report.results)
-    print("\n".join(summary(study, regions)))
-    print(f"report:  {report.page}")
-    print(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
-    print(f"results: {out} ({tensors} safetensors files, modules as JSON)")
+    print(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
 
 
 def _attribute(
@@ -237,18 +164,6 @@ def _numbers(text: str) -> list[int]:
         raise ProbeError(f"units are {text!r}; give channel numbers, such as 3,17,40 or 3,17;40 for two sets") from None
 
 
-def _save_figure(figure: Any, path: Path) -> Path:
-    from .plots import png
-
-    return write_bytes(path, png(figure, dpi=120))
-
-
-def _file_name(layers: Sequence[str]) -> str:
-    from .figures import file_name
-
-    return "+".join(map(file_name, layers))
-
-
 def _require_none(options: argparse.Namespace, option: str, why: str) -> None:
     if getattr(options, option) is not None:
         raise ProbeError(f"--{option} is given {why}; leave it out")
@@ -277,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     influence.add_argument("generator", metavar="GENERATOR")
     influence.add_argument("--layer", required=True)
     influence.add_argument("--tolerance", type=float, help="stop each map at this relative standard error")
-    _common(influence, "out/influence")
+    common(influence, "out/influence")
 
     modules = command("modules", _modules, "modules of a layer, from a generator or a file of influence maps")
     modules.add_argument("generator", metavar="GENERATOR|MAPS.safetensors")
@@ -291,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         help="as in the papers, the variant that comes back sooner, or for images without spatial alignment",
     )
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
-    _common(modules, "out/modules")
+    common(modules, "out/modules")
     modules.set_defaults(pairs=None)  # so that maps from a file can refuse it
 
     hybridize = command("hybridize", _hybridize, "hybrids of random pairs, by channels or by modules")
@@ -300,32 +215,11 @@ def _parser() -> argparse.ArgumentParser:
     hybridize.add_argument("--units", help="channels of the layer, such as 3,17,40; sets apart by ';'")
     hybridize.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
     hybridize.add_argument("-n", type=int, default=8, help="number of pairs (default 8)")
-    _common(hybridize, "out/hybrids", pairs=False)
+    common(hybridize, "out/hybrids", pairs=False)
 
-    for name, text in (
-        ("report", "influence maps, modules, stability and hybrids of a generator, as an HTML report"),
-        ("demo", f"the report on the pretrained face generator {DEMO}"),
-    ):
-        made = command(name, _report, text)
-        if name == "report":
-            made.add_argument("generator", metavar="GENERATOR")
-        else:
-            made.set_defaults(generator=DEMO)
-        made.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
-        made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
-        made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
-        _common(made, f"out/{name}")
+    add_report(command)
     add_train(command)
     return parser
-
-
-def _common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
-    if pairs:
-        parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
-    parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
-    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 
 if __name__ == "__main__":

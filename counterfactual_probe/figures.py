@@ -16,6 +16,10 @@ from .study import CrossLayer, LayerStudy, Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# How the names of the study's own figures start.
+_PHOTOGRAPHS = ("hybrids_", "one_source_", "successive_")
+_NARROW = ("channels_", "confidence_", "selection_", "influence_by_", "templates_")
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -25,6 +29,7 @@ class Shown:
     png: bytes
     sentence: str
     parameters: str
+    narrow: bool = False
 
 
 def overview_figures(study: Study) -> Iterator[Shown]:
@@ -44,7 +49,7 @@ def overview_figures(study: Study) -> Iterator[Shown]:
     about = _about(study, f"K = {_range(study.settings.counts)}; means over {study.settings.n_pairs} pairs")
     figure, _ = plots.plot_influence_by_count(counts, means)
     falling = sum(values[-1] < values[0] for values in means.values())
-    yield _shown(
+    yield shown(
         "influence_by_modules",
         figure,
         f"Mean influence of a module against the number of modules: with the most modules it is smaller than with the "
@@ -54,7 +59,7 @@ def overview_figures(study: Study) -> Iterator[Shown]:
     fits = {name: plots.regression(sizes[name], influences[name]) for name in sizes}
     figure, _ = plots.plot_influence_by_size(sizes, influences)
     lines = "; ".join(f"{name}: {slope:.2g} per channel, R² {fit:.2f}" for name, (slope, _, fit) in fits.items())
-    yield _shown(
+    yield shown(
         "influence_by_channels",
         figure,
         f"Influence of each module against its number of channels, with a least-squares line per layer ({lines}; "
@@ -75,14 +80,14 @@ def layer_figures(study: Study, layer: LayerStudy) -> Iterator[Shown]:
 def _module_figures(study: Study, layer: LayerStudy, found: str) -> Iterator[Shown]:
     name, settings = layer.layer.name, study.settings
     figure, _ = plots.plot_templates(_templates(layer), _template_titles(layer))
-    yield _shown(
+    yield shown(
         f"templates_{name}",
         figure,
         "Templates of the modules: where in the image each one acts. Top row: first draw of latents; bottom row: the "
         "matched templates of an independent draw; the closer the rows, the more the modules can be trusted.",
         f"{found}; second draw seed {settings.draws[1]}; NMF of bits above the 75th percentile",
     )
-    yield _shown(
+    yield shown(
         f"stability_{name}",
         _stability_figure(layer),
         f"How well the modules come back: {wording.stability_panels(layer)}.",
@@ -93,20 +98,20 @@ def _module_figures(study: Study, layer: LayerStudy, found: str) -> Iterator[Sho
         ),
     )
     if layer.selection is not None:
-        yield _shown(
+        yield shown(
             f"selection_{name}",
             layer.selection.plot()[0],
             f"How many modules: {wording.selection_words(layer)}.",
             found,
         )
-    yield _shown(
+    yield shown(
         f"hybrids_{name}",
         _hybrids_figure(layer),
         "Hybrids: each column is a pair; a module's row shows the base with that module's channels set to the values "
         f"they take for the source{wording.sure_rows(layer)}.",
         found,
     )
-    yield _shown(
+    yield shown(
         f"one_source_{name}",
         _one_source_figure(layer),
         "One source over many bases, and the control: each module's row is followed by images of mixed latents, in "
@@ -119,7 +124,7 @@ def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
     name, maps, labels = layer.layer.name, layer.maps[0], layer.finder.labels_
     order = np.lexsort((-maps.influence.numpy(), np.where(labels < 0, len(labels), labels)))
     figure, _ = plots.plot_mosaic(maps.maps.numpy()[order], modules=labels[order].tolist())
-    yield _shown(
+    yield shown(
         f"influence_{name}",
         figure,
         "Influence map of every channel, framed in its module's colour, the strongest of each module first; every map "
@@ -129,7 +134,7 @@ def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
     if layer.selection is not None:
         confidence = layer.finder.confidence_
         figure, _ = plots.plot_confidence(maps.influence.numpy(), confidence, labels.tolist())
-        yield _shown(
+        yield shown(
             f"confidence_{name}",
             figure,
             "Which channels to trust: each bar is a channel, blue where resampled pairs keep it in its module, red "
@@ -139,7 +144,7 @@ def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
     figure, _ = plots.plot_channel_influence(
         maps.influence.numpy(), maps.influence_standard_error.numpy(), labels.tolist()
     )
-    yield _shown(
+    yield shown(
         f"channels_{name}",
         figure,
         "Influence of every channel (mean of its map) with ± one standard error. "
@@ -148,7 +153,7 @@ def _channel_figures(layer: LayerStudy, found: str) -> Iterator[Shown]:
     )
     errors = maps.standard_error.numpy()
     figure, _ = plots.plot_mosaic(errors[order], modules=labels[order].tolist())
-    yield _shown(
+    yield shown(
         f"standard_errors_{name}",
         figure,
         "Standard errors of the same maps, in the same order, each scaled to its own largest value. "
@@ -164,7 +169,7 @@ def successive_figure(study: Study, cross: CrossLayer) -> Shown:
         for (first, second), cosine in zip(cross.match.pairs, cross.match.cosines, strict=True)
     ]
     figure, _ = cross.hybrids.plot(labels=labels)
-    return _shown(
+    return shown(
         f"successive_{cross.layers[0]}_{cross.layers[1]}",
         figure,
         f"Hybrids by a module of {cross.layers[0]} together with its match in {cross.layers[1]} (templates matched one "
@@ -200,9 +205,9 @@ def _stability_figure(layer: LayerStudy) -> Figure:
 
     curves = {"NMF": layer.stability["nmf"], "k-means": layer.stability["kmeans"]}
     # Without repetitions there is nothing between subsets to show.
-    shown = [quantity for quantity in get_args(plots.Quantity) if getattr(layer.stability["nmf"], quantity).size]
-    figure = NewFigure(figsize=(11 / 3 * len(shown), 3.2), layout="constrained")
-    for ax, quantity in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    quantities = [quantity for quantity in get_args(plots.Quantity) if getattr(layer.stability["nmf"], quantity).size]
+    figure = NewFigure(figsize=(11 / 3 * len(quantities), 3.2), layout="constrained")
+    for ax, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         values = {name: (found.n_modules, getattr(found, quantity)) for name, found in curves.items()}
         plots.plot_stability(values, quantity=quantity, ax=ax)
     return figure
@@ -254,6 +259,18 @@ def file_name(layer: str) -> str:
     return layer.replace("#", "-").replace("/", "-")
 
 
-def _shown(name: str, figure: Figure, sentence: str, parameters: str) -> Shown:
-    photographs = name.startswith(("hybrids_", "one_source_", "successive_"))
-    return Shown(file_name(name), plots.png(figure, photographs=photographs), sentence, parameters)
+def shown(
+    name: str, figure: Figure, sentence: str, parameters: str, *, photographs: bool | None = None, narrow: bool = False
+) -> Shown:
+    """A matplotlib figure for the report.
+
+    >>> from matplotlib.figure import Figure
+    >>> shown("errors", Figure(), "The error of every layer.", "64 images").name
+    'errors'
+
+    ``photographs`` need more colours than lines do; ``narrow`` figures do not fill the page's width.
+    """
+    if photographs is None:
+        photographs = name.startswith(_PHOTOGRAPHS)
+    png = plots.png(figure, photographs=photographs)
+    return Shown(file_name(name), png, sentence, parameters, narrow or name.startswith(_NARROW))

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .figures import Shown, file_name, layer_figures, overview_figures, successi
 from .files import read_bytes, write_bytes, write_json, write_text
 from .regions import Regions, describe, generic_regions
 from .results import units_to_json
+from .sections import SUFFIXES, Section, Table, require_distinct
 from .study import LayerStudy, Study
 
 _STYLE = """
@@ -51,6 +52,7 @@ _OWN_FILES = (
     "hybrids-*.safetensors",
     "one-source-*.safetensors",
     "modules-*.json",
+    *(f"section-*{suffix}" for suffix in SUFFIXES),
 )
 
 
@@ -64,36 +66,46 @@ class Report:
 
 
 def write_report(
-    study: Study, out: str | os.PathLike[str], *, regions: Regions | None = None, card: str | None = None
+    study: Study,
+    out: str | os.PathLike[str],
+    *,
+    regions: Regions | None = None,
+    card: str | None = None,
+    sections: Sequence[Section] = (),
 ) -> Report:
     """Write ``report.html``, the figures as PNG and every result as safetensors or JSON into ``out``.
 
     >>> write_report(study, "out/demo")  # doctest: +SKIP
 
     ``regions`` name parts of the image, by default centre, frame and sides; ``card`` says what the
-    generator is and under what terms. The same study gives the same bytes. Files that an earlier
-    report left in ``out`` are removed first; ``study.json`` says which are its own.
+    generator is and under what terms; ``sections`` of other analyses follow those of the study. The
+    same study gives the same bytes. Files that an earlier report left in ``out`` are removed first;
+    ``study.json`` says which are its own.
     """
     folder = Path(out)
+    require_distinct(sections)
     _remove_earlier(folder)
     regions = regions or generic_regions(*study.layers[0].maps[0].maps.shape[1:])
     results = [path for layer in study.layers for path in _save_layer(layer, folder, regions)]
     figures: list[Path] = []
-    sections = [_section("", "", _figures(overview_figures(study), folder, figures))]
+    parts = [_section("", "", _figures(overview_figures(study), folder, figures))]
     for layer in study.layers:
         words = [wording.template_sentence(layer, regions), wording.earlier_sentence(layer, regions)]
         words += [wording.stability_sentence(layer), wording.expected_sentence(layer)]
         words += [wording.quality_sentence(layer), wording.error_sentence(layer)]
-        text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in words if sentence)
-        body = text + _figures(layer_figures(study, layer), folder, figures)
-        sections.append(_section(_anchor(layer), f"Layer {layer.layer.name}", body))
+        body = _prose(words) + _figures(layer_figures(study, layer), folder, figures)
+        parts.append(_section(_anchor(layer), f"Layer {layer.layer.name}", body))
     if study.successive:
         shown = [successive_figure(study, cross) for cross in study.successive]
         for cross in study.successive:
             name = "+".join(map(file_name, cross.layers))
             results.append(cross.hybrids.save(folder / f"hybrids-{name}.safetensors"))
-        sections.append(_section("successive", "Two successive layers", _figures(shown, folder, figures)))
-    page = write_text(folder / "report.html", _page(study, regions, sections, card))
+        parts.append(_section("successive", "Two successive layers", _figures(shown, folder, figures)))
+    for section in sections:
+        results += section.save_results(folder)
+        parts.append(_further(section, folder, figures))
+    links = [*_links(study), *((section.anchor, section.title) for section in sections)]
+    page = write_text(folder / "report.html", _page(study, regions, links, parts, card))
     files = sorted(path.relative_to(folder).as_posix() for path in [*results, *figures])
     about = {"provenance": study.provenance, "settings": vars(study.settings), "files": files}
     write_json(folder / "study.json", about)
@@ -160,11 +172,7 @@ def _figures(figures: Iterable[Shown], folder: Path, written: list[Path]) -> str
     for shown in figures:
         written.append(write_bytes(folder / "figures" / f"{shown.name}.png", shown.png))
         data = base64.b64encode(shown.png).decode()
-        narrow = (
-            ' class="narrow"'
-            if shown.name.startswith(("channels_", "confidence_", "selection_", "influence_by_", "templates_"))
-            else ""
-        )
+        narrow = ' class="narrow"' if shown.narrow else ""
         parts.append(
             f'<figure{narrow} id="{html.escape(shown.name)}"><img alt="{html.escape(shown.sentence)}" '
             f'src="data:image/png;base64,{data}"><figcaption>{html.escape(shown.sentence)}'
@@ -173,14 +181,24 @@ def _figures(figures: Iterable[Shown], folder: Path, written: list[Path]) -> str
     return "\n".join(parts)
 
 
+def _further(section: Section, folder: Path, written: list[Path]) -> str:
+    own = [replace(shown, name=f"{section.anchor}-{shown.name}") for shown in section.figures]
+    body = _prose(section.sentences) + "".join(map(_table, section.tables)) + _figures(own, folder, written)
+    return _section(section.anchor, section.title, body)
+
+
+def _prose(sentences: Iterable[str | None]) -> str:
+    return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences if sentence)
+
+
 def _section(anchor: str, title: str, body: str) -> str:
     heading = f'<h2 id="{html.escape(anchor)}">{html.escape(title)}</h2>' if title else ""
     return f"<section>{heading}{body}</section>"
 
 
-def _table(study: Study) -> str:
+def _overview(study: Study) -> Table:
     k = study.settings.n_modules
-    head = [
+    head = (
         "layer",
         "channels",
         "size",
@@ -191,7 +209,7 @@ def _table(study: Study) -> str:
         "labels kept",
         "NMF",
         "k-means",
-    ]
+    )
     rows = []
     for layer in study.layers:
         sizes = " + ".join(str(units.size) for units in layer.modules)
@@ -200,15 +218,21 @@ def _table(study: Study) -> str:
         cells.append(wording.percent(layer.at("draw_agreement", k)))
         missing = wording.no_subsets(layer)
         cells += [missing or wording.percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
-        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
+        rows.append(tuple(cells))
     note = (
         "ARI and labels kept: between two draws of latents; expected: what the first draw alone says of that, and "
         f"channels that keep their module in {wording.percent(SURE)} of its resamples. NMF and k-means: labels kept "
         "between subsets of channels."
     )
-    return f'<div class="wide"><table><tr>{header}</tr>{body}</table></div><p class="parameters">{note}</p>'
+    return Table(head, tuple(rows), note)
+
+
+def _table(table: Table) -> str:
+    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
+    rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in table.rows)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    note = f'<p class="parameters">{html.escape(table.note)}</p>' if table.note else ""
+    return f'<div class="wide"><table><tr>{header}</tr>{body}</table></div>{note}'
 
 
 def _sureness(layer: LayerStudy) -> tuple[str, str]:
@@ -219,10 +243,17 @@ def _sureness(layer: LayerStudy) -> tuple[str, str]:
     return f"{layer.expected_ari:.2f}", wording.percent(float((kept[np.isfinite(kept)] >= SURE).mean()))
 
 
-def _page(study: Study, regions: Regions, sections: Sequence[str], card: str | None) -> str:
+def _links(study: Study) -> list[tuple[str, str]]:
+    """Anchors of the study's own sections, and what their links say."""
+    layers = [(_anchor(layer), layer.layer.name) for layer in study.layers]
+    return [*layers, ("successive", "successive layers")] if study.successive else layers
+
+
+def _page(
+    study: Study, regions: Regions, links: Sequence[tuple[str, str]], parts: Sequence[str], card: str | None
+) -> str:
     settings = study.settings
-    links = "".join(f'<a href="#{_anchor(layer)}">{html.escape(layer.layer.name)}</a>' for layer in study.layers)
-    links += '<a href="#successive">successive layers</a>' if study.successive else ""
+    navigation = "".join(f'<a href="#{anchor}">{html.escape(text)}</a>' for anchor, text in links)
     summary = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in wording.summary(study, regions))
     note = f'<p class="parameters">{html.escape(regions.note)}</p>' if regions.note else ""
     facts = json.dumps({"settings": vars(settings), "provenance": study.provenance}, indent=1, sort_keys=True)
@@ -240,12 +271,12 @@ def _page(study: Study, regions: Regions, sections: Sequence[str], card: str | N
 <p>Channels of a generator are set to the values they take for another latent (a <em>hybrid</em>). Where the image
 changes is a channel's <em>influence map</em>; channels with similar maps form a <em>module</em>. {settings.n_pairs}
 pairs of latents per map, in two independent draws (seeds {settings.draws[0]} and {settings.draws[1]}).</p>
-<nav>{links}</nav>
+<nav>{navigation}</nav>
 <h2>In short</h2>
 <ul>{summary}</ul>
 {note}
-{_table(study)}
-{"".join(sections)}
+{_table(_overview(study))}
+{"".join(parts)}
 {terms}
 <h2>How it was made</h2>
 <pre>{html.escape(facts)}</pre>

@@ -1,0 +1,83 @@
+"""What the commands share: opening a generator, options that mean the same in all of them, writing figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .blame import blamed_on
+from .errors import ProbeError, first_line
+from .files import write_bytes
+from .folders import HUB, is_folder
+from .generator import GeneratorAdapter
+from .registry import load
+
+PAIRS = 64
+
+
+def open_generator(name: str, device: str | None) -> GeneratorAdapter:
+    """A generator that ``load`` knows, or from ``package.module:factory``, called without arguments."""
+    if ":" not in name or name.startswith(HUB) or is_folder(name):
+        return load(name, device=device)
+    module_name, _, factory_name = name.partition(":")
+    with _importing_from(str(Path.cwd())):  # the user's own module, in the folder they stand in
+        with blamed_on(f"importing {module_name!r}", "run it in Python by itself to see why"):
+            try:
+                factory = getattr(importlib.import_module(module_name), factory_name)
+            except (ImportError, AttributeError, ValueError) as error:
+                raise ProbeError(f"{name!r} cannot be imported ({error}); give package.module:factory") from error
+        with blamed_on(f"the factory {name!r}", "call it in Python by itself, without arguments, to see why"):
+            generator = factory()
+    if not isinstance(generator, GeneratorAdapter):
+        raise ProbeError(
+            f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
+        )
+    if device is not None and _device(device) != generator.device:
+        raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
+    return generator
+
+
+def _device(name: str) -> torch.device:
+    """The device that tensors made on this name are on: 'cuda' is the current one of several."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(f"--device is {name}, which cannot be used here ({first_line(error)}); try cpu") from error
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:  # by value: what runs inside may have changed the list
+            sys.path.remove(folder)
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    from .plots import png
+
+    return write_bytes(path, png(figure, dpi=120))
+
+
+def file_name(layers: Sequence[str]) -> str:
+    from .figures import file_name as of_layer
+
+    return "+".join(map(of_layer, layers))
+
+
+def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
+    if pairs:
+        parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
+    parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
+    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
