@@ -16,6 +16,16 @@ def power(values: Tensor) -> float:
     return float((values**2).sum())
 
 
+def with_zeros(kernel: Tensor, s: int) -> Tensor:
+    """The kernel on a grid finer by s: zeros between its entries."""
+    height, width = kernel.shape
+    wide = torch.zeros(s * (height - 1) + 1, s * (width - 1) + 1, dtype=kernel.dtype)
+    for y in range(height):
+        for x in range(width):
+            wide[s * y, s * x] = kernel[y, x]
+    return wide
+
+
 def ratio_up(g: Tensor, h: Tensor, stride: Stride) -> float:
     """‖h ∗ g↑s‖² / (‖g‖²‖h‖²): a transposed convolution with kernel h is given the map g (conventions 15)."""
     return power(F.conv_transpose2d(g[None, None], h[None, None], stride=stride)) / (power(g) * power(h))
@@ -32,7 +42,7 @@ def ratio_through(cause: Tensor, h: Tensor) -> float:
 
 
 def kernel_in(convolution: Any, source: int, target: int) -> Tensor:
-    """The 2-D kernel from an input channel to an output channel, None if there is none."""
+    """The 2-D kernel from an input channel to an output channel; a LookupError if there is none."""
     weight = convolution.weight.detach().double()
     each_in = convolution.in_channels // convolution.groups
     each_out = convolution.out_channels // convolution.groups

@@ -94,7 +94,10 @@ def test_twin_with_dilation() -> None:
     ratio = measured(module)
     for j in range(2):
         g, h = kernels(module, 0, j, 0)
-        wide = [F.conv_transpose2d(k[None, None], torch.ones(1, 1, 1, 1).double(), stride=d)[0, 0] for k, d in ((g, 3), (h, 2))]
+        wide = [
+            F.conv_transpose2d(k[None, None], torch.ones(1, 1, 1, 1).double(), stride=d)[0, 0]
+            for k, d in ((g, 3), (h, 2))
+        ]
         assert float(ratio[0, j, 0]) == pytest.approx(twins.ratio_through(*wide), abs=1e-12)
 
 
@@ -140,10 +143,10 @@ def test_twin_with_interpolations_one_after_another_and_a_stride() -> None:
 def test_twin_with_pooling() -> None:
     module = seeded(nn.Conv2d(1, 1, 4, 2), nn.AvgPool2d(3, 2), nn.ReLU(), nn.Conv2d(1, 1, 3))
     g, h = kernels(module, 0, 0, 0, "0", "3")
-    box = torch.ones(1, 1, 3, 3).double()
+    box = torch.ones(3, 3).double()
     # The pooling works on the grid that the first stride leaves, and the last kernel on one coarser still.
-    cause = F.conv_transpose2d(F.conv_transpose2d(box, torch.ones(1, 1, 1, 1).double(), stride=2), g[None, None])[0, 0]
-    wide = F.conv_transpose2d(h[None, None], torch.ones(1, 1, 1, 1).double(), stride=4)[0, 0]
+    cause = F.conv_transpose2d(twins.with_zeros(box, 2)[None, None], g[None, None])[0, 0]
+    wide = twins.with_zeros(h, 4)
     assert float(measured(module, "0", "3")) == pytest.approx(twins.ratio_through(cause, wide), abs=1e-9)
 
 
@@ -217,7 +220,7 @@ def test_random_kernels_give_one_in_expectation_and_not_each() -> None:
 def test_the_mean_power_over_all_translations_of_the_inputs_frequencies() -> None:
     # The invariance behind the ratio (S000 §3.2): P(h ∗ x) = E_ν P(h ∗ τ_ν x), where the ratio is 1.
     g, h = torch.arange(16.0).view(4, 4).double(), CHECKERS + 0.5
-    x = F.conv_transpose2d(g[None, None], torch.ones(1, 1, 1, 1).double(), stride=2)[0, 0]
+    x = twins.with_zeros(g, 2)
     points = 16  # more than h ∗ x has: the mean over so many translations is that over all of them
     places = [torch.arange(n, dtype=torch.float64) for n in x.shape]
     powers = []

@@ -88,7 +88,7 @@ class SpectralDependency:
             ProbeError: there is no such pair (the message says what stands between), or there are more ratios than
                 fit into an array: :meth:`table` gives their distribution.
         """
-        found = self._pathways(earlier, later)
+        found = self.pathways(earlier, later)
         if (count := found.shape[0] * found.shape[1] * found.shape[2]) > MOST_PATHWAYS:
             raise ProbeError(
                 f"{found.earlier.name!r} and {found.later.name!r} have {count:,} pathways and an array holds at most "
@@ -99,11 +99,11 @@ class SpectralDependency:
     def table(
         self, pairs: Sequence[tuple[str, str] | ConvolutionPair] | None = None, *, show_progress: bool = False
     ) -> SpectralTable:
-        """Mean, spread, shares and histogram of each pair, by default of all; never more than 32 MB of ratios at once.
+        """Mean, spread, shares and histogram of each pair, by default of all; never all ratios at once.
 
         >>> print(sd.table())  # doctest: +SKIP
         """
-        chosen = self._all() if pairs is None else [self._pathways(*_names(pair)) for pair in pairs]
+        chosen = self._all() if pairs is None else [self.pathways(*_names(pair)) for pair in pairs]
         rows, histograms = [], []
         with progress_bar(sum(found.count for found in chosen), "ratios", "pathway", show_progress) as bar:
             for found in chosen:
@@ -164,7 +164,7 @@ class SpectralDependency:
         """
         return remove_filters(
             self._network,
-            self._pathways(earlier, later),
+            self.pathways(earlier, later),
             latents,
             kept=kept,
             below=below,
@@ -188,11 +188,27 @@ class SpectralDependency:
         """
         from ..plots_spectral import plot_kernels
 
-        found = self._pathways(earlier, later)
+        found = self.pathways(earlier, later)
         chosen = pathway or found.nearest(near)
         coarse, fine, joint, ratio = found.example(chosen)
         names = (found.earlier.name, found.later.name)
         return plot_kernels(coarse, fine, joint, ratio=ratio, names=names, pathway=chosen, axes=axes)
+
+    def pathways(self, earlier: str, later: str) -> Pathways:
+        """The kernels of a pair, ready to be compared; a ProbeError if there is no such pair."""
+        traced = self._traced()
+        for name in (earlier, later):
+            self._require_convolution(name, traced)
+        for found in self._all():
+            if (found.earlier.name, found.later.name) == (earlier, later):
+                return found
+        why = {(one, two): reason for one, two, reason in self.blocked}.get((earlier, later))
+        if why is None:
+            follows = {found.later.name for found in self._all() if found.earlier.name == earlier}
+            why = f"{earlier!r} is followed by {', '.join(map(repr, sorted(follows))) or 'no convolution'}"
+        raise ProbeError(
+            f"{earlier!r} and {later!r} are not successive convolutions ({why}); .pairs() lists those that are"
+        )
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -220,28 +236,14 @@ class SpectralDependency:
             for way in ways:
                 if _blocked(way, traced, later) is None:
                     pathways = Pathways(traced.convolutions[way.source], traced.convolutions[later], way)
-                    found.setdefault((way.source, later), pathways)
+                    first = found.setdefault((way.source, later), pathways)
+                    first.others += first is not pathways
         follows: dict[str, set[str]] = {}
         for earlier, later in found:
             follows.setdefault(earlier, set()).add(later)
         for (earlier, later), pathways in found.items():
             pathways.skip = any(_reaches(follows, other, later) for other in follows[earlier] - {later})
         return list(found.values())
-
-    def _pathways(self, earlier: str, later: str) -> Pathways:
-        traced = self._traced()
-        for name in (earlier, later):
-            self._require_convolution(name, traced)
-        for found in self._all():
-            if (found.earlier.name, found.later.name) == (earlier, later):
-                return found
-        why = {(one, two): reason for one, two, reason in self.blocked}.get((earlier, later))
-        if why is None:
-            follows = {found.later.name for found in self._all() if found.earlier.name == earlier}
-            why = f"{earlier!r} is followed by {', '.join(map(repr, sorted(follows))) or 'no convolution'}"
-        raise ProbeError(
-            f"{earlier!r} and {later!r} are not successive convolutions ({why}); .pairs() lists those that are"
-        )
 
     def _require_convolution(self, name: str, traced: Traced) -> None:
         if name in traced.convolutions:
@@ -280,11 +282,18 @@ class SpectralDependency:
 
     def _next(self, layer: str, label: str, traced: Traced, later: str | None) -> tuple[Way, Any]:
         """The way from a layer to the convolution that reads it."""
-        ways = {name: way for name, ways in traced.reached.items() for way in ways if way.source == LAYER + label}
         if later is not None:
             self._require_convolution(later, traced)
-            ways = {name: way for name, way in ways.items() if name == later}
-        good = {name: way for name, way in ways.items() if _blocked(way, traced, name) is None}
+        good: dict[str, Way] = {}
+        why: list[str] = []
+        for name, ways in traced.reached.items():
+            for way in ways:
+                if way.source == LAYER + label and later in (None, name):
+                    reason = _blocked(way, traced, name)
+                    if reason is None:
+                        good.setdefault(name, way)
+                    else:
+                        why.append(reason)
         if len(good) == 1:
             name, way = good.popitem()
             return way, traced.convolutions[name]
@@ -293,10 +302,8 @@ class SpectralDependency:
                 f"layer {layer!r} goes into {len(good)} convolutions ({', '.join(map(repr, good))}); say which with "
                 "later=..."
             )
-        why = [_blocked(way, traced, name) for name, way in ways.items()]
-        said = (
-            f"before the next stands {why[0]}" if why else f"none reads it{'' if later is None else f', not {later!r}'}"
-        )
+        nobody = "none reads it" if later is None else f"{later!r} does not read it"
+        said = f"before the next stands {why[0]}" if why else nobody
         raise ProbeError(f"layer {layer!r} goes into no convolution ({said}); name an earlier layer")
 
     def _direction(self) -> str:

@@ -95,10 +95,10 @@ def per_filter(pathways: Pathways) -> tuple[Tensor, Tensor]:
         )
     shape = pathways.earlier.in_channels, pathways.earlier.out_channels
     energy, ratio = torch.zeros(shape, dtype=torch.float64), torch.full(shape, float("nan"), dtype=torch.float64)
-    for index, block in pathways.blocks():
+    for index, rows, block in pathways.blocks():
         sources = [source for source, _ in pathways.mids[index]]
-        energy[:, sources] = pathways.earlier.incoming(sources).square().sum((-2, -1)).mT
-        ratio[:, sources] = block.nanmean(2).mT
+        energy[rows, sources] = pathways.earlier.incoming(sources)[:, rows].square().sum((-2, -1)).mT
+        ratio[rows, sources] = block.nanmean(2).mT
     return energy, ratio
 
 

@@ -73,14 +73,13 @@ def _squared_deviation(maps: Tensor, reach: tuple[int, int], *, mean_first: bool
     P has lags up to n − 1 and its square twice as many: on fewer points they would fall onto those wanted.
     """
     size = [2 * (n - 1) + a + 1 for n, a in zip(maps.shape[2:], reach, strict=True)]
-    if mean_first:
-        power = torch.fft.fft2(maps.mean(0), s=size).abs().square()
-    else:
-        power = torch.fft.fft2(maps, s=size).abs().square().mean(0)
+    waves = torch.fft.fft2(maps.mean(0, keepdim=True) if mean_first else maps, s=size)
+    power = (waves.real.square() + waves.imag.square()).mean(0)
     mean = power.mean((-2, -1), keepdim=True)
     alive = (mean > 0).to(power)
     deviation = (_over(power, mean) - alive).square()
-    return torch.fft.ifft2(deviation).real
+    found: Tensor = torch.fft.ifft2(deviation).real
+    return found
 
 
 def _over(value: Tensor, mean: Tensor) -> Tensor:

@@ -25,8 +25,11 @@ _POINTWISE = """
     dropout dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout
     contiguous clone detach to type type_as float double half bfloat16 cpu cuda requires_grad alias
 """
-# They read a tensor and make none that carries channels.
-_ASKING = "size dim stride get set numel is_floating_point data_ptr item tolist len format repr str"
+# They look at a tensor, or at its form, and make none that carries channels.
+_ASKING = """
+    size dim stride get set numel is_floating_point data_ptr item tolist len format repr str
+    zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor
+"""
 
 # Arguments by position: torch's builtins have no signature that Python could ask for.
 _PARAMETERS = {

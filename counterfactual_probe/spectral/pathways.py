@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
@@ -18,8 +18,8 @@ from .operations import shown
 from .resampling import convolved, spread
 from .ways import Way
 
-# Ratios at once: 32 MB in float64.
-_AT_ONCE = 4 * 2**20
+# Ratios at once: 2 MB in float64, which stays in a processor's cache. Larger blocks are several times slower.
+_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Pathways:
     earlier: Convolution
     later: Convolution
     way: Way
-    skip: bool = field(default=False)
+    skip: bool = False
+    others: int = 0  # further ways between the same two, which are not compared
 
     @cached_property
     def overlap(self) -> Overlap:
@@ -107,6 +108,8 @@ class Pathways:
         else:
             direction, stride = ("down", down) if up == (1, 1) else ("up", up)
         between = tuple(step for step in self.way.steps if not step.startswith("its stride"))
+        if self.others:
+            between += (f"the first of {self.others + 1} ways between the two",)
         if direction == "down":
             # The finer grid is that on which the earlier convolution's kernels lie, before its stride.
             size = self.earlier.output_size if self.earlier.transposed else self.earlier.input_size
@@ -116,33 +119,53 @@ class Pathways:
             self.earlier.name, self.later.name, direction, stride, self.shape, self.count, size, between, self.skip
         )
 
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Mids and their ratios (mids, in / groups, out / groups) in float64; NaN where a kernel is dead."""
+    def blocks(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Mids, inputs within the group, and their ratios (mids, inputs, out / groups) in float64; NaN where dead.
+
+        A block is overwritten by the next one.
+        """
         self.earlier.require_finite()
         self.later.require_finite()
-        each = max(1, self.count // max(1, len(self.mids)))
-        step = max(1, _AT_ONCE // each)
-        for start in range(0, len(self.mids), step):
-            index = slice(start, min(start + step, len(self.mids)))
-            yield index, self._ratios(index)
+        ins, outs = self._each
+        rows = max(1, min(ins, _AT_ONCE // outs))
+        step = max(1, _AT_ONCE // (ins * outs))
+        memory = torch.empty(step * rows * outs, dtype=torch.float64)
+        for first, one, two in self._spectra():
+            for start in range(0, len(one), step):
+                causes, kernels = one[start : start + step], two[start : start + step].mT
+                mids = slice(first + start, first + start + len(causes))
+                for top in range(0, ins, rows):
+                    part = causes[:, top : top + rows]
+                    block = memory[: len(part) * part.shape[1] * outs].view(len(part), part.shape[1], outs)
+                    yield mids, slice(top, top + part.shape[1]), torch.bmm(part, kernels, out=block)
 
-    def _ratios(self, index: slice) -> Tensor:
-        sources, places = zip(*self.mids[index], strict=True)
+    @property
+    def _each(self) -> tuple[int, int]:
+        """Of one channel between: how many inputs make it, and how many outputs it goes into."""
+        return self.earlier.in_channels // self.earlier.groups, self.later.out_channels // self.later.groups
+
+    def _spectra(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Some channels between at a time: the first one's place, and the kernels' autocorrelations on both sides."""
         found = self.overlap
-        one = found.cause_spectrum(autocorrelation(self.earlier.incoming(sources), found.cause))
-        two = found.later_spectrum(autocorrelation(self.later.outgoing(places), found.later))
-        return one @ two.mT
+        entries = self._each[0] * self.earlier.size[0] * self.earlier.size[1]
+        entries += self._each[1] * self.later.size[0] * self.later.size[1]
+        step = max(1, 2 * _AT_ONCE // entries)
+        for start in range(0, len(self.mids), step):
+            sources, places = zip(*self.mids[start : start + step], strict=True)
+            one = found.cause_spectrum(autocorrelation(self.earlier.incoming(sources), found.cause))
+            yield start, one, found.later_spectrum(autocorrelation(self.later.outgoing(places), found.later))
 
     def dense(self) -> Tensor:
         """All ratios, (in, mid, out); NaN for dead kernels and, with groups, where there is no pathway."""
         ratio = torch.full(self.shape, float("nan"), dtype=torch.float64)
-        for index, block in self.blocks():
+        for index, rows, block in self.blocks():
             if self.earlier.groups == self.later.groups == 1:
-                ratio[:, index] = block.movedim(0, 1)
+                ratio[rows, index] = block.movedim(0, 1)
                 continue
             for mid, values in zip(range(index.start, index.stop), block, strict=True):
                 source, place = self.mids[mid]
-                ratio[self.earlier.inputs_of(source), mid, self.later.outputs_of(place)] = values
+                first = self.earlier.inputs_of(source).start
+                ratio[first + rows.start : first + rows.stop, mid, self.later.outputs_of(place)] = values
         return ratio
 
     def gather(self, into: Gatherer) -> Iterator[int]:
@@ -150,7 +173,7 @@ class Pathways:
         if self.overlap.trivial:  # ratios are exactly 1, or dead: only energies need a look
             yield self._gather_ones(into)
             return
-        for _, block in self.blocks():
+        for _, _, block in self.blocks():
             into.add(block)
             yield block.numel()
 
@@ -168,13 +191,13 @@ class Pathways:
     def nearest(self, value: float) -> tuple[int, int, int]:
         """The pathway whose ratio is nearest to a value."""
         best, found = float("inf"), None
-        for index, block in self.blocks():
+        for index, rows, block in self.blocks():
             distance = torch.nan_to_num((block - value).abs(), nan=float("inf"))
             least, place = distance.reshape(-1).min(0)
             if float(least) < best:
                 best = float(least)
                 mid, one, two = (int(i) for i in torch.unravel_index(place, block.shape))
-                found = (mid + index.start, one, two)
+                found = (mid + index.start, one + rows.start, two)
         if found is None:
             raise ProbeError(f"every pathway from {self.earlier.name!r} to {self.later.name!r} is dead: all zeros")
         mid, one, two = found
