@@ -22,6 +22,7 @@ from counterfactual_probe import cli, plots_spectral
 from counterfactual_probe.sections import section_maker
 from counterfactual_probe.spectral.distribution import BINS, EDGES, Gatherer, quantiles
 from counterfactual_probe.study import Settings, run_study
+from test_documents import ROOT, run_python
 
 
 def small(seed: int = 0) -> nn.Sequential:
@@ -274,3 +275,15 @@ def test_the_reports_section() -> None:
     assert [len(table.rows) for table in section.tables] == [2, 1]
     assert set(section.results) == {"generator.safetensors", "generator.csv", "partner.safetensors", "partner.csv"}
     assert section.figures[0].png.startswith(b"\x89PNG")
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "spectral.md"
+    assert len(run_python(page)) == 5
+    out = capsys.readouterr().out
+    # The table that the page shows is what its code prints.
+    shown = page.read_text().partition("```text\n")[2].partition("```")[0]
+    assert shown in out
+    assert "Filters of main.9 removed from dcgan-faces" in out
+    assert Path("removal.png").stat().st_size > 1000
