@@ -59,7 +59,7 @@ def test_statistics_are_those_of_the_array(sd: cp.SpectralDependency) -> None:
 
 
 def test_blocks_make_no_difference(sd: cp.SpectralDependency, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = sd.table()
+    whole, ratio = sd.table(), sd.measure("0", "3").ratio
     sizes: list[int] = []
     add = Gatherer.add
 
@@ -68,10 +68,11 @@ def test_blocks_make_no_difference(sd: cp.SpectralDependency, monkeypatch: pytes
         add(self, ratios)
 
     monkeypatch.setattr(Gatherer, "add", noted)
-    monkeypatch.setattr("counterfactual_probe.spectral.pathways._AT_ONCE", 100)
+    monkeypatch.setattr("counterfactual_probe.spectral.pathways._AT_ONCE", 20)
     parts = sd.table()
-    assert max(sizes) <= 100
-    assert len(sizes) > 5
+    assert max(sizes) <= 20  # less than one channel between takes
+    assert len(sizes) > 30
+    assert torch.allclose(sd.measure("0", "3").ratio, ratio, rtol=0, atol=1e-14)
     assert torch.equal(parts.histograms, whole.histograms)
     assert parts.rows[0]["mean"] == pytest.approx(whole.rows[0]["mean"], abs=1e-14)
 
@@ -183,6 +184,7 @@ def test_two_networks_are_superimposed_level_by_level(sd: cp.SpectralDependency)
     )
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "other"]
     assert len(sd.table().plot(most=1)[1]) == 1
+    assert len(sd.table().plot(against=[other, sd.table()], names=["one", "two", "three"])[1][0].patches) == 6
     with pytest.raises(cp.ProbeError, match="1 names are given for 2 networks"):
         sd.table().plot(against=other, names=["one"])
     with pytest.raises(cp.ProbeError, match="most is 0"):

@@ -286,6 +286,22 @@ def test_the_module_is_left_as_it_was() -> None:
     assert not any(part._forward_hooks or "_call_impl" in part.__dict__ for part in module.modules())
 
 
+def test_lazy_and_inference_modules() -> None:
+    with pytest.raises(cp.ProbeError, match="has lazy layers without weights yet"):
+        cp.SpectralDependency(nn.Sequential(nn.LazyConv2d(2, 3), conv(2, 1)))
+    with torch.inference_mode():
+        module = nn.Sequential(conv(1, 2), conv(2, 1))
+    assert cp.SpectralDependency(module).measure("0", "1").dead == 0
+
+
+def test_a_first_layer_that_works_in_place_leaves_the_example_alone() -> None:
+    example = torch.randn(2, 1, 8, 8)
+    before = example.clone()
+    sd = cp.SpectralDependency(nn.Sequential(nn.ReLU(inplace=True), conv(1, 2), conv(2, 1)), example=example)
+    sd.measure_activations("1", example)
+    assert torch.equal(example, before)
+
+
 def test_weights_may_change_between_calls() -> None:
     module = nn.Sequential(conv(1, 2), conv(2, 1))
     sd = cp.SpectralDependency(module)

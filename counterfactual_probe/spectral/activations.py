@@ -50,6 +50,7 @@ def measure_activations(
                 f"the maps of layer {label.rpartition('#')[0]!r} hold NaN or infinite values; check inputs"
             )
         meets = found[0][0] if found else activation_overlap(way, later, (maps.shape[2], maps.shape[3]))
+        maps = maps.cpu() if maps.device.type == "mps" else maps  # which knows no double precision
         power = autocorrelation(maps.double(), meets.cause).sum(0).cpu()
         found.append((meets, power))
 

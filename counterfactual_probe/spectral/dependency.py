@@ -224,7 +224,8 @@ class SpectralDependency:
     def _traced(self) -> Traced:
         """The network as it is now: traced again when weights have changed."""
         module = self._network.module
-        now = tuple((id(value), value._version) for value in [*module.parameters(), *module.buffers()])
+        values = [*module.parameters(), *module.buffers()]
+        now = tuple((id(value), 0 if value.is_inference() else value._version) for value in values)
         if self._known is None or self._known[0] != now:
             self._known = (now, self._trace(set()))
         return self._known[1]

@@ -15,7 +15,7 @@ from ..errors import ProbeError, first_line
 from ..generator import GeneratorAdapter
 from ..latents import Latents
 from ..layers import clean_name, named_layers
-from ..placement import home, unwrapped
+from ..placement import home, on_device, unwrapped
 from ..session import borrowed
 
 # Sides of images that networks are commonly made for.
@@ -36,7 +36,7 @@ class Network:
         if not isinstance(model, nn.Module):
             raise ProbeError(f"the network is a {type(model).__name__}; give a generator or a torch.nn.Module")
         self.generator = None
-        self.module = unwrapped(model)
+        self.module = on_device(unwrapped(model), None)  # checked, and left where it is
         self.modules, _ = named_layers(self.module)
         self.name = name or type(self.module).__name__
         self._example = self._placed(example) if example is not None else self._inferred()
@@ -44,7 +44,7 @@ class Network:
     def example(self) -> Latents:
         """The fewest samples that a forward takes."""
         if self.generator is None:
-            return self._example
+            return lt.apply(self._example, torch.clone)  # a first layer may work in place
         samples = 2 if self.generator.batchable else 1
         return lt.take(self.generator.example, slice(0, samples))
 
@@ -74,7 +74,7 @@ class Network:
         placed = self._placed(inputs)
         n = lt.count(placed, "the inputs")
         for start in range(0, n, 16):
-            run(lt.take(placed, slice(start, start + 16)), start)
+            run(lt.apply(lt.take(placed, slice(start, start + 16)), torch.clone), start)
         return n
 
     def provenance(self) -> dict[str, Any]:

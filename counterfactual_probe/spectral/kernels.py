@@ -49,7 +49,7 @@ class Convolution:
     def incoming(self, channels: Sequence[int]) -> Tensor:
         """The kernels that make these output channels: (channels, in / groups, kh, kw) in float64."""
         if not self.transposed:
-            return self._double(self.weight[list(channels)])
+            return self._double(self._plain[list(channels)])
         each = self.out_channels // self.groups
         index = torch.tensor(channels)
         return self._double(self._grouped()[index // each, :, index % each])
@@ -57,7 +57,7 @@ class Convolution:
     def outgoing(self, channels: Sequence[int]) -> Tensor:
         """The kernels that read these input channels: (channels, out / groups, kh, kw) in float64."""
         if self.transposed:
-            return self._double(self.weight[list(channels)])
+            return self._double(self._plain[list(channels)])
         each = self.in_channels // self.groups
         index = torch.tensor(channels)
         return self._double(self._grouped()[index // each, :, index % each])
@@ -72,15 +72,20 @@ class Convolution:
         each, group = self.out_channels // self.groups, channel // (self.in_channels // self.groups)
         return slice(group * each, (group + 1) * each)
 
+    @property
+    def _plain(self) -> Tensor:
+        """The weight as it is now, without gradients."""
+        return self.weight.detach()
+
     def require_finite(self) -> None:
-        if not bool(torch.isfinite(self.weight).all()):
+        if not bool(torch.isfinite(self._plain).all()):
             raise ProbeError(
                 f"the kernels of {self.name!r} hold NaN or infinite values; give a model with good weights"
             )
 
     def _grouped(self) -> Tensor:
         first, *rest = self.weight.shape
-        return self.weight.view(self.groups, first // self.groups, *rest)
+        return self._plain.reshape(self.groups, first // self.groups, *rest)
 
     def _double(self, kernels: Tensor) -> Tensor:
-        return kernels.detach().to("cpu", torch.float64)
+        return kernels.to("cpu", torch.float64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -102,6 +103,8 @@ def through(call: Call) -> Ways | list[Ways]:
 
 def _pointwise(call: Call) -> Ways:
     """Gains of other shapes, which are broadcast, bring no ways with them."""
+    if not isinstance(call.result, Tensor):
+        raise Unsupported(call.name)
     return joined(call.ways_of(value) for value in call.inputs if value.shape == call.result.shape)
 
 
@@ -229,9 +232,9 @@ def _factors(call: Call, what: str) -> tuple[Size, Size]:
 
 def pair(value: Any) -> Size:
     """An argument that torch takes as one number or as one for each axis."""
-    if isinstance(value, int):
-        return value, value
-    items = [int(item) for item in value]
+    if not isinstance(value, Iterable):
+        return operator.index(value), operator.index(value)
+    items = [operator.index(item) for item in value]
     return items[0], items[-1]
 
 

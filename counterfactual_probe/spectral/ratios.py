@@ -196,9 +196,13 @@ class SpectralTable(Result):
         return write_json(path, {"pairs": self.rows, "provenance": self.provenance})
 
     def plot(
-        self, *, against: SpectralTable | None = None, names: Sequence[str] | None = None, most: int = 8
+        self,
+        *,
+        against: SpectralTable | Sequence[SpectralTable] | None = None,
+        names: Sequence[str] | None = None,
+        most: int = 8,
     ) -> tuple[Figure, list[Axes]]:
-        """Histograms layer by layer, from fine to coarse, two networks superimposed (S002 Figs 4, 5 and 9).
+        """Histograms layer by layer, from fine to coarse, of several networks superimposed (S002 Figs 4, 5, 9).
 
         >>> generator.plot(against=discriminator)  # doctest: +SKIP
 
@@ -207,7 +211,8 @@ class SpectralTable(Result):
         """
         from ..plots_spectral import plot_layers
 
-        tables = [self] if against is None else [self, against]
+        others = [] if against is None else [against] if isinstance(against, SpectralTable) else list(against)
+        tables = [self, *others]
         if most < 1:
             raise ProbeError(f"most is {most}; give at least 1 panel")
         given = list(names) if names is not None else [str(table.provenance["generator"]) for table in tables]
