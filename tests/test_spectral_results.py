@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from counterfactual_probe.adapters.dcgan import DCGANDiscriminator
+from counterfactual_probe.adapters.vae import VAE
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -155,6 +156,10 @@ def test_fine_comes_before_coarse_whichever_way_a_network_runs(sd: cp.SpectralDe
     torch.manual_seed(0)
     other = cp.SpectralDependency(DCGANDiscriminator([4, 6, 8], 3)).table()
     assert [name for name, _ in other.panels()] == ["main.0 → main.2", "main.2 → main.5", "main.5 → main.8"]
+    # Where the first convolution keeps the size, the second's own stride makes its pair no coarser.
+    encoder = VAE(6, (5, 4, 3), 1, image_size=16, start=4).encoder
+    first, second = (name for name, _ in cp.SpectralDependency(encoder).table().panels())
+    assert (first, second) == ("convolutions.0 → convolutions.3", "convolutions.3 → convolutions.6")
     assert (sd.table().provenance["direction"], other.provenance["direction"]) == ("up", "down")
 
 

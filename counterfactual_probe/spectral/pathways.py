@@ -114,7 +114,7 @@ class Pathways:
             # The finer grid is that on which the earlier convolution's kernels lie, before its stride.
             size = self.earlier.output_size if self.earlier.transposed else self.earlier.input_size
         else:
-            size = self.later.output_size
+            size = self.later.output_size if self.later.transposed else self.later.input_size
         return ConvolutionPair(
             self.earlier.name, self.later.name, direction, stride, self.shape, self.count, size, between, self.skip
         )
