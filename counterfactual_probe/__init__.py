@@ -24,12 +24,22 @@ from .modules import ModuleFinder
 from .quality import ModuleQuality
 from .registry import PretrainedGenerator, available, load, pretrained
 from .selection import Selection
+from .spectral import (
+    ActivationRatios,
+    FilterRemoval,
+    SpectralDependency,
+    SpectralRatios,
+    SpectralTable,
+    spectral_independence_loss,
+)
 from .stability import Stability
 from .training import train
 from .units import UnitSet
 from .version import __version__
 
 __all__ = [
+    "ActivationRatios",
+    "FilterRemoval",
     "GeneratorAdapter",
     "Hybridizer",
     "Hybrids",
@@ -44,6 +54,9 @@ __all__ = [
     "PretrainedGenerator",
     "ProbeError",
     "Selection",
+    "SpectralDependency",
+    "SpectralRatios",
+    "SpectralTable",
     "Stability",
     "StretchTest",
     "UnitSet",
@@ -54,6 +67,7 @@ __all__ = [
     "match_modules",
     "metrics",
     "pretrained",
+    "spectral_independence_loss",
     "train",
     "transformations",
     "wrap",

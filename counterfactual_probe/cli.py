@@ -15,6 +15,7 @@ import torch
 
 from .cli_common import PAIRS, common, file_name, open_generator, save_figure
 from .cli_report import add_report
+from .cli_spectral import add_spectral
 from .cli_train import add_train
 from .components import COMPONENTS
 from .confidence import BLOCKS, SURE, ExpectedDisagreement
@@ -218,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     common(hybridize, "out/hybrids", pairs=False)
 
     add_report(command)
+    add_spectral(command)
     add_train(command)
     return parser
 

@@ -1,0 +1,19 @@
+"""Spectral dependency of successive convolutions, and of activation maps and filters (S002, S000 §3 and 4)."""
+
+from .dependency import SpectralDependency
+from .distribution import EDGES
+from .loss import spectral_independence_loss
+from .pathways import ConvolutionPair
+from .ratios import ActivationRatios, SpectralRatios, SpectralTable
+from .removal import FilterRemoval
+
+__all__ = [
+    "EDGES",
+    "ActivationRatios",
+    "ConvolutionPair",
+    "FilterRemoval",
+    "SpectralDependency",
+    "SpectralRatios",
+    "SpectralTable",
+    "spectral_independence_loss",
+]

@@ -1,0 +1,84 @@
+"""Spectral dependency ratios of activation maps and filters (S000 eq. 8), streamed over batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import ProbeError
+from ..latents import Latents
+from ..layers import activation_of
+from .autocorrelation import Overlap, autocorrelation, overlap
+from .inputs import Network
+from .kernels import Convolution
+from .resampling import spread
+from .tracing import ConvolutionMode
+from .ways import Way
+
+
+class _Listener(ConvolutionMode):
+    """Adds up the autocorrelations of one layer's maps."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self._label = label
+        self.activation: Tensor | None = None
+
+    def finished(self, name: str, number: int, output: object) -> object:
+        if f"{name}#{number}" == self._label:
+            found = activation_of(output)
+            self.activation = None if found is None else found.detach().clone()
+        return output
+
+
+def measure_activations(
+    network: Network, label: str, way: Way, later: Convolution, inputs: Latents
+) -> tuple[Tensor, int]:
+    """(maps, filters) ratios of a layer's maps and of the convolution that reads them, and the number of samples."""
+    later.require_finite()
+    found: list[tuple[Overlap, Tensor]] = []
+
+    def run(batch: Latents, first: int) -> None:
+        listener = _Listener(label)
+        with listener.watching(network.modules):
+            network.forward(batch, first=first)
+        maps = listener.activation
+        if maps is None or maps.dim() != 4:
+            raise ProbeError(f"layer {label.rpartition('#')[0]!r} gives no maps (n, C, H, W); name one that does")
+        if not bool(torch.isfinite(maps).all()):
+            raise ProbeError(
+                f"the maps of layer {label.rpartition('#')[0]!r} hold NaN or infinite values; check inputs"
+            )
+        meets = found[0][0] if found else activation_overlap(way, later, (maps.shape[2], maps.shape[3]))
+        maps = maps.cpu() if maps.device.type == "mps" else maps  # which knows no double precision
+        power = autocorrelation(maps.double(), meets.cause).sum(0).cpu()
+        found.append((meets, power))
+
+    with network.session():
+        n = network.batches(inputs, run)
+    power = torch.stack([item for _, item in found]).sum(0)
+    return _ratios(found[0][0], power, way, later), n
+
+
+def activation_overlap(way: Way, later: Convolution, size: tuple[int, int]) -> Overlap:
+    """Where a map of this size and the kernels meet."""
+    own = later.stride if later.transposed else (1, 1)
+    up = way.up[0] * own[0], way.up[1] * own[1]
+    down = way.down[0] * later.dilation[0], way.down[1] * later.dilation[1]
+    kernel = way.kernel if way.kernel is None or not later.transposed else spread(way.kernel, later.stride)
+    return overlap(size, up, later.size, down, kernel)
+
+
+def _ratios(meets: Overlap, power: Tensor, way: Way, later: Convolution) -> Tensor:
+    channels = range(len(power)) if way.channels is None else way.channels
+    mids = [(source, place) for place, source in enumerate(channels) if source >= 0]
+    sources, places = zip(*mids, strict=True)
+    cause = meets.cause_spectrum(power[list(sources)])
+    filters = meets.later_spectrum(autocorrelation(later.outgoing(places), meets.later))
+    block = (cause[:, None] @ filters.mT)[:, 0]
+    if later.groups == 1:
+        return block
+    ratio = torch.full((len(mids), later.out_channels), float("nan"), dtype=torch.float64)
+    for row, (_, place) in enumerate(mids):
+        ratio[row, later.outputs_of(place)] = block[row]
+    return ratio

@@ -1,0 +1,361 @@
+"""SpectralDependency: how far the kernels of successive convolutions depend on each other (S002 §3, S000 §3 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .. import latents as lt
+from ..errors import ProbeError, nearest
+from ..generator import GeneratorAdapter
+from ..latents import Latents
+from ..progress import progress_bar
+from .activations import measure_activations
+from .distribution import ABOVE, BELOW, Gatherer
+from .filters import KEPT, remove_filters
+from .inputs import Network
+from .pathways import ConvolutionPair, Pathways
+from .ratios import ActivationRatios, SpectralRatios, SpectralTable
+from .removal import FilterRemoval
+from .tracing import LAYER, Traced, Tracer
+from .ways import Way
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Ratios that ``measure`` returns as one array: half a gigabyte in float64.
+MOST_PATHWAYS = 2**26
+
+
+class SpectralDependency:
+    """Measures spectral dependency ratios of a network's successive convolutions.
+
+    >>> import torch, counterfactual_probe as cp
+    >>> from torch import nn
+    >>> decoder = nn.Sequential(nn.ConvTranspose2d(8, 6, 4), nn.ReLU(), nn.ConvTranspose2d(6, 3, 4, 2, 1), nn.Tanh())
+    >>> sd = cp.SpectralDependency(decoder)
+    >>> [str(pair) for pair in sd.pairs()]
+    ['0 → 2: 8→6→3 channels, up 2']
+    >>> sd.measure("0", "2").ratio.shape
+    torch.Size([8, 6, 3])
+
+    The ratio of a kernel g and a later kernel h is ⟨|ĝ|²|ĥ|²⟩ / (⟨|ĝ|²⟩⟨|ĥ|²⟩) on the grid of the finer one, with
+    whatever interpolation lies between counted to g (conventions 15 to 18). It is 1 where h neither favours nor
+    avoids the frequencies that g makes. It is computed in closed form, in float64; weights may change between calls.
+
+    Args:
+        model: a generator, or any module: a discriminator, an encoder, a decoder.
+        example: an input of a plain module, if its first layer does not tell one.
+        name: what results call the network.
+    """
+
+    def __init__(
+        self, model: GeneratorAdapter | nn.Module, *, example: Latents | None = None, name: str | None = None
+    ) -> None:
+        self._network = Network(model, example, name)
+        self._known: tuple[object, Traced] | None = None
+        self._require_pairs(self._traced())
+
+    def __repr__(self) -> str:
+        return f"SpectralDependency({self._network.name!r}, {len(self._all())} pairs of convolutions)"
+
+    def pairs(self) -> list[ConvolutionPair]:
+        """Successive convolutions that can be compared, in execution order; those that skip others say so."""
+        return [found.describe() for found in self._all()]
+
+    @property
+    def blocked(self) -> list[tuple[str, str, str]]:
+        """(earlier, later, why) of convolutions between which something stands that is no resampling or norm."""
+        traced, found = self._traced(), {}
+        for later, ways in traced.reached.items():
+            for way in ways:
+                if reason := _blocked(way, traced, later):
+                    found[way.source, later] = reason
+        connected = {(item.earlier.name, item.later.name) for item in self._all()}
+        return [(*names, reason) for names, reason in found.items() if names not in connected]
+
+    def measure(self, earlier: str, later: str) -> SpectralRatios:
+        """The ratio of every pathway in → mid → out between two successive convolutions.
+
+        >>> sd.measure("main.3", "main.6").ratio.shape  # doctest: +SKIP
+        torch.Size([512, 256, 128])
+
+        Raises:
+            ProbeError: there is no such pair (the message says what stands between), or there are more ratios than
+                fit into an array: :meth:`table` gives their distribution.
+        """
+        found = self.pathways(earlier, later)
+        if (count := found.shape[0] * found.shape[1] * found.shape[2]) > MOST_PATHWAYS:
+            raise ProbeError(
+                f"{found.earlier.name!r} and {found.later.name!r} have {count:,} pathways and an array holds at most "
+                f"{MOST_PATHWAYS:,}; ask for their distribution, .table([({earlier!r}, {later!r})])"
+            )
+        return SpectralRatios(found.dense(), found.count, self._about(found))
+
+    def table(
+        self, pairs: Sequence[tuple[str, str] | ConvolutionPair] | None = None, *, show_progress: bool = False
+    ) -> SpectralTable:
+        """Mean, spread, shares and histogram of each pair, by default of all; never all ratios at once.
+
+        >>> print(sd.table())  # doctest: +SKIP
+        """
+        chosen = self._all() if pairs is None else [self.pathways(*_names(pair)) for pair in pairs]
+        rows, histograms = [], []
+        with progress_bar(sum(found.count for found in chosen), "ratios", "pathway", show_progress) as bar:
+            for found in chosen:
+                gathered = Gatherer()
+                for done in found.gather(gathered):
+                    bar.update(done)
+                rows.append(_row(found.describe()) | gathered.summary())
+                histograms.append(gathered.histogram)
+        about = self._network.provenance() | {
+            "direction": self._direction(),
+            "blocked": [list(item) for item in self.blocked],
+        }
+        return SpectralTable(rows, torch.stack(histograms), about)
+
+    def measure_activations(self, layer: str, inputs: Latents, *, later: str | None = None) -> ActivationRatios:
+        """The ratio of a layer's activation maps and the filters of the next convolution (S000 eq. 8).
+
+        >>> sd.measure_activations("main.5", gen.sample(64)).ratio.shape  # doctest: +SKIP
+        torch.Size([256, 128])
+
+        Power spectra are means over the samples (Bartlett's), of zero-padded maps with their mean (conventions 19).
+
+        Args:
+            layer: whose output is the cause.
+            inputs: latents of a generator, or inputs of a plain module.
+            later: the convolution, where the layer's output goes into several.
+        """
+        label = self._layer(layer)
+        traced = self._trace({label})
+        way = self._next(layer, label, traced, later)
+        ratio, n = measure_activations(self._network, label, way[0], way[1], inputs)
+        about = self._network.provenance() | {"layers": [layer, way[1].name], "between": list(way[0].steps)}
+        return ActivationRatios(ratio, n, about)
+
+    def remove_filters(
+        self,
+        earlier: str,
+        later: str,
+        latents: Latents,
+        *,
+        kept: float = KEPT,
+        below: float = BELOW,
+        above: float = ABOVE,
+        draws: int = 8,
+        seed: int = 0,
+    ) -> FilterRemoval:
+        """Images without the earlier layer's filters of low energy, low ratio and high ratio (S002 §4.2).
+
+        >>> removal = sd.remove_filters("main.9", "main.12", gen.sample(64))  # doctest: +SKIP
+        >>> removal.plot()  # doctest: +SKIP
+
+        Each removal by ratio stands beside ``draws`` random ones of filters of the same energies (conventions 21).
+
+        Args:
+            kept: the share of filters, by energy, that the removals start from; the paper's.
+            below, above: of which ratio filters are removed.
+            seed: of the random controls, and of noise inside the forward, if any.
+        """
+        return remove_filters(
+            self._network,
+            self.pathways(earlier, later),
+            latents,
+            kept=kept,
+            below=below,
+            above=above,
+            draws=draws,
+            seed=seed,
+        )
+
+    def plot_kernels(
+        self,
+        earlier: str,
+        later: str,
+        *,
+        pathway: tuple[int, int, int] | None = None,
+        near: float = 0.88,
+        axes: Sequence[Axes] | None = None,
+    ) -> tuple[Figure, list[Axes]]:
+        """Two kernels, their convolution and the Fourier transforms of the three (S002 Fig. 3a).
+
+        ``pathway`` is (in, mid, out); by default that whose ratio is nearest to ``near``.
+        """
+        from ..plots_spectral import plot_kernels
+
+        found = self.pathways(earlier, later)
+        chosen = pathway or found.nearest(near)
+        coarse, fine, joint, ratio = found.example(chosen)
+        names = (found.earlier.name, found.later.name)
+        return plot_kernels(coarse, fine, joint, ratio=ratio, names=names, pathway=chosen, axes=axes)
+
+    def pathways(self, earlier: str, later: str) -> Pathways:
+        """The kernels of a pair, ready to be compared; a ProbeError if there is no such pair."""
+        traced = self._traced()
+        for name in (earlier, later):
+            self._require_convolution(name, traced)
+        for found in self._all():
+            if (found.earlier.name, found.later.name) == (earlier, later):
+                return found
+        why = {(one, two): reason for one, two, reason in self.blocked}.get((earlier, later))
+        if why is None:
+            follows = {found.later.name for found in self._all() if found.earlier.name == earlier}
+            why = f"{earlier!r} is followed by {', '.join(map(repr, sorted(follows))) or 'no convolution'}"
+        raise ProbeError(
+            f"{earlier!r} and {later!r} are not successive convolutions ({why}); .pairs() lists those that are"
+        )
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _trace(self, layers: set[str]) -> Traced:
+        network = self._network
+        inputs = network.example()
+        with network.session():
+            tracer = Tracer([value for _, value in lt.named_tensors(inputs)], layers)
+            with tracer.watching(network.modules):
+                network.forward(inputs)
+            return tracer.result()
+
+    def _traced(self) -> Traced:
+        """The network as it is now: traced again when weights have changed."""
+        module = self._network.module
+        values = [*module.parameters(), *module.buffers()]
+        now = tuple((id(value), 0 if value.is_inference() else value._version) for value in values)
+        if self._known is None or self._known[0] != now:
+            self._known = (now, self._trace(set()))
+        return self._known[1]
+
+    def _all(self) -> list[Pathways]:
+        traced = self._traced()
+        found: dict[tuple[str, str], Pathways] = {}
+        for later, ways in traced.reached.items():
+            for way in ways:
+                if _blocked(way, traced, later) is None:
+                    pathways = Pathways(traced.convolutions[way.source], traced.convolutions[later], way)
+                    first = found.setdefault((way.source, later), pathways)
+                    first.others += first is not pathways
+        follows: dict[str, set[str]] = {}
+        for earlier, later in found:
+            follows.setdefault(earlier, set()).add(later)
+        for (earlier, later), pathways in found.items():
+            pathways.skip = any(_reaches(follows, other, later) for other in follows[earlier] - {later})
+        return list(found.values())
+
+    def _require_convolution(self, name: str, traced: Traced) -> None:
+        if name in traced.convolutions:
+            return
+        if name in traced.refused:
+            raise ProbeError(f"{name!r} cannot be measured: {traced.refused[name]}; .pairs() lists what can be")
+        raise ProbeError(
+            f"{name!r} is no convolution of {self._network.name}; nearest: {nearest(name, traced.convolutions)}"
+        )
+
+    def _require_pairs(self, traced: Traced) -> None:
+        if self._all():
+            return
+        reasons = [f"between {one!r} and {two!r} stands {why}" for one, two, why in self.blocked]
+        reasons += [f"{name!r}: {why}" for name, why in traced.refused.items()]
+        said = "; ".join(reasons[:3]) or f"it has {len(traced.convolutions)} 2-D convolution" + "s" * (
+            len(traced.convolutions) != 1
+        )
+        raise ProbeError(
+            f"{self._network.name} has no two successive convolutions that can be compared ({said}); give a network "
+            "with one after another"
+        )
+
+    def _layer(self, layer: str) -> str:
+        """The call of a layer whose output is meant, as "name#call"."""
+        name, hash_sign, number = layer.partition("#")
+        if self._network.generator is not None:
+            found = self._network.generator.layer(layer)
+            name, _, number = found.name.partition("#")
+        elif name not in self._network.modules:
+            raise ProbeError(
+                f"layer {layer!r} is not in {self._network.name}; nearest: {nearest(layer, self._network.modules)}"
+            )
+        del hash_sign
+        return f"{name}#{number or 1}"
+
+    def _next(self, layer: str, label: str, traced: Traced, later: str | None) -> tuple[Way, Any]:
+        """The way from a layer to the convolution that reads it."""
+        if later is not None:
+            self._require_convolution(later, traced)
+        good: dict[str, Way] = {}
+        why: list[str] = []
+        for name, ways in traced.reached.items():
+            for way in ways:
+                if way.source == LAYER + label and later in (None, name):
+                    reason = _blocked(way, traced, name)
+                    if reason is None:
+                        good.setdefault(name, way)
+                    else:
+                        why.append(reason)
+        if len(good) == 1:
+            name, way = good.popitem()
+            return way, traced.convolutions[name]
+        if good:
+            raise ProbeError(
+                f"layer {layer!r} goes into {len(good)} convolutions ({', '.join(map(repr, good))}); say which with "
+                "later=..."
+            )
+        nobody = "none reads it" if later is None else f"{later!r} does not read it"
+        said = f"before the next stands {why[0]}" if why else nobody
+        raise ProbeError(f"layer {layer!r} goes into no convolution ({said}); name an earlier layer")
+
+    def _direction(self) -> str:
+        """Whether the network's maps grow ("up") or shrink ("down") from its first convolution to its last."""
+        found = list(self._traced().convolutions.values())
+        first, last = found[0].input_size, found[-1].output_size
+        return "down" if last[0] * last[1] < first[0] * first[1] else "up"
+
+    def _about(self, found: Pathways) -> dict[str, Any]:
+        described = found.describe()
+        return self._network.provenance() | {
+            "layers": [described.earlier, described.later],
+            "direction": described.direction,
+            "stride": list(described.stride),
+            "between": list(described.between),
+            "skip": described.skip,
+        }
+
+
+def _blocked(way: Way, traced: Traced, later: str) -> str | None:
+    if way.blocked:
+        return way.blocked
+    convolution = traced.convolutions[later]
+    if convolution.transposed and convolution.stride != (1, 1) and way.down != (1, 1):
+        return f"the stride of {later!r} after {way.steps[-1]}: the resolution goes down and up again"
+    return None
+
+
+def _reaches(follows: dict[str, set[str]], start: str, end: str) -> bool:
+    """Whether one convolution comes after another, through any number of others."""
+    seen, waiting = {start}, [start]
+    while waiting:
+        here = waiting.pop()
+        if here == end:
+            return True
+        fresh = follows.get(here, set()) - seen
+        seen |= fresh
+        waiting += fresh
+    return False
+
+
+def _names(pair: tuple[str, str] | ConvolutionPair) -> tuple[str, str]:
+    if isinstance(pair, ConvolutionPair):
+        return pair.earlier, pair.later
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ProbeError(f"a pair is {pair!r}; give (earlier, later), two names of convolutions")
+    return pair[0], pair[1]
+
+
+def _row(pair: ConvolutionPair) -> dict[str, Any]:
+    row: dict[str, Any] = {"earlier": pair.earlier, "later": pair.later, "direction": pair.direction}
+    row |= dict(zip(("in", "mid", "out"), pair.channels, strict=True))
+    row |= {"stride": list(pair.stride), "size": list(pair.size), "pathways": pair.pathways}
+    return row | {"between": list(pair.between), "skip": pair.skip}

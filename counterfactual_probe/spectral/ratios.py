@@ -1,0 +1,230 @@
+"""Results: the ratios of a pair of convolutions, of activation maps, and of all pairs of a network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ProbeError
+from ..files import write_json, write_text
+from ..results import Result
+from .distribution import Gatherer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SpectralRatios(Result):
+    """The spectral dependency ratio of every pathway in → mid → out between two convolutions (S002 eq. 3 and 4).
+
+    Attributes:
+        ratio: (in, mid, out) float64; NaN for pathways through a dead kernel and, with grouped convolutions, where
+            there is no pathway at all.
+        n_pathways: how many there are, dead ones included.
+        provenance: the two layers, the stride between them, the model and its weights.
+    """
+
+    ratio: Tensor
+    n_pathways: int
+    provenance: dict[str, Any]
+
+    @property
+    def alive(self) -> Tensor:
+        """The ratios that there are, in one row."""
+        return self.ratio[~torch.isnan(self.ratio)]
+
+    @property
+    def dead(self) -> int:
+        """How many pathways have no ratio, because a kernel on them is all zeros."""
+        return self.n_pathways - len(self.alive)
+
+    @property
+    def mean(self) -> float:
+        """Over the pathways alive."""
+        return float(self.alive.mean())
+
+    @property
+    def per_filter(self) -> Tensor:
+        """(in, mid) mean over the later layer's outputs: the SDR of an earlier layer's filter (S002 §4.2)."""
+        return self.ratio.nanmean(2)
+
+    def summary(self) -> dict[str, Any]:
+        """Mean, spread, shares below 0.9 and above 1.45, and quantiles."""
+        gathered = Gatherer()
+        gathered.add(self.alive)
+        gathered.dead = self.dead
+        return gathered.summary()
+
+    def plot(self, ax: Axes | None = None, *, label: str | None = None) -> tuple[Figure, Axes]:
+        """A histogram of the ratios (S002 Fig. 4)."""
+        from ..plots_spectral import plot_histograms
+
+        gathered = Gatherer()
+        gathered.add(self.alive)
+        name = label or " → ".join(self.provenance["layers"])
+        return plot_histograms({name: gathered.histogram.numpy()}, ax=ax)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ActivationRatios(Result):
+    """Spectral dependency ratios of activation maps and the filters that read them (S000 eq. 8).
+
+    Attributes:
+        ratio: (maps, filters) float64; NaN for dead maps and filters.
+        n_samples: how many activations the power spectra are means over.
+    """
+
+    ratio: Tensor
+    n_samples: int
+    provenance: dict[str, Any]
+
+    @property
+    def per_map(self) -> Tensor:
+        """(maps,) mean over a map's filters; NaN for a dead map, which has no ratio."""
+        return self.ratio.nanmean(1)
+
+    @property
+    def dead(self) -> int:
+        """How many maps are zero in every sample."""
+        return int(torch.isnan(self.ratio).all(1).sum())
+
+    @property
+    def mean(self) -> float:
+        """Over maps that are alive."""
+        return float(self.per_map.nanmean())
+
+    def summary(self) -> dict[str, Any]:
+        """The distribution of the maps' ratios."""
+        gathered = Gatherer()
+        gathered.add(self.per_map)
+        return gathered.summary()
+
+    def plot(self, ax: Axes | None = None, *, label: str | None = None) -> tuple[Figure, Axes]:
+        """A histogram of the maps' ratios."""
+        from ..plots_spectral import plot_histograms
+
+        gathered = Gatherer()
+        gathered.add(self.per_map)
+        name = label or " → ".join(self.provenance["layers"])
+        return plot_histograms({name: gathered.histogram.numpy()}, ax=ax, what="activation maps")
+
+
+_COLUMNS = (
+    "earlier", "later", "direction", "stride", "in", "mid", "out", "pathways", "dead", "mean", "std", "share_below",
+    "share_above", "q05", "q25", "q50", "q75", "q95", "least", "largest", "skip", "between",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SpectralTable(Result):
+    """All pairs of a network: a row of statistics and a histogram each, from the first pair to the last.
+
+    ``print`` shows the table; ``write_csv`` and ``write_json`` write it.
+
+    Attributes:
+        rows: a dict for each pair: names, channels, stride, mean, std, ``share_below`` (ratio < 0.9),
+            ``share_above`` (> 1.45), quantiles, number of dead pathways.
+        histograms: (pairs, bins) counts over ``spectral.EDGES``.
+        provenance: model, weights, versions, and what could not be compared.
+    """
+
+    rows: list[dict[str, Any]]
+    histograms: Tensor
+    provenance: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return self.to_text()
+
+    @property
+    def fine_to_coarse(self) -> list[int]:
+        """The rows from the finest maps to the coarsest, whichever way the network runs."""
+        building = self.provenance["direction"] != "down"
+        return sorted(range(len(self)), key=lambda i: (-self.rows[i]["size"][0], -i if building else i))
+
+    def to_text(self) -> str:
+        """The table as aligned lines."""
+        heads: tuple[str, ...] = ("pair", "channels", "rate", "pathways", "dead", "mean", "std", "< 0.9", "> 1.45")
+        lines = [heads]
+        for row in self.rows:
+            stride = "×".join(map(str, row["stride"] if len(set(row["stride"])) > 1 else row["stride"][:1]))
+            lines.append(
+                (
+                    f"{row['earlier']} → {row['later']}" + (" (skip)" if row["skip"] else ""),
+                    f"{row['in']}→{row['mid']}→{row['out']}",
+                    row["direction"] if row["direction"] == "same" else f"{row['direction']} {stride}",
+                    f"{row['pathways']:,}",
+                    f"{row['dead']:,}",
+                    *(_rounded(row[name]) for name in ("mean", "std", "share_below", "share_above")),
+                )
+            )
+        widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+        aligned = [
+            "  ".join(
+                f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
+                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        ]
+        return "\n".join([f"Spectral dependency ratios of {self.provenance['generator']}", *aligned])
+
+    def to_csv(self) -> str:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in self.rows:
+            flat = row | {"stride": "×".join(map(str, row["stride"])), "between": "; ".join(row["between"])}
+            writer.writerow(["" if flat[name] is None else flat[name] for name in _COLUMNS])
+        return buffer.getvalue()
+
+    def write_csv(self, path: str | os.PathLike[str]) -> Path:
+        return write_text(path, self.to_csv())
+
+    def write_json(self, path: str | os.PathLike[str]) -> Path:
+        return write_json(path, {"pairs": self.rows, "provenance": self.provenance})
+
+    def plot(
+        self,
+        *,
+        against: SpectralTable | Sequence[SpectralTable] | None = None,
+        names: Sequence[str] | None = None,
+        most: int = 8,
+    ) -> tuple[Figure, list[Axes]]:
+        """Histograms layer by layer, from fine to coarse, of several networks superimposed (S002 Figs 4, 5, 9).
+
+        >>> generator.plot(against=discriminator)  # doctest: +SKIP
+
+        The finest pair of one is put on the finest of the other, and so on. ``names`` are the networks'; at most
+        ``most`` panels are drawn. Pairs that skip other convolutions are left out where there are others.
+        """
+        from ..plots_spectral import plot_layers
+
+        others = [] if against is None else [against] if isinstance(against, SpectralTable) else list(against)
+        tables = [self, *others]
+        if most < 1:
+            raise ProbeError(f"most is {most}; give at least 1 panel")
+        given = list(names) if names is not None else [str(table.provenance["generator"]) for table in tables]
+        if len(given) != len(tables):
+            raise ProbeError(f"{len(given)} names are given for {len(tables)} networks; give one each")
+        return plot_layers([table.panels() for table in tables], given, most=most)
+
+    def panels(self) -> list[tuple[str, Any]]:
+        """(title, histogram) of each pair, from fine to coarse; skips are left out where there are others."""
+        order = [i for i in self.fine_to_coarse if not self.rows[i]["skip"]] or self.fine_to_coarse
+        return [(f"{self.rows[i]['earlier']} → {self.rows[i]['later']}", self.histograms[i].numpy()) for i in order]
+
+
+def _rounded(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
