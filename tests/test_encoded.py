@@ -39,7 +39,7 @@ def study(gen: cp.GeneratorAdapter) -> Study:
     return run_study(gen, [LAYER], settings=SETTINGS)
 
 
-def pictures(n: int) -> np.ndarray:  # type: ignore[type-arg]
+def pictures(n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, 3, 16, 16), np.uint8)
 
 
@@ -48,7 +48,7 @@ def test_the_hybrids_are_of_the_pictures_latents(gen: cp.GeneratorAdapter, study
     section = encoded_section(gen, study, given)
     made = section.results[f"hybrids-{LAYER}.safetensors"]
     floats = torch.from_numpy(given).float() / 127.5 - 1
-    latents = gen.encode(floats)  # type: ignore[attr-defined]
+    latents = gen.encode(floats)
     images = gen(latents)
     # In an order that the seed decides: each base and each source is one of the six, and no two the same.
     shown = torch.cat([made.base, made.source])

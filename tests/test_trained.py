@@ -1,0 +1,108 @@
+"""Generators that ship: complete, unaltered, small enough, with their partners, and trained."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from counterfactual_probe.adapters import trained
+from torch import Tensor
+from torch.nn import functional as F
+
+import counterfactual_probe as cp
+from counterfactual_probe import folders
+from counterfactual_probe.training import trainable
+
+NAMES = sorted(path.name for path in trained.FOLDER.iterdir() if path.is_dir())
+FACES = ["vae-faces", "vae-faces-sharp", "began-faces", "dcgan-faces-small"]
+CIFAR = ["vae-cifar10", "dcgan-cifar10"]
+
+
+def test_all_are_here_and_fit() -> None:
+    assert sorted([*FACES, *CIFAR]) == NAMES
+    files = [path for path in trained.FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 15e6
+    for path in files:
+        if path.suffix == ".safetensors":
+            kernels = [value for value in safetensors.torch.load_file(path).values() if value.dim() > 1]
+            assert {value.dtype for value in kernels} == {torch.float16}, path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_loads_with_its_partner(name: str) -> None:
+    entry, recipe = cp.pretrained(name), trainable(name)
+    gen = cp.load(name)
+    size = recipe.size
+    assert (gen.name, gen.image_size, gen.dtype) == (name, (3, size, size), torch.float32)
+    latent = recipe.make({}).settings()["latent"]
+    z = gen.sample(4, seed=2)
+    assert isinstance(z, Tensor)
+    assert z.flatten(1).shape[1] == latent
+    assert gen.partner is not None
+    with torch.no_grad():
+        judged = gen.partner(gen(z))
+    assert torch.isfinite(judged[0] if isinstance(judged, tuple) else judged).all()
+    assert entry.summary == recipe.summary
+    assert ("dcgan-faces, none of them real" in entry.trained_on) == (name in FACES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_card_names_the_command_that_makes_it(name: str) -> None:
+    card = (trained.FOLDER / name / "README.md").read_text()
+    recipe = trainable(name)
+    assert f"counterfactual-probe train {name} " in card + " "
+    assert f"- {recipe.steps} of {recipe.steps} steps" in card
+    settings = recipe.make({}).settings()
+    shown = re.search(r"- Settings: (.*)\.\n", card)
+    assert shown is not None
+    told = dict(item.rsplit(" ", 1) for item in shown[1].split(", "))
+    assert told.items() <= {key: str(value) for key, value in settings.items()}.items()
+    assert set(settings) - set(told) <= {"d_rate"}  # a setting that came after the first was trained
+    assert f"in {recipe.precision}, seed 0" in card
+    assert ("none of them is real" in card) == (name in FACES)
+    for picture in re.findall(r"\]\((.*?)\)", card):
+        assert (trained.FOLDER / name / picture).exists()
+
+
+def test_an_altered_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "dcgan-cifar10"
+    for path in (trained.FOLDER / name).iterdir():
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "SHA256SUMS").write_bytes(trained.CHECKSUMS.read_bytes())
+    monkeypatch.setattr(trained, "FOLDER", tmp_path)
+    assert cp.load(name).image_size == (3, 32, 32)
+    for file in ("discriminator.safetensors", "model.safetensors"):
+        path = tmp_path / name / file
+        path.write_bytes(path.read_bytes()[:-2] + b"\0\1")
+        with pytest.raises(cp.ProbeError, match=rf"{file} has SHA-256 .*truncated or altered file"):
+            _ = cp.load(name).partner
+    # Nothing else looks at checksums that are not given.
+    assert folders.load_folder(tmp_path / name).image_size == (3, 32, 32)
+
+
+def mirror_correlation(images: Tensor) -> float:
+    mean = images.mean(0)
+    both = torch.stack([mean.flatten(), mean.flip(-1).flatten()])
+    return float(torch.corrcoef(both)[0, 1])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in FACES])
+def test_faces_are_like_those_trained_on(name: str, faces: cp.GeneratorAdapter) -> None:
+    gen = cp.load(name)
+    made, given = gen(gen.sample(128, seed=5)), faces(faces.sample(128, seed=5))
+    means = torch.stack([made.mean(0).flatten(), given.mean(0).flatten()])
+    assert float(torch.corrcoef(means)[0, 1]) > 0.8
+    assert mirror_correlation(made) > 0.7
+    assert float(made.std(0).mean()) > 0.1 * float(given.std(0).mean())  # and not one face for all
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("vae-faces")])
+def test_encoders_find_pictures_that_were_not_trained_on(name: str, faces: cp.GeneratorAdapter) -> None:
+    gen = cp.load(name)
+    given = faces(faces.sample(64, seed=9))
+    error = F.mse_loss(gen(gen.encode(given)), given)
+    assert float(error) < 0.3 * float(given.var(0).mean())
