@@ -11,6 +11,7 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
+from .classifiers import Classifier, Preprocessing, load_classifier
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
@@ -28,6 +29,7 @@ from .units import UnitSet
 from .version import __version__
 
 __all__ = [
+    "Classifier",
     "GeneratorAdapter",
     "Hybridizer",
     "Hybrids",
@@ -38,6 +40,7 @@ __all__ = [
     "ModuleFinder",
     "ModuleMatch",
     "ModuleQuality",
+    "Preprocessing",
     "PretrainedGenerator",
     "ProbeError",
     "Selection",
@@ -46,6 +49,7 @@ __all__ = [
     "__version__",
     "available",
     "load",
+    "load_classifier",
     "match_modules",
     "pretrained",
     "train",
