@@ -12,6 +12,7 @@ another latent, and look at what happens to the image.
 """
 
 from . import transformations
+from .classifiers import Classifier, Preprocessing, load_classifier
 from .errors import Interrupted, ProbeError
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
@@ -30,6 +31,7 @@ from .units import UnitSet
 from .version import __version__
 
 __all__ = [
+    "Classifier",
     "GeneratorAdapter",
     "Hybridizer",
     "Hybrids",
@@ -41,6 +43,7 @@ __all__ = [
     "ModuleFinder",
     "ModuleMatch",
     "ModuleQuality",
+    "Preprocessing",
     "PretrainedGenerator",
     "ProbeError",
     "Selection",
@@ -50,6 +53,7 @@ __all__ = [
     "__version__",
     "available",
     "load",
+    "load_classifier",
     "match_modules",
     "pretrained",
     "train",
