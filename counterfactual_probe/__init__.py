@@ -14,6 +14,9 @@ another latent, and look at what happens to the image.
 from . import transformations
 from .classifiers import Classifier, Preprocessing, load_classifier
 from .errors import Interrupted, ProbeError
+from .fidelity import FidelityTest
+from .fidelity_result import Fidelity
+from .frechet import frechet_distance
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
 from .influence import InfluenceMap
@@ -32,6 +35,8 @@ from .version import __version__
 
 __all__ = [
     "Classifier",
+    "Fidelity",
+    "FidelityTest",
     "GeneratorAdapter",
     "Hybridizer",
     "Hybrids",
@@ -52,6 +57,7 @@ __all__ = [
     "UnitSet",
     "__version__",
     "available",
+    "frechet_distance",
     "load",
     "load_classifier",
     "match_modules",
