@@ -26,6 +26,7 @@ from counterfactual_probe.generator import stream_seed
 from counterfactual_probe.inception import Inception
 from counterfactual_probe.realism import inside, realism
 from counterfactual_probe.study import Settings, run_study
+from test_documents import ROOT, run_python
 from toys import NOISY, PLAIN
 
 
@@ -359,3 +360,11 @@ def test_the_section_says_early_that_its_weights_are_missing(monkeypatch: pytest
     monkeypatch.setattr(section_fidelity, "FEATURES", "efficientnet-light0")
     with pytest.raises(cp.ProbeError, match="no classifier named 'efficientnet-light0'"):
         section_fidelity.SECTION.ready()
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(FewSamples, match="24 samples of 1280 features are few"):
+        assert len(run_python(ROOT / "docs" / "fidelity.md")) == 1
+    assert "layer main.8, features efficientnet-lite0, 24 images each" in capsys.readouterr().out
+    assert Path("examples.png").stat().st_size > 1000
