@@ -196,5 +196,7 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 ARCHITECTURE = Architecture(
-    "began", lambda config, tensors, device: began(tensors, device=device, name=str(config.get("name", "began")))
+    "began",
+    lambda config, tensors, device: began(tensors, device=device, name=str(config.get("name", "began"))),
+    discriminator=began_discriminator,
 )

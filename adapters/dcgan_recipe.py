@@ -98,9 +98,10 @@ DCGAN_FACES_SMALL = Trainable(
     DCGANRecipe,
     settings={"latent": 150, "width": 128},
     data=FACES,
-    images=50_000,
+    images=20_000,
     size=64,
-    steps=50_000,
+    steps=6_000,
+    precision="bf16",
 )
 DCGAN_CIFAR10 = Trainable(
     "dcgan-cifar10",
@@ -109,5 +110,6 @@ DCGAN_CIFAR10 = Trainable(
     settings={"latent": 150, "width": 64},
     data_wanted=CIFAR,
     size=32,
-    steps=50_000,
+    steps=10_000,
+    precision="bf16",
 )

@@ -188,13 +188,15 @@ def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = No
     module = VAE(**_sizes(state))
     load_state(module, state, "a VAE of its kernels' sizes")
     latent = module.encoder.posterior.out_features // 2
-    return VAEAdapter(
+    gen = VAEAdapter(
         module.eval(),
         lambda n, rng: torch.randn(n, latent, generator=rng),
         layers=[f"decoder.{level}" for level in module.decoder.levels],
         device=device,
         name=name,
     )
+    gen.make_partner = lambda: gen.module.encoder
+    return gen
 
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:

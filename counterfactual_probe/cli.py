@@ -26,6 +26,7 @@ from .cli_common import (
 )
 from .cli_fidelity import add_fidelity
 from .cli_invariance import add_invariance
+from .cli_report import add_report
 from .cli_train import add_train
 from .components import COMPONENTS
 from .confidence import BLOCKS, SURE, ExpectedDisagreement
@@ -36,12 +37,9 @@ from .hybrids import Hybridizer
 from .influence import InfluenceMap
 from .maps import InfluenceMaps
 from .modules import ModuleFinder
-from .regions import generic_regions
 from .registry import available, pretrained
 from .results import units_to_json
 from .version import __version__
-
-DEMO = "dcgan-faces"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,38 +119,6 @@ def _hybridize(options: argparse.Namespace) -> None:
     print(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
 
 
-def _report(options: argparse.Namespace) -> None:
-    from .report import require_writable, write_report
-    from .sections import section_maker
-    from .study import Settings, run_study, study_layers
-    from .wording import summary
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    generator = open_generator(options.generator, options.device)
-    entry = pretrained(options.generator) if ":" not in options.generator else None
-    settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
-    makers = [section_maker(name) for name in (options.sections.split(",") if options.sections else [])]
-    for maker in makers:
-        maker.ready()
-    layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
-    out = Path(options.out)
-    require_writable(out)
-    names = [info.name for info in layers]
-    study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)
-    sections = [maker.make(generator, study, say) for maker in makers]
-    say("writing the report")
-    regions = entry.regions() if entry and entry.regions else generic_regions(*generator.image_size[1:])
-    card = entry.card() if entry else None
-    report = write_report(study, out, regions=regions, card=card, sections=sections)
-    tensors = sum(path.suffix == ".safetensors" for path in report.results)
-    print("\n".join(summary(study, regions)))
-    print(f"report:  {report.page}")
-    print(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
-    print(f"results: {out} ({tensors} safetensors files, modules as JSON)")
-
-
 def _attribute(
     options: argparse.Namespace, seed: int | None = None, components: torch.Tensor | None = None
 ) -> InfluenceMaps:
@@ -217,22 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     hybridize.add_argument("-n", type=int, default=8, help="number of pairs (default 8)")
     common(hybridize, "out/hybrids", pairs=False)
 
-    for name, text in (
-        ("report", "influence maps, modules, stability and hybrids of a generator, as an HTML report"),
-        ("demo", f"the report on the pretrained face generator {DEMO}"),
-    ):
-        made = command(name, _report, text)
-        if name == "report":
-            made.add_argument("generator", metavar="GENERATOR")
-        else:
-            made.set_defaults(generator=DEMO)
-        made.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
-        made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
-        made.add_argument("--sections", help="names of further sections, apart by commas")
-        made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
-        common(made, f"out/{name}")
     add_fidelity(command)
     add_invariance(command)
+    add_report(command)
     add_train(command)
     return parser
 

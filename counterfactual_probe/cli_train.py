@@ -12,7 +12,7 @@ from typing import Any
 from .errors import ProbeError
 from .training import Trained
 from .training.output import holds_training
-from .training.plan import PRECISIONS
+from .training.recipe import PRECISIONS
 from .training.training import DRAWN, OPTIONS, execute, planned
 
 
@@ -38,7 +38,7 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     run.add_argument("--steps", type=int)
     run.add_argument("--epochs", type=float)
     run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--precision", choices=PRECISIONS, default="float32")
+    run.add_argument("--precision", choices=PRECISIONS, help="by default the model's own, float32 for most")
     run.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder, if there is one")
     run.add_argument("--out", help="folder to write into (default out/MODEL)")

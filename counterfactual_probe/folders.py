@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .entries import by_name, imported
 from .errors import ProbeError, first_line, nearest
@@ -22,7 +22,7 @@ from .weights import load_weights, tensors_only
 
 GROUP = "counterfactual_probe.architectures"
 HUB = "hf:"
-CONFIG, CARD = "config.json", "README.md"
+CONFIG, CARD, DISCRIMINATOR = "config.json", "README.md", "discriminator.safetensors"
 # Tried in this order; the second is what older repositories hold.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PATIENCE = 10.0  # seconds for the hub to answer
@@ -42,20 +42,28 @@ class Architecture:
         name: what config.json calls it, ``{"architecture": name, …}``.
         build: from (config, tensors by name, device), with a ProbeError that says what does not fit.
         claims: whether a configuration that names no architecture, another library's, is one of the family.
+        discriminator: from the tensors of discriminator.safetensors beside the weights, the generator's ``partner``.
     """
 
     name: str
     build: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device | str | None], GeneratorAdapter]
     claims: Callable[[Mapping[str, Any]], bool] = _claims_nothing
+    discriminator: Callable[[Mapping[str, Tensor]], nn.Module] | None = None
 
 
-def load_folder(folder: str | os.PathLike[str], *, device: torch.device | str | None = None) -> GeneratorAdapter:
+def load_folder(
+    folder: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    checksums: Mapping[str, str] | None = None,
+) -> GeneratorAdapter:
     """The generator in a folder with config.json and model.safetensors (or pytorch_model.bin).
 
     >>> cp.load("path/to/folder")  # doctest: +SKIP
 
     config.json names the architecture, ``{"architecture": "dcgan"}``, and holds what the tensors do not tell.
-    Weights are read as tensors only.
+    Weights are read as tensors only, and compared with ``checksums``, SHA-256 by file. A discriminator.safetensors
+    beside them becomes the generator's ``partner``.
     """
     folder = Path(folder).expanduser()
     config = _config(folder / CONFIG)
@@ -65,8 +73,15 @@ def load_folder(folder: str | os.PathLike[str], *, device: torch.device | str | 
         raise ProbeError(
             f"{folder} holds no weights; put {WEIGHTS[0]} (or {WEIGHTS[1]}) beside its {CONFIG}, or load another folder"
         )
-    tensors = tensors_only(load_weights(found[0]))
-    return architecture.build(config, tensors, device)
+
+    def tensors(path: Path) -> dict[str, Tensor]:
+        return tensors_only(load_weights(path, (checksums or {}).get(path.name)))
+
+    gen = architecture.build(config, tensors(found[0]), device)
+    build, beside = architecture.discriminator, folder / DISCRIMINATOR
+    if build is not None and beside.is_file():
+        gen.make_partner = lambda: build(tensors(beside))
+    return gen
 
 
 def save_folder(
@@ -141,7 +156,7 @@ def _fetched(repository: str, revision: str | None) -> str:
             raise error from None  # what went wrong first says more
     held = {file.rfilename for file in found.siblings or []}
     weights = WEIGHTS[:1] if WEIGHTS[0] in held else WEIGHTS
-    return snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, CARD, *weights])
+    return snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, CARD, DISCRIMINATOR, *weights])
 
 
 def is_folder(name: str) -> bool:

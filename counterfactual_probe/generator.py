@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from . import latents as lt
 from .blame import blamed_on
 from .errors import Interrupted, ProbeError, whole
-from .images import all_finite, default_image
+from .images import default_image, require_finite
 from .latents import Latents
 from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
 from .memory import default_batch, is_out_of_memory, memory_kept, no_room
@@ -82,6 +83,7 @@ class GeneratorAdapter:
         batchable: False when samples must run one at a time: the forward draws noise, or the
             samples of a batch influence one another.
         draws_noise: whether the forward draws random numbers.
+        make_partner: called when ``partner`` is first asked for.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class GeneratorAdapter:
         self._lock = threading.RLock()
         self._depth = 0
         self._known_hash: str | None = None
+        self.make_partner: Callable[[], nn.Module] | None = None
         self.device, self.dtype = home(self.module)
         self.submodules, _ = named_layers(self.module)
         images, self._trace = self._examine()
@@ -123,6 +126,15 @@ class GeneratorAdapter:
     def __repr__(self) -> str:
         size = "×".join(map(str, self.image_size))
         return f"GeneratorAdapter({self.name!r}, image {size}, {len(self.layers)} layers, {self.device})"
+
+    @cached_property
+    def partner(self) -> nn.Module | None:
+        """The network it was trained with, such as a GAN's discriminator or a VAE's encoder; None if it was not kept.
+
+        >>> cp.load("dcgan-cifar10").partner  # doctest: +SKIP
+        DCGANDiscriminator(...)
+        """
+        return None if self.make_partner is None else self.make_partner().to(self.device).eval()
 
     def layer(self, name: str) -> LayerInfo:
         """The layer of this name, listed or not; raises a ProbeError that names the nearest."""
@@ -253,13 +265,7 @@ class GeneratorAdapter:
 
     def require_finite(self, images: Tensor, where: Callable[[int], str]) -> None:
         """Raise a ProbeError that says which image holds a NaN or an infinity."""
-        if not all_finite(images):
-            good = torch.isfinite(images).flatten(1).all(1)
-            first = int((~good).nonzero()[0, 0])
-            raise ProbeError(
-                f"the image {where(first)} holds NaN or infinite values; check the latents' range and the weights"
-                + (", or run the generator in float32" if self.dtype in (torch.float16, torch.bfloat16) else "")
-            )
+        require_finite(images, where, self.dtype)
 
     def weights_hash(self) -> str:
         """SHA-256 over the names, types and values of all parameters and buffers."""

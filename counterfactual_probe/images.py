@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,17 @@ def all_finite(images: Tensor) -> bool:
     """Whether there is no NaN and no infinity, in one pass: either would make the sum so."""
     # A sum in the images' own type is ten times as fast, and overflows where no image is wrong.
     return bool(torch.isfinite(images.sum())) or bool(torch.isfinite(images.sum(dtype=torch.float64)))
+
+
+def require_finite(images: Tensor, where: Callable[[int], str], dtype: torch.dtype | None) -> None:
+    """Raise a ProbeError that says which image of a generator of this type holds a NaN or an infinity."""
+    if all_finite(images):
+        return
+    first = int((~torch.isfinite(images).flatten(1).all(1)).nonzero()[0, 0])
+    raise ProbeError(
+        f"the image {where(first)} holds NaN or infinite values; check the latents' range and the weights"
+        + (", or run the generator in float32" if dtype in (torch.float16, torch.bfloat16) else "")
+    )
 
 
 def default_image(output: Any) -> Tensor:

@@ -70,7 +70,7 @@ def test_no_progress_leaves_stderr_empty(folder: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["vae", "--data", "pictures", "--steps", "5", "--seed", "3", "--lr", "0.002", "--set", "norm=false"],
+        ["vae", "--data", "pictures", "--steps", "5", "--seed", "3", "--lr", "0.002", "--set", "norm=true"],
         ["began", "--data", "pictures", "--steps", "4", "--size", "8", "--images", "11", "--set", "gamma=0.7"],
         ["dcgan", "--data", "pictures", "--epochs", "1", "--colours", "1", "--precision", "bf16"],
     ],
@@ -87,7 +87,7 @@ def test_the_cards_command_does_it_again(folder: Path, arguments: list[str]) -> 
 def test_options_reach_the_recipe(folder: Path) -> None:
     base = ["vae", "--data", "pictures", "--steps", "3", "--latent", "4", "--width", "6", "--batch", "5"]
     found = []
-    for i, more in enumerate(["", "-b 0.1", "--latent 9", "--width 8", "--batch 7", "--lr 0.003", "--set norm=false"]):
+    for i, more in enumerate(["", "-b 0.1", "--latent 9", "--width 8", "--batch 7", "--lr 0.003", "--set norm=true"]):
         assert run(*base, *more.split(), "--device", "cpu", "--out", str(i)) == 0
         found.append(losses(str(i))[2:])
     assert all(found[0] != other for other in found[1:])
@@ -167,10 +167,11 @@ def test_models_that_ship_are_those_of_the_papers(name: str) -> None:
     networks = recipe.networks((3, entry.size, entry.size))
     widths: dict[str, Any] = {
         "vae-faces": ([64, 64, 32, 16, 3], 128),
+        "vae-faces-sharp": ([64, 64, 32, 16, 3], 128),
         "vae-cifar10": ([64, 32, 16, 3], 128),
         "dcgan-faces-small": ([128, 64, 32, 16, 3], 150),
         "dcgan-cifar10": ([64, 32, 16, 3], 150),
-        "began-faces": ([64] * 8 + [3], 64),
+        "began-faces": ([32] * 8 + [3], 64),
     }
     channels, latent = widths[name]
     generator = networks.get("decoder", networks.get("generator"))

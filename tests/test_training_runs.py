@@ -331,6 +331,7 @@ def test_every_recipe_is_found() -> None:
     assert {
         "vae",
         "vae-faces",
+        "vae-faces-sharp",
         "vae-cifar10",
         "dcgan",
         "dcgan-faces-small",

@@ -289,3 +289,10 @@ def test_it_can_be_trained() -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_the_partner_is_the_encoder() -> None:
+    gen = vae(small().float().state_dict())
+    images = gen(gen.sample(3))
+    assert gen.partner is not None
+    assert torch.equal(gen.partner(images)[0], gen.encode(images))

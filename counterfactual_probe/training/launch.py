@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ProbeError, first_line
-from .plan import PRECISIONS, Precision
+from .recipe import PRECISIONS, Precision
 from .step import Ranks
 
 if TYPE_CHECKING:

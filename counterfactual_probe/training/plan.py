@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from ..data import Images
 from ..errors import ProbeError
-from .recipe import Recipe
+from .recipe import Precision, Recipe
 
-Precision: TypeAlias = Literal["float32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 _MOST_GRIDS = 50
 
 

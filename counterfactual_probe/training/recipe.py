@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from ..errors import ProbeError, nearest, whole
 from .step import Networks, Step
 
 GROUP = "counterfactual_probe.recipes"
+Precision: TypeAlias = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Trainable:
         data_wanted: what that should be, in words.
         images: how many, of a generator.
         size: side of the images; None for that of the data.
+        precision: in which it is trained, where no other is asked for.
     """
 
     name: str
@@ -124,6 +127,7 @@ class Trainable:
     images: int | None = None
     size: int | None = None
     steps: int = 20_000
+    precision: Precision = "float32"
 
     def make(self, settings: Mapping[str, Any]) -> Recipe:
         """The recipe with these settings over its own; a ProbeError names those that it does not have."""

@@ -15,8 +15,8 @@ from ..data.sources import Data
 from ..errors import ProbeError, whole
 from .launch import accelerated
 from .output import bytes_needed, holds_training
-from .plan import Plan, Precision
-from .recipe import Recipe, Trainable, trainable
+from .plan import Plan
+from .recipe import Precision, Recipe, Trainable, trainable
 from .trained import Trained
 from .trainer import Trainer
 
@@ -38,7 +38,7 @@ def train(
     steps: int | None = None,
     epochs: float | None = None,
     seed: int = 0,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     device: str | None = None,
     resume: bool = False,
     show_progress: bool = False,
@@ -57,7 +57,7 @@ def train(
         out: the folder, by default ``out/`` and the model's name.
         size, colours, images, terms, cache: of the data, see :func:`data.open_images`.
         steps: how many; or ``epochs``, times that all images are seen.
-        precision: "float32", or "bf16" for mixed precision.
+        precision: "float32", or "bf16" for mixed precision; by default the model's own, which is float32 for most.
         device: "cpu" or "cuda"; by default a GPU where there is one. ``accelerate launch`` or ``torchrun`` use several.
         resume: go on from the checkpoint in ``out``, or start if there is none.
         settings: of the recipe, such as ``beta``, ``latent``, ``width``, ``batch``, ``lr``.
@@ -84,7 +84,7 @@ def planned(
     cache: str | os.PathLike[str] | None,
     length: dict[str, Any],
     seed: int,
-    precision: Precision,
+    precision: Precision | None,
     device: str | None,
     resume: bool,
     show_progress: bool,
@@ -102,9 +102,11 @@ def planned(
     whole(seed, "the seed", 0)
     found = _images(entry, data, seed=seed, cache=cache, show_progress=show_progress, **asked)
     steps = _length(entry, recipe, len(found), **length)
-    told = {**asked, "seed": seed or None, **length, "precision": None if precision == "float32" else precision}
+    told = {**asked, "seed": seed or None, **length, "precision": precision}
     command = _command(model, data, told | settings)
-    plan = Plan(entry.name, entry.summary, recipe, found, folder, steps, seed, precision, device, command)
+    plan = Plan(
+        entry.name, entry.summary, recipe, found, folder, steps, seed, precision or entry.precision, device, command
+    )
     plan.check()
     return plan
 

@@ -1,0 +1,58 @@
+"""Put trained models into the package: python .ci/ship.py out/vae-faces out/dcgan-cifar10 …
+
+Kernels are kept in float16; biases and the statistics of norms, which cost nothing, in float32. Of the grids only the
+last are taken, and the checksums are written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from counterfactual_probe.adapters.trained import CHECKSUMS, FOLDER
+
+import counterfactual_probe as cp
+
+
+def ship(trained: Path) -> None:
+    name = json.loads((trained / "config.json").read_text())["name"]
+    out = FOLDER / name
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.iterdir():
+        old.unlink()
+    for path in sorted(trained.glob("*.safetensors")):
+        if path.name != "state.safetensors":
+            half = {
+                key: value.half() if value.dim() > 1 else value
+                for key, value in safetensors.torch.load_file(path).items()
+            }
+            (out / path.name).write_bytes(safetensors.torch.save(half))
+    card = (trained / "README.md").read_text()
+    (out / "README.md").write_text(card.replace('"path/to/this/folder"', f'"{name}"'))
+    (out / "config.json").write_bytes((trained / "config.json").read_bytes())
+    for kind in ("samples", "reconstructions"):
+        for path in sorted(trained.glob(f"{kind}-*.png"))[-1:]:
+            (out / path.name).write_bytes(path.read_bytes())
+    before, after = cp.load(trained), cp.load(out)
+    z = before.sample(64)
+    error = float((before(z) - after(z)).abs().max())
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"{name}: {size / 1e6:.1f} MB, images off by at most {error:.1e}, partner {type(after.partner).__name__}")
+
+
+def main() -> None:
+    for folder in sys.argv[1:]:
+        ship(Path(folder))
+    files = sorted(FOLDER.glob("*/*.safetensors"))
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(FOLDER)}" for file in files]
+    CHECKSUMS.write_text("".join(f"{line}\n" for line in lines))
+    print(f"{sum(path.stat().st_size for path in FOLDER.rglob('*') if path.is_file()) / 1e6:.1f} MB in all")
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
