@@ -132,7 +132,8 @@ def test_seeds_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_noise_in_the_forward_differs_between_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fidelity, "_CHUNK", 2)
     generator, means = NOISY.generator(), Means()
-    cp.FidelityTest(generator, "main.6", features=means).measure([[0]], n_images=4, resamples=0, neighbours=1)
+    with pytest.warns(FewSamples):
+        cp.FidelityTest(generator, "main.6", features=means).measure([[0]], n_images=4, resamples=0, neighbours=1)
     latents = generator.sample(4, stream=20)
     assert torch.equal(means.seen[1], generator(latents[2:], seed=stream_seed(0, 20, 2)))
     assert not torch.equal(means.seen[1], generator(latents[2:], seed=stream_seed(0, 20, 0)))
