@@ -1,7 +1,7 @@
 """Put trained models into the package: python .ci/ship.py out/vae-faces out/dcgan-cifar10 …
 
 Kernels are kept in float16; biases and the statistics of norms, which cost nothing, in float32. Of the grids only the
-last are taken, and the checksums are written anew.
+last are taken, as JPEG, and the checksums are written anew.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from counterfactual_probe.adapters.trained import CHECKSUMS, FOLDER
+from PIL import Image
 
 import counterfactual_probe as cp
 
@@ -31,12 +32,13 @@ def ship(trained: Path) -> None:
                 for key, value in safetensors.torch.load_file(path).items()
             }
             (out / path.name).write_bytes(safetensors.torch.save(half))
-    card = (trained / "README.md").read_text()
-    (out / "README.md").write_text(card.replace('"path/to/this/folder"', f'"{name}"'))
-    (out / "config.json").write_bytes((trained / "config.json").read_bytes())
+    card = (trained / "README.md").read_text().replace('"path/to/this/folder"', f'"{name}"')
     for kind in ("samples", "reconstructions"):
         for path in sorted(trained.glob(f"{kind}-*.png"))[-1:]:
-            (out / path.name).write_bytes(path.read_bytes())
+            Image.open(path).convert("RGB").save(out / f"{kind}.jpg", quality=85)
+            card = card.replace(f"]({path.name})", f"]({kind}.jpg)")
+    (out / "README.md").write_text(card)
+    (out / "config.json").write_bytes((trained / "config.json").read_bytes())
     before, after = cp.load(trained), cp.load(out)
     z = before.sample(64)
     error = float((before(z) - after(z)).abs().max())

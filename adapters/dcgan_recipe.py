@@ -34,15 +34,18 @@ class DCGANRecipe(Recipe):
     Attributes:
         latent: dimensions of the latent.
         width: channels of the generator's first layer; every further one has half.
+        d_rate: the discriminator's learning rate as a multiple of ``lr``. Below 1, a small generator can keep up.
     """
 
     architecture: ClassVar[str] = "dcgan"
     lr: float = 2e-4
     latent: int = 100
     width: int = 512
+    d_rate: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require_positive("d_rate")
         for name in ("latent", "width"):
             whole(getattr(self, name), name, 1)
 
@@ -58,8 +61,9 @@ class DCGANRecipe(Recipe):
         return {"generator": generator, "discriminator": discriminator}
 
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
+        rates = {"generator": self.lr, "discriminator": self.lr * self.d_rate}
         return {
-            name: torch.optim.Adam(network.parameters(), self.lr, betas=(0.5, 0.999), fused=True)
+            name: torch.optim.Adam(network.parameters(), rates[name], betas=(0.5, 0.999), fused=True)
             for name, network in networks.items()
         }
 
@@ -96,7 +100,7 @@ DCGAN_FACES_SMALL = Trainable(
     "dcgan-faces-small",
     "64×64 faces by the DCGAN of S001 (128, 64, 32, 16 and 3 channels; latent 150)",
     DCGANRecipe,
-    settings={"latent": 150, "width": 128},
+    settings={"latent": 150, "width": 128, "d_rate": 0.5},
     data=FACES,
     images=20_000,
     size=64,
