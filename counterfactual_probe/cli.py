@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +12,20 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from .cli_common import PAIRS, common, file_name, open_generator, save_figure
+from .cli_common import (
+    PAIRS,
+    chosen_units,
+    common,
+    file_name,
+    modules_of,
+    open_generator,
+    require_none,
+    save_figure,
+    trust,
+    unit_options,
+)
+from .cli_fidelity import add_fidelity
+from .cli_invariance import add_invariance
 from .cli_report import add_report
 from .cli_spectral import add_spectral
 from .cli_train import add_train
@@ -21,13 +33,13 @@ from .components import COMPONENTS
 from .confidence import BLOCKS, SURE, ExpectedDisagreement
 from .errors import ProbeError
 from .features import Kind
-from .files import read_bytes, write_json
+from .files import write_json
 from .hybrids import Hybridizer
 from .influence import InfluenceMap
 from .maps import InfluenceMaps
 from .modules import ModuleFinder
 from .registry import available, pretrained
-from .results import units_from_json, units_to_json
+from .results import units_to_json
 from .version import __version__
 
 
@@ -64,13 +76,13 @@ def _modules(options: argparse.Namespace) -> None:
     other = None
     if Path(options.generator).suffix == ".safetensors":
         for option in ("layer", "pairs", "device"):
-            _require_none(options, option, f"with maps from a file ({options.generator})")
+            require_none(options, option, f"with maps from a file ({options.generator})")
         maps = InfluenceMaps.load(options.generator)
         other = InfluenceMaps.load(options.other) if options.other else None
     elif options.layer is None:
         raise ProbeError("no layer was named; give --layer, or a maps file made by 'influence'")
     else:
-        _require_none(options, "other", "with a generator, of which a second draw is made anyway")
+        require_none(options, "other", "with a generator, of which a second draw is made anyway")
         maps = _attribute(options)
         # Modules are not worth showing without saying whether other latents would give the same.
         other = _attribute(options, seed=options.seed + 1, components=maps.components)
@@ -92,37 +104,14 @@ def _modules(options: argparse.Namespace) -> None:
     print(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
     for k, units in enumerate(finder.unit_sets(), 1):
         print(f"module {k}: {units.size} channels")
-    print(_trust(content))
-
-
-def _trust(content: dict[str, Any]) -> str:
-    from .wording import ari_words
-
-    ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
-    if ari is None and (expected := content.get("expected_ari")) is not None:
-        return f"another draw of latents is expected to give {ari_words(expected)} (adjusted Rand index {expected:.2f})"
-    if ari is None:
-        return "how far to trust these modules is unknown: give --other, maps of another draw of latents"
-    return f"two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})"
+    print(trust(content))
 
 
 def _hybridize(options: argparse.Namespace) -> None:
     generator = open_generator(options.generator, options.device)
-    if (options.units is None) == (options.modules_file is None):
-        raise ProbeError("which channels to set is not clear; give either --units or --modules-file")
-    units: Any
-    labels = None
+    units, labels, layers = chosen_units(options)
     if options.modules_file:
-        _require_none(options, "layer", "with --modules-file, which names the layers")
-        content = _modules_of(options.modules_file)
-        numbered = [(k, item) for k, item in enumerate(content["modules"], 1) if any(item.values())]
-        units, labels = [item for _, item in numbered], [f"module {k}" for k, _ in numbered]
-        print(_trust(content))
-        layers = list(dict.fromkeys(layer for item in units for layer in item))
-    else:
-        if options.layer is None:
-            raise ProbeError("no layer was named; give --layer with --units")
-        units, layers = [_numbers(group) for group in options.units.split(";")], [options.layer]
+        print(trust(modules_of(options.modules_file)))
     z1 = generator.sample(options.n, seed=options.seed)
     z2 = generator.sample(options.n, seed=options.seed, stream=1)
     hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
@@ -147,27 +136,6 @@ def _attribute(
     if hasattr(options, "features") and pairs >= 2 * BLOCKS:
         more["blocks"] = BLOCKS
     return influence.attribute(n_pairs=pairs, tolerance=tolerance, seed=seed, show_progress=options.progress, **more)
-
-
-def _modules_of(path: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(read_bytes(path))
-        units_from_json(content["modules"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProbeError(f"{path} holds no modules; give a file made by 'modules' or 'report'") from error
-    return content
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise ProbeError(f"units are {text!r}; give channel numbers, such as 3,17,40 or 3,17;40 for two sets") from None
-
-
-def _require_none(options: argparse.Namespace, option: str, why: str) -> None:
-    if getattr(options, option) is not None:
-        raise ProbeError(f"--{option} is given {why}; leave it out")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,12 +180,12 @@ def _parser() -> argparse.ArgumentParser:
 
     hybridize = command("hybridize", _hybridize, "hybrids of random pairs, by channels or by modules")
     hybridize.add_argument("generator", metavar="GENERATOR")
-    hybridize.add_argument("--layer")
-    hybridize.add_argument("--units", help="channels of the layer, such as 3,17,40; sets apart by ';'")
-    hybridize.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
+    unit_options(hybridize)
     hybridize.add_argument("-n", type=int, default=8, help="number of pairs (default 8)")
     common(hybridize, "out/hybrids", pairs=False)
 
+    add_fidelity(command)
+    add_invariance(command)
     add_report(command)
     add_spectral(command)
     add_train(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ import torch
 
 from .blame import blamed_on
 from .errors import ProbeError, first_line
-from .files import write_bytes
+from .files import read_bytes, write_bytes
 from .folders import HUB, is_folder
 from .generator import GeneratorAdapter
 from .registry import load
+from .results import units_from_json
 
 PAIRS = 64
 
@@ -74,6 +76,12 @@ def file_name(layers: Sequence[str]) -> str:
     return "+".join(map(of_layer, layers))
 
 
+def unit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layer")
+    parser.add_argument("--units", help="channels of the layer, such as 3,17,40; sets apart by ';'")
+    parser.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
+
+
 def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
     if pairs:
         parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
@@ -81,3 +89,50 @@ def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> 
     parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
     parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
+
+
+def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | None, list[str]]:
+    """Unit sets by ``--units`` with ``--layer``, or by ``--modules-file``; their labels, and their layers."""
+    if (options.units is None) == (options.modules_file is None):
+        raise ProbeError("which channels to set is not clear; give either --units or --modules-file")
+    if options.modules_file:
+        require_none(options, "layer", "with --modules-file, which names the layers")
+        content = modules_of(options.modules_file)
+        numbered = [(k, item) for k, item in enumerate(content["modules"], 1) if any(item.values())]
+        units = [item for _, item in numbered]
+        return units, [f"module {k}" for k, _ in numbered], list(dict.fromkeys(name for item in units for name in item))
+    if options.layer is None:
+        raise ProbeError("no layer was named; give --layer with --units")
+    return [_numbers(group) for group in options.units.split(";")], None, [options.layer]
+
+
+def modules_of(path: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(read_bytes(path))
+        units_from_json(content["modules"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProbeError(f"{path} holds no modules; give a file made by 'modules' or 'report'") from error
+    return content
+
+
+def trust(content: dict[str, Any]) -> str:
+    from .wording import ari_words
+
+    ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
+    if ari is None and (expected := content.get("expected_ari")) is not None:
+        return f"another draw of latents is expected to give {ari_words(expected)} (adjusted Rand index {expected:.2f})"
+    if ari is None:
+        return "how far to trust these modules is unknown: give --other, maps of another draw of latents"
+    return f"two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})"
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ProbeError(f"units are {text!r}; give channel numbers, such as 3,17,40 or 3,17;40 for two sets") from None
+
+
+def require_none(options: argparse.Namespace, option: str, why: str) -> None:
+    if getattr(options, option) is not None:
+        raise ProbeError(f"--{option} is given {why}; leave it out")

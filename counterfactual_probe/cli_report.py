@@ -51,6 +51,8 @@ def _report(options: argparse.Namespace) -> None:
         encoder_of(generator)  # now, and not after the study
     settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
     makers = [section_maker(name) for name in (options.sections.split(",") if options.sections else [])]
+    for maker in makers:
+        maker.ready()
     layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
     out = Path(options.out)
     require_writable(out)

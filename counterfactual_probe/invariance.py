@@ -204,7 +204,7 @@ class StretchTest:
             with progress_bar(pairs.n, self.layer.name, "image", show_progress) as bar:
                 for effect in stream.run():
                     images = self._images(effect)
-                    result, base, target = (value.double().cpu().numpy() for value in images)
+                    result, base, target = (value.cpu().double().numpy() for value in images)
                     errors.append((float(((result - target) ** 2).mean()), self.scales.energies(result - target)))
                     changes.append(self.scales.energies(base - target))
                     if effect.pair < kept:

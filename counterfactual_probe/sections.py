@@ -119,11 +119,15 @@ Make: TypeAlias = "Callable[[GeneratorAdapter, Study, Callable[[str], None]], Se
 
 @dataclass(frozen=True)
 class SectionMaker:
-    """What ``report --sections NAME`` adds. A package registers one under ``counterfactual_probe.sections``."""
+    """What ``report --sections NAME`` adds. A package registers one under ``counterfactual_probe.sections``.
+
+    ``ready`` raises a ProbeError where ``make`` would, after a long run: weights that are not installed, say.
+    """
 
     name: str
     summary: str
     make: Make
+    ready: Callable[[], None] = lambda: None
 
 
 def available_sections() -> list[str]:

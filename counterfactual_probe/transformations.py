@@ -38,19 +38,19 @@ class Transformation:
 
     def __call__(self, maps: Tensor) -> Tensor:
         """The maps (…, H, W), transformed."""
-        rows, columns = self._places(maps.shape[-2], maps.shape[-1], maps.device)
+        rows, columns = self._places(maps.shape[-2], maps.shape[-1])
         # Half precision has too few digits for the weights.
         values = maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
-        (above, below, down), (left, right, along) = _between(rows), _between(columns)
-        down, along = down.to(values.dtype), along.to(values.dtype)
+        above, below, down = _between(rows, values)
+        left, right, along = _between(columns, values)
         upper = values[..., above, left] * (1 - along) + values[..., above, right] * along
         lower = values[..., below, left] * (1 - along) + values[..., below, right] * along
         return (upper * (1 - down) + lower * down).to(maps.dtype)
 
-    def _places(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Row and column that every pixel is read at, both (H, W) and inside the maps."""
-        y = torch.arange(height, dtype=torch.float64, device=device)[:, None] + 0.5 - height / 2
-        x = torch.arange(width, dtype=torch.float64, device=device)[None] + 0.5 - width / 2
+        y = torch.arange(height, dtype=torch.float64)[:, None] + 0.5 - height / 2
+        x = torch.arange(width, dtype=torch.float64)[None] + 0.5 - width / 2
         (xx, xy), (yx, yy) = self.matrix
         columns = xx * x + xy * y + self.offset[0] * width + width / 2 - 0.5
         rows = yx * x + yy * y + self.offset[1] * height + height / 2 - 0.5
@@ -63,10 +63,10 @@ def _snapped(places: Tensor) -> Tensor:
     return torch.where((places - whole).abs() < 1e-9, whole, places)
 
 
-def _between(places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole numbers around each place, and how far it lies towards the second."""
+def _between(places: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole numbers around each place, and how far it lies towards the second, on the values' device."""
     first, second = places.floor(), places.ceil()
-    return first.long(), second.long(), places - first
+    return first.long().to(values.device), second.long().to(values.device), (places - first).to(values)
 
 
 def stretch(factor: float = 1.5, axis: Axis = "horizontal") -> Transformation:

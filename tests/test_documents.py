@@ -135,6 +135,7 @@ def test_versions_of_python_agree() -> None:
         "cdcgan",
         "dcgan",
         "dcgan_recipe",
+        "efficientnet_lite",
         "imagenet",
         "vae",
         "vae_recipe",

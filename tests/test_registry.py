@@ -334,7 +334,7 @@ def run(code: str) -> str:
 LOADED = """
     import sys
     {statement}
-    print(*[name for name in ("matplotlib", "sklearn", "timm", "scipy") if name in sys.modules])
+    print(*[name for name in ("matplotlib", "sklearn", "timm", "scipy", "pywt") if name in sys.modules])
 """
 
 

@@ -1,0 +1,52 @@
+"""Classes of a classifier by number or by name."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ProbeError, nearest
+
+
+def class_number(wanted: Any, names: Sequence[str] | None, n_classes: int, who: str) -> int:
+    """The number of a class given by its number, by one of its names, or by a part of its description.
+
+    A name may hold synonyms, apart by commas, as ImageNet's do: "koala, koala bear, kangaroo bear".
+    """
+    if isinstance(wanted, str):
+        if names is None:
+            raise ProbeError(
+                f"class {wanted!r} is asked of {who}, whose classes have no names; give a number from 0 to "
+                f"{n_classes - 1}, or the classifier its class_names"
+            )
+        return _by_name(wanted, names, who)
+    try:
+        if isinstance(wanted, bool):
+            raise TypeError
+        number = operator.index(wanted)
+    except TypeError:
+        raise ProbeError(f"class {wanted!r} is a {type(wanted).__name__}; give a class's number or name") from None
+    if not 0 <= number < n_classes:
+        raise ProbeError(f"class {number} is asked of {who}, which has {n_classes}; give 0 to {n_classes - 1}")
+    return number
+
+
+def short_name(number: int, names: Sequence[str] | None) -> str:
+    """The first of a class's names, or its number."""
+    return str(number) if names is None else names[number].split(",")[0].strip()
+
+
+def _by_name(wanted: str, names: Sequence[str], who: str) -> int:
+    synonyms = [[part.strip().lower() for part in name.split(",")] for name in names]
+    text = wanted.strip().lower()
+    found = [number for number, parts in enumerate(synonyms) if text in parts]
+    if not found and text:
+        found = [number for number, name in enumerate(names) if text in name.lower()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(f"{number} ({names[number]})" for number in found[:5]) + ", …" * (len(found) > 5)
+        raise ProbeError(f"class {wanted!r} fits {len(found)} classes of {who}: {several}; give one's number")
+    close = nearest(text, dict.fromkeys(part for parts in synonyms for part in parts))
+    raise ProbeError(f"class {wanted!r} is none of the {len(names)} classes of {who}; nearest: {close}")

@@ -1,0 +1,158 @@
+"""What a classifier wants done to an image before it sees it, in plain torch: batched and differentiable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ProbeError, first_line
+
+Mode: TypeAlias = Literal["center", "squash", "border"]
+Interpolation: TypeAlias = Literal["bicubic", "bilinear", "nearest"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop and normalise images (n, C, H, W) of values 0…1, as timm does with pictures of 8 bits.
+
+    >>> Preprocessing((224, 224), crop=0.875)(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 3, 224, 224])
+
+    Pictures of 8 bits are rounded to 1/255 after resizing and these are not, so that gradients pass: they differ from
+    timm's by about that much.
+
+    Attributes:
+        size: (height, width) of what the classifier gets.
+        crop: share of the resized image's side that is kept (timm's ``crop_pct``).
+        mode: "center" resizes the shorter side, "squash" both, "border" the longer one and fills up with the mean.
+        interpolation: antialiased, except "nearest".
+        mean, std: for each colour, of values 0…1.
+    """
+
+    size: tuple[int, int]
+    crop: float = 1.0
+    mode: Mode = "center"
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ProbeError(f"the classifier's input size is {self.size!r}; give (height, width) of at least 1")
+        if not 0 < self.crop <= 1:
+            raise ProbeError(f"crop is {self.crop!r}; give the share of the side that is kept, above 0 and at most 1")
+        for name, value, known in (
+            ("mode", self.mode, get_args(Mode)),
+            ("interpolation", self.interpolation, get_args(Interpolation)),
+        ):
+            if value not in known:
+                raise ProbeError(f"{name} is {value!r}; give one of {', '.join(map(repr, known))}")
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+            raise ProbeError(f"mean is {self.mean!r} and std {self.std!r}; give one of each per colour, std above 0")
+
+    @classmethod
+    def of_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """From what ``timm.data.resolve_model_data_config(model)`` returns."""
+        try:
+            return cls(
+                size=(int(config["input_size"][1]), int(config["input_size"][2])),
+                crop=float(config["crop_pct"]),
+                mode=config["crop_mode"],
+                interpolation=config["interpolation"],
+                mean=tuple(map(float, config["mean"])),
+                std=tuple(map(float, config["std"])),
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise ProbeError(
+                f"the data configuration {dict(config)!r:.80} is not timm's ({type(error).__name__}: "
+                f"{first_line(error)}); give what timm.data.resolve_model_data_config(model) returns"
+            ) from error
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.normalised(self.resized(images))
+
+    @property
+    def geometry(self) -> tuple[Any, ...]:
+        """Classifiers with the same can share what :meth:`resized` returns."""
+        return self.size, self.crop, self.mode, self.interpolation, self._fill, len(self.mean)
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Resized and cropped, still in 0…1."""
+        images = self._coloured(images)
+        height, width = self._resize_to(images.shape[-2], images.shape[-1])
+        # Across and then down, as Pillow does (the other way round where only the height shrinks), and cut off after
+        # each: bicubic weights overshoot, and a picture of 8 bits cannot.
+        down_first = height < images.shape[-2] and width > images.shape[-1]
+        half = (height, images.shape[-1]) if down_first else (images.shape[-2], width)
+        return self._cropped(self._scaled(self._scaled(images, *half), height, width))
+
+    def _scaled(self, images: Tensor, height: int, width: int) -> Tensor:
+        if (height, width) == tuple(images.shape[-2:]):
+            return images
+        if self.interpolation == "nearest":
+            return F.interpolate(images, (height, width), mode="nearest-exact")
+        how = self.interpolation
+        return F.interpolate(images, (height, width), mode=how, antialias=True, align_corners=False).clamp(0, 1)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(value, dtype=images.dtype, device=images.device) for value in (self.mean, self.std))
+        return (images - mean[:, None, None]) / std[:, None, None]
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @property
+    def _fill(self) -> tuple[float, ...]:
+        return tuple(round(255 * value) / 255 for value in self.mean) if self.mode == "border" else ()
+
+    def _coloured(self, images: Tensor) -> Tensor:
+        """Grey images repeated where the classifier wants colours."""
+        wanted, found = len(self.mean), images.shape[1]
+        if found == wanted:
+            return images
+        if found == 1:
+            return images.expand(-1, wanted, -1, -1)
+        raise ProbeError(
+            f"images have {found} colours and the classifier takes {wanted}; convert them first, or give a classifier "
+            f"with a mean for each of {found}"
+        )
+
+    def _resize_to(self, height: int, width: int) -> tuple[int, int]:
+        wanted = tuple(math.floor(side / self.crop) for side in self.size)
+        if self.mode == "squash":
+            return wanted[0], wanted[1]
+        if self.mode == "center" and wanted[0] == wanted[1]:  # torchvision's rule, which truncates
+            short, long = min(height, width), max(height, width)
+            other = int(wanted[0] * long / short)
+            return (wanted[0], other) if height <= width else (other, wanted[0])
+        ratios = height / wanted[0], width / wanted[1]
+        ratio = max(ratios) if self.mode == "border" else min(ratios)
+        return round(height / ratio), round(width / ratio)
+
+    def _cropped(self, images: Tensor) -> Tensor:
+        if self.mode == "border":
+            images = self._padded(images)
+        height, width = self.size
+        top, left = round((images.shape[-2] - height) / 2), round((images.shape[-1] - width) / 2)
+        return images[..., top : top + height, left : left + width]
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """At least as large as the classifier's input, filled up with the mean as timm does."""
+        found = images.shape[-2:]
+        missing = [max(0, side - have) for side, have in zip(self.size, found, strict=True)]
+        if not any(missing):
+            return images
+        before = [
+            max(0, -round((have - side) / 2)) if less else 0
+            for side, have, less in zip(self.size, found, missing, strict=True)
+        ]
+        fill = torch.tensor(self._fill, dtype=images.dtype, device=images.device)[:, None, None]
+        canvas = fill.expand(len(images), -1, found[0] + missing[0], found[1] + missing[1]).clone()
+        canvas[..., before[0] : before[0] + found[0], before[1] : before[1] + found[1]] = images
+        return canvas

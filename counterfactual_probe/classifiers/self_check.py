@@ -1,0 +1,101 @@
+"""Does a classifier of ImageNet know a picture that all of them should? A wrong normalisation shows here."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .classifier import Classifier
+from .preprocessing import Preprocessing
+
+EXPECTED = "palace"
+# Of values 0…1: what networks are commonly trained with; the last two are for values 0…255.
+NORMALISATIONS = {
+    "mean 0.5 and std 0.5": ((0.5,) * 3, (0.5,) * 3),
+    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "mean 0 and std 1": ((0.0,) * 3, (1.0,) * 3),
+    "mean 0 and std 1/255": ((0.0,) * 3, (1 / 255,) * 3),
+}
+_FAR, _SURE = 4.0, 0.1  # another normalisation is right where it is so many times likelier, and likely at all
+
+
+class SuspiciousClassifier(UserWarning):
+    """A classifier does not know a picture that classifiers of its kind know."""
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What a classifier says of scikit-learn's photograph of a palace in China.
+
+    Attributes:
+        rank: of "palace" among its classes, from 1.
+        probability: of "palace", with the classifier's own preprocessing.
+        answer: its first class.
+        others: the probability with other normalisations, by their names.
+    """
+
+    rank: int
+    probability: float
+    answer: str
+    others: dict[str, float]
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong and what may mend it, or None."""
+        best = max(self.others, key=self.others.__getitem__, default=None)
+        better = best is not None and self.others[best] > max(_FAR * self.probability, _SURE)
+        if self.rank <= 5 and not better:
+            return None
+        said = (
+            f"puts {EXPECTED!r} on place {self.rank} (probability {self.probability:.2g}) for a photograph of one, and "
+            f"{self.answer!r} first"
+        )
+        if better and best is not None:
+            return f"{said}; with {best} the probability is {self.others[best]:.2f}: is its normalisation wrong?"
+        return f"{said}; are its weights, its normalisation and the order of its classes right?"
+
+
+def photograph() -> Tensor:
+    """scikit-learn's sample photograph "china.jpg", (1, 3, H, W) of values 0…1."""
+    from sklearn.datasets import load_sample_image
+
+    picture = torch.from_numpy(load_sample_image("china.jpg").copy())
+    return picture.permute(2, 0, 1)[None].float() / 255
+
+
+def self_check(classifier: Classifier, *, warn: bool = True) -> SelfCheck | None:
+    """What an ImageNet classifier says of a photograph of a palace; warns where it does not know it.
+
+    >>> self_check(cp.load_classifier("efficientnet-lite0")).rank  # doctest: +SKIP
+    1
+
+    None for a classifier without a class "palace". Only gross mistakes show: networks stand small differences of
+    mean and std.
+    """
+    names = classifier.class_names or ()
+    numbers = [number for number, name in enumerate(names) if name.split(",")[0] == EXPECTED]
+    if len(numbers) != 1:
+        return None
+    own = classifier.logits(photograph()).softmax(1)[0]
+    others: dict[str, float] = {}
+    own_way = classifier.transform
+    if isinstance(own_way, Preprocessing) and len(own_way.mean) == 3:
+        others = {name: _with(classifier, own_way, *values)[numbers[0]] for name, values in NORMALISATIONS.items()}
+    found = SelfCheck(
+        int((own > own[numbers[0]]).sum()) + 1, float(own[numbers[0]]), classifier.class_name(int(own.argmax())), others
+    )
+    if warn and found.problem:
+        warnings.warn(f"classifier {classifier.name!r} {found.problem}", SuspiciousClassifier, stacklevel=3)
+    return found
+
+
+def _with(classifier: Classifier, own: Preprocessing, mean: tuple[float, ...], std: tuple[float, ...]) -> list[float]:
+    """Probabilities with another normalisation."""
+    with classifier.session():
+        unit = classifier.unit(photograph(), (0.0, 1.0))
+        logits = classifier.forward(replace(own, mean=mean, std=std)(unit))
+        probabilities: list[float] = logits.softmax(1)[0].tolist()
+    return probabilities

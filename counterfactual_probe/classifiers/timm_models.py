@@ -1,0 +1,216 @@
+"""Classifiers of timm by name, from the hub, from a file of weights, or from a folder. timm is imported where used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from ..errors import ProbeError, first_line, nearest
+from ..files import read_bytes, write_bytes, write_json
+from ..folders import CONFIG, HUB, WEIGHTS, hub_folder
+from ..weights import load_state, load_weights, tensors_only
+from .classifier import Classifier
+from .preprocessing import Preprocessing
+
+PREFIX = "timm:"
+
+
+def timm_names() -> list[str]:
+    """Every architecture of timm, and every name with the tag of its weights."""
+    timm = _timm("any name of a classifier")
+    return [*timm.list_models(), *timm.list_pretrained()]
+
+
+def timm_classifier(
+    name: str,
+    *,
+    pretrained: bool = True,
+    checkpoint: Path | None = None,
+    class_names: Sequence[str] | None = None,
+    size: int | None = None,
+    device: torch.device | str | None = None,
+    **model_args: Any,
+) -> Classifier:
+    """A model of timm with its own preprocessing, from timm's data configuration.
+
+    >>> timm_classifier("resnetv2_50")  # its pretrained weights, from the hub or its cache  # doctest: +SKIP
+    >>> timm_classifier("resnet18", checkpoint=Path("mine.safetensors"), class_names=["cat", "dog"])  # doctest: +SKIP
+
+    Args:
+        name: of ``timm.list_models()`` or ``timm.list_pretrained()``.
+        pretrained: with False and without a checkpoint, random weights: of torch's global generator.
+        checkpoint: a state dict, of torch or safetensors, read as tensors only.
+        class_names: by default ImageNet's, where the weights are.
+        size: side of the classifier's input, where it is not the configuration's.
+        model_args: for ``timm.create_model``.
+    """
+    name = name.removeprefix(PREFIX)
+    timm = _timm(f"classifier {name!r}")
+    _require_known(timm, name)
+    if checkpoint is not None:
+        state = tensors_only(_nested(load_weights(checkpoint)))
+        model = _made(timm, name, num_classes=_classes(timm, name, state, checkpoint), **model_args)
+        load_state(model, state, f"timm's {name}")
+        source = f"timm {name}, {checkpoint.name}"
+    elif pretrained:
+        model, source = _pretrained(timm, name, model_args)
+    else:
+        chosen = {} if class_names is None else {"num_classes": len(class_names)}
+        model, source = _made(timm, name, **chosen, **model_args), f"timm {name}, random weights"
+    names = class_names or (_imagenet_names(model) if pretrained and checkpoint is None else None)
+    return _classifier(model, size, model_args, class_names=names, name=name, device=device, source=source)
+
+
+def load_timm_folder(folder: Path, *, device: torch.device | str | None = None) -> Classifier:
+    """The classifier in a folder with timm's config.json and model.safetensors, as timm's hub keeps them."""
+    timm = _timm(f"the classifier in {folder}")
+    try:
+        config = json.loads(read_bytes(folder / CONFIG))
+        name, model_args = str(config["architecture"]), dict(config.get("model_args") or {})
+        n_classes, names = int(config["num_classes"]), config.get("label_names")
+        prepared = dict(config.get("pretrained_cfg") or {})
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ProbeError(
+            f"{folder / CONFIG} describes no classifier of timm ({type(error).__name__}: {first_line(error)}); write "
+            "it with save_classifier, or as timm's hub keeps it"
+        ) from error
+    found = [folder / file for file in WEIGHTS if (folder / file).is_file()]
+    if not found:
+        raise ProbeError(f"{folder} holds no weights; put {WEIGHTS[0]} beside its {CONFIG}")
+    _require_known(timm, name)
+    model = _made(timm, name, num_classes=n_classes, pretrained_cfg_overlay=prepared, **model_args)
+    load_state(model, tensors_only(load_weights(found[0])), f"timm's {name} with {n_classes} classes")
+    about = {"class_names": names, "name": folder.name, "source": f"folder {folder.name}", "device": device}
+    return _classifier(model, None, model_args, **about)
+
+
+def save_classifier(classifier: Classifier, folder: Path) -> Path:
+    """Write a folder that :func:`load_classifier` reads, in timm's own form.
+
+    >>> save_classifier(classifier, Path("my-classifier"))  # doctest: +SKIP
+    """
+    known: Any = getattr(classifier.module, "pretrained_cfg", None)
+    if not known or not isinstance(classifier.transform, Preprocessing):
+        raise ProbeError(
+            f"classifier {classifier.name!r} is no model of timm with a Preprocessing; save its state dict with "
+            "safetensors yourself"
+        )
+    own = classifier.transform
+    prepared = {
+        "input_size": [len(own.mean), *own.size],
+        "crop_pct": own.crop,
+        "crop_mode": own.mode,
+        "interpolation": own.interpolation,
+        "mean": list(own.mean),
+        "std": list(own.std),
+        "num_classes": classifier.n_classes,
+    }
+    config = {
+        "architecture": known["architecture"],
+        "num_classes": classifier.n_classes,
+        "label_names": None if classifier.class_names is None else list(classifier.class_names),
+        "model_args": classifier.made_with,
+        "pretrained_cfg": prepared,
+    }
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in classifier.module.state_dict().items()}
+    write_bytes(folder / WEIGHTS[0], safetensors.torch.save(state))
+    write_json(folder / CONFIG, config)
+    return folder
+
+
+def architecture(name: str, **options: Any) -> nn.Module:
+    """A module of timm with random weights."""
+    return _made(_timm(f"the architecture {name!r}"), name, **options)
+
+
+def imagenet_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
+    """ImageNet's classes, each with its synonyms, from the list that timm carries."""
+    info: Any = _timm("a list of ImageNet's classes").data.ImageNetInfo(subset)
+    return tuple(info.index_to_description(number) for number in range(info.num_classes()))
+
+
+def _timm(what: str) -> Any:
+    try:
+        import timm
+    except ImportError:
+        raise ProbeError(f"{what} comes from timm, which is not installed; run: pip install timm") from None
+    return timm
+
+
+def _require_known(timm: Any, name: str) -> None:
+    base = name.partition(".")[0]
+    if not timm.is_model(base):
+        raise ProbeError(f"no model of timm is named {name!r}; nearest: {nearest(name, timm.list_models())}")
+    if base != name and name not in timm.list_pretrained(f"{base}.*"):
+        raise ProbeError(f"timm has no weights {name!r}; nearest: {nearest(name, timm.list_pretrained(f'{base}.*'))}")
+
+
+def _made(timm: Any, name: str, **options: Any) -> nn.Module:
+    overlay = options.pop("pretrained_cfg_overlay", None)
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, **options)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise ProbeError(
+            f"timm cannot make {name!r} with {options!r} ({first_line(error)}); leave out what it does not take"
+        ) from error
+    return model
+
+
+def _pretrained(timm: Any, name: str, model_args: Mapping[str, Any]) -> tuple[nn.Module, str]:
+    """Weights from the hub or its cache. timm itself would repeat a hopeless download for most of a minute."""
+    config: Any = timm.get_pretrained_cfg(name)
+    repository = getattr(config, "hf_hub_id", None)
+    options: dict[str, Any] = dict(model_args)
+    if repository and not config.hf_hub_filename:
+        folder = hub_folder(f"{HUB}{repository}")
+        options["pretrained_cfg_overlay"] = {"file": str(next(p for w in WEIGHTS if (p := folder / w).is_file()))}
+    try:
+        model = timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # of timm, of the hub's client, of what either sends requests with
+        raise ProbeError(
+            f"the weights of timm's {name!r} cannot be had ({type(error).__name__}: {first_line(error)}); check the "
+            "connection, or give checkpoint=, a file of weights"
+        ) from error
+    return model, f"timm {name}" + (f", {repository} on the Hugging Face hub" if repository else "")
+
+
+def _classes(timm: Any, name: str, state: Mapping[str, Any], checkpoint: Path) -> int:
+    """How many classes a state dict is for: the length of its last layer."""
+    config: Any = timm.get_pretrained_cfg(name)
+    layers = getattr(config, "classifier", None)
+    layer = layers if isinstance(layers, str) else (layers or [""])[0]
+    if f"{layer}.weight" not in state:
+        raise ProbeError(
+            f"{checkpoint.name} holds no {layer}.weight and is not that of timm's {name}; give a complete one"
+        )
+    return len(state[f"{layer}.weight"])
+
+
+def _nested(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Training scripts keep the state dict beside other things."""
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content.get(key), Mapping):
+            inner: Mapping[str, Any] = content[key]
+            return inner
+    return content
+
+
+def _imagenet_names(model: nn.Module) -> tuple[str, ...] | None:
+    subset = _timm("a list of ImageNet's classes").data.infer_imagenet_subset(model)
+    return imagenet_names(subset) if subset else None
+
+
+def _classifier(model: nn.Module, size: int | None, model_args: Mapping[str, Any], **about: Any) -> Classifier:
+    """A classifier with the preprocessing of timm's data configuration."""
+    config = dict(_timm("a data configuration").data.resolve_model_data_config(model))
+    if size is not None:
+        config["input_size"] = (config["input_size"][0], size, size)
+    classifier = Classifier(model.eval(), Preprocessing.of_timm(config), **about)
+    classifier.made_with = dict(model_args)
+    return classifier
