@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def plot_fidelity(result: Fidelity, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Distance of every group from real images, if there are any, and from generated ones, ± one standard error."""
     table, error = result.table, result.standard_error
-    figure, ax = canvas(ax, 1.6 + 0.9 * len(result.groups), 3.2)
+    figure, ax = canvas(ax, 3.0 + 1.0 * len(result.groups), 3.4)
     references = [0, 1] if result.has_real else [0]
     width = 0.8 / len(references)
     for i, reference in enumerate(references):
