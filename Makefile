@@ -12,7 +12,7 @@ OTHERS := spandrel==0.4.2 einops==0.8.2 segmentation-models-pytorch==0.6.0 gan-l
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types wheel-check bench compare clean
+.PHONY: help demo test lint types wheel-check reports bench compare clean
 
 help:  ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
@@ -21,8 +21,8 @@ help:  ## this list
 demo: $(READY)  ## probe the pretrained face generator; the report is out/demo/report.html
 	$(BIN)/counterfactual-probe demo --out out/demo $(ARGS)
 
-test: $(READY)  ## the tests, with branch coverage
-	$(BIN)/pytest --cov $(ARGS)
+test: $(READY)  ## the tests, with branch coverage, on up to four cores
+	$(BIN)/pytest --cov --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(READY)  ## style and format
 	$(BIN)/ruff check .
@@ -33,6 +33,13 @@ types: $(READY)  ## static types
 
 wheel-check: $(READY)  ## build the wheel, install it into an empty environment and probe from there
 	bash .ci/wheel-check $(BIN)/python $(firstword $(WEIGHTS))
+
+reports: $(READY)  ## a report of every model that ships, into out/reports; CIFAR=images.zip/test gives real pictures to encode
+	for name in vae-faces vae-faces-sharp began-faces dcgan-faces-small dcgan-cifar10; do \
+		case $$name in vae-*) more="--pictures generator:dcgan-faces";; *) more=;; esac; \
+		$(BIN)/counterfactual-probe report $$name $$more --out out/reports/$$name $(ARGS) || exit; \
+	done
+	$(BIN)/counterfactual-probe report vae-cifar10 $(if $(CIFAR),--pictures $(CIFAR)) --out out/reports/vae-cifar10 $(ARGS)
 
 bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fails on a clear regression
 	$(BIN)/python benchmarks/throughput.py --short --out out/throughput.json $(ARGS)

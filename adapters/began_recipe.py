@@ -114,6 +114,6 @@ BEGAN_FACES = Trainable(
     data=FACES,
     images=20_000,
     size=64,
-    steps=10_000,
+    steps=8_500,
     precision="bf16",
 )

@@ -110,6 +110,7 @@ VAE_FACES_SHARP = replace(
     name="vae-faces-sharp",
     summary="64×64 faces by the β-VAE of S001, with a tenth of β: sharper images, of latents further from the prior",
     settings={"beta": 0.00005},
+    steps=2_500,
 )
 VAE_CIFAR10 = Trainable(
     "vae-cifar10",
