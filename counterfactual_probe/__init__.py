@@ -22,6 +22,7 @@ from .matching import ModuleMatch, match_modules
 from .modules import ModuleFinder
 from .quality import ModuleQuality
 from .registry import PretrainedGenerator, available, load, pretrained
+from .robustness import Ranking, Robustness, RobustnessProbe
 from .selection import Selection
 from .stability import Stability
 from .training import train
@@ -43,6 +44,9 @@ __all__ = [
     "Preprocessing",
     "PretrainedGenerator",
     "ProbeError",
+    "Ranking",
+    "Robustness",
+    "RobustnessProbe",
     "Selection",
     "Stability",
     "UnitSet",

@@ -1,4 +1,4 @@
-"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | train``."""
+"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | …``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .blame import blamed_on
+from .cli_robustness import add_robustness
 from .cli_train import add_train
 from .components import COMPONENTS
 from .confidence import BLOCKS, SURE, ExpectedDisagreement
@@ -315,6 +316,7 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
         made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
         _common(made, f"out/{name}")
+    add_robustness(command)
     add_train(command)
     return parser
 
