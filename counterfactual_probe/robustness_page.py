@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from .plots import png
 from .report import _STYLE
 from .robustness import Ranking, Robustness
 from .wording import listing, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WIDE = 8.0  # inches; narrower figures are not stretched over the page
 
 
 def write_robustness_page(result: Robustness, out: str | os.PathLike[str], *, card: str | None = None) -> Path:
@@ -91,7 +97,7 @@ def _figures(result: Robustness, folder: Path) -> list[str]:
             "recognition",
             result.plot()[0],
             f"Left: how often hybrids are seen as {first} or as {second}, the larger of both rates of each module, "
-            "averaged over modules; right: their mean distance from both originals in pixels. Bars are one standard "
+            "averaged over modules; right: how far they are from both originals, pixel by pixel. Bars are one standard "
             "error over pairs (S003 Fig. 6).",
             False,
         )
@@ -112,12 +118,14 @@ def _figures(result: Robustness, folder: Path) -> list[str]:
     return [_figure(folder, *item) for item in drawn]
 
 
-def _figure(folder: Path, name: str, figure: object, sentence: str, photographs: bool) -> str:
-    image = png(figure, photographs=photographs)  # type: ignore[arg-type]
+def _figure(folder: Path, name: str, figure: Figure, sentence: str, photographs: bool) -> str:
+    image = png(figure, photographs=photographs)
     write_bytes(folder / f"{name.replace('/', '-')}.png", image)
     data, words = base64.b64encode(image).decode(), html.escape(sentence)
+    wide, _ = figure.get_size_inches()
+    narrow = "" if photographs or wide > _WIDE else ' class="narrow"'
     return (
-        f'<figure id="{html.escape(name)}"><img alt="{words}" src="data:image/png;base64,{data}">'
+        f'<figure{narrow} id="{html.escape(name)}"><img alt="{words}" src="data:image/png;base64,{data}">'
         f"<figcaption>{words}</figcaption></figure>"
     )
 

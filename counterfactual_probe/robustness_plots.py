@@ -99,7 +99,7 @@ def plot_disagreements(result: Robustness, *, ax: Axes | None = None) -> tuple[F
             top, left = k * (height + gap), column * (width + gap)
             sheet[top : top + height, left : left + width] = image
     ax.imshow(sheet, interpolation="nearest")
-    ax.set_xlim(-0.5, sheet.shape[1] + 3.2 * width)  # room for the words
+    ax.set_xlim(-0.5, sheet.shape[1] + 2.4 * width)  # room for the words
     for column, name in enumerate((f"base ({result.classes[0]})", "hybrid", f"source ({result.classes[1]})")):
         ax.text(column * (width + gap) + width / 2, -gap, name, ha="center", va="bottom", fontsize="small")
     for k, item in enumerate(found):

@@ -6,10 +6,10 @@ Three networks of different kinds, a small ResNet, a MobileNet and a vision tran
 labelled samples of ``cdcgan-eyes``, from random weights and at 64 pixels. Their accuracy on other samples is printed,
 and then what they see in hybrids of eyes of two colours, for each layer and module of the generator.
 
-On two cores the networks take some five minutes, the modules of all five layers four, and the assessment one. Most of
-the time for modules goes to the early layers, ``main.2`` and ``main.6``, which have most channels and where every
-hybrid is nearly a whole run: they get fewer pairs, and ``--layers main.9 main.12 main.15`` leaves them out. The same
-command, started again, takes networks and influence maps from the folder.
+The networks take some seven minutes of one processor core, the modules of all five layers two, and the assessment one.
+The early layers, ``main.2`` and ``main.6``, have most channels, and every hybrid there is nearly a whole run: they get
+two and four pairs of latents for their maps, more with ``--hybrids``; ``--layers main.9 main.12 main.15`` leaves them
+out. The same command, started again, takes networks and influence maps from the folder.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from counterfactual_probe.classifiers.timm_models import save_classifier, timm_c
 from counterfactual_probe.robustness.finding import modules_by_layer
 from counterfactual_probe.robustness_page import write_robustness_page
 
-SIDE, BATCH = 64, 32
+SIDE, CROP, BATCH = 64, 0.875, 32  # timm's crops differ, and the samples are cut once for all
 # Small for timm, and of three kinds. The transformer is half as deep, with smaller patches for smaller images.
 KINDS: dict[str, tuple[str, dict[str, Any], int, float]] = {  # name: (timm's, its arguments, epochs, learning rate)
     "resnet": ("resnet10t", {}, 4, 1e-3),
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         layers=layers,
         n_modules=options.modules,
         hybrids=options.hybrids,
-        progress=options.out / "maps",
+        progress=options.out / f"maps-{options.base}-{options.source}-{options.seed}",
         show_progress=True,
     )
     result = cp.RobustnessProbe(gen, classifiers).score(
@@ -83,6 +84,8 @@ def trained(gen: cp.GeneratorAdapter, kind: str, options: argparse.Namespace) ->
         with torch.random.fork_rng(devices=[]):  # the only random numbers of torch's global generator
             torch.manual_seed(options.seed)
             made = timm_classifier(name, pretrained=False, class_names=EYE_COLOURS, size=SIDE, **arguments)
+            assert isinstance(made.transform, cp.Preprocessing)
+            made.transform = replace(made.transform, crop=CROP)
             images, labels = samples(gen, made, options.images, TRAINING, options.out)
             learn(made, images, labels, epochs=epochs * options.epochs, rate=rate, seed=options.seed, kind=kind)
         save_classifier(made, folder)
@@ -145,7 +148,12 @@ def learn(
 
 
 def _answers(classifier: cp.Classifier, images: Tensor) -> Tensor:
-    return torch.cat([classifier.logits(part.float() / 255).argmax(1) for part in torch.split(images, 256)])
+    """First classes of samples that are resized and cropped already."""
+    preprocessing = classifier.transform
+    assert isinstance(preprocessing, cp.Preprocessing)
+    with classifier.session():
+        parts = [preprocessing.normalised(part.float() / 255) for part in torch.split(images, 256)]
+        return torch.cat([classifier.forward(part).argmax(1) for part in parts])
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -155,7 +163,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", nargs="+", help="early to late (default: all five)")
     parser.add_argument("--modules", type=int, default=3, help="in each layer (%(default)s)")
     parser.add_argument("--pairs", type=int, default=64, help="pairs to score (%(default)s)")
-    parser.add_argument("--hybrids", type=int, default=4096, help="for the maps of each layer (%(default)s)")
+    parser.add_argument("--hybrids", type=int, default=2048, help="for the maps of each layer (%(default)s)")
     parser.add_argument("--images", type=int, default=2048, help="labelled samples to learn from (%(default)s)")
     parser.add_argument("--epochs", type=int, default=1, help="so many times the usual (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)

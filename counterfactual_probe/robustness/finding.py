@@ -46,7 +46,8 @@ def modules_by_layer(
             )
         pairs = min(given, max(2, hybrids // info.channels))
         own = [lt.take(latents, slice(0, pairs)) for latents in (z1, z2)]
-        checkpoint = None if progress is None else Path(progress) / f"{info.name.replace('/', '-')}.progress"
+        file = f"{info.name.replace('/', '-')}-{pairs}.progress"
+        checkpoint = None if progress is None else Path(progress) / file
         maps = InfluenceMap(generator, info.name).attribute(*own, checkpoint=checkpoint, show_progress=show_progress)
         modules = ModuleFinder(n_modules).fit(maps).unit_sets()
         # A module without channels changes nothing: there is no hybrid to score.
