@@ -27,6 +27,7 @@ from .matching import ModuleMatch, match_modules
 from .modules import ModuleFinder
 from .quality import ModuleQuality
 from .registry import PretrainedGenerator, available, load, pretrained
+from .robustness import Ranking, Robustness, RobustnessProbe
 from .selection import Selection
 from .spectral import (
     ActivationRatios,
@@ -61,6 +62,9 @@ __all__ = [
     "Preprocessing",
     "PretrainedGenerator",
     "ProbeError",
+    "Ranking",
+    "Robustness",
+    "RobustnessProbe",
     "Selection",
     "SpectralDependency",
     "SpectralRatios",

@@ -27,6 +27,7 @@ from .cli_common import (
 from .cli_fidelity import add_fidelity
 from .cli_invariance import add_invariance
 from .cli_report import add_report
+from .cli_robustness import add_robustness
 from .cli_spectral import add_spectral
 from .cli_train import add_train
 from .components import COMPONENTS
@@ -187,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     add_fidelity(command)
     add_invariance(command)
     add_report(command)
+    add_robustness(command)
     add_spectral(command)
     add_train(command)
     return parser

@@ -28,6 +28,18 @@ def open_generator(name: str, device: str | None) -> GeneratorAdapter:
     """A generator that ``load`` knows, or from ``package.module:factory``, called without arguments."""
     if ":" not in name or name.startswith(HUB) or is_folder(name):
         return load(name, device=device)
+    generator = made_by(name)
+    if not isinstance(generator, GeneratorAdapter):
+        raise ProbeError(
+            f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
+        )
+    if device is not None and _device(device) != generator.device:
+        raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
+    return generator
+
+
+def made_by(name: str) -> Any:
+    """What ``package.module:factory`` returns, called without arguments."""
     module_name, _, factory_name = name.partition(":")
     with _importing_from(str(Path.cwd())):  # the user's own module, in the folder they stand in
         with blamed_on(f"importing {module_name!r}", "run it in Python by itself to see why"):
@@ -36,14 +48,7 @@ def open_generator(name: str, device: str | None) -> GeneratorAdapter:
             except (ImportError, AttributeError, ValueError) as error:
                 raise ProbeError(f"{name!r} cannot be imported ({error}); give package.module:factory") from error
         with blamed_on(f"the factory {name!r}", "call it in Python by itself, without arguments, to see why"):
-            generator = factory()
-    if not isinstance(generator, GeneratorAdapter):
-        raise ProbeError(
-            f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
-        )
-    if device is not None and _device(device) != generator.device:
-        raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
-    return generator
+            return factory()
 
 
 def _device(name: str) -> torch.device:

@@ -35,7 +35,7 @@ def run(first: str, second: str, arguments: Sequence[str] | None = None) -> list
 
 def _block(gen: cp.GeneratorAdapter, block: int, names: tuple[str, str], options: argparse.Namespace) -> list[Path]:
     layers = [genblock(gen, block, part) for part in options.layers]
-    z1, z2 = _pairs(gen, names, options.pairs, options.seed, options.truncation)
+    z1, z2 = pairs(gen, names, options.pairs, options.seed, options.truncation)
     finders = []
     for layer, part in zip(layers, options.layers, strict=True):
         maps = cp.InfluenceMap(gen, layer).attribute(
@@ -47,7 +47,7 @@ def _block(gen: cp.GeneratorAdapter, block: int, names: tuple[str, str], options
         finders.append(cp.ModuleFinder(options.modules).fit(maps))
     match = cp.match_modules(*finders)
     # Other latents than those that the modules were found with.
-    shown = _pairs(gen, names, 2 * options.shown, options.seed + 1, options.truncation)
+    shown = pairs(gen, names, 2 * options.shown, options.seed + 1, options.truncation)
     hybrids = cp.Hybridizer(gen, layers).hybridize(*shown, units=match.units)
     plotted = hybrids.plot(labels=[f"module {k}" for k in range(1, len(match.units) + 1)])
     plotted[1].set_xlabel(f"bases: {names[0]}, {names[1]} and so on in turn; sources: the other class")
@@ -58,7 +58,7 @@ def _block(gen: cp.GeneratorAdapter, block: int, names: tuple[str, str], options
     ]
 
 
-def _pairs(gen: cp.GeneratorAdapter, names: tuple[str, str], n: int, seed: int, truncation: float) -> tuple[Any, Any]:
+def pairs(gen: cp.GeneratorAdapter, names: tuple[str, str], n: int, seed: int, truncation: float) -> tuple[Any, Any]:
     """Base and source latents of different classes, each class as often the base as the other."""
     base = [names[i % 2] for i in range(n)]
     source = [names[1 - i % 2] for i in range(n)]

@@ -66,6 +66,15 @@ def test_the_page_on_disentanglement_runs(
     assert Path("parts.png").stat().st_size > 1000
 
 
+def test_the_page_on_robustness_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(run_python(ROOT / "docs" / "robustness.md")) == 1
+    assert "(1, 1, 2, 2)" in capsys.readouterr().out
+    assert all(Path(f"{name}.png").stat().st_size > 5000 for name in ("recognition", "entropy", "disagreements"))
+
+
 def test_the_errors_that_are_explained_are_those_that_are_raised() -> None:
     sources = " ".join(path.read_text() for path in (ROOT / "counterfactual_probe").rglob("*.py"))
     said = re.sub(r'"\s*f?"', "", sources)

@@ -136,10 +136,17 @@ class Classifier:
         wanted = self.dtype or torch.float32
         return ((images.to(self.device, wanted) - low) / (high - low)).clamp(0, 1)
 
-    def transformed(self, unit: Tensor) -> Tensor:
-        """The module's input for images of :meth:`unit`."""
+    def transformed(self, unit: Tensor, shared: dict[Any, Tensor] | None = None) -> Tensor:
+        """The module's input for images of :meth:`unit`. Classifiers that resize alike may share what they made."""
         with blamed_on(f"the transform of classifier {self.name!r}", "call it on torch.rand(2, 3, 64, 64) to see why"):
-            found = self.transform(unit)
+            own = self.transform
+            if shared is not None and isinstance(own, Preprocessing):
+                key = self.device, self.dtype, own.geometry
+                if key not in shared:
+                    shared[key] = own.resized(unit)
+                found = own.normalised(shared[key])
+            else:
+                found = own(unit)
         if not isinstance(found, Tensor) or len(found) != len(unit):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ProbeError(

@@ -1,0 +1,93 @@
+"""Which classifier is the most robust, and how sure that is: pairs are resampled, the same for all classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ProbeError, whole
+
+_ROOM = 2**24  # resampled rates held at once
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Classifiers in order of robustness: the share of hybrids seen as one original, averaged over modules.
+
+    Attributes:
+        classifiers: the most robust first.
+        score, low, high: (classifiers,), with a bootstrap interval over pairs.
+        first: (classifiers,), share of resamples in which it comes first.
+        lead, lead_low, lead_high: (classifiers,), how far the first is ahead of each, on the same resampled pairs.
+        confidence: of the intervals.
+    """
+
+    classifiers: tuple[str, ...]
+    score: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    first: npt.NDArray[np.float64]
+    lead: npt.NDArray[np.float64]
+    lead_low: npt.NDArray[np.float64]
+    lead_high: npt.NDArray[np.float64]
+    confidence: float
+
+    def __str__(self) -> str:
+        lines = []
+        for k, name in enumerate(self.classifiers):
+            behind = (
+                "" if k == 0 else f", {self.lead[k]:.3f} ({self.lead_low[k]:.3f} to {self.lead_high[k]:.3f}) behind"
+            )
+            interval = f"{self.low[k]:.3f} to {self.high[k]:.3f}"
+            lines.append(f"{k + 1}. {name}: {self.score[k]:.3f} ({interval}), first in {self.first[k]:.0%}{behind}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+
+
+def ranked(
+    hits: npt.NDArray[np.bool_], names: Sequence[str], *, repetitions: int, confidence: float, seed: int
+) -> Ranking:
+    """The ranking of ``hits`` (classifier, set, pair, class)."""
+    repetitions, seed = whole(repetitions, "repetitions", 1), whole(seed, "the seed", 0)
+    if not 0 < confidence < 1:
+        raise ProbeError(f"confidence is {confidence!r}; give a number between 0 and 1, such as 0.95")
+    n = hits.shape[2]
+    score = _scores(hits, np.full((1, n), 1 / n))[:, 0]
+    draws = _resampled(hits, repetitions, seed)
+    order = np.argsort(-score, kind="stable")
+    tails = 100 * (1 - confidence) / 2, 100 * (1 + confidence) / 2
+    low, high = np.percentile(draws, tails, axis=1)
+    leads = draws[order[0]] - draws
+    lead_low, lead_high = np.percentile(leads, tails, axis=1)
+    # Classifiers that tie in a resample share it.
+    leading = draws >= draws.max(0) - 1e-12
+    first = (leading / leading.sum(0)).mean(1)
+    lead = score[order[0]] - score
+    of_all = {"score": score, "low": low, "high": high, "first": first}
+    of_all |= {"lead": lead, "lead_low": lead_low, "lead_high": lead_high}
+    sorted_all: dict[str, Any] = {name: values[order] for name, values in of_all.items()}
+    return Ranking(classifiers=tuple(names[k] for k in order), confidence=confidence, **sorted_all)
+
+
+def _resampled(hits: npt.NDArray[np.bool_], repetitions: int, seed: int) -> npt.NDArray[np.float64]:
+    """(classifier, repetition): scores on pairs drawn with replacement."""
+    n, rng = hits.shape[2], np.random.default_rng(seed)
+    step = max(1, _ROOM // (hits.shape[0] * hits.shape[1] * hits.shape[3] + n))
+    parts = []
+    for start in range(0, repetitions, step):
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=min(step, repetitions - start)) / n
+        parts.append(_scores(hits, weights))
+    return np.concatenate(parts, 1)
+
+
+def _scores(hits: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(classifier, repetition): the larger rate of each set, for each weighting of the pairs, averaged over sets."""
+    rates = np.einsum("cspk,rp->crsk", hits.astype(np.float64), weights, optimize=True)
+    found: npt.NDArray[np.float64] = rates.max(-1).mean(-1)
+    return found

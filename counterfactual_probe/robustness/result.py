@@ -1,0 +1,293 @@
+"""What classifiers said of hybrids, pair by pair, and everything that follows from it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ..errors import ProbeError
+from ..files import write_json, write_text
+from ..results import Result
+from ..units import UnitSet
+from .ranking import Ranking, ranked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+_NAMES = ("classifiers", "layers", "modules", "classes")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Robustness(Result):
+    """What classifiers see in hybrids of two classes; in every array, NaN where a layer has no such module.
+
+    >>> result.recognition.shape, result.entropy.shape  # doctest: +SKIP
+    ((3, 5, 3, 2), (3, 5, 3))
+    >>> print(result)  # a table; result.to_csv("table.csv") writes it  # doctest: +SKIP
+
+    Attributes:
+        answers: (classifier, layer, module, pair), the first class; −1 where there is no such module.
+        confidence: its probability.
+        hits: (classifier, layer, module, pair, class), whether the first class is one that counts as base's, source's.
+        hits5: the same of the first five classes.
+        probabilities: the probability of the classes that count.
+        entropies: (classifier, layer, module, pair) in nats, over the classes pooled for each classifier, renormalised.
+        distances: (layer, module, pair, class), mean |hybrid − original|, to the base and to the source.
+        original_hits: (classifier, pair, class), whether base and source themselves are recognised.
+        disagreement: (layer, module, pair), Jensen–Shannon divergence in nats of what the classifiers say: base's
+            class, source's, or neither.
+        shown: (k, 3, C, H, W), base, hybrid and source of the hybrids of largest disagreement, one of a pair at most.
+        shown_at: (k, 3), their layer, module and pair, as numbers.
+        classifiers, layers, modules, classes: names, in the order of the arrays.
+        units: the unit sets, by layer and then by module.
+        provenance: generator, classifiers with their preprocessing, weights and maps of classes, versions.
+    """
+
+    answers: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
+    hits: npt.NDArray[np.bool_]
+    hits5: npt.NDArray[np.bool_]
+    probabilities: npt.NDArray[np.float32]
+    entropies: npt.NDArray[np.float32]
+    distances: npt.NDArray[np.float32]
+    original_hits: npt.NDArray[np.bool_]
+    disagreement: npt.NDArray[np.float32]
+    shown: Tensor
+    shown_at: npt.NDArray[np.int64]
+    classifiers: tuple[str, ...]
+    layers: tuple[str, ...]
+    modules: tuple[str, ...]
+    classes: tuple[str, ...]
+    units: tuple[UnitSet, ...]
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in _NAMES:  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        expected = (len(self.classifiers), len(self.layers), len(self.modules))
+        if self.answers.shape[:3] != expected:
+            raise ValueError(f"answers are {self.answers.shape} for {expected} classifiers, layers and modules")
+
+    def __repr__(self) -> str:
+        classifiers, layers, modules, n = self.answers.shape
+        return (
+            f"Robustness({classifiers} classifiers, {layers} layers, {modules} modules, {n} pairs; "
+            f"{self.provenance.get('generator')}, {self.classes[0]} and {self.classes[1]})"
+        )
+
+    def __str__(self) -> str:
+        from .table import as_text
+
+        return as_text(self)
+
+    # --- numbers ----------------------------------------------------------------------------------
+
+    @property
+    def n_pairs(self) -> int:
+        return int(self.answers.shape[3])
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """(layer, module), whether there is such a module."""
+        found: npt.NDArray[np.bool_] = self.answers[0, :, :, 0] >= 0
+        return found
+
+    @property
+    def recognition(self) -> Floats:
+        """(classifier, layer, module, class), share of hybrids whose first class is base's, or source's."""
+        return self._rates(self.hits)
+
+    @property
+    def recognition5(self) -> Floats:
+        """The same of the first five classes."""
+        return self._rates(self.hits5)
+
+    @property
+    def best(self) -> Floats:
+        """(classifier, layer, module), the larger of both rates: how often the hybrid is seen as one original."""
+        found: Floats = self.recognition.max(-1)
+        return found
+
+    @property
+    def best_standard_error(self) -> Floats:
+        """(classifier, layer, module) of ``best``; NaN with a single pair."""
+        return _standard_error(self._best_hits())
+
+    @property
+    def curve(self) -> Floats:
+        """(classifier, layer), ``best`` averaged over modules (S003 Fig. 6)."""
+        return _mean(self.best, -1)
+
+    @property
+    def curve_standard_error(self) -> Floats:
+        """(classifier, layer), over pairs: a pair's hybrids by several modules are not independent."""
+        return _standard_error(_mean(self._best_hits(), 2))
+
+    @property
+    def distance(self) -> Floats:
+        """(classifier, layer, module, class), mean |hybrid − original|; the same for each classifier."""
+        mean = self.distances.mean(2, dtype=np.float64)
+        return np.broadcast_to(mean, (len(self.classifiers), *mean.shape)).copy()
+
+    @property
+    def distance_standard_error(self) -> Floats:
+        """(layer, module, class)."""
+        return _standard_error(np.moveaxis(self.distances, 2, -1).astype(np.float64))
+
+    @property
+    def entropy(self) -> Floats:
+        """(classifier, layer, module), mean over pairs, in nats."""
+        found: Floats = self.entropies.mean(3, dtype=np.float64)
+        return found
+
+    @property
+    def verdicts(self) -> npt.NDArray[np.int8]:
+        """(classifier, layer, module, pair), 0 for base's class, 1 for source's, −1 for any other."""
+        found = np.where(self.hits[..., 0], 0, np.where(self.hits[..., 1], 1, -1))
+        return found.astype(np.int8)
+
+    @property
+    def consensus(self) -> Floats:
+        """(layer, module), share of hybrids of which all classifiers say the same: base's class, source's, or other."""
+        same = (self.verdicts == self.verdicts[:1]).all(0).mean(-1)
+        return np.where(self.present, same, np.nan)
+
+    @property
+    def agreement(self) -> Floats:
+        """(classifier, classifier), share of all hybrids of which two say the same."""
+        flat = self.verdicts[:, self.present].reshape(len(self.classifiers), -1)
+        found: Floats = (flat[:, None] == flat[None]).mean(-1)
+        return found
+
+    @property
+    def original_recognition(self) -> Floats:
+        """(classifier, class), share of bases seen as base's class and of sources seen as source's."""
+        found: Floats = self.original_hits.mean(1)
+        return found
+
+    def ranking(self, *, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0) -> Ranking:
+        """Classifiers by how often they see an original in a hybrid, with intervals from resampled pairs.
+
+        >>> print(result.ranking())  # doctest: +SKIP
+        """
+        hits = self.hits[:, self.present]
+        return ranked(hits, self.classifiers, repetitions=repetitions, confidence=confidence, seed=seed)
+
+    def disagreements(self) -> list[dict[str, Any]]:
+        """The hybrids of ``shown``: layer, module, pair, disagreement, and each classifier's answer with its
+        probability (S003 Table 3)."""
+        found = []
+        for layer, module, pair in self.shown_at.tolist():
+            answers = {
+                name: (
+                    self.answer(c, int(self.answers[c, layer, module, pair])),
+                    float(self.confidence[c, layer, module, pair]),
+                )
+                for c, name in enumerate(self.classifiers)
+            }
+            found.append(
+                {
+                    "layer": self.layers[layer],
+                    "module": self.modules[module],
+                    "pair": pair,
+                    "disagreement": float(self.disagreement[layer, module, pair]),
+                    "answers": answers,
+                }
+            )
+        return found
+
+    def answer(self, classifier: int, number: int) -> str:
+        """What a classifier calls one of its answers."""
+        names: dict[str, str] = self.provenance["classifiers"][classifier]["answered"]
+        return names.get(str(number), f"class {number}")
+
+    # --- tables and figures -----------------------------------------------------------------------
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row of the table for each classifier, layer and module."""
+        from .table import rows
+
+        return rows(self)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        from .table import as_csv
+
+        return write_text(path, as_csv(self))
+
+    def to_json(self, path: str | os.PathLike[str]) -> Path:
+        rows = [
+            {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
+            for row in self.rows()
+        ]
+        return write_json(path, {"rows": rows, "ranking": self.ranking().to_json(), "provenance": self.provenance})
+
+    def plot(
+        self, ax: Axes | None = None, *, quantity: Literal["recognition", "distance"] | None = None
+    ) -> tuple[Figure, Axes]:
+        """Recognition by layer and classifier with standard errors, and pixel distance beside it (S003 Fig. 6).
+
+        Onto given axes goes one of them, by default recognition.
+        """
+        from ..robustness_plots import plot_distance, plot_recognition, plot_recognition_and_distance
+
+        if quantity not in (None, "recognition", "distance"):
+            raise ProbeError(f"quantity is {quantity!r}; give 'recognition' or 'distance'")
+        if ax is None and quantity is None:
+            return plot_recognition_and_distance(self)
+        return (plot_distance if quantity == "distance" else plot_recognition)(self, ax=ax)
+
+    def plot_entropy(self, classifier: str) -> tuple[Figure, Any]:
+        """Histograms of entropy, a row for each module and a column for each layer (S003 Fig. 14 and 16)."""
+        from ..robustness_plots import plot_entropies
+
+        return plot_entropies(self, self.number(classifier))
+
+    def plot_disagreements(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """The hybrids that classifiers disagree about most, with their answers (S003 Fig. 17 and Table 3)."""
+        from ..robustness_plots import plot_disagreements
+
+        return plot_disagreements(self, ax=ax)
+
+    def number(self, classifier: str) -> int:
+        """The place of a classifier in the arrays."""
+        if classifier not in self.classifiers:
+            raise ProbeError(f"no classifier is named {classifier!r} here; give one of {', '.join(self.classifiers)}")
+        return self.classifiers.index(classifier)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _rates(self, hits: npt.NDArray[np.bool_]) -> Floats:
+        return np.where(self.present[None, :, :, None], hits.mean(3), np.nan)
+
+    def _best_hits(self) -> Floats:
+        """(classifier, layer, module, pair), whether the hybrid is seen as the class it is oftenest seen as."""
+        which = np.nan_to_num(self.recognition).argmax(-1)[..., None, None]
+        hits = np.take_along_axis(self.hits, which, axis=-1)[..., 0].astype(np.float64)
+        return np.where(self.present[None, :, :, None], hits, np.nan)
+
+
+def _mean(values: Floats, axis: int) -> Floats:
+    """Mean of what there is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing at all it is NaN
+        found: Floats = np.nanmean(values, axis)
+    return found
+
+
+def _standard_error(values: Floats) -> Floats:
+    """Of the mean over the last dimension."""
+    n = values.shape[-1]
+    if n == 1:
+        return np.full(values.shape[:-1], np.nan)
+    found: Floats = values.std(-1, ddof=1) / np.sqrt(n)
+    return found

@@ -1,0 +1,222 @@
+"""What every classifier says of every hybrid, written down as the hybrids come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..classifiers import Classifier
+from ..errors import ProbeError
+from ..images import all_finite
+from .plan import Plan
+from .pool import Pool
+
+BATCH = 32
+Numbers = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image to be scored: a hybrid of a set, or (without a set) the base or the source of a pair."""
+
+    image: Tensor
+    pair: int
+    chosen: int | None  # which of the plan's sets
+    base: Tensor
+    source: Tensor
+
+    def label(self, plan: Plan) -> str:
+        if self.chosen is None:
+            return f"the {'base' if self.image is self.base else 'source'} of pair {self.pair}"
+        layer, module = plan.places[self.chosen]
+        return f"the hybrid of pair {self.pair} by module {plan.modules[module]!r} of {plan.layers[layer]!r}"
+
+
+@dataclass
+class Arrays:
+    """Per classifier, layer, module and pair; −1 and NaN where a layer has no such module."""
+
+    answers: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
+    hits: npt.NDArray[np.bool_]
+    hits5: npt.NDArray[np.bool_]
+    probabilities: npt.NDArray[np.float32]
+    entropies: npt.NDArray[np.float32]
+    distances: npt.NDArray[np.float32]
+    original_hits: npt.NDArray[np.bool_]
+    disagreement: npt.NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, classifiers: int, plan: Plan, n: int) -> Arrays:
+        shape = classifiers, len(plan.layers), len(plan.modules), n
+
+        def unknown(*size: int) -> npt.NDArray[np.float32]:
+            return np.full(size, np.nan, np.float32)
+
+        return cls(
+            answers=np.full(shape, -1, np.int32),
+            confidence=unknown(*shape),
+            hits=np.zeros((*shape, 2), np.bool_),
+            hits5=np.zeros((*shape, 2), np.bool_),
+            probabilities=unknown(*shape, 2),
+            entropies=unknown(*shape),
+            distances=unknown(*shape[1:], 2),
+            original_hits=np.zeros((classifiers, n, 2), np.bool_),
+            disagreement=unknown(*shape[1:]),
+        )
+
+
+@dataclass
+class Shown:
+    """The hybrids that classifiers disagree about most, at most one of each pair, with base and source."""
+
+    most: int
+    kept: dict[int, tuple[float, int, Tensor]] = field(default_factory=dict)  # by pair: (disagreement, set, images)
+
+    def offer(self, row: Row, disagreement: float) -> None:
+        if self.most < 1 or row.chosen is None:
+            return
+        known = self.kept.get(row.pair)
+        if known is not None:
+            if disagreement > known[0]:
+                self._keep(row, disagreement)
+        elif len(self.kept) < self.most:
+            self._keep(row, disagreement)
+        else:
+            least = min(self.kept, key=lambda pair: (self.kept[pair][0], -pair))
+            if disagreement > self.kept[least][0]:
+                del self.kept[least]
+                self._keep(row, disagreement)
+
+    def in_order(self) -> list[tuple[int, int, Tensor]]:
+        """(pair, set, images (3, C, H, W)), the largest disagreement first."""
+        pairs = sorted(self.kept, key=lambda pair: (-self.kept[pair][0], pair))
+        return [(pair, self.kept[pair][1], self.kept[pair][2]) for pair in pairs]
+
+    def _keep(self, row: Row, disagreement: float) -> None:
+        images = torch.stack([row.base, row.image, row.source]).float().cpu()
+        self.kept[row.pair] = disagreement, row.chosen or 0, images
+
+
+class Tally:
+    """Scores rows in batches and writes what it finds into arrays. Used inside the classifiers' sessions."""
+
+    def __init__(
+        self,
+        classifiers: Sequence[Classifier],
+        numbers: Sequence[Numbers],
+        plan: Plan,
+        n: int,
+        *,
+        image_range: tuple[float, float],
+        shown: int,
+    ) -> None:
+        self.classifiers, self.numbers, self.plan, self.image_range = classifiers, numbers, plan, image_range
+        self.arrays = Arrays.empty(len(classifiers), plan, n)
+        self.pools = [Pool(classifier.n_classes) for classifier in classifiers]
+        self.shown = Shown(shown)
+        self._rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+        if len(self._rows) == BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Score whatever is waiting."""
+        rows, self._rows = self._rows, []
+        if not rows:
+            return
+        images = torch.stack([row.image for row in rows])
+        hybrids = [place for place, row in enumerate(rows) if row.chosen is not None]
+        masses = [self._scored(c, rows, logits, hybrids) for c, logits in enumerate(self._logits(images, rows))]
+        if hybrids:
+            self._compare(rows, hybrids, torch.stack(masses))
+
+    def finish(self) -> list[list[int]]:
+        """Entropies, when the last row has been scored; returns the classes pooled for each classifier."""
+        self.flush()
+        return [pool.entropies(self.arrays.entropies[c]) for c, pool in enumerate(self.pools)]
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.close()
+
+    def _logits(self, images: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+        """Of each classifier, on the CPU; what several do to images first is done once."""
+        done: dict[Any, Tensor] = {}
+        found = []
+        for classifier in self.classifiers:
+            home = classifier.device, classifier.dtype
+            if home not in done:
+                done[home] = classifier.unit(images, self.image_range)
+            logits = classifier.forward(classifier.transformed(done[home], done)).cpu()
+            if logits.shape[1] != classifier.n_classes:
+                raise ProbeError(
+                    f"classifier {classifier.name!r} gives {logits.shape[1]} logits and gave {classifier.n_classes} "
+                    "before; let its module always return as many"
+                )
+            if not all_finite(logits):
+                bad = int((~torch.isfinite(logits)).any(1).nonzero()[0, 0])
+                raise ProbeError(
+                    f"classifier {classifier.name!r} gives NaN or infinite logits for {rows[bad].label(self.plan)}; "
+                    "check its weights and its preprocessing"
+                )
+            found.append(logits)
+        return found
+
+    def _scored(self, c: int, rows: Sequence[Row], logits: Tensor, hybrids: Sequence[int]) -> Tensor:
+        """Write one classifier's findings; returns the hybrids' probabilities of both classes, (hybrids, 2)."""
+        arrays, numbers = self.arrays, self.numbers[c]
+        probabilities = logits.softmax(1)
+        top = logits.topk(min(5, logits.shape[1])).indices
+        inside = torch.zeros(2, logits.shape[1], dtype=torch.bool)
+        for side, own in enumerate(numbers):
+            inside[side, list(own)] = True
+        among = inside[:, top]  # (2, rows, 5)
+        first, any5, mass = among[:, :, 0].T.numpy(), among.any(2).T.numpy(), probabilities @ inside.float().T
+        for place, row in enumerate(rows):
+            if row.chosen is None:
+                side = 0 if row.image is row.base else 1
+                arrays.original_hits[c, row.pair, side] = first[place, side]
+        if not hybrids:
+            return mass[:0]
+        these = list(hybrids)
+        at: Any = (c, *self._at(rows, these))
+        arrays.answers[at] = top[these, 0].numpy()
+        arrays.confidence[at] = probabilities[these].amax(1).numpy()
+        arrays.hits[at], arrays.hits5[at], arrays.probabilities[at] = first[these], any5[these], mass[these].numpy()
+        places = np.ravel_multi_index(at[1:], arrays.disagreement.shape)
+        self.pools[c].add(logits[these], places.astype(np.int32))
+        return mass[these]
+
+    def _at(self, rows: Sequence[Row], hybrids: Sequence[int]) -> tuple[npt.NDArray[np.int64], ...]:
+        """(layers, modules, pairs) of these rows."""
+        places = [(*self.plan.places[rows[k].chosen or 0], rows[k].pair) for k in hybrids]
+        return tuple(np.array(places, np.int64).T)
+
+    def _compare(self, rows: Sequence[Row], hybrids: Sequence[int], masses: Tensor) -> None:
+        """How far the classifiers disagree about each hybrid."""
+        found = divergence(masses).float().numpy()
+        self.arrays.disagreement[self._at(rows, hybrids)] = found
+        for place, value in zip(hybrids, found.tolist(), strict=True):
+            self.shown.offer(rows[place], value)
+
+
+def divergence(masses: Tensor) -> Tensor:
+    """Jensen–Shannon divergence, in nats, of what classifiers say: base's class, source's, or neither.
+
+    ``masses`` (classifiers, hybrids, 2) are the probabilities of the two; classifiers of other classes can be compared.
+    """
+    masses = masses.double().clamp(0, 1)
+    outcomes = torch.cat([masses, (1 - masses.sum(2, keepdim=True)).clamp(0, 1)], 2)
+    outcomes = outcomes / outcomes.sum(2, keepdim=True)
+    mean, alone = torch.special.entr(outcomes.mean(0)).sum(1), torch.special.entr(outcomes).sum(2).mean(0)
+    found: Tensor = (mean - alone).clamp_min(0)
+    return found
