@@ -1,0 +1,161 @@
+"""What S002 says of ratios in its §4.1 and §4.2, one claim a function, and whether it is so, read off the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from spectral_levels import BAR, Level, distance, margin, shared
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A generator and the network it was trained with.
+
+    Attributes:
+        kind: "VAE" or "GAN".
+        building: the levels of the generator or decoder; ``extracting``: those of its opposite, if there is one.
+        chance: the levels of the generator with random kernels, a list for each draw.
+        opposite: what the other network is called.
+    """
+
+    name: str
+    kind: str
+    building: list[Level]
+    extracting: list[Level] = field(default_factory=list)
+    chance: list[list[Level]] = field(default_factory=list)
+    opposite: str = ""
+
+    @property
+    def pairs(self) -> list[tuple[Level, Level]]:
+        return shared(self.building, self.extracting)
+
+    @property
+    def apart(self) -> float:
+        """How far the two networks' ratios are from each other: the mean over shared levels."""
+        return float(np.mean([distance(one, two) for one, two in self.pairs]))
+
+    @property
+    def spread(self) -> float:
+        """Of the generator's ratios: the mean over levels."""
+        return float(np.mean([level.std for level in self.building]))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim of the paper on some networks, whether it holds, and the numbers that say so."""
+
+    networks: str
+    claim: str
+    holds: str
+    numbers: str
+
+    def __str__(self) -> str:
+        return f"{self.networks}: “{self.claim}” {self.holds}. {self.numbers}"
+
+
+def overview(one: Compared) -> str:
+    """A sentence on what the figure shows."""
+    parts = []
+    for i, level in enumerate(one.building):
+        drawn = f", random kernels {np.mean([draw[i].std for draw in one.chance]):.2f}" if one.chance else ""
+        parts.append(f"{level.name} {level.mean:.2f} ± {level.std:.2f}{drawn}")
+    text = f"{one.name}: mean ± spread of the ratios from fine to coarse: {'; '.join(parts)}"
+    if one.extracting:
+        other = "; ".join(f"{level.name} {level.mean:.2f} ± {level.std:.2f}" for level in one.extracting)
+        text += f". Its {one.opposite}: {other}"
+    return text + "."
+
+
+def verdicts(one: Compared) -> list[Verdict]:
+    """All claims on one network and its opposite."""
+    found = [concentrated(one)] if one.chance else []
+    if len(one.building) > 1 and one.kind == "GAN":
+        found.append(finest_depends_most(one))
+    if one.pairs and one.kind == "GAN":
+        found += [broader(one), negative_tail(one)]
+    if one.pairs and one.kind == "VAE":
+        found.append(modes(one))
+    return found
+
+
+def concentrated(one: Compared) -> Verdict:
+    """§4.1, against kernels that are independent by construction: those spread too, as they are small."""
+    said, at = [], []
+    for i, level in enumerate(one.building):
+        spreads = [draw[i].std for draw in one.chance]
+        at.append(level.std <= max(spreads))
+        said.append(f"{level.name} {level.std:.2f} ({min(spreads):.2f} to {max(spreads):.2f})")
+    claim = "a rather good concentration around 1, which suggests independence"
+    numbers = f"Spread, and that of {len(one.chance)} draws of random kernels: {'; '.join(said)}."
+    return Verdict(one.name, claim, _where(at, one.building), numbers)
+
+
+def finest_depends_most(one: Compared) -> Verdict:
+    """§4.2: "we observed more dependency between GAN layers at fine scales"."""
+    values = [level.deviation for level in one.building]
+    said = "; ".join(f"{level.name} {value:.2f}" for level, value in zip(one.building, values, strict=True))
+    holds = values[0] == max(values)
+    claim = "more dependency between GAN layers at fine scales"
+    return Verdict(one.name, claim, _holds(holds), f"Root mean square of ratio − 1: {said}.")
+
+
+def broader(one: Compared) -> Verdict:
+    """§4.1, Fig. 4: by more than draws of random kernels differ from each other."""
+    at = [two.std - own.std > margin(own, one.chance) for own, two in one.pairs]
+    said = "; ".join(f"{own.name} {own.std:.2f} and {two.std:.2f}" for own, two in one.pairs)
+    claim = "the discriminator's distribution is broader, especially at fine scales"
+    numbers = f"Spread of generator and {one.opposite}: {said}."
+    return Verdict(one.name, claim, _where(at, [own for own, _ in one.pairs]), numbers)
+
+
+def negative_tail(one: Compared) -> Verdict:
+    """§4.2, of the finest level."""
+    own, two = one.pairs[0]
+    said = {
+        (True, True): "holds",
+        (True, False): "holds in its first half alone",
+        (False, True): "holds in its second half alone",
+        (False, False): "does not hold",
+    }[two.below > own.below, own.above > two.above]
+    claim = "more negative correlations in the finest discriminator layers, a strong positive tail in the generator's"
+    numbers = (
+        f"Share below 0.9: {own.below:.2f} and {two.below:.2f}; above 1.45: {own.above:.2f} and {two.above:.2f} "
+        f"({own.name})."
+    )
+    return Verdict(one.name, claim, said, numbers)
+
+
+def modes(one: Compared) -> Verdict:
+    """§4.1, Fig. 5: the shapes that Shajarisales et al. (2015) predict."""
+    at = [abs(own.mode - 1) <= BAR and two.mode < 1 for own, two in one.pairs]
+    said = "; ".join(f"{own.name} {own.mode:.2f} and {two.mode:.2f}" for own, two in one.pairs)
+    claim = "a mode around one for the decoder, below one for the encoder"
+    numbers = f"Modes, to a bar of {BAR}: {said}."
+    return Verdict(one.name, claim, _where(at, [own for own, _ in one.pairs]), numbers)
+
+
+def across(vae: Compared, gan: Compared) -> list[Verdict]:
+    """§4.1, of a VAE and a GAN that were trained on the same images."""
+    names = f"{vae.name} and {gan.name}"
+    found = []
+    if vae.pairs and gan.pairs:
+        claim = "much sharper differences between decoder and encoder than between generator and discriminator"
+        numbers = f"Distance of the two distributions, mean over levels: {vae.apart:.2f} and {gan.apart:.2f}."
+        found.append(Verdict(names, claim, _holds(vae.apart > gan.apart), numbers))
+    claim = "a much broader distribution in the VAE's decoder than in the GAN's generator"
+    numbers = f"Spread, mean over levels: {vae.spread:.2f} and {gan.spread:.2f}."
+    return [*found, Verdict(names, claim, _holds(vae.spread > gan.spread), numbers)]
+
+
+def _holds(claim: bool) -> str:
+    return "holds" if claim else "does not hold"
+
+
+def _where(at: Sequence[bool], levels: Sequence[Level]) -> str:
+    """At which levels a claim holds."""
+    if all(at) or not any(at):
+        return _holds(all(at))
+    names = [level.name for level, holds in zip(levels, at, strict=True) if holds]
+    return f"holds at {' and '.join(names)} and nowhere else"

@@ -1,0 +1,87 @@
+"""What the sweeps of S002 share: options, trainings that go on where they were, files that are written.
+
+Started again, a sweep trains only what is not trained yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import counterfactual_probe as cp
+from counterfactual_probe.data import Images, open_images
+from counterfactual_probe.files import write_bytes, write_json, write_text
+from counterfactual_probe.plots import png
+from counterfactual_probe.training import Recipe
+
+
+def add_options(parser: argparse.ArgumentParser, *, out: str, images: int, steps: int) -> None:
+    """Options of data and training."""
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder for everything (%(default)s)")
+    parser.add_argument("--data", default="generator:dcgan-faces", help="as of the command train (%(default)s)")
+    parser.add_argument("--images", type=int, default=images, help="at most so many training images (%(default)s)")
+    parser.add_argument("--size", type=int, default=32, help="side of the images (%(default)s)")
+    parser.add_argument("--cache", type=Path, help="decoded images are kept here (by default in the folder)")
+    parser.add_argument("--steps", type=int, default=steps, help="of each training (%(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="images per step (%(default)s)")
+    parser.add_argument("--width", type=int, default=64, help="channels of the widest layer (%(default)s)")
+    parser.add_argument("--latent", type=int, default=128, help="dimensions of the latent (%(default)s)")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="bf16", help="(%(default)s)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
+    parser.add_argument("--shown", type=int, default=8, help="sample pictures of each model (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def training_images(options: argparse.Namespace) -> Images:
+    """The data, decoded once for all trainings, and for the next start of the same sweep."""
+    return open_images(
+        options.data,
+        size=options.size,
+        images=options.images,
+        seed=options.seed,
+        cache=options.cache or options.out / "images.safetensors",
+        show_progress=True,
+    )
+
+
+def trained(recipe: Recipe, images: Images, folder: Path, steps: int, options: argparse.Namespace) -> Any:
+    """A training of so many steps, or what is missing of it."""
+    return cp.train(
+        recipe, images, out=folder, steps=steps, seed=options.seed, precision=options.precision,
+        device=options.device, resume=True, show_progress=True,
+    )  # fmt: skip
+
+
+def save_figure(figure: Any, path: Path, *, photographs: bool = False) -> Path:
+    print(write_bytes(path, png(figure, photographs=photographs)))
+    return path
+
+
+def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A table as CSV and as JSON."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    print(write_text(path.with_suffix(".csv"), buffer.getvalue()))
+    print(write_json(path.with_suffix(".json"), list(rows)))
+
+
+def save_sentences(sentences: Sequence[str], path: Path) -> None:
+    """What was found, on paper and on the screen."""
+    text = "".join(f"- {sentence}\n" for sentence in sentences)
+    print(write_text(path, text))
+    print(text, end="")
+
+
+def run(main: Callable[[], object]) -> None:
+    """A mistake is one sentence and no traceback."""
+    try:
+        main()
+    except cp.ProbeError as error:
+        raise SystemExit(str(error)) from error
