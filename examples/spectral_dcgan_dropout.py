@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from counterfactual_probe.adapters.dcgan_recipe import DCGANRecipe
-from spectral_levels import Level, by_chance, levels, margin, rows, told
+from spectral_levels import Level, by_chance, levels, margin, rows, titled_once, told
 from spectral_sweeps import add_options, run, save_figure, save_rows, save_sentences, trained, training_images
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plain, dropped = found.values()
     panels = [[(f"step {shot.step}", shot.levels[0].histogram) for shot in shots] for shots in (plain, dropped)]
     finest = plain[0].levels[0]
-    figure = plot_layers(panels, [f"{name}, {'; '.join(finest.pairs)}" for name in found], most=len(plain))[0]
+    figure, axes = plot_layers(panels, [f"{name}, {'; '.join(finest.pairs)}" for name in found], most=len(plain))
+    titled_once(axes)
     save_figure(figure, options.out / "finest.png")
     save_figure(_over_training(found), options.out / "over-training.png")
     save_figure(_sheet(found, options.shown), options.out / "samples.png", photographs=True)

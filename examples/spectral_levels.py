@@ -147,10 +147,15 @@ def superimposed(networks: Sequence[Sequence[Level]], names: Sequence[str]) -> A
     keys = sorted({level.key for found in networks for level in found})
     panels = [[_panel(found, key) for key in keys] for found in networks]
     figure, axes = plot_layers(panels, names, most=len(keys))
-    for ax, titles in zip(axes, zip(*panels, strict=True), strict=True):
-        lines = dict.fromkeys(title for title, _ in titles if title)  # several of one architecture: once
-        ax.set_title("\n".join(lines), fontsize="small")
+    titled_once(axes)
     return figure
+
+
+def titled_once(axes: Sequence[Any]) -> None:
+    """Titles that several networks share, of one architecture, once."""
+    for ax in axes:
+        lines = dict.fromkeys(line for line in ax.get_title().split("\n") if line)
+        ax.set_title("\n".join(lines), fontsize="small")
 
 
 def _panel(found: Sequence[Level], key: tuple[int, int]) -> tuple[str, Counts]:

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listed = []
     for one in found.values():
         listed += rows(one.name, one.building, one.chance)
-        listed += rows(f"{one.name}: {one.opposite}", one.extracting)
+        listed += rows(f"{one.name}: {one.opposite}", one.extracting, one.other_chance)
     save_rows(listed, options.out / "table")
     save_sentences(_sentences(found), options.out / "findings.md")
 
@@ -57,11 +57,14 @@ def _network(name: str, gen: cp.GeneratorAdapter, options: argparse.Namespace) -
     """The figures and tables of one network."""
     sd = cp.SpectralDependency(gen, name=name)
     own, other = sd.table(), None
+    other_chance = []
     building, extracting, label = levels(own), [], ""
     names = [name]
     if (opposite := _opposite(gen)) is not None:
         module, label = opposite
-        other = cp.SpectralDependency(module, example=torch.zeros(2, *gen.image_size), name=f"{name}-{label}").table()
+        example = torch.zeros(2, *gen.image_size)
+        other = cp.SpectralDependency(module, example=example, name=f"{name}-{label}").table()
+        other_chance = by_chance(module, example, draws=options.draws)
         extracting = levels(other)
         names = [f"{name}: {'decoder' if label == 'encoder' else 'generator'}", label]
     folder = options.out / name
@@ -73,7 +76,7 @@ def _network(name: str, gen: cp.GeneratorAdapter, options: argparse.Namespace) -
         if table is not None:
             _write(table, folder)
     chance = by_chance(gen.module, gen.sample(2), draws=options.draws)
-    return Compared(name, "VAE" if label == "encoder" else "GAN", building, extracting, chance, label)
+    return Compared(name, "VAE" if label == "encoder" else "GAN", building, extracting, chance, label, other_chance)
 
 
 def _opposite(gen: cp.GeneratorAdapter) -> tuple[nn.Module, str] | None:

@@ -151,8 +151,13 @@ def test_random_kernels_differ_between_draws_and_leave_the_network_alone() -> No
 # --- claims -----------------------------------------------------------------------------------------
 
 
+def drawn() -> list[list[Any]]:
+    """Two draws."""
+    return [[planted(NARROW)], [planted(np.array(NARROW) ** 2)]]
+
+
 def compared(building: list[Any], extracting: list[Any], kind: str = "GAN", **changes: Any) -> Any:
-    fields = {"chance": [[planted(NARROW)], [planted(np.array(NARROW) ** 2)]], "opposite": "other", **changes}
+    fields = {"chance": drawn(), "other_chance": drawn(), "opposite": "other", **changes}
     return example("claims").Compared(
         "toy", kind, [planted(values) for values in building], [planted(values) for values in extracting], **fields
     )
@@ -189,6 +194,18 @@ def test_a_claim_may_hold_at_some_levels() -> None:
     assert claims.broader(one).holds == "holds at 4↔8 and nowhere else"
     assert claims.finest_depends_most(one).holds == "does not hold"
     assert claims.finest_depends_most(dataclasses.replace(one, building=own[::-1])).holds == "holds"
+
+
+def test_a_spread_is_compared_with_what_random_kernels_spread() -> None:
+    claims = example("claims")
+    one = compared([NARROW], [WIDE])
+    assert claims.broader(one).holds == "holds"
+    wide_by_chance = dataclasses.replace(one, other_chance=[[planted(np.array(WIDE) * 100)]], chance=[])
+    assert claims.broader(wide_by_chance).holds == "does not hold"
+    finest = claims.Compared("toy", "GAN", [planted(WIDE), planted(NARROW, size=4)])
+    assert claims.finest_depends_most(finest).holds == "holds"
+    chance = [[planted(np.array(WIDE) * 100), planted(NARROW, size=4)]]
+    assert claims.finest_depends_most(dataclasses.replace(finest, chance=chance)).holds == "does not hold"
 
 
 def test_claims_across_networks() -> None:
