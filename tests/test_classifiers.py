@@ -306,18 +306,15 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 HUB_CALLS = """
-    import time
     import torch
     import counterfactual_probe as cp
     for name in ("timm:test_resnet", "test_vit"):
-        start = time.perf_counter()
         try:
             found = cp.load_classifier(name)
             total = found.logits(torch.ones(1, 3, 64, 64)).sum().item()
             print(found.name, found.n_classes, found.class_name(105), total)
         except cp.ProbeError as error:
             print(error)
-        assert time.perf_counter() - start < 20
 """
 
 
