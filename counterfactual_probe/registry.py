@@ -52,8 +52,8 @@ class PretrainedGenerator:
 def available(pattern: str = "*") -> list[str]:
     """Names in the registry that match a wildcard pattern, sorted.
 
-    >>> cp.available("*faces")
-    ['dcgan-faces']
+    >>> cp.available("*-faces")
+    ['began-faces', 'dcgan-faces', 'vae-faces']
     """
     return sorted(name for name in _entries() if fnmatchcase(name, pattern))
 

@@ -181,6 +181,7 @@ def test_ranks_that_make_another_call_are_told() -> None:
 
 # Where rank 1, or 0, fails, and how; the other must hear of it wherever it happens.
 FAILURES = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background starts without
 from counterfactual_probe import ranks
 def failing(error, at):
     def run(stream, *span):

@@ -273,7 +273,7 @@ def test_the_card(tmp_path: Path) -> None:
         "- Resized.",
         "Left out: a.png (torn).",
         f"`{images.fingerprint()}`",
-        "cp.train(DCGANRecipe(batch=5, lr=0.0002, latent=4, width=6), data, seed=7, steps=4)",
+        "cp.train(DCGANRecipe(batch=5, lr=0.0002, latent=4, width=6, d_rate=1.0), data, seed=7, steps=4)",
         "4 of 4 steps (1.0 epochs) in ",
         "float32, seed 7.",
         "latent 4",

@@ -146,7 +146,7 @@ def recipes() -> list[str]:
 
     >>> from counterfactual_probe.training import recipes
     >>> [name for name in recipes() if name.startswith("vae")]
-    ['vae', 'vae-cifar10', 'vae-faces']
+    ['vae', 'vae-cifar10', 'vae-faces', 'vae-faces-sharp']
     """
     return list(_entries())
 

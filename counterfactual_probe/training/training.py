@@ -103,8 +103,8 @@ def planned(
     whole(seed, "the seed", 0)
     found = _images(entry, data, seed=seed, cache=cache, show_progress=show_progress, **asked)
     steps = _length(entry, recipe, len(found), **length)
-    told = {**asked, "seed": seed or None, **length, "precision": precision}
-    command = _command(model, data, told | settings)
+    own = None if precision == entry.precision else precision
+    command = _command(model, data, {**asked, "seed": seed or None, **length, "precision": own, **settings})
     plan = Plan(
         entry.name, entry.summary, recipe, found, folder, steps, seed, precision or entry.precision, device, command
     )
