@@ -84,20 +84,24 @@ def test_an_altered_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert folders.load_folder(tmp_path / name).image_size == (3, 32, 32)
 
 
-def mirror_correlation(images: Tensor) -> float:
-    mean = images.mean(0)
-    both = torch.stack([mean.flatten(), mean.flip(-1).flatten()])
-    return float(torch.corrcoef(both)[0, 1])
+def likeness(one: Tensor, two: Tensor) -> float:
+    """The correlation of two mean images."""
+    return float(torch.corrcoef(torch.stack([one.mean(0).flatten(), two.mean(0).flatten()]))[0, 1])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in FACES])
 def test_faces_are_like_those_trained_on(name: str, faces: cp.GeneratorAdapter) -> None:
     gen = cp.load(name)
     made, given = gen(gen.sample(128, seed=5)), faces(faces.sample(128, seed=5))
-    means = torch.stack([made.mean(0).flatten(), given.mean(0).flatten()])
-    assert float(torch.corrcoef(means)[0, 1]) > 0.8
-    assert mirror_correlation(made) > 0.7
-    assert float(made.std(0).mean()) > 0.1 * float(given.std(0).mean())  # and not one face for all
+    assert likeness(made, given) > 0.7
+    assert float(made.std(0).mean()) > 0.4 * float(given.std(0).mean())  # and not one face for all
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        untrained = trainable(name).make({}).networks((3, 64, 64))
+    network = untrained.get("decoder", untrained.get("generator"))
+    assert network is not None
+    with torch.no_grad():
+        assert likeness(network.eval()(gen.sample(128, seed=5)), given) < 0.5
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("vae-faces")])
