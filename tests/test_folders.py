@@ -14,9 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
-from counterfactual_probe.adapters.dcgan import DCGANDiscriminator, DCGANGenerator, dcgan
+from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
@@ -385,26 +384,3 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
     for name, sentence in zip(names, found, strict=True):
         assert sentence.startswith(f"{name!r} cannot be fetched from the Hugging Face hub (")
         assert sentence.endswith("config.json and model.safetensors elsewhere and load their folder")
-
-
-# --- the network that a generator was trained with ------------------------------------------------
-
-
-def test_a_discriminator_beside_the_weights_is_the_partner(tmp_path: Path) -> None:
-    made = DCGANGenerator(4, [8, 4], 3), DCGANDiscriminator([4, 8], 3).eval()
-    folders.save_folder(tmp_path, "dcgan", made[0].state_dict())
-    assert cp.load(tmp_path).partner is None
-    safetensors.torch.save_file(made[1].state_dict(), tmp_path / "discriminator.safetensors")
-    gen = cp.load(tmp_path)
-    images = gen(gen.sample(3))
-    assert gen.partner is gen.partner is not None
-    assert not gen.partner.training
-    assert torch.equal(gen.partner(images), made[1](images))
-
-
-def test_a_partner_that_does_not_fit_is_said_when_it_is_asked_for(tmp_path: Path) -> None:
-    folders.save_folder(tmp_path, "dcgan", DCGANGenerator(4, [8, 4], 3).state_dict())
-    safetensors.torch.save_file({"weight": torch.zeros(3)}, tmp_path / "discriminator.safetensors")
-    gen = cp.load(tmp_path)  # which is as good as ever
-    with pytest.raises(cp.ProbeError, match=r"holds no kernels main\.0\.weight.*give that of a DCGAN's discriminator"):
-        _ = gen.partner

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from counterfactual_probe.adapters import trained
+from counterfactual_probe.adapters.dcgan import DCGANDiscriminator, DCGANGenerator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -110,3 +111,26 @@ def test_encoders_find_pictures_that_were_not_trained_on(name: str, faces: cp.Ge
     given = faces(faces.sample(64, seed=9))
     error = F.mse_loss(gen(gen.encode(given)), given)
     assert float(error) < 0.3 * float(given.var(0).mean())
+
+
+# --- the network that a generator was trained with ------------------------------------------------
+
+
+def test_a_discriminator_beside_the_weights_is_the_partner(tmp_path: Path) -> None:
+    made = DCGANGenerator(4, [8, 4], 3), DCGANDiscriminator([4, 8], 3).eval()
+    folders.save_folder(tmp_path, "dcgan", made[0].state_dict())
+    assert cp.load(tmp_path).partner is None
+    safetensors.torch.save_file(made[1].state_dict(), tmp_path / "discriminator.safetensors")
+    gen = cp.load(tmp_path)
+    images = gen(gen.sample(3))
+    assert gen.partner is gen.partner is not None
+    assert not gen.partner.training
+    assert torch.equal(gen.partner(images), made[1](images))
+
+
+def test_a_partner_that_does_not_fit_is_said_when_it_is_asked_for(tmp_path: Path) -> None:
+    folders.save_folder(tmp_path, "dcgan", DCGANGenerator(4, [8, 4], 3).state_dict())
+    safetensors.torch.save_file({"weight": torch.zeros(3)}, tmp_path / "discriminator.safetensors")
+    gen = cp.load(tmp_path)  # which is as good as ever
+    with pytest.raises(cp.ProbeError, match=r"holds no kernels main\.0\.weight.*give that of a DCGAN's discriminator"):
+        _ = gen.partner
