@@ -16,10 +16,10 @@ from counterfactual_probe.autoencoders import (
     VariationalAutoencoder,
 )
 from counterfactual_probe.autoencoders.sampling import mixed
+from counterfactual_probe.encoding import encoded
 from counterfactual_probe.errors import ProbeError
 from counterfactual_probe.folders import Architecture
 from counterfactual_probe.generator import GeneratorAdapter
-from counterfactual_probe.images import require_images
 from counterfactual_probe.weights import load_state, tensors_only
 
 WAYS = ("hybrid", "prior")
@@ -38,12 +38,8 @@ class AutoencoderAdapter(GeneratorAdapter):
         Raises:
             ProbeError: images of another size, number of colours or range than the generator's.
         """
-        require_images(images, self.image_size, self.image_range, self.device)
-        images = images.to(self.dtype)
-        with self.session():
-            parts = list(self.batches(len(images), lambda index: self.module.encode(images[index])))
-            with torch.inference_mode(False):
-                return torch.cat(parts)
+        (codes,) = encoded(self, images, lambda batch: (self.module.encode(batch),))
+        return codes
 
 
 def autoencoder(

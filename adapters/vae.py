@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from counterfactual_probe.encoding import encoded
 from counterfactual_probe.errors import ProbeError
 from counterfactual_probe.folders import Architecture
 from counterfactual_probe.generator import GeneratorAdapter, stream_seed
-from counterfactual_probe.images import require_images
 from counterfactual_probe.weights import load_state, tensors_only
 
 POSTERIOR = 3  # a stream of random numbers beside those of base, source and noise
@@ -132,12 +132,7 @@ class VAEAdapter(GeneratorAdapter):
         Raises:
             ProbeError: images of another size, number of colours or range than the generator's.
         """
-        require_images(images, self.image_size, self.image_range, self.device)
-        images = images.to(self.dtype)
-        with self.session():
-            parts = list(self.batches(len(images), lambda index: self.module.encode(images[index])))
-            with torch.inference_mode(False):
-                mean, log_variance = (torch.cat(column) for column in zip(*parts, strict=True))
+        mean, log_variance = encoded(self, images, self.module.encode)
         if seed is None:
             return mean
         draws = [torch.Generator().manual_seed(stream_seed(seed, POSTERIOR, i)) for i in range(len(mean))]

@@ -24,7 +24,7 @@ from .results import units_to_json
 from .sections import SUFFIXES, Section, Table, require_distinct
 from .study import LayerStudy, Study
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6472; --line: #d9dee6; --paper: #ffffff; --tint: #f4f6f9 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e7eaf0; --soft: #a3acba; --line: #39404c; --paper: #14181f; --tint: #1c222b } }
@@ -264,7 +264,7 @@ def _page(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The modules of {html.escape(study.generator)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <h1>The modules of {html.escape(study.generator)}</h1>

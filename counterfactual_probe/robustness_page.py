@@ -14,7 +14,7 @@ import numpy as np
 
 from .files import write_bytes, write_text
 from .plots import png
-from .report import _STYLE
+from .report import STYLE
 from .robustness import Ranking, Robustness
 from .wording import listing, percent
 
@@ -189,7 +189,7 @@ def _page(result: Robustness, ranking: Ranking, figures: Sequence[str], card: st
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <h1>{title}</h1>

@@ -35,17 +35,7 @@ def run(first: str, second: str, arguments: Sequence[str] | None = None) -> list
 
 def _block(gen: cp.GeneratorAdapter, block: int, names: tuple[str, str], options: argparse.Namespace) -> list[Path]:
     layers = [genblock(gen, block, part) for part in options.layers]
-    z1, z2 = pairs(gen, names, options.pairs, options.seed, options.truncation)
-    finders = []
-    for layer, part in zip(layers, options.layers, strict=True):
-        maps = cp.InfluenceMap(gen, layer).attribute(
-            z1,
-            z2,
-            checkpoint=options.out / f"genblock-{block}-{part}-{options.pairs}.progress",
-            show_progress=True,
-        )
-        finders.append(cp.ModuleFinder(options.modules).fit(maps))
-    match = cp.match_modules(*finders)
+    match = matched(gen, block, names, options.pairs, options)
     # Other latents than those that the modules were found with.
     shown = pairs(gen, names, 2 * options.shown, options.seed + 1, options.truncation)
     hybrids = cp.Hybridizer(gen, layers).hybridize(*shown, units=match.units)
@@ -56,6 +46,23 @@ def _block(gen: cp.GeneratorAdapter, block: int, names: tuple[str, str], options
         _saved(plotted, title, options.out / f"genblock-{block}.png"),
         _saved(match.plot(), title, options.out / f"genblock-{block}-templates.png"),
     ]
+
+
+def matched(
+    gen: cp.GeneratorAdapter, block: int, names: tuple[str, str], n_pairs: int, options: argparse.Namespace
+) -> cp.ModuleMatch:
+    """Modules of two successive convolutions of a GenBlock, matched by their templates."""
+    z1, z2 = pairs(gen, names, n_pairs, options.seed, options.truncation)
+    finders = []
+    for part in options.layers:
+        maps = cp.InfluenceMap(gen, genblock(gen, block, part)).attribute(
+            z1,
+            z2,
+            checkpoint=options.out / f"genblock-{block}-{part}-{n_pairs}.progress",
+            show_progress=True,
+        )
+        finders.append(cp.ModuleFinder(options.modules).fit(maps))
+    return cp.match_modules(*finders)
 
 
 def pairs(gen: cp.GeneratorAdapter, names: tuple[str, str], n: int, seed: int, truncation: float) -> tuple[Any, Any]:

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biggan_hybrids import pairs
-from counterfactual_probe.adapters.biggan_deep import genblock, random_biggan_deep
+from biggan_hybrids import matched
+from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
 
 import counterfactual_probe as cp
 from counterfactual_probe.robustness_page import write_robustness_page
@@ -50,18 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 def modules(gen: cp.GeneratorAdapter, block: int, options: argparse.Namespace) -> dict[str, cp.UnitSet]:
     """Matched modules of two successive convolutions of a GenBlock."""
-    layers = [genblock(gen, block, part) for part in options.layers]
-    z1, z2 = pairs(gen, CLASSES, options.map_pairs, options.seed, options.truncation)
-    finders = []
-    for layer, part in zip(layers, options.layers, strict=True):
-        maps = cp.InfluenceMap(gen, layer).attribute(
-            z1,
-            z2,
-            checkpoint=options.out / f"genblock-{block}-{part}-{options.map_pairs}.progress",
-            show_progress=True,
-        )
-        finders.append(cp.ModuleFinder(options.modules).fit(maps))
-    return {str(k): units for k, units in enumerate(cp.match_modules(*finders).units, 1)}
+    match = matched(gen, block, CLASSES, options.map_pairs, options)
+    return {str(k): units for k, units in enumerate(match.units, 1)}
 
 
 def scored_pairs(gen: cp.GeneratorAdapter, options: argparse.Namespace) -> tuple[Any, Any]:
