@@ -242,7 +242,7 @@ def test_any_size_comes_out(size: int, convolutions: int) -> None:
         (lambda: ae.LadderAutoencoder(3, 4), r"a latent of 3 dimensions .* 4 variables; .* give a latent of 4$"),
         (lambda: ae.StructuralAutoencoder(13, 13), r"13 variables are asked and the decoder has 12 convolutions"),
         (lambda: ae.Autoencoder(width=12), r"width is 12; give a multiple of the 8 groups of the group norm"),
-        (lambda: ae.LadderAutoencoder(width=16), r"width is 16; a ladder needs a multiple of 32"),
+        (lambda: ae.LadderAutoencoder(width=8), r"width is 8; a ladder needs 16 or more"),
         (lambda: ae.Autoencoder(image_size=60), r"images of 60×60 are asked; give a size of 4, 8, 16, 32"),
         (lambda: ae.Autoencoder(0), r"latent is 0; give an integer of at least 1"),
         (lambda: small("sae").encode(pictures(2, 32)), r"the images are \(2, 3, 32, 32\) and this model takes \(n, 3"),

@@ -87,10 +87,11 @@ class LadderDecoder(nn.Module):
 
     def __init__(self, backbone: Backbone, variables: int) -> None:
         super().__init__()
-        added = backbone.width // 4
+        # A quarter of the width, in whole groups of the norm that stands after the maps that are kept.
+        added = GROUPS * max(1, backbone.width // (4 * GROUPS))
         kept = backbone.width - added
-        if kept % GROUPS:
-            raise ProbeError(f"width is {backbone.width}; a ladder needs a multiple of {4 * GROUPS}")
+        if not kept:
+            raise ProbeError(f"width is {backbone.width}; a ladder needs {2 * GROUPS} or more, half of them for its rungs")
         self.size = backbone.split(variables)
         self.places = {place: i for i, place in enumerate(backbone.placed(variables), 1)}
         self.root = nn.Parameter(torch.randn(kept, START, START))

@@ -1,0 +1,205 @@
+"""The models of S004, the scene in three parts, and trainings that are looked at several times on the way.
+
+Started again, a training goes on where it was, and what was measured of it is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+import torch
+from torch import Tensor
+
+import counterfactual_probe as cp
+from counterfactual_probe.data import Images, Scene
+from counterfactual_probe.data.scene import TERMS
+from counterfactual_probe.errors import ProbeError, whole
+from counterfactual_probe.files import write_bytes
+from counterfactual_probe.training import Recipe, trainable
+
+SPLIT = (0.7, 0.1, 0.2)  # training, validation and test images, S004 §3
+CHUNK = 250
+
+
+class Model(NamedTuple):
+    """What ``counterfactual-probe train`` calls it, and its settings."""
+
+    command: str
+    settings: dict[str, Any] = {}
+
+
+def _rungs(name: str, command: str, counts: tuple[int, ...]) -> dict[str, Model]:
+    return {f"{name}-{k}": Model(command, {"variables": k}) for k in counts}
+
+
+MODELS: dict[str, Model] = {
+    **_rungs("SAE", "sae", (16, 12, 6, 4, 3, 2)),
+    **_rungs("AdaAE", "adaae", (16, 12)),
+    **_rungs("VLAE", "vlae", (16, 12, 6, 4, 3, 2)),
+    "AE": Model("ae"),
+    "WAE": Model("wae"),
+    "VAE": Model("betavae"),
+    "βVAE": Model("betavae", {"beta": 2.0}),
+}
+VARIATIONAL = ("VAE", "βVAE", "VLAE")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large an experiment is.
+
+    Attributes:
+        images, validation, test: how many of the three parts of the scene; None for all.
+        stages: how often a training is looked at.
+        rows: test images on which metrics are fitted, and half as many on which they are measured.
+    """
+
+    side: int = 32
+    width: int = 16
+    convolutions: int = 12
+    latent: int = 12
+    batch: int = 32
+    lr: float = 1e-3
+    steps: int = 4000
+    stages: int = 8
+    images: int | None = 20_000
+    validation: int | None = 1000
+    test: int | None = 2100
+    rows: int = 1400
+    precision: str = "bf16"
+
+    def settings(self) -> dict[str, Any]:
+        names = ("width", "convolutions", "latent", "batch", "lr")
+        return {name: getattr(self, name) for name in names}
+
+
+REDUCED = Size()
+_FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 10_000, "precision": "float32"}
+SIZES = {
+    "reduced": REDUCED,
+    # S004 A.2: 3D-Shapes and MPI3D, and below CelebA and RFD.
+    "paper": Size(64, 64, 12, 12, 128, 5e-4, 100_000, validation=10_000, **_FULL),
+    "paper-128": Size(128, 128, 16, 32, 32, 5e-4, 200_000, validation=10_000, **_FULL),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training images, and factors with images for validation and for tests, which no training sees."""
+
+    train: Images
+    validation: Tensor
+    test: Tensor
+    factors: npt.NDArray[np.int64]  # of the test images
+    labels: npt.NDArray[np.int64] = field(repr=False)  # of the training images
+
+
+def split_scene(size: Size, *, seed: int = 0, show_progress: bool = True) -> Split:
+    """The scene in an order of its own, 70 : 10 : 20."""
+    scene = Scene(size.side)
+    order = scene.sample(len(scene), seed=seed)
+    ends = np.cumsum([round(share * len(scene)) for share in SPLIT])
+    parts = np.split(order, ends[:-1])
+    asked = (size.images, size.validation, size.test)
+    train, validation, test = (part[:count] for part, count in zip(parts, asked, strict=True))
+    pixels = scene.render(train, show_progress=show_progress)
+    images = Images(pixels, f"{len(train)} renders of the procedural scene, of its training part (seed {seed})", TERMS)
+    return Split(images, scene.render(validation), scene.render(test), test, train)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A model after so many steps: its error on validation images, and the codes of the test images."""
+
+    steps: int
+    error: float
+    codes: npt.NDArray[np.float32] = field(repr=False)
+    reconstruction: float  # of the test images
+
+
+def watched(
+    name: str, size: Size, data: Split, folder: Path, *, seed: int = 0, device: str | None = None
+) -> list[Seen]:
+    """Train a model to its end, and look at it after every stage."""
+    model = MODELS[name]
+    found = []
+    for stage in range(1, size.stages + 1):
+        steps = size.steps * stage // size.stages
+        kept = folder / "seen" / f"{steps:06d}.safetensors"
+        if not kept.exists():
+            cp.train(
+                model.command, data.train, out=folder, steps=steps, seed=seed, precision=size.precision,
+                device=device, resume=True, show_progress=True, **size.settings(), **model.settings,
+            )  # fmt: skip
+            _keep(look(cp.load(folder, device=device), data), kept)
+        found.append(_read(kept, steps))
+    return found
+
+
+def look(gen: Any, data: Split) -> dict[str, npt.NDArray[Any]]:
+    """What is kept of a model on the way."""
+    (_, error), (codes, reconstruction) = (both_ways(gen, images) for images in (data.validation, data.test))
+    return {"codes": codes.numpy(), "error": np.array(error), "reconstruction": np.array(reconstruction)}
+
+
+def both_ways(gen: Any, images: Tensor) -> tuple[Tensor, float]:
+    """The codes of images given as bytes, and the mean squared error of what is made of them."""
+    codes, squared = [], 0.0
+    for part in images.split(CHUNK):
+        given = part.float() / 255
+        codes.append(gen.encode(given).float().cpu())
+        made = gen(codes[-1].to(gen.device, gen.dtype)).float().cpu()
+        squared += float((made - given).square().mean((1, 2, 3)).sum())
+    return torch.cat(codes), squared / len(images)
+
+
+def recipe_of(name: str, size: Size) -> Recipe:
+    """The recipe with its settings."""
+    model = MODELS[name]
+    return trainable(model.command).make({**size.settings(), **model.settings})
+
+
+def add_options(parser: argparse.ArgumentParser, *, out: str, models: tuple[str, ...]) -> None:
+    """Options of both experiments."""
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder for everything (%(default)s)")
+    parser.add_argument(
+        "--size", choices=list(SIZES), default="reduced", help="the paper's sizes want a GPU (%(default)s)"
+    )
+    parser.add_argument("--models", nargs="+", default=list(models), help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="S004 has five: 0 1 2 3 4")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
+    for name in ("steps", "images", "test", "rows", "width", "stages", "side", "convolutions", "validation"):
+        parser.add_argument(f"--{name}", type=int, help="instead of the size's own")
+
+
+def chosen_size(options: argparse.Namespace) -> Size:
+    """The size with what was given in its place."""
+    import dataclasses
+
+    given = {item.name: getattr(options, item.name, None) for item in dataclasses.fields(Size)}
+    size = dataclasses.replace(
+        SIZES[options.size], **{name: value for name, value in given.items() if value is not None}
+    )
+    whole(size.stages, "stages", 1)
+    for name in options.models:
+        if name not in MODELS:
+            raise ProbeError(f"no model is called {name!r}; the models are {', '.join(MODELS)}")
+    if size.test is not None and size.rows >= size.test:
+        raise ProbeError(f"{size.rows} of {size.test} test images are to fit metrics on; leave some to measure on")
+    return size
+
+
+def _keep(values: dict[str, npt.NDArray[Any]], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in values.items()}))
+
+
+def _read(path: Path, steps: int) -> Seen:
+    values = safetensors.numpy.load_file(path)
+    return Seen(steps, float(values["error"]), values["codes"], float(values["reconstruction"]))
