@@ -202,4 +202,4 @@ def _keep(values: dict[str, npt.NDArray[Any]], path: Path) -> None:
 
 def _read(path: Path, steps: int) -> Seen:
     values = safetensors.numpy.load_file(path)
-    return Seen(steps, float(values["error"]), values["codes"], float(values["reconstruction"]))
+    return Seen(steps, values["error"].item(), values["codes"], values["reconstruction"].item())
