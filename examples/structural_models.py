@@ -6,9 +6,10 @@ Started again, a training goes on where it was, and what was measured of it is r
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +23,18 @@ from counterfactual_probe.data.scene import TERMS
 from counterfactual_probe.errors import ProbeError, whole
 from counterfactual_probe.files import write_bytes
 from counterfactual_probe.training import Recipe, trainable
+from counterfactual_probe.training.recipe import Precision
 
 SPLIT = (0.7, 0.1, 0.2)  # training, validation and test images, S004 §3
 CHUNK = 250
 
 
-class Model(NamedTuple):
+@dataclass(frozen=True)
+class Model:
     """What ``counterfactual-probe train`` calls it, and its settings."""
 
     command: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def _rungs(name: str, command: str, counts: tuple[int, ...]) -> dict[str, Model]:
@@ -72,7 +75,7 @@ class Size:
     validation: int | None = 1000
     test: int | None = 2100
     rows: int = 1400
-    precision: str = "bf16"
+    precision: Precision = "bf16"
 
     def settings(self) -> dict[str, Any]:
         names = ("width", "convolutions", "latent", "batch", "lr")
@@ -151,7 +154,7 @@ def look(gen: Any, data: Split) -> dict[str, npt.NDArray[Any]]:
 def both_ways(gen: Any, images: Tensor) -> tuple[Tensor, float]:
     """The codes of images given as bytes, and the mean squared error of what is made of them."""
     codes, squared = [], 0.0
-    for part in images.split(CHUNK):
+    for part in torch.split(images, CHUNK):
         given = part.float() / 255
         codes.append(gen.encode(given).float().cpu())
         made = gen(codes[-1].to(gen.device, gen.dtype)).float().cpu()
@@ -180,8 +183,6 @@ def add_options(parser: argparse.ArgumentParser, *, out: str, models: tuple[str,
 
 def chosen_size(options: argparse.Namespace) -> Size:
     """The size with what was given in its place."""
-    import dataclasses
-
     given = {item.name: getattr(options, item.name, None) for item in dataclasses.fields(Size)}
     size = dataclasses.replace(
         SIZES[options.size], **{name: value for name, value in given.items() if value is not None}
