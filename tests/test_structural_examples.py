@@ -1,0 +1,177 @@
+"""The examples on structural autoencoders: the scene in three parts, looks on the way, and toy runs to their files."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import counterfactual_probe as cp
+from counterfactual_probe.errors import ProbeError
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TOY = ["--side", "8", "--convolutions", "2", "--steps", "4", "--stages", "2", "--images", "64", "--validation", "16"]
+TOY += ["--test", "60", "--rows", "40", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _examples_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def example(name: str) -> Any:
+    return importlib.import_module(f"structural_{name}")
+
+
+def toy_size(**more: Any) -> Any:
+    given = {"side": 8, "convolutions": 2, "steps": 4, "stages": 2, "images": 64, "validation": 16, "test": 60}
+    return dataclasses.replace(example("models").REDUCED, **{**given, "rows": 40, **more})
+
+
+def test_no_image_is_in_two_parts_of_the_scene() -> None:
+    models = example("models")
+    small = models.split_scene(toy_size(), show_progress=False)
+    more = models.split_scene(toy_size(images=200, test=300), show_progress=False)
+    assert (small.labels == more.labels[:64]).all()
+    assert (small.factors == more.factors[:60]).all()
+    numbers = [{tuple(row) for row in part.tolist()} for part in (more.labels, more.factors)]
+    assert len(numbers[0]) == 200
+    assert not numbers[0] & numbers[1]
+    scene = cp.data.Scene(8)
+    assert (scene.render(small.factors) == small.test).all()
+    assert (scene.render(small.labels) == small.train.pixels).all()
+
+
+def test_a_model_is_looked_at_on_its_way_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, size = example("models"), toy_size()
+    data = models.split_scene(size, show_progress=False)
+    seen = models.watched("SAE-2", size, data, tmp_path, device="cpu")
+    assert [look.steps for look in seen] == [2, 4]
+    gen = cp.load(tmp_path, device="cpu")
+    given = data.validation.float() / 255
+    made = gen(gen.encode(given))  # type: ignore[attr-defined]
+    assert seen[-1].error == pytest.approx(float((made - given).double().square().mean()), rel=1e-5)
+    assert seen[0].error != seen[-1].error
+    assert seen[-1].codes.shape == (60, 12)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was trained again")
+
+    monkeypatch.setattr(cp, "train", refused)
+    again = models.watched("SAE-2", size, data, tmp_path, device="cpu")
+    assert [look.error for look in again] == [look.error for look in seen]
+    assert all((one.codes == two.codes).all() for one, two in zip(again, seen, strict=True))
+
+
+def test_models_are_matched_at_the_error_that_all_reach() -> None:
+    models, scores = example("models"), example("scores")
+    none = np.zeros((1, 1), np.float32)
+
+    def looks(*errors: float) -> list[Any]:
+        return [models.Seen(10 * (i + 1), error, none, 0.0) for i, error in enumerate(errors)]
+
+    found = scores.matched({"good": looks(9, 5, 3, 2), "bad": looks(9, 8, 7, 5), "wavering": looks(4, 6, 4, 3)})
+    assert {name: look.steps for name, look in found.items()} == {"good": 20, "bad": 40, "wavering": 10}
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ([0.1], "holds"),
+        ([-0.1], "does not hold"),
+        ([0.0], "does not hold"),
+        ([0.1, 0.2], "holds in every seed"),
+        ([0.1, -0.2], "holds in some seeds"),
+        ([-0.1, -0.2], "does not hold in any seed"),
+    ],
+)
+def test_what_is_said_of_differences(differences: list[float], words: str) -> None:
+    assert example("scores").told(differences) == words
+
+
+def test_findings_are_read_off_the_rows() -> None:
+    main = example("autoencoders")
+
+    def row(model: str, seed: int, score: float, when: str = main.EQUAL, **more: float) -> dict[str, Any]:
+        return {"model": model, "seed": seed, "when": when, "DCI-d": score, "test error": 1 - score, **more}
+
+    rows = [row("SAE-12", 0, 0.5), row("SAE-12", 1, 0.3), row("AE", 0, 0.2), row("AE", 1, 0.4)]
+    rows += [row("VAE", 0, 0.1), row("VAE", 1, 0.1)]
+    distances = {"Fréchet hybrid": 3.0, "Fréchet prior": 2.0}
+    rows += [row(name, seed, 0.9, main.FINAL, **distances) for name in ("SAE-12", "VAE") for seed in (0, 1)]
+    ae, vae, error, sampling = main.findings(rows)
+    assert "more disentangled than AE” holds in some seeds. DCI-d is 0.4 (0.3 to 0.5) and 0.3 (0.2 to 0.4)" in ae
+    assert "than VAE” holds in every seed" in vae
+    assert "SAE-12 reconstructs better than VAE” does not hold in any seed" in error
+    assert "Hybrid samples of VAE are as good as those of its prior, or better” does not hold in any seed" in sampling
+
+
+def test_the_whole_run_in_toy_size(tmp_path: Path) -> None:
+    options = ["--models", "SAE-2", "VAE", "--stages", "1", "--quality", "4", "--shown", "2", "--out", str(tmp_path)]
+    example("autoencoders").main([*TOY, *options])
+    rows = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert [(row["model"], row["when"]) for row in rows] == [
+        (name, when) for name in ("SAE-2", "VAE") for when in ("final", "equal error")
+    ]
+    for row in rows:
+        assert 0 <= row["DCI-d"] <= 1
+        assert ("Fréchet prior" in row) == (row["model"] == "VAE" and row["when"] == "final")
+        assert row["rows fitted"] == 40
+    names = {path.name for path in tmp_path.glob("*.png")}
+    each = {f"{what}-{name}.png" for what in ("traversals", "chunks") for name in ("SAE-2", "VAE")}
+    assert names == each | {"validation.png", "reconstructions.png", "samples.png"}
+    assert "Hybrid samples of VAE" in (tmp_path / "findings.md").read_text(encoding="utf-8")
+
+
+def test_only_one_network_learns_the_new_kind(tmp_path: Path) -> None:
+    extrapolation, models = example("extrapolation"), example("models")
+    extrapolation.main([*TOY, "--steps", "10", "--models", "SAE-2", "--shown", "2", "--out", str(tmp_path)])
+    folder = tmp_path / "SAE-2-0-shape"
+    state = {update: cp.load(folder / update, device="cpu").module.state_dict() for update in extrapolation.UPDATES}
+    for update in extrapolation.UPDATES[1:]:
+        for part in ("encoder", "decoder"):
+            same = all(
+                torch.equal(value, state["neither"][name])
+                for name, value in state[update].items()
+                if name.startswith(f"{part}.")
+            )
+            assert same == (update not in {part, "both"}), (update, part)
+    rows = json.loads((tmp_path / "table-shape.json").read_text(encoding="utf-8"))
+    data = models.split_scene(toy_size(), show_progress=False)
+    new = data.factors[:, 4] == 2
+    assert [row["update"] for row in rows] == list(extrapolation.UPDATES)
+    assert {row["images"] for row in rows} == {int(new.sum())}
+    gen: Any = cp.load(folder / "both", device="cpu")
+    given = data.test[torch.from_numpy(new)].float() / 255
+    error = float((gen(gen.encode(given)) - given).double().square().mean())
+    assert rows[-1]["error"] == pytest.approx(1000 * error, rel=1e-5)
+    assert (tmp_path / "shape-SAE-2.png").exists()
+
+
+def test_the_first_training_sees_none_of_the_new_kind() -> None:
+    extrapolation = example("extrapolation")
+    labels = cp.data.Scene(8).sample(3000)
+    shapes, angles = (extrapolation.is_new(labels, kind) for kind in ("shape", "angle"))
+    assert 0.22 < shapes.mean() < 0.28
+    assert 0.37 < angles.mean() < 0.43
+    assert set(labels[~shapes, 4]) == {0, 1, 3}
+    assert set(labels[~angles, 5]) == set(range(3, 12))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--models", "SAE-5"], r"no model is called 'SAE-5'; the models are SAE-16, SAE-12"),
+        (["--rows", "60"], r"60 of 60 test images are to fit metrics on; leave some"),
+        (["--stages", "0"], r"stages is 0"),
+    ],
+)
+def test_options_that_do_not_fit(more: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ProbeError, match=message):
+        example("autoencoders").main([*TOY, *more, "--out", str(tmp_path)])
