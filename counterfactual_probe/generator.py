@@ -18,7 +18,7 @@ from .errors import Interrupted, ProbeError, whole
 from .images import default_image, require_finite
 from .latents import Latents
 from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
-from .memory import default_batch, is_out_of_memory, memory_kept, no_room
+from .memory import default_batch, in_slices, memory_kept
 from .placement import home, on_device, unwrapped
 from .session import borrowed, random_state_kept, random_states, seed_everything
 
@@ -245,23 +245,8 @@ class GeneratorAdapter:
         return default_batch(self._trace.bytes_per_sample, self.device)
 
     def batches(self, n: int, run: Callable[[slice], T]) -> Iterator[T]:
-        """What ``run`` gives for consecutive slices of n samples; halved when memory runs out.
-
-        A slice that ran out of memory is run again, so ``run`` must return what it finds, not add it up.
-        """
-        start, step = 0, min(n, self.batch_limit()) if self.batchable else 1
-        while start < n:
-            try:
-                found = run(slice(start, start + step))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if step == 1:
-                    raise no_room("the run of a single latent") from error
-                step //= 2
-            else:
-                yield found
-                start += step
+        """What ``run`` gives for consecutive slices of n samples; see :func:`memory.in_slices`."""
+        return in_slices(n, self.batch_limit() if self.batchable else 1, run, "the run of a single latent")
 
     def require_finite(self, images: Tensor, where: Callable[[int], str]) -> None:
         """Raise a ProbeError that says which image holds a NaN or an infinity."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from .errors import ProbeError
+
+T = TypeVar("T")
 
 # The largest activation of a batch should stay in the cache of a CPU; measured on a DCGAN, larger
 # batches are slower, from the page faults of fresh allocations.
@@ -38,6 +41,29 @@ def no_room(what: str) -> ProbeError:
     return ProbeError(
         f"memory ran out in {what}; use a device with more memory, or the generator in half precision, .half()"
     )
+
+
+def in_slices(n: int, size: int, run: Callable[[slice], T], what: str) -> Iterator[T]:
+    """What ``run`` gives for consecutive slices of n samples; they are halved when memory runs out.
+
+    A slice that ran out of memory is run again, so ``run`` must return what it finds, not add it up.
+
+    Args:
+        what: the run of a single sample, for the error when there is no room even for that.
+    """
+    start, step = 0, size
+    while start < n:
+        try:
+            found = run(slice(start, start + step))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if step == 1:
+                raise no_room(what) from error
+            step = max(1, min(step, n - start) // 2)
+        else:
+            yield found
+            start += step
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -227,6 +227,45 @@ def test_a_list_of_unit_sets_and_a_single_pair() -> None:
     assert found.plot()[0].axes
 
 
+class Small(nn.Module):
+    """A classifier that has room for so many images."""
+
+    def __init__(self, inner: nn.Module, room: int) -> None:
+        super().__init__()
+        self.inner, self.room, self.rows = inner, room, list[int]()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.rows.append(len(inputs))
+        if len(inputs) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
+        logits: Tensor = self.inner(inputs)
+        return logits
+
+
+@pytest.mark.parametrize("room", [2, 5])
+def test_classifiers_that_run_out_of_memory_get_fewer_images(result: cp.Robustness, room: int) -> None:
+    few, many = classifiers()
+    small = Small(few.module, room)
+    tight = cp.Classifier(small, few.transform, class_names=few.class_names, name="few")
+    small.rows.clear()
+    found = score(PLAIN.generator(), classifiers=[tight, many])
+    for one, two in zip(arrays(result), arrays(found), strict=True):
+        np.testing.assert_array_equal(one, two)
+    for one, two in zip(close(result), close(found), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    # Found out once, and not again in every batch.
+    assert sum(rows > room for rows in small.rows) == {5: 3, 2: 4}[room]
+
+
+def test_a_classifier_without_room_for_one_image() -> None:
+    few, many = classifiers()
+    small = Small(few.module, 2)
+    tight = cp.Classifier(small, few.transform, class_names=few.class_names, name="few")
+    small.room = 0
+    with pytest.raises(cp.ProbeError, match=r"memory ran out in the classification of a single image; use a device"):
+        score(PLAIN.generator(), classifiers=[tight, many])
+
+
 def test_modules_and_classifiers_are_left_as_they_were() -> None:
     gen, own = PLAIN.generator(), classifiers()
     modules = [item.module for item in own]

@@ -91,7 +91,7 @@ class LadderDecoder(nn.Module):
         added = GROUPS * max(1, backbone.width // (4 * GROUPS))
         kept = backbone.width - added
         if not kept:
-            raise ProbeError(f"width is {backbone.width}; a ladder needs {2 * GROUPS} or more, half of them for its rungs")
+            raise ProbeError(f"width is {backbone.width}; a ladder needs {2 * GROUPS} or more")
         self.size = backbone.split(variables)
         self.places = {place: i for i, place in enumerate(backbone.placed(variables), 1)}
         self.root = nn.Parameter(torch.randn(kept, START, START))

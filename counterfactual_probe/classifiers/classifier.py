@@ -13,13 +13,14 @@ from .. import latents as lt
 from ..blame import blamed_on
 from ..errors import ProbeError
 from ..images import all_finite
-from ..memory import is_out_of_memory, no_room
+from ..memory import in_slices
 from ..placement import home, on_device, unwrapped
 from ..session import borrowed
 from .labels import class_number, short_name
 from .preprocessing import Preprocessing
 
 BATCH = 32
+ONE_IMAGE = "the classification of a single image"
 _ROOM = 1.0  # how far, in widths of the range, values may lie outside before the range must be wrong
 
 
@@ -187,21 +188,11 @@ class Classifier:
     def _batches(
         self, images: Tensor, image_range: tuple[float, float], run: Callable[[Tensor], Tensor]
     ) -> list[Tensor]:
-        found: list[Tensor] = []
-        start, step = 0, BATCH
-        while start < len(images) or not found:
-            try:
-                inputs = self.transformed(self.unit(images[start : start + step], image_range))
-                found.append(run(inputs))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if step == 1:
-                    raise no_room("the classification of a single image") from error
-                step //= 2
-            else:
-                start += step
-        return found
+        def part(index: slice) -> Tensor:
+            return run(self.transformed(self.unit(images[index], image_range)))
+
+        # None at all is an image too few, which is said where images are looked at.
+        return list(in_slices(max(1, len(images)), BATCH, part, ONE_IMAGE))
 
     def _require_range(self, images: Tensor, low: float, high: float) -> None:
         if not low < high:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from ..classifiers import Classifier
+from ..classifiers.classifier import ONE_IMAGE
 from ..errors import ProbeError
 from ..images import all_finite
+from ..memory import in_slices
 from .plan import Plan
 from .pool import Pool
 
@@ -122,6 +124,7 @@ class Tally:
         self.pools = [Pool(classifier.n_classes) for classifier in classifiers]
         self.shown = Shown(shown)
         self._rows: list[Row] = []
+        self._fits = BATCH  # rows at a time, as far as memory goes
 
     def add(self, row: Row) -> None:
         self._rows.append(row)
@@ -133,9 +136,11 @@ class Tally:
         rows, self._rows = self._rows, []
         if not rows:
             return
-        images = torch.stack([row.image for row in rows])
         hybrids = [place for place, row in enumerate(rows) if row.chosen is not None]
-        masses = [self._scored(c, rows, logits, hybrids) for c, logits in enumerate(self._logits(images, rows))]
+        parts = list(in_slices(len(rows), self._fits, lambda index: self._logits(rows[index]), ONE_IMAGE))
+        self._fits = max(len(part[0]) for part in parts[-2:]) if len(parts) > 1 else self._fits
+        together = [torch.cat(logits) for logits in zip(*parts, strict=True)]
+        masses = [self._scored(c, rows, logits, hybrids) for c, logits in enumerate(together)]
         if hybrids:
             self._compare(rows, hybrids, torch.stack(masses))
 
@@ -148,8 +153,9 @@ class Tally:
         for pool in self.pools:
             pool.close()
 
-    def _logits(self, images: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+    def _logits(self, rows: Sequence[Row]) -> list[Tensor]:
         """Of each classifier, on the CPU; what several do to images first is done once."""
+        images = torch.stack([row.image for row in rows])
         done: dict[Any, Tensor] = {}
         found = []
         for classifier in self.classifiers:
