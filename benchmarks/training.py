@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                 vae-faces, as it ships
     python benchmarks/training.py --size 16 --width 16 --batch 16     a model so small that overheads show
+    python benchmarks/training.py --model sae --size 32 --width 16    a structural autoencoder; or ae, betavae, …
 
 The bare loop has its images as floats in memory already, and does no more than it must: forward, backward, Adam.
 ``train`` also decodes bytes, watches losses and gradients, draws grids and writes checkpoints; setting up is in neither
@@ -18,20 +19,47 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from counterfactual_probe.adapters.autoencoder_recipe import AERecipe, VariationalRecipe
 from counterfactual_probe.adapters.vae_recipe import VAERecipe
 from throughput import machine
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images
+from counterfactual_probe.training import Recipe, trainable
 
 
-def bare(recipe: VAERecipe, pixels: torch.Tensor, steps: int) -> float:
+def vae_loss(recipe: VAERecipe, encoder: nn.Module, decoder: nn.Module, images: Tensor) -> Tensor:
+    """As one would write it by hand."""
+    mean, log_variance = encoder(images)
+    made = decoder(mean + (log_variance / 2).exp() * torch.randn_like(mean))
+    kl = (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean() / 2
+    error: Tensor = (made - images).square().mean() + recipe.beta * kl
+    return error
+
+
+def autoencoder_loss(recipe: AERecipe, encoder: nn.Module, decoder: nn.Module, images: Tensor) -> Tensor:
+    """The same of S004's models without a penalty, and of its VAEs."""
+    images = (images + 1) / 2
+    codes, kl = encoder(images), images.new_zeros(())
+    if isinstance(recipe, VariationalRecipe):
+        mean, log_deviation = codes.chunk(2, 1)
+        codes = mean + log_deviation.exp() * torch.randn_like(mean)
+        kl = (mean.square() + (2 * log_deviation).exp() - 2 * log_deviation - 1).sum(1).mean() / 2
+    logits = decoder(codes, logits=True)
+    entropy = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+    return entropy + getattr(recipe, "beta", 0.0) * kl
+
+
+def bare(recipe: Recipe, pixels: Tensor, steps: int) -> float:
     """Steps per second of the loop that one would write by hand."""
     device = pixels.device
     networks = recipe.networks((3, pixels.shape[2], pixels.shape[3]))
     encoder, decoder = networks["encoder"].to(device), networks["decoder"].to(device)
     parameters = itertools.chain(encoder.parameters(), decoder.parameters())
-    optimiser = torch.optim.Adam(parameters, recipe.lr, betas=(0.5, 0.999))
+    # train has the fused one; a loop by hand has the default.
+    optimiser = torch.optim.Adam(parameters, recipe.lr)
     order = torch.randperm(len(pixels), device=device)
     batches = len(pixels) // recipe.batch
     _wait(device)
@@ -39,10 +67,14 @@ def bare(recipe: VAERecipe, pixels: torch.Tensor, steps: int) -> float:
     for number in range(steps):
         position = number % batches * recipe.batch
         images = pixels[order[position : position + recipe.batch]]
-        mean, log_variance = encoder(images)
-        made = decoder(mean + (log_variance / 2).exp() * torch.randn_like(mean))
-        kl = (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean() / 2
-        loss = (made - images).square().mean() + recipe.beta * kl
+        if isinstance(recipe, AERecipe):
+            loss: Tensor = autoencoder_loss(recipe, encoder, decoder, images)
+        elif isinstance(recipe, VAERecipe):
+            loss = vae_loss(recipe, encoder, decoder, images)
+        else:
+            raise SystemExit(
+                f"no bare loop is written for {type(recipe).__name__}; give a model of vae or autoencoders"
+            )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -50,7 +82,7 @@ def bare(recipe: VAERecipe, pixels: torch.Tensor, steps: int) -> float:
     return steps / (time.perf_counter() - start)
 
 
-def ours(recipe: VAERecipe, images: Images, steps: int) -> float:
+def ours(recipe: Recipe, images: Images, steps: int) -> float:
     """The same by ``train``, everything included but setting up."""
     with tempfile.TemporaryDirectory() as folder:
         return cp.train(recipe, images, out=Path(folder), steps=steps).steps_per_second
@@ -63,6 +95,7 @@ def _wait(device: torch.device) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vae", help="what train calls it (%(default)s)")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
@@ -78,7 +111,7 @@ def main() -> None:
     shape = (args.images, 3, args.size, args.size)
     images = Images(torch.randint(256, shape, dtype=torch.uint8, generator=rng), "noise")
     pixels = images.floats(torch.arange(args.images)).to(device)
-    recipe = VAERecipe(width=args.width, batch=args.batch)
+    recipe = trainable(args.model).make({"width": args.width, "batch": args.batch})
     bare(recipe, pixels, 5)
     ours(recipe, images, 5)
     rates = [(bare(recipe, pixels, args.steps), ours(recipe, images, args.steps)) for _ in range(args.rounds)]
