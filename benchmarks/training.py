@@ -76,7 +76,7 @@ def bare(recipe: Recipe, pixels: Tensor, steps: int) -> float:
                 f"no bare loop is written for {type(recipe).__name__}; give a model of vae or autoencoders"
             )
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     _wait(device)
     return steps / (time.perf_counter() - start)
