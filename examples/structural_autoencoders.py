@@ -31,7 +31,7 @@ from structural_models import (
     split_scene,
     watched,
 )
-from structural_scores import images_of, matched, parameters, quality, sampled, scores, shown, stored_codes, told
+from structural_scores import Quality, images_of, matched, parameters, sampled, scores, shown, stored_codes, told
 
 import counterfactual_probe as cp
 from counterfactual_probe.plots import canvas, plot_images
@@ -59,12 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = chosen_size(options)
     data = split_scene(size)
     models = [_trained(name, seed, size, data, options) for seed in options.seeds for name in options.models]
-    features = cp.load_classifier(options.features)
-    rows = [
-        row
-        for seed in options.seeds
-        for row in _rows([m for m in models if m.seed == seed], data, size, features, options)
-    ]
+    quality = Quality(data, options.features, options.quality)
+    rows = []
+    for seed in options.seeds:
+        rows += _rows([model for model in models if model.seed == seed], data, size, quality, options.device)
     save_rows(rows, options.out / "table")
     save_figure(curves(models), options.out / "validation.png")
     _pictures([model for model in models if model.seed == options.seeds[0]], data, options)
@@ -77,14 +75,14 @@ def _trained(name: str, seed: int, size: Size, data: Split, options: argparse.Na
 
 
 def _rows(
-    models: Sequence[Trained], data: Split, size: Size, features: Any, options: argparse.Namespace
+    models: Sequence[Trained], data: Split, size: Size, quality: Quality, device: str | None
 ) -> list[dict[str, Any]]:
     """Two rows for each model of a seed: at its end, and at the error that all have reached."""
     equal = matched({model.name: model.seen for model in models})
     rows = []
     for model in models:
-        gen, kept = model.open(options.device), model.folder / "seen"
-        distances = quality(model.name, gen, data, features=features, n=options.quality, kept=kept)
+        gen, kept = model.open(device), model.folder / "seen"
+        distances = quality.distances(model.name, gen, kept)
         for when, seen in ((FINAL, model.seen[-1]), (EQUAL, equal[model.name])):
             row: dict[str, Any] = {"model": model.name, "seed": model.seed, "when": when, "steps": seen.steps}
             row |= {"parameters": parameters(gen), "validation error": seen.error, "test error": seen.reconstruction}
@@ -92,7 +90,7 @@ def _rows(
             row |= {"rows fitted": size.rows, "rows tested": len(seen.codes) - size.rows}
             if when == FINAL:
                 row |= {f"Fréchet {way}": value for way, value in distances.items()}
-                row |= {"Fréchet images": options.quality, "Fréchet features": features.name}
+                row |= {"Fréchet images": quality.n, "Fréchet features": quality.features.name}
             rows.append(row)
     return rows
 

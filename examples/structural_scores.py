@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,32 @@ def images_of(gen: Any, codes: Tensor) -> Tensor:
     return torch.cat([gen(part.to(gen.device, gen.dtype)).float().cpu() for part in torch.split(codes, CHUNK)])
 
 
-def quality(name: str, gen: Any, data: Split, *, features: Any, n: int, kept: Path) -> dict[str, float]:
+class Quality:
     """Fréchet distances from n test images: of their reconstructions, and of as many samples of every way."""
 
-    def compute() -> dict[str, float]:
-        real = data.test[:n].float() / 255
-        groups = {"reconstruction": images_of(gen, gen.encode(real)), **sampled(name, gen, data, n)}
-        truth = features.features(real)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FewSamples)  # the table says how many images there were
-            return {way: cp.frechet_distance(truth, features.features(each)) for way, each in groups.items()}
+    def __init__(self, data: Split, features: str, n: int) -> None:
+        self.data, self.n = data, n
+        self.features = cp.load_classifier(features)
+        self.real = data.test[:n].float() / 255
 
-    return _once(kept / f"frechet-{features.name}-{n}.json", compute)
+    @cached_property
+    def truth(self) -> Tensor:
+        found: Tensor = self.features.features(self.real)
+        return found
+
+    def distances(self, name: str, gen: Any, kept: Path) -> dict[str, float]:
+        """By what was made; computed once for each model."""
+
+        def compute() -> dict[str, float]:
+            groups = {"reconstruction": images_of(gen, gen.encode(self.real))}
+            groups |= sampled(name, gen, self.data, self.n)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FewSamples)  # the table says how many images there were
+                return {
+                    way: cp.frechet_distance(self.truth, self.features.features(each)) for way, each in groups.items()
+                }
+
+        return _once(kept / f"frechet-{self.features.name}-{self.n}.json", compute)
 
 
 def matched(runs: Mapping[str, Sequence[Seen]]) -> dict[str, Seen]:
