@@ -119,7 +119,7 @@ def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse
     }  # fmt: skip
     folders = {NEITHER: folder / NEITHER}
     model = MODELS[name]
-    settings = {**size.settings(), **model.settings}
+    settings = size.settings(model)
     cp.train(model.command, known, out=folders[NEITHER], steps=size.steps - last, **told, **settings)
     for update in UPDATES[1:]:
         folders[update] = folder / update

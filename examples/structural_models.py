@@ -51,6 +51,8 @@ MODELS: dict[str, Model] = {
     "βVAE": Model("betavae", {"beta": 2.0}),
 }
 VARIATIONAL = ("VAE", "βVAE", "VLAE")
+VARIATIONAL_COMMANDS = ("betavae", "vlae")
+PAPER_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,14 @@ class Size:
     rows: int = 1400
     precision: Precision = "float32"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, model: Model) -> dict[str, Any]:
+        """All that ``train`` is told of a model, but how long."""
         names = ("width", "convolutions", "latent", "batch", "lr")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names} | model.settings
+        if model.command in VARIATIONAL_COMMANDS:
+            # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
+            found["beta"] = found.get("beta", 1.0) * min(1.0, (self.side / PAPER_SIDE) ** 2)
+        return found
 
 
 REDUCED = Size()
@@ -138,7 +145,7 @@ def watched(
         if not kept.exists():
             cp.train(
                 model.command, data.train, out=folder, steps=steps, seed=seed, precision=size.precision,
-                device=device, resume=True, show_progress=True, **size.settings(), **model.settings,
+                device=device, resume=True, show_progress=True, **size.settings(model),
             )  # fmt: skip
             _keep(look(cp.load(folder, device=device), data), kept)
         found.append(_read(kept, steps))
@@ -165,7 +172,7 @@ def both_ways(gen: Any, images: Tensor) -> tuple[Tensor, float]:
 def recipe_of(name: str, size: Size) -> Recipe:
     """The recipe with its settings."""
     model = MODELS[name]
-    return trainable(model.command).make({**size.settings(), **model.settings})
+    return trainable(model.command).make(size.settings(model))
 
 
 def add_options(parser: argparse.ArgumentParser, *, out: str, models: tuple[str, ...]) -> None:
