@@ -12,7 +12,7 @@ OTHERS := spandrel==0.4.2 einops==0.8.2 segmentation-models-pytorch==0.6.0 gan-l
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types wheel-check reports bench compare clean
+.PHONY: help demo test lint types site wheel-check reports bench compare clean
 
 help:  ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
@@ -30,6 +30,9 @@ lint: $(READY)  ## style and format
 
 types: $(READY)  ## static types
 	$(BIN)/mypy
+
+site: $(READY)  ## the documentation as a site, out/site/index.html; warnings are errors
+	$(BIN)/python -m sphinx --quiet --builder html --nitpicky --fail-on-warning --keep-going -c docs . out/site $(ARGS)
 
 wheel-check: $(READY)  ## build the wheel, install it into an empty environment and probe from there
 	bash .ci/wheel-check $(BIN)/python $(firstword $(WEIGHTS))

@@ -208,7 +208,7 @@ class GeneratorAdapter:
         noise: Sequence[int],
         seed: int = 0,
     ) -> Tensor:
-        """One forward inside a session, with actions on layers (see :func:`layers.hooked`).
+        """One forward inside a session, with actions on layers (see ``layers.hooked``).
 
         ``noise`` numbers the noise of each sample, so that base, source and hybrid share it. A
         generator that is not batchable must be given one sample.

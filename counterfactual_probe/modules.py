@@ -68,8 +68,9 @@ class ModuleFinder:
         percentile: of a smoothed map's values; strictly larger ones count (conventions 9).
         seed: of the clustering and of the subsets of :meth:`stability`.
 
-    Attributes (after :meth:`fit`):
-        labels_: (channels,) module of each channel, −1 for a dead one, whose map says nothing.
+    Attributes:
+        labels_: set by :meth:`fit`, as all of them: (channels,) module of each channel, −1 for a dead one, whose map
+            says nothing.
         templates_: (K, H, W) rows of H of unit L2 norm; for k-means the centroids.
         weights_: (channels, K) rows of W on that scale; for k-means minus the distances.
         modules_: K unit sets, as :class:`Hybridizer` takes them. Of an array, K tuples of row numbers:

@@ -75,6 +75,22 @@ def test_the_page_on_robustness_runs(
     assert all(Path(f"{name}.png").stat().st_size > 5000 for name in ("recognition", "entropy", "disagreements"))
 
 
+@pytest.mark.parametrize(
+    ("page", "images"),
+    [
+        ("index", ["hybrids"]),
+        ("modules", ["maps", "templates", "selection"]),
+        ("hybrids", ["hybrids", "eyes"]),
+    ],
+)
+def test_the_pages_that_begin_run(
+    page: str, images: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_python(ROOT / "docs" / f"{page}.md")
+    assert all(Path(f"{name}.png").stat().st_size > 1000 for name in images)
+
+
 def test_the_errors_that_are_explained_are_those_that_are_raised() -> None:
     sources = " ".join(path.read_text() for path in (ROOT / "counterfactual_probe").rglob("*.py"))
     said = re.sub(r'"\s*f?"', "", sources)

@@ -5,7 +5,8 @@
 >>> cp.metrics.mig(factors + 0.0, factors)  # codes that are the factors
 MIG(0.994; 500 rows, 2 codes, 2 factors, 20 bins; 0.004 with shuffled rows)
 
-Definitions are those of ``google-research/disentanglement_lib``, from which S004's tables come; see docs/metrics.md.
+Definitions are those of ``google-research/disentanglement_lib``, from which S004's tables come: see
+docs/disentanglement.md.
 """
 
 from .dci import DCI, dci

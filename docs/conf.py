@@ -1,0 +1,52 @@
+"""How `make site` builds the documentation: Markdown as it lies in the repository, the reference from docstrings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import counterfactual_probe
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from site_extension import import_types  # noqa: E402  # it lies beside this file
+
+import_types()
+
+project = "counterfactual-probe"
+author = "The counterfactual-probe developers"
+release = version = counterfactual_probe.__version__
+
+# The sources are the repository's own files, so that their links to one another are those of the site.
+root_doc = "docs/index"
+include_patterns = ["docs/**", "benchmarks/RESULTS.md", "examples/*", "CONTRIBUTING.md", "CHANGELOG.md"]
+exclude_patterns = ["docs/*.py"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "site_extension"]
+nitpicky = True  # a reference that leads nowhere is a warning, and warnings are errors
+language = "en"
+
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"inherited-members": "object,Module,dict,Mapping,Exception"}
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_type_aliases = {name: name for name in ("Array", "Floats", "Labels")}  # of properties
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = "counterfactual-probe"
+html_static_path = ["site"]
+html_css_files = ["site.css"]
+html_extra_path = ["site/index.html"]
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+highlight_language = "text"  # of blocks that name none; examples in docstrings are Python all the same
+pygments_style = "friendly"
+pygments_dark_style = "monokai"

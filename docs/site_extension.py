@@ -1,0 +1,144 @@
+"""What Sphinx lacks for this site: pages of example files, and references to names where they are documented."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.parsers import Parser
+from sphinx.util.inspect import stringify_signature
+
+PACKAGE = "counterfactual_probe"
+# Their types are named in signatures. Links to their documentation would need a connection while building.
+OTHERS = {"torch", "numpy", "matplotlib", "PIL", *sys.stdlib_module_names}
+
+_MARKUP = re.compile(r"(``.*?``|:[a-z]+:`[^`]*`|^\s*\.\. .*|^\s*:[^:`]+:)")
+_SPECIAL = re.compile(r"([|*]|_(?!\w))")
+
+
+class CodePage(Parser):
+    """A file of code as a page, so that links to examples lead to something that can be read."""
+
+    supported = ("python",)
+    language = "python"
+
+    def parse(self, inputstring: str, document: nodes.document) -> None:
+        name = Path(document["source"]).name
+        section = nodes.section(ids=[name.replace(".", "-")], names=[name])
+        section += nodes.title(text=name)
+        section += nodes.literal_block(inputstring, inputstring, language=self.language)
+        document += section
+
+
+class ShellPage(CodePage):
+    """The same for a shell script."""
+
+    supported = ("shell",)
+    language = "bash"
+
+
+def own_modules() -> list[ModuleType]:
+    return [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == PACKAGE]
+
+
+def import_types() -> None:
+    """Import what modules import for type checkers only, so that names in annotations are known."""
+    for module in own_modules():
+        for node in ast.parse(Path(str(module.__file__)).read_text()).body:
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                code = compile(ast.Module(node.body, type_ignores=[]), str(module.__file__), "exec")
+                exec(code, module.__dict__)
+
+
+class _Unwritable:
+    """A default that is made anew for each object, or is a function: neither can be written as Python."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def _is_unwritable(default: object) -> bool:
+    return default is not inspect.Parameter.empty and repr(default).startswith("<")
+
+
+def as_written(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Annotations as they are in the source, ``Latents | None`` and not the union that this stands for."""
+    if what not in {"class", "function", "method"} or signature is None:
+        return signature, returns
+    written = inspect.signature(obj)
+    parameters = [
+        parameter.replace(default=_Unwritable()) if _is_unwritable(parameter.default) else parameter
+        for parameter in written.parameters.values()
+    ]
+    if what == "method" and parameters and parameters[0].name == "self":
+        del parameters[0]
+    written = written.replace(parameters=parameters)
+    if what == "class":
+        written = written.replace(return_annotation=written.empty)
+    arguments, arrow, result = stringify_signature(written).rpartition(" -> ")
+    return (arguments, result) if arrow else (result, None)
+
+
+def escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings say |a − b|, labels_ and maps-*, which reST would take for markup."""
+    example = False
+    for i, line in enumerate(lines):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            parts = _MARKUP.split(line)
+            lines[i] = "".join(part if j % 2 else _SPECIAL.sub(r"\\\1", part) for j, part in enumerate(parts))
+
+
+def no_members_of_modules(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """``automodule`` gives a module's docstring only; the pages list its members in an order of their own."""
+    return True if what == "module" else None
+
+
+def without_type(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep napoleon from taking the words before the first colon of a property's docstring for its type."""
+    if what in {"property", "attribute", "data"}:
+        lines[:0] = ["..", ""]  # an empty comment
+
+
+def elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> nodes.Node | None:
+    """Find what is called by its last name alone, or by the module that defines it.
+
+    Types of other libraries, and inner ones, stay plain text in signatures. What a role names must be documented:
+    where it is not, the reference stays unresolved, which is an error.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target = str(node["reftarget"])
+    domain: Any = env.get_domain("py")
+    last = target.rpartition(".")[2]
+    named = [name for name, entry in domain.objects.items() if name.rpartition(".")[2] == last and not entry.aliased]
+    full = [name for name in named if name in {f"{PACKAGE}.{target}", f"{PACKAGE}.{last}"}]
+    for found in full or (named if len(named) == 1 else []):
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found, node, text)
+    first = target.partition(".")[0]
+    role = isinstance(text, nodes.literal)
+    return text if first in OTHERS or (not role and any(first in vars(module) for module in own_modules())) else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_source_suffix(".py", "python")
+    app.add_source_suffix(".sh", "shell")
+    app.add_source_parser(CodePage)
+    app.add_source_parser(ShellPage)
+    app.connect("autodoc-skip-member", no_members_of_modules)
+    app.connect("autodoc-process-signature", as_written)
+    app.connect("autodoc-process-docstring", without_type, priority=400)  # before napoleon, which is at 500
+    app.connect("autodoc-process-docstring", escape, priority=600)
+    app.connect("missing-reference", elsewhere)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
