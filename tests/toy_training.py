@@ -12,6 +12,7 @@ import torch
 from counterfactual_probe.adapters.began_recipe import BEGANRecipe
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from counterfactual_probe.adapters.dcgan_recipe import DCGANRecipe
+from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
 from counterfactual_probe.adapters.vae_recipe import VAERecipe
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from counterfactual_probe.training import Networks, Recipe, Step, Trained, Updat
 
 SMALL: dict[str, tuple[type[Recipe], dict[str, Any]]] = {
     "vae": (VAERecipe, {"latent": 4, "width": 6, "batch": 5}),
+    "sdrvae": (IndependentVAERecipe, {"latent": 4, "width": 6, "batch": 5, "independence": 1.0}),
     "dcgan": (DCGANRecipe, {"latent": 4, "width": 6, "batch": 5}),
     "began": (BEGANRecipe, {"latent": 4, "width": 6, "batch": 5, "k_rate": 0.2}),
 }
