@@ -110,8 +110,9 @@ def over_training(courses: Courses) -> Any:
         ax.set_xlabel("training step")
     axes[0, 0].set_ylabel(f"MSE, {stretch.layer} stretched")
     axes[1, 0].set_ylim(bottom=0)
-    axes[0, 0].legend(frameon=False, fontsize="small")
     axes[0, 2].legend(frameon=False, fontsize="small", title="independence")
+    # Beside the axes: lines may be anywhere inside.
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, title="scale")
     return figure
 
 
@@ -216,7 +217,7 @@ def _growth(plain: Sequence[Course]) -> list[str]:
     start = plain[0].steps[turn(plain)]
     said = (
         f"Without independence the error of {last.stretch.layer}, stretched, is least after {start} of {last.step} "
-        f"steps and {_shown(whole)} larger at the end."
+        f"steps and {_shown(whole)} larger at the end; {_relatively(plain)}."
     )
     if start == last.step:
         said = f"Without independence the error is least at the end, after {last.step} steps."
@@ -229,6 +230,15 @@ def _growth(plain: Sequence[Course]) -> list[str]:
         f"“Mostly due to a progressive rise of the distance in coarser scales” {Difference(coarse - fine).told}. Of "
         f"that growth {coarse.mean():.3g} is in all scales but the {FINEST} finest, and {fine.mean():.3g} in these.",
     ]
+
+
+def _relatively(plain: Sequence[Course]) -> str:
+    """Stretching changes images more when there is more in them: what of a rise is not that."""
+    middle, end = (
+        np.mean([course.values(lambda look: look.stretch.relative_mse)[at] for course in plain])
+        for at in (turn(plain), -1)
+    )
+    return f"relative to a layer that takes no notice of the stretch it goes from {middle:.3g} to {end:.3g}"
 
 
 def _delay(plain: Sequence[Course], trained: Sequence[Course]) -> list[str]:
