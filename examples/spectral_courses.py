@@ -211,25 +211,33 @@ def findings(courses: Courses) -> list[str]:
 
 
 def _growth(plain: Sequence[Course]) -> list[str]:
-    grown = rises(plain)
-    whole, last = Difference(grown.sum(1)), plain[0].looks[-1]
-    coarse, fine = grown[:, :-FINEST].sum(1), grown[:, -FINEST:].sum(1)
+    whole, last = Difference(rises(plain).sum(1)), plain[0].looks[-1]
     start = plain[0].steps[turn(plain)]
-    said = (
-        f"Without independence the error of {last.stretch.layer}, stretched, is least after {start} of {last.step} "
-        f"steps and {_shown(whole)} larger at the end; {_relatively(plain)}."
-    )
     if start == last.step:
-        said = f"Without independence the error is least at the end, after {last.step} steps."
         return [
-            f"“This difference clearly grows as the training progresses” does not hold here. {said}",
+            "“This difference clearly grows as the training progresses” does not hold here. Without independence the "
+            f"error is least at the end, after {last.step} steps.",
             "“Mostly due to a progressive rise of the distance in coarser scales” has nothing to speak of here.",
         ]
     return [
-        f"“This difference clearly grows as the training progresses” {whole.told}. {said}",
-        f"“Mostly due to a progressive rise of the distance in coarser scales” {Difference(coarse - fine).told}. Of "
-        f"that growth {coarse.mean():.3g} is in all scales but the {FINEST} finest, and {fine.mean():.3g} in these.",
+        f"“This difference clearly grows as the training progresses” {whole.told}. Without independence the error of "
+        f"{last.stretch.layer}, stretched, is least after {start} of {last.step} steps and {_shown(whole)} larger at "
+        f"the end; {_relatively(plain)}.",
+        _where(plain),
     ]
+
+
+def _where(plain: Sequence[Course]) -> str:
+    """In which scales errors grow."""
+    least = np.mean([course.values(scales)[turn(plain)] for course in plain], 0)
+    grown, parts = rises(plain), (slice(None, -FINEST), slice(-FINEST, None))
+    coarse, fine = (grown[:, part].sum(1) for part in parts)
+    shares = [f"{grown[:, part].sum(1).mean() / least[part].sum():.0%}" for part in parts]
+    return (
+        f"“Mostly due to a progressive rise of the distance in coarser scales” {Difference(coarse - fine).told}. Of "
+        f"that growth {coarse.mean():.3g} is in all scales but the {FINEST} finest, and {fine.mean():.3g} in these; of "
+        f"what there was, that is {shares[0]} and {shares[1]}."
+    )
 
 
 def _relatively(plain: Sequence[Course]) -> str:

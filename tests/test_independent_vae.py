@@ -14,9 +14,13 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import spectral_twins as twins
+from counterfactual_probe.data.order import epoch_order
+from counterfactual_probe.generator import stream_seed
+from counterfactual_probe.session import seed_everything
 from counterfactual_probe.training import Networks, Step, Update, trainable
 from counterfactual_probe.training.step import Ranks
-from toy_training import squares, train
+from counterfactual_probe.training.trainer import START
+from toy_training import assert_same, small, squares, train
 
 SETTINGS: dict[str, Any] = {"latent": 4, "width": 6, "batch": 5}
 # Of 32×32 images from 4×4: deconvolutions that read 4×4, 8×8 and 16×16.
@@ -97,6 +101,55 @@ def test_hooks_go_when_a_step_ends_or_breaks() -> None:
     assert hooks() == 0
     list(recipe.step(step))
     assert hooks() == 0
+
+
+def plain_loop(steps: int, rate: float) -> list[tuple[float, float]]:
+    """The alternation in plain torch: of 16×16 images one layer has all turns."""
+    recipe = IndependentVAERecipe(**SETTINGS)
+    with torch.random.fork_rng(devices=[]):
+        seed_everything(stream_seed(0, START, 0), nn.Module())
+        networks: dict[str, Any] = recipe.networks((3, 16, 16))
+    decoder, filters = networks["decoder"], networks["decoder"].image[0].weight
+    everything = [value for network in networks.values() for value in network.parameters()]
+    adams = torch.optim.Adam(everything, 0.001, betas=(0.5, 0.999)), torch.optim.Adam([filters], rate, (0.5, 0.999))
+    pixels, found = torch.from_numpy(squares()).float() / 127.5 - 1, []
+    for number in range(steps):
+        epoch, position = divmod(number, len(pixels) // 5)
+        images = pixels[epoch_order(len(pixels), seed=0, epoch=epoch)[position * 5 :][:5]]
+        draw = Step(number, Networks(networks, networks), images, seed=0, ranks=Ranks())
+        mean, log_variance = networks["encoder"](images)
+        maps = decoder.level2(decoder.level1(mean + torch.exp(log_variance / 2) * draw.normal(4)))
+        kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
+        own = (decoder.image(maps) - images).square().mean() + 0.0005 * kl
+        losses = []
+        for adam, loss in (
+            (adams[0], lambda own=own: own),
+            # The filters as the VAE's step has left them, and the maps of before.
+            (
+                adams[1],
+                lambda maps=maps: cp.spectral_independence_loss(maps.detach(), filters) / filters[..., 0, 0].numel(),
+            ),
+        ):
+            adam.zero_grad()
+            value = loss()
+            value.backward()
+            adam.step()
+            losses.append(value.item())
+        found.append((losses[0], losses[1]))
+    return found
+
+
+def test_the_losses_are_those_of_a_plain_loop(tmp_path: Path) -> None:
+    trained = train(IndependentVAERecipe(**SETTINGS, independence=3.0), tmp_path, steps=8)
+    found = np.stack([trained.losses["loss"], trained.losses["independence image.0"]], 1)
+    np.testing.assert_allclose(found, plain_loop(8, 0.003), rtol=2e-4)
+    assert not np.allclose(found[2:], plain_loop(8, 0.0003)[2:], rtol=1e-3)
+
+
+def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
+    whole = train(small("sdrvae"), tmp_path / "whole", steps=9)
+    train(small("sdrvae"), tmp_path / "part", steps=4)
+    assert_same(whole, train(small("sdrvae"), tmp_path / "part", steps=9, resume=True))
 
 
 def test_filters_are_moved_more_by_more_of_it(tmp_path: Path) -> None:

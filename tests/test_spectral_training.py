@@ -84,6 +84,7 @@ def test_a_paper_that_is_right() -> None:
     assert "steps and 0.7 ± 0.17 larger at the end; relative to a layer that takes no notice" in grows
     assert "it goes from 0.2 to 0.34." in grows
     assert "in coarser scales” holds here. Of that growth 0.6 is in all scales but the 2 finest, and 0.1 in" in coarse
+    assert "of what there was, that is 100% and 25%." in coarse
     assert "starts rising” holds here" in delay
     assert "least after 200, 200, 200 steps without and 400, 400, 400 with it" in delay
     assert "in 3 of 6 trainings that is the last look" in delay
