@@ -305,7 +305,7 @@ cp.train(small({name!r}, batch=6, **{settings!r}), squares(), out={out!r}, steps
 """
 
 
-@pytest.mark.parametrize(("name", "settings"), [("vae", {"norm": False}), ("began", {})])
+@pytest.mark.parametrize(("name", "settings"), [("vae", {"norm": False}), ("sdrvae", {"norm": False}), ("began", {})])
 def test_two_processes_share_a_batch(tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
     alone = train(small(name, batch=6, **settings), tmp_path / "alone", steps=9)
     script = tmp_path / "script.py"

@@ -12,6 +12,7 @@ import torch
 from counterfactual_probe.adapters.began_recipe import BEGANRecipe
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from counterfactual_probe.adapters.dcgan_recipe import DCGANRecipe
+from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
 from counterfactual_probe.adapters.vae_recipe import VAERecipe
 from torch import Tensor, nn
 
@@ -23,10 +24,14 @@ SMALL: dict[str, tuple[type[Recipe], dict[str, Any]]] = {
     "dcgan": (DCGANRecipe, {"latent": 4, "width": 6, "batch": 5}),
     "began": (BEGANRecipe, {"latent": 4, "width": 6, "batch": 5, "k_rate": 0.2}),
 }
+# Those whose plain loop is in tests of their own.
+OTHERS: dict[str, tuple[type[Recipe], dict[str, Any]]] = {
+    "sdrvae": (IndependentVAERecipe, {"latent": 4, "width": 6, "batch": 5, "independence": 1.0})
+}
 
 
 def small(name: str, **changes: Any) -> Recipe:
-    recipe, settings = SMALL[name]
+    recipe, settings = (SMALL | OTHERS)[name]
     return recipe(**{**settings, **changes})
 
 

@@ -2,6 +2,7 @@
 
 from .dependency import SpectralDependency
 from .distribution import EDGES
+from .independence import SpectralIndependence
 from .loss import spectral_independence_loss
 from .pathways import ConvolutionPair
 from .ratios import ActivationRatios, SpectralRatios, SpectralTable
@@ -13,6 +14,7 @@ __all__ = [
     "ConvolutionPair",
     "FilterRemoval",
     "SpectralDependency",
+    "SpectralIndependence",
     "SpectralRatios",
     "SpectralTable",
     "spectral_independence_loss",

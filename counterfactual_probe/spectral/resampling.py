@@ -15,12 +15,12 @@ _AROUND = 6
 
 
 def spread(kernel: Tensor, factor: Size) -> Tensor:
-    """Zeros between the entries: the kernel on a grid finer by ``factor``."""
+    """Zeros between the entries: the kernels (…, kh, kw) on a grid finer by ``factor``."""
     if factor == (1, 1):
         return kernel
-    height, width = kernel.shape
-    wide = kernel.new_zeros((height - 1) * factor[0] + 1, (width - 1) * factor[1] + 1)
-    wide[:: factor[0], :: factor[1]] = kernel
+    *others, height, width = kernel.shape
+    wide = kernel.new_zeros(*others, (height - 1) * factor[0] + 1, (width - 1) * factor[1] + 1)
+    wide[..., :: factor[0], :: factor[1]] = kernel
     return wide
 
 

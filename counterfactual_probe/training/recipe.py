@@ -67,7 +67,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
-        """Optimisers by name; together they hold every parameter that is trained, each once."""
+        """Optimisers by name; together they hold every parameter that is trained. One may be in several."""
 
     @abstractmethod
     def step(self, step: Step) -> Iterator[Update]:

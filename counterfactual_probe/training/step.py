@@ -55,6 +55,15 @@ class Ranks:
         """The mean of a tensor over all processes."""
         return value if self.reduce is None else self.reduce(value)
 
+    def whole(self, value: Tensor) -> Tensor:
+        """The rows of all processes, in the order of the batch, without gradients."""
+        if self.count == 1:
+            return value
+        rows = value.new_zeros(self.count * len(value), *value.shape[1:])
+        rows[self.index * len(value) : (self.index + 1) * len(value)] = value.detach()
+        # The others' rows are zeros here and there: a mean over processes is all that they have in common.
+        return self.mean(rows) * self.count
+
     def share(self, value: Tensor) -> Tensor:
         """This process's part of a whole batch."""
         part = len(value) // self.count
@@ -89,6 +98,10 @@ class Step:
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over ranks, for values that must be the same on all of them."""
         return self._ranks.mean(value)
+
+    def whole(self, value: Tensor) -> Tensor:
+        """The rows (n, …) of all ranks, for losses that no wrapper for ranks averages; no gradient passes."""
+        return self._ranks.whole(value)
 
     @property
     def _n(self) -> int:
