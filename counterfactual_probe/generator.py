@@ -245,7 +245,10 @@ class GeneratorAdapter:
         return default_batch(self._trace.bytes_per_sample, self.device)
 
     def batches(self, n: int, run: Callable[[slice], T]) -> Iterator[T]:
-        """What ``run`` gives for consecutive slices of n samples; halved when memory runs out, so ``run`` must not add up."""
+        """What ``run`` gives for consecutive slices of n samples; halved when memory runs out.
+
+        A slice that ran out of memory is run again, so ``run`` must return what it finds, not add it up.
+        """
         return in_slices(n, self.batch_limit() if self.batchable else 1, run, "the run of a single latent")
 
     def require_finite(self, images: Tensor, where: Callable[[int], str]) -> None:
