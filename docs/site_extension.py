@@ -125,7 +125,8 @@ def elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: node
     named = [name for name, entry in domain.objects.items() if name.rpartition(".")[2] == last and not entry.aliased]
     full = [name for name in named if name in {f"{PACKAGE}.{target}", f"{PACKAGE}.{last}"}]
     for found in full or (named if len(named) == 1 else []):
-        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found, node, text)
+        resolved: nodes.Node | None = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found, node, text)
+        return resolved
     first = target.partition(".")[0]
     role = isinstance(text, nodes.literal)
     return text if first in OTHERS or (not role and any(first in vars(module) for module in own_modules())) else None
