@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,29 +14,15 @@ import counterfactual_probe as cp
 from counterfactual_probe.features import binary_features
 from counterfactual_probe.testing import Model1, check_adapter, random_supports
 
+EXAMPLE = str(Path(__file__).parent.parent / "examples" / "toy_model.py")
 SEEDS = range(50)
+united, scattered = (runpy.run_path(EXAMPLE)[name] for name in ("united", "scattered"))  # against (2), against (3)
 
 
 def found(model: Model1, seed: int, n_modules: int = 3) -> bool:
     """Prop. 3 (2): bits are IM > 0, and NMF of these parts the units."""
     maps = cp.InfluenceMap(model.generator(), "hidden").attribute(n_pairs=1, seed=seed)
     return model.recovered_by(cp.ModuleFinder(n_modules, window=1, percentile=0).fit(maps).labels_)
-
-
-def united(seed: int) -> Model1:
-    """The third module acts where the first two do: it has no pixel of its own, against condition (2)."""
-    one, two = random_supports(2, seed=seed)
-    return Model1(torch.stack([one, two, one | two]), seed=seed)
-
-
-def scattered(seed: int) -> Model1:
-    """Every unit has pixels of its own choice, against condition (3)."""
-    model = Model1.drawn(3, seed=seed)
-    with torch.no_grad():
-        for unit, weight in enumerate(model.out):
-            weight.normal_(generator=torch.Generator().manual_seed(unit))
-            weight.mul_(random_supports(1, seed=1000 * seed + unit)[0])
-    return model
 
 
 def test_the_model_is_the_papers() -> None:
@@ -142,3 +132,14 @@ def test_what_is_no_model_1_is_refused() -> None:
         Model1.drawn(3, units=1)
     with pytest.raises(cp.ProbeError, match="30 discs with pixels of their own were not found on 4×4; give a larger"):
         random_supports(30, side=4)
+
+
+def test_the_example_draws_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [EXAMPLE, "--seeds", "2", "--out", str(tmp_path)])
+    runpy.run_path(EXAMPLE, run_name="__main__")
+    assert (tmp_path / "toy-model.png").stat().st_size > 1000
+    counts = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert counts[0] == "2 of 2"
+    assert counts[3] == "0 of 2"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+import sys
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 import counterfactual_probe as cp
 from counterfactual_probe.data import Scene
 from counterfactual_probe.data.scene import PARTS
+from counterfactual_probe.folders import save_folder
 from counterfactual_probe.partitions import adjusted_rand, matched, overlaps, strongest, tables
 from counterfactual_probe.testing import Model1
 from planted import Array, planted
@@ -305,3 +309,30 @@ def test_what_cannot_be_compared_image_by_image_is_refused() -> None:
         cp.parts_by_image(finder, masks, generator=gen, latents=z, sources=1)
     with pytest.raises(cp.ProbeError, match="these modules are rows of an array, which names no layer"):
         cp.parts_by_image(cp.ModuleFinder(3).fit(planted(3)[0]), masks, generator=gen, latents=z, sources=1)
+
+
+def test_the_benchmark_writes_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)  # not the seed of the random weights
+        model = cp.autoencoders.StructuralAutoencoder(4, 2, image_size=16, width=8, convolutions=4)
+    folder = save_folder(tmp_path / "mine", "autoencoder", model.state_dict(), config={"name": "mine"})
+    benchmarks = Path(__file__).parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(benchmarks)
+    less = ["--pairs", "3", "--controls", "2", "--modules", "3", "--by-image", "--images", "5"]
+    given = ["--folders", f"mine={folder}", "--layers", "decoder.block2", "--features", "bits", *less]
+    monkeypatch.setattr(sys, "argv", ["known_parts.py", *given, "--out", str(tmp_path / "out")])
+    runpy.run_path(str(benchmarks / "known_parts.py"), run_name="__main__")
+    rows = json.loads((tmp_path / "out" / "known-parts.json").read_text())
+    assert [(row["model"], row["weights"], row["layer"], row["k"]) for row in rows] == [
+        ("mine", weights, "decoder.block2", 3) for weights in ("trained", "untrained")
+    ]
+    for row in rows:
+        assert 0 <= row["iou"] <= 1
+        assert 0 < row["by image"]["majority_iou"] < 1
+    assert rows[0]["iou"] != rows[1]["iou"]
+    table = (tmp_path / "out" / "known-parts.md").read_text()
+    assert table.count("| mine |") == 2
+    assert table in capsys.readouterr().out
+    assert (tmp_path / "out" / "mine.png").stat().st_size > 1000
