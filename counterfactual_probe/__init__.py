@@ -25,6 +25,8 @@ from .layers import LayerInfo
 from .maps import InfluenceMaps
 from .matching import ModuleMatch, match_modules
 from .modules import ModuleFinder
+from .parts import parts_agreement, parts_by_image
+from .parts_result import PartsAgreement
 from .quality import ModuleQuality
 from .registry import PretrainedGenerator, available, load, pretrained
 from .robustness import Ranking, Robustness, RobustnessProbe
@@ -60,6 +62,7 @@ __all__ = [
     "ModuleFinder",
     "ModuleMatch",
     "ModuleQuality",
+    "PartsAgreement",
     "Preprocessing",
     "PretrainedGenerator",
     "ProbeError",
@@ -82,6 +85,8 @@ __all__ = [
     "load_classifier",
     "match_modules",
     "metrics",
+    "parts_agreement",
+    "parts_by_image",
     "pretrained",
     "spectral_independence_loss",
     "train",

@@ -133,12 +133,12 @@ class ModuleFinder:
         self.templates_ = self._features.images(templates, maps)
         self.variance_explained_ = variance_explained(rows[alive], labels)
         self._units = maps.units if isinstance(maps, InfluenceMaps) else None
-        self.modules_ = self._grouped(self.labels_)
+        self.modules_ = self.grouped(self.labels_)
         self.provenance_ = self._about(maps)
         self._blocks, self._confidence = self._features.blocks(maps), None
         return self
 
-    def _grouped(self, labels: Labels) -> tuple[Module, ...]:
+    def grouped(self, labels: Labels) -> tuple[Module, ...]:
         """Channels by label: unit sets, or row numbers where maps named no layer."""
         rows = [np.flatnonzero(labels == k).tolist() for k in range(self.n_modules)]
         if self._units is None:
@@ -173,7 +173,7 @@ class ModuleFinder:
                 "more pairs, or ask for less"
             )
         labels = np.where(sure, self.labels_, NO_MODULE)
-        return Assigned(labels, self._grouped(labels))
+        return Assigned(labels, self.grouped(labels))
 
     def _resampled(self) -> Confidence:
         self.require_fit()
@@ -335,7 +335,7 @@ class ModuleFinder:
             for name in _ARRAYS:
                 setattr(finder, name, tensors[name].numpy())
             finder._units = None if header["units"] is None else units_from_json(header["units"])
-            finder.modules_ = finder._grouped(finder.labels_)
+            finder.modules_ = finder.grouped(finder.labels_)
             finder.provenance_ = dict(header["provenance"])
             finder.variance_explained_ = float(header["variance_explained"])
             if "kept" in tensors:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
 
 import counterfactual_probe as cp
 from counterfactual_probe import cli
@@ -64,6 +65,20 @@ def test_the_page_on_disentanglement_runs(
     assert capsys.readouterr().out.startswith("MIG(0.")
     assert Path("dci.json").stat().st_size > 100
     assert Path("parts.png").stat().st_size > 1000
+
+
+def test_the_page_on_known_parts_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # its autoencoder has random weights
+        assert len(run_python(ROOT / "docs" / "known-parts.md")) == 2
+    out = capsys.readouterr().out
+    assert out.startswith("PartsAgreement(mean IoU 0.")
+    assert out.endswith("True True\n")
+    assert Path("parts.png").stat().st_size > 1000
+    assert Path("parts.safetensors").stat().st_size > 1000
 
 
 def test_the_page_on_robustness_runs(

@@ -17,7 +17,7 @@ import counterfactual_probe as cp
 from counterfactual_probe import clustering, features
 from counterfactual_probe.features import default_window
 from counterfactual_probe.files import save_tensors
-from planted import Array, Model1, planted, structureless
+from planted import Array, planted, structureless
 from toys import PLAIN
 from twins import literal_bits, literal_nmf
 
@@ -126,25 +126,6 @@ def test_planted_modules_are_found(method: Any, k: int) -> None:
     assert (
         adjusted_rand_score(truth, cp.ModuleFinder(n_modules=k, method=method).fit(structureless(6 * k)).labels_) < 0.5
     )
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_modules_of_model_1_are_identified(seed: int) -> None:
-    """S003, Prop. 3, through the whole chain: generator, influence maps, modules, hybrids."""
-    model = Model1(seed=seed)
-    generator = cp.wrap(model, model.sample, image_range=(-5, 5))
-    maps = cp.InfluenceMap(generator, "hidden").attribute(n_pairs=8)
-    finder = cp.ModuleFinder(n_modules=3, window=1).fit(maps)
-    assert adjusted_rand_score(model.truth(), finder.labels_) == 1.0
-    # A module is then exactly its latent: hybrids equal images of exchanged latents.
-    z1, z2 = generator.sample(4, seed=5), generator.sample(4, seed=6)
-    hybrids = cp.Hybridizer(generator, "hidden").hybridize(z1, z2, units=finder.modules_)
-    assert isinstance(z1, torch.Tensor)
-    assert isinstance(z2, torch.Tensor)
-    for units, images in zip(finder.unit_sets(), hybrids.images, strict=True):
-        exchanged, latent = z1.clone(), units["hidden"][0] // model.units
-        exchanged[:, latent] = z2[:, latent]
-        assert torch.allclose(images, generator(exchanged), atol=1e-12)
 
 
 def test_dead_channels_belong_to_no_module() -> None:

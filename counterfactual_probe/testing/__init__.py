@@ -9,10 +9,11 @@
 True
 
 Put ``check_adapter(my_generator())`` into a test of your package: it raises a ``ProbeError`` that says,
-check by check, what to change.
+check by check, what to change. :class:`Model1` is for methods that find modules: a generator whose modules are known.
 """
 
 from .kit import check_adapter
+from .model1 import Model1, random_supports
 from .outcome import AdapterReport, Check
 
-__all__ = ["AdapterReport", "Check", "check_adapter"]
+__all__ = ["AdapterReport", "Check", "Model1", "check_adapter", "random_supports"]
