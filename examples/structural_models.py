@@ -62,6 +62,7 @@ class Size:
     Attributes:
         images, validation, test: how many of the three parts of the scene; None for all.
         stages: how often a training is looked at.
+        variational_lr: the learning rate of VAEs and ladders, where it is another: small ones fall back at the others'.
         rows: test images on which metrics are fitted, and half as many on which they are measured.
     """
 
@@ -71,6 +72,7 @@ class Size:
     latent: int = 12
     batch: int = 32
     lr: float = 5e-4
+    variational_lr: float | None = 2e-4
     steps: int = 4000
     stages: int = 8
     images: int | None = 20_000
@@ -85,12 +87,13 @@ class Size:
         found = {name: getattr(self, name) for name in names} | model.settings
         if model.command in VARIATIONAL_COMMANDS:
             # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
+            found["lr"] = self.variational_lr or self.lr
             found["beta"] = found.get("beta", 1.0) * min(1.0, (self.side / PAPER_SIDE) ** 2)
         return found
 
 
 REDUCED = Size()
-_FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 10_000}
+_FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 10_000, "variational_lr": None}
 SIZES = {
     "reduced": REDUCED,
     # S004 A.2: 3D-Shapes and MPI3D, and below CelebA and RFD.
