@@ -51,4 +51,5 @@ def adjusted_rand(counts: Array) -> Array:
     first, second = pairs(counts.sum(2)).sum(1), pairs(counts.sum(1)).sum(1)
     expected = first * second / pairs(counts.sum((1, 2)))
     largest = (first + second) / 2
-    return np.divide(together - expected, largest - expected, out=np.ones_like(together), where=largest > expected)
+    varies = largest > expected
+    return np.asarray(np.divide(together - expected, largest - expected, out=np.ones_like(together), where=varies))

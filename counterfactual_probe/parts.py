@@ -36,6 +36,7 @@ def parts_agreement(
 ) -> PartsAgreement:
     """How far the modules' templates are the parts: each pixel is of the module whose template is largest there.
 
+    >>> import torch
     >>> truth = torch.eye(3).bool()[:, None].expand(3, 8, 3)  # three stripes
     >>> cp.parts_agreement(truth.roll(1, 0).float(), truth)  # the same, numbered otherwise
     PartsAgreement(mean IoU 1.000 (majority 1.000), ARI 1.000 (majority 1.000); 3 modules, 3 parts, 1 images)

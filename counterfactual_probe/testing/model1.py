@@ -97,7 +97,7 @@ def random_supports(n_modules: int = 3, *, side: int = 16, seed: int = 0) -> Ten
     for _ in range(_TRIES):
         centres = side * torch.rand(n_modules, 2, 1, 1, generator=rng)
         share = _SMALLEST + (_LARGEST - _SMALLEST) * torch.rand(n_modules, 1, 1, generator=rng)
-        discs = (grid - centres).square().sum(1) < (side * share / n_modules**0.5) ** 2
+        discs: Tensor = (grid - centres).square().sum(1) < (side * share / n_modules**0.5) ** 2
         if _own_pixels(discs):
             return discs
     raise ProbeError(f"{n_modules} discs with pixels of their own were not found on {side}×{side}; give a larger side")
