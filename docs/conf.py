@@ -38,6 +38,7 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # a list, and not an entry with a line for its type to each attribute
 
 html_theme = "furo"
 html_title = "counterfactual-probe"

@@ -22,6 +22,7 @@ PACKAGE = "counterfactual_probe"
 OTHERS = {"torch", "numpy", "matplotlib", "PIL", *sys.stdlib_module_names}
 
 _MARKUP = re.compile(r"(``.*?``|:[a-z]+:`[^`]*`|^\s*\.\. .*|^\s*:[^:`]+:)")
+_ENTRY = re.compile(r" {4}(\w+(?:, \w+)*):")
 _SPECIAL = re.compile(r"([|*]|_(?!\w))")
 
 
@@ -105,6 +106,24 @@ def no_members_of_modules(app: Sphinx, what: str, name: str, obj: Any, skip: boo
     return True if what == "module" else None
 
 
+def one_each(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """``low, high: …`` under Attributes becomes an entry for each, which napoleon does for arguments alone."""
+    start = next((i for i, line in enumerate(lines) if line.strip() == "Attributes:"), len(lines)) + 1
+    end = next((i for i in range(start, len(lines)) if not lines[i].strip()), len(lines))
+    entries: list[list[str]] = []
+    for line in lines[start:end]:
+        if _ENTRY.match(line) or not entries:
+            entries.append([])
+        entries[-1].append(line)
+    each: list[str] = []
+    for first, *rest in entries:
+        names = _ENTRY.match(first)
+        for one in names[1].split(", ") if names else []:
+            each += [f"    {one}:{first.partition(':')[2]}", *rest]
+        each += [] if names else [first, *rest]
+    lines[start:end] = each
+
+
 def without_type(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Keep napoleon from taking the words before the first colon of a property's docstring for its type."""
     if what in {"property", "attribute", "data"}:
@@ -139,7 +158,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_source_parser(ShellPage)
     app.connect("autodoc-skip-member", no_members_of_modules)
     app.connect("autodoc-process-signature", as_written)
-    app.connect("autodoc-process-docstring", without_type, priority=400)  # before napoleon, which is at 500
+    for before_napoleon in (one_each, without_type):
+        app.connect("autodoc-process-docstring", before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", escape, priority=600)
     app.connect("missing-reference", elsewhere)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

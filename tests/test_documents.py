@@ -98,9 +98,7 @@ def test_the_page_on_robustness_runs(
         ("hybrids", ["hybrids", "eyes"]),
     ],
 )
-def test_the_pages_that_begin_run(
-    page: str, images: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_pages_run(page: str, images: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_python(ROOT / "docs" / f"{page}.md")
     assert all(Path(f"{name}.png").stat().st_size > 1000 for name in images)
