@@ -43,7 +43,8 @@ def trained(name: str, folder: Path, *, steps: int) -> None:
         return
     if name not in TRAINED:
         raise SystemExit(f"{folder} holds no model, and {name} is none of {', '.join(TRAINED)}")
-    settings: dict[str, Any] = {"width": 16, "batch": 32}
+    # A ladder parts its channels by 4, and each part into groups of 8 for its norms.
+    settings: dict[str, Any] = {"width": 32 if name == "vlae" else 16, "batch": 32}
     cp.train(name, "scene", out=folder, size=32, images=20_000, steps=steps, show_progress=True, **settings)
 
 

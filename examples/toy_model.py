@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/toy"))
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    draw(Model1.drawn(3, seed=49), options.out / "toy-model.png")
+    draw(Model1.drawn(3, seed=19), options.out / "toy-model.png")
     print(options.out / "toy-model.png")
     seeds = range(options.seeds)
 

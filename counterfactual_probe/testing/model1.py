@@ -10,7 +10,7 @@ from ..errors import ProbeError, whole
 from ..generator import GeneratorAdapter, stream_seed, wrap
 
 LAYER = "hidden"
-_PLACED = 14  # a stream of random numbers of its own
+_PLACED = 40  # a stream of random numbers of its own
 _SMALLEST, _LARGEST = 0.3, 0.55  # radii of discs, as shares of the side
 _TRIES = 1000
 # Latents and parameters are multiples of powers of 2, with bits to spare in the sums of products: so sums are exact in
