@@ -51,19 +51,20 @@ def in_slices(n: int, size: int, run: Callable[[slice], T], what: str) -> Iterat
     Args:
         what: the run of a single sample, for the error when there is no room even for that.
     """
-    start, step = 0, size
+    start = 0
     while start < n:
+        size = min(size, n - start)
         try:
-            found = run(slice(start, start + step))
+            found = run(slice(start, start + size))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if step == 1:
+            if size == 1:
                 raise no_room(what) from error
-            step = max(1, min(step, n - start) // 2)
+            size //= 2
         else:
             yield found
-            start += step
+            start += size
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import twins
+from counterfactual_probe.memory import in_slices
 from robust_toys import FLAT, Z1, Z2, N, arrays, classifiers, close, linear, score, unit
 from toys import COUPLED, NOISY, PLAIN, Toy
 
@@ -255,6 +256,25 @@ def test_classifiers_that_run_out_of_memory_get_fewer_images(result: cp.Robustne
         np.testing.assert_allclose(one, two, atol=1e-6)
     # Found out once, and not again in every batch.
     assert sum(rows > room for rows in small.rows) == {5: 3, 2: 4}[room]
+
+
+def test_slices_are_halved_and_never_longer_than_what_is_left() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def run(index: slice) -> int:
+        asked.append((index.start, index.stop))
+        if index.stop - index.start > 2:
+            raise MemoryError
+        return index.stop
+
+    assert list(in_slices(7, 8, run, "one")) == [1, 2, 3, 4, 5, 6, 7]
+    assert asked == [(0, 7), (0, 3), *((i, i + 1) for i in range(7))]
+
+    def refused(_: slice) -> int:
+        raise MemoryError
+
+    with pytest.raises(cp.ProbeError, match=r"memory ran out in one;"):
+        list(in_slices(1, 8, refused, "one"))
 
 
 def test_a_classifier_without_room_for_one_image() -> None:
