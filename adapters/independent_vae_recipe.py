@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import nn
 
-from counterfactual_probe.errors import ProbeError
 from counterfactual_probe.spectral import SpectralIndependence
-from counterfactual_probe.spectral.loss import Form
+from counterfactual_probe.spectral.loss import Form, require_form
 from counterfactual_probe.training import Step, Trainable, Update
 
 from .vae_recipe import VAERecipe
@@ -38,8 +36,7 @@ class IndependentVAERecipe(VAERecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("independence")
-        if self.form not in get_args(Form):
-            raise ProbeError(f"form is {self.form!r}; give one of {', '.join(map(repr, get_args(Form)))}")
+        require_form(self.form)
 
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
         filters = self._watching(networks["decoder"]).filters

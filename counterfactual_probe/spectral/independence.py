@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ProbeError, nearest
-from .loss import Form, spectral_independence_loss
+from .loss import Form, require_form, spectral_independence_loss
 from .operations import pair
 from .resampling import spread
 
@@ -57,9 +57,9 @@ class SpectralIndependence:
         detach: bool = True,
         gather: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        for name, value, known in (("form", form, get_args(Form)), ("reduction", reduction, get_args(Reduction))):
-            if value not in known:
-                raise ProbeError(f"{name} is {value!r}; give one of {', '.join(map(repr, known))}")
+        require_form(form)
+        if reduction not in get_args(Reduction):
+            raise ProbeError(f"reduction is {reduction!r}; give one of {', '.join(map(repr, get_args(Reduction)))}")
         self.form, self.reduction, self.detach, self.gather = form, reduction, detach, gather
         self._module = module
         self._convolutions = _chosen(module, layers)

@@ -88,9 +88,14 @@ def _over(value: Tensor, mean: Tensor) -> Tensor:
     return torch.where(alive, value / torch.where(alive, mean, torch.ones_like(mean)), torch.zeros_like(value))
 
 
-def _checked(activations: Tensor, weight: Tensor, stride: int | tuple[int, int], form: str) -> tuple[int, int]:
+def require_form(form: str) -> None:
+    """Raise a ProbeError if there is no such form of the loss."""
     if form not in get_args(Form):
         raise ProbeError(f"form is {form!r}; give one of {', '.join(map(repr, get_args(Form)))}")
+
+
+def _checked(activations: Tensor, weight: Tensor, stride: int | tuple[int, int], form: str) -> tuple[int, int]:
+    require_form(form)
     if activations.dim() != 4 or weight.dim() != 4:
         raise ProbeError(
             f"activations are {tuple(activations.shape)} and the weight {tuple(weight.shape)}; give (n, in, H, W) and "

@@ -57,10 +57,11 @@ class Ranks:
 
     def whole(self, value: Tensor) -> Tensor:
         """The rows of all processes, in the order of the batch, without gradients."""
+        value = value.detach()
         if self.count == 1:
             return value
         rows = value.new_zeros(self.count * len(value), *value.shape[1:])
-        rows[self.index * len(value) : (self.index + 1) * len(value)] = value.detach()
+        rows[self.index * len(value) : (self.index + 1) * len(value)] = value
         # The others' rows are zeros here and there: a mean over processes is all that they have in common.
         return self.mean(rows) * self.count
 
