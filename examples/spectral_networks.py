@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from saving import run, save_figure, save_rows, save_sentences
 from spectral_claims import Compared, across, overview, verdicts
 from spectral_levels import by_chance, levels, rows, superimposed
-from spectral_sweeps import run, save_figure, save_rows, save_sentences
 from torch import nn
 
 import counterfactual_probe as cp

@@ -1,4 +1,4 @@
-"""What the sweeps of S002 share: options, trainings that go on where they were, files that are written.
+"""What the sweeps of S002 share: options, and trainings that go on where they were.
 
 Started again, a sweep trains only what is not trained yet.
 """
@@ -6,16 +6,11 @@ Started again, a sweep trains only what is not trained yet.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images, open_images
-from counterfactual_probe.files import write_bytes, write_json, write_text
-from counterfactual_probe.plots import png
 from counterfactual_probe.training import Recipe
 
 
@@ -54,34 +49,3 @@ def trained(recipe: Recipe, images: Images, folder: Path, steps: int, options: a
         recipe, images, out=folder, steps=steps, seed=options.seed, precision=options.precision,
         device=options.device, resume=True, show_progress=True,
     )  # fmt: skip
-
-
-def save_figure(figure: Any, path: Path, *, photographs: bool = False) -> Path:
-    print(write_bytes(path, png(figure, photographs=photographs)))
-    return path
-
-
-def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A table as CSV and as JSON."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    print(write_text(path.with_suffix(".csv"), buffer.getvalue()))
-    print(write_json(path.with_suffix(".json"), list(rows)))
-
-
-def save_sentences(sentences: Sequence[str], path: Path) -> None:
-    """What was found, on paper and on the screen."""
-    text = "".join(f"- {sentence}\n" for sentence in sentences)
-    print(write_text(path, text))
-    print(text, end="")
-
-
-def run(main: Callable[[], object]) -> None:
-    """A mistake is one sentence and no traceback."""
-    try:
-        main()
-    except cp.ProbeError as error:
-        raise SystemExit(str(error)) from error

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
 from counterfactual_probe.adapters.vae_recipe import VAERecipe
+from saving import run, save_figure, save_rows, save_sentences
 from spectral_courses import Course, Look, findings, over_training, pictures, rows
-from spectral_sweeps import add_options, run, save_figure, save_rows, save_sentences, trained, training_images
+from spectral_sweeps import add_options, trained, training_images
 
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from counterfactual_probe.adapters.vae import VAE
 from counterfactual_probe.adapters.vae_recipe import VAERecipe, halved
+from saving import run, save_figure, save_rows, save_sentences
 from spectral_levels import Level, by_chance, levels, margin, rows, superimposed, told
-from spectral_sweeps import add_options, run, save_figure, save_rows, save_sentences, trained, training_images
+from spectral_sweeps import add_options, trained, training_images
 from torch import Tensor, nn
 
 import counterfactual_probe as cp

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from spectral_sweeps import run, save_figure, save_rows, save_sentences
+from saving import run, save_figure, save_rows, save_sentences
 from structural_models import (
     VARIATIONAL,
     Seen,

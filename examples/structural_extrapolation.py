@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from spectral_sweeps import run, save_figure, save_rows, save_sentences
+from saving import run, save_figure, save_rows, save_sentences
 from structural_models import MODELS, Size, Split, add_options, both_ways, chosen_size, recipe_of, split_scene
 from structural_scores import images_of, shown, told
 from torch import Tensor, nn
@@ -114,18 +114,18 @@ def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse
     old = torch.from_numpy(~is_new(data.labels, options.new))
     known = Images(data.train.pixels[old], f"{data.train.source}, without the new {options.new}s", data.train.terms)
     last = size.steps // 5
-    told: dict[str, Any] = {
+    common: dict[str, Any] = {
         "seed": seed, "precision": size.precision, "device": options.device, "resume": True, "show_progress": True
     }  # fmt: skip
     folders = {NEITHER: folder / NEITHER}
     model = MODELS[name]
     settings = size.settings(model)
-    cp.train(model.command, known, out=folders[NEITHER], steps=size.steps - last, **told, **settings)
+    cp.train(model.command, known, out=folders[NEITHER], steps=size.steps - last, **common, **settings)
     for update in UPDATES[1:]:
         folders[update] = folder / update
         inner = recipe_of(name, size)
         recipe = Continued(inner.batch, inner.lr, inner=inner, start=str(folders[NEITHER]), update=update)
-        cp.train(recipe, data.train, out=folders[update], steps=last, **told)
+        cp.train(recipe, data.train, out=folders[update], steps=last, **common)
     return folders
 
 

@@ -28,11 +28,7 @@ NARROW = [0.98, 1.02, 1.01, 0.99]
 WIDE = [0.8, 1.02, 1.01, 1.5]
 LOW = [0.7, 0.72, 0.71, 1.3]
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-@pytest.fixture(autouse=True)
-def _examples_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 def example(name: str) -> Any:

@@ -15,12 +15,7 @@ from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAER
 import counterfactual_probe as cp
 from toy_training import squares
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-@pytest.fixture(autouse=True)
-def _examples_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 def example(name: str) -> Any:

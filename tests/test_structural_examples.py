@@ -15,14 +15,9 @@ import torch
 import counterfactual_probe as cp
 from counterfactual_probe.errors import ProbeError
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+pytestmark = pytest.mark.usefixtures("examples")
 TOY = ["--side", "8", "--convolutions", "2", "--steps", "4", "--stages", "2", "--images", "64", "--validation", "16"]
 TOY += ["--test", "60", "--rows", "40", "--device", "cpu"]
-
-
-@pytest.fixture(autouse=True)
-def _examples_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
 
 
 def example(name: str) -> Any:

@@ -1,0 +1,44 @@
+"""What examples write, and how they end: figures, tables, sentences, and a mistake as one sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import counterfactual_probe as cp
+from counterfactual_probe.files import write_bytes, write_json, write_text
+from counterfactual_probe.plots import png
+
+
+def save_figure(figure: Any, path: Path, *, photographs: bool = False) -> Path:
+    print(write_bytes(path, png(figure, photographs=photographs)))
+    return path
+
+
+def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A table as CSV and as JSON."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    print(write_text(path.with_suffix(".csv"), buffer.getvalue()))
+    print(write_json(path.with_suffix(".json"), list(rows)))
+
+
+def save_sentences(sentences: Sequence[str], path: Path) -> None:
+    """What was found, on paper and on the screen."""
+    text = "".join(f"- {sentence}\n" for sentence in sentences)
+    print(write_text(path, text))
+    print(text, end="")
+
+
+def run(main: Callable[[], object]) -> None:
+    """A mistake is one sentence and no traceback."""
+    try:
+        main()
+    except cp.ProbeError as error:
+        raise SystemExit(str(error)) from error
