@@ -6,7 +6,8 @@ import operator
 from functools import cache
 from typing import Any
 
-from counterfactual_probe.errors import ProbeError, nearest
+from counterfactual_probe.classifiers.labels import class_by_name
+from counterfactual_probe.errors import ProbeError
 
 N_CLASSES = 1000
 
@@ -30,7 +31,7 @@ def class_index(wanted: Any, n_classes: int = N_CLASSES) -> int:
                 f"class {wanted!r} is a name of ImageNet's {N_CLASSES} classes and this generator has {n_classes}; "
                 f"give a number from 0 to {n_classes - 1}"
             )
-        return _by_name(wanted)
+        return class_by_name(wanted, _descriptions(), "ImageNet")
     try:
         if isinstance(wanted, bool):
             raise TypeError
@@ -48,25 +49,6 @@ def class_index(wanted: Any, n_classes: int = N_CLASSES) -> int:
 def class_name(number: int) -> str:
     """The first of a class's names."""
     return _descriptions()[number].split(",")[0]
-
-
-def _by_name(wanted: str) -> int:
-    descriptions, synonyms, name = _descriptions(), _synonyms(), wanted.strip().lower()
-    found = [i for i, names in enumerate(synonyms) if name in names]
-    if not found and name:
-        found = [i for i, text in enumerate(descriptions) if name in text.lower()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = ", ".join(f"{i} ({descriptions[i]})" for i in found[:5]) + ", …" * (len(found) > 5)
-        raise ProbeError(f"class {wanted!r} fits {len(found)} classes of ImageNet: {several}; give one's number")
-    close = nearest(name, dict.fromkeys(part for names in synonyms for part in names))
-    raise ProbeError(f"class {wanted!r} is not in ImageNet; nearest: {close}")
-
-
-@cache
-def _synonyms() -> list[list[str]]:
-    return [[part.strip().lower() for part in text.split(",")] for text in _descriptions()]
 
 
 @cache

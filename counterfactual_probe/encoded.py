@@ -46,7 +46,7 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
     asked: dict[str, Any] = {"size": generator.image_size[1], "colours": generator.image_size[0]}
     if isinstance(pictures, str) and pictures.startswith("generator:"):
         asked["images"] = 2 * n
-    found = open_images(pictures, seed=study.settings.seed + 1, **asked)
+    found = open_images(pictures, seed=study.settings.seed + 1, skip_unreadable=True, **asked)
     n = min(n, len(found) // 2)
     if n == 0:
         raise ProbeError(f"{len(found)} pictures are given and a hybrid is of two; give at least two")
@@ -55,7 +55,7 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
     images = ((found.floats(chosen) + 1) / 2 * (high - low) + low).to(generator.device)
     z1, z2 = encode(images[:n]), encode(images[n:])
     made = {layer.layer.name: _hybrids(generator, layer, z1, z2) for layer in study.layers if any(layer.modules)}
-    about = f"{found.source}; latents are means of the posterior; {n} pairs"
+    about = f"{'; '.join((found.source, *found.notes))}; latents are means of the posterior; {n} pairs"
     first = next(iter(made.values()), None)
     sentences = (_error_sentence(images, first),) if first is not None else ("No layer has modules.",)
     return Section(

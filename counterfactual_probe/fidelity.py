@@ -134,7 +134,7 @@ class FidelityTest:
                 "n_features": features[0].shape[1],
                 "n_images": n,
                 "real": None if pictures is None else real_is,
-                "real_source": None if pictures is None else pictures.source,
+                "real_source": None if pictures is None else "; ".join((pictures.source, *pictures.notes)),
                 "resamples": resamples,
                 "neighbours": neighbours,
                 "seed": seed,
@@ -165,7 +165,8 @@ class FidelityTest:
         else:
             given: Any = real.detach().cpu().numpy() if isinstance(real, Tensor) else real
             square = height if isinstance(given, (str, os.PathLike)) and height == width else None
-            pictures = open_images(given, size=square, colours=colours if colours in (1, 3) else None)
+            wanted = colours if colours in (1, 3) else None
+            pictures = open_images(given, size=square, colours=wanted, skip_unreadable=True)
         if pictures.size != self.generator.image_size:
             raise ProbeError(
                 f"the real images are {'×'.join(map(str, pictures.size))} and generated ones "

@@ -13,6 +13,7 @@ start anew for the last fifth. The same command goes on where it was.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class Continued(Recipe):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    size = chosen_size(options)
+    size = dataclasses.replace(chosen_size(options), halvings=0)  # an update goes on at the rate that was
     data = split_scene(size)
     unseen = data.test[torch.from_numpy(is_new(data.factors, options.new))]
     rows, sheets = [], {}

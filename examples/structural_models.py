@@ -63,6 +63,7 @@ class Size:
         images, validation, test: how many of the three parts of the scene; None for all.
         stages: how often a training is looked at.
         variational_lr: the learning rate of VAEs and ladders, where it is another: small ones fall back at the others'.
+        halvings: how often the learning rate is halved, evenly over the training: small models do not settle without.
         rows: test images on which metrics are fitted, and half as many on which they are measured.
     """
 
@@ -75,6 +76,7 @@ class Size:
     variational_lr: float | None = 2e-4
     steps: int = 4000
     stages: int = 8
+    halvings: int = 3
     images: int | None = 20_000
     validation: int | None = 1000
     test: int | None = 2100
@@ -85,6 +87,8 @@ class Size:
         """All that ``train`` is told of a model, but how long."""
         names = ("width", "convolutions", "latent", "batch", "lr")
         found = {name: getattr(self, name) for name in names} | model.settings
+        if self.halvings:
+            found["halve_every"] = -(-self.steps // (self.halvings + 1))
         if model.command in VARIATIONAL_COMMANDS:
             # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
             found["lr"] = self.variational_lr or self.lr
@@ -93,7 +97,14 @@ class Size:
 
 
 REDUCED = Size()
-_FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 10_000, "variational_lr": None}
+_FULL: dict[str, Any] = {
+    "stages": 20,
+    "images": None,
+    "test": 15_000,
+    "rows": 10_000,
+    "variational_lr": None,
+    "halvings": 0,
+}
 SIZES = {
     "reduced": REDUCED,
     # S004 A.2: 3D-Shapes and MPI3D, and below CelebA and RFD.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -83,9 +84,18 @@ def test_chunks_vary_one_at_a_time() -> None:
         (lambda: ae.hybrid_sample(stored(), 2, groups=[[0, 6]]), r"group 0 names dimension 6, which codes of 6 lack"),
         (lambda: ae.hybrid_sample(stored(), 2, groups=[[0], [0]]), r"group 1 names dimension 0, .* or another has"),
         (lambda: ae.hybrid_sample(stored(), 2, groups=[[0, 2]]), r"no group names dimensions \[1, 3, 4, 5\]"),
-        (lambda: ae.hybrid_sample(stored()[0], 2), r"the codes are \(6,\); give floats \(N, d\) of at least one image"),
-        (lambda: ae.hybrid_sample(stored()[:0], 2), r"the codes are \(0, 6\)"),
-        (lambda: ae.hybrid_sample([[1.0]], 2), r"the codes are list"),  # type: ignore[arg-type]
+        (
+            lambda: ae.hybrid_sample(stored()[0], 2),
+            r"the codes are torch\.float32 \(6,\); give floats \(N, d\)",
+        ),
+        (lambda: ae.hybrid_sample(stored()[:0], 2), r"the codes are torch\.float32 \(0, 6\)"),
+        (lambda: ae.hybrid_sample([[1.0]], 2), r"the codes are a list"),  # type: ignore[arg-type]
+        (lambda: ae.hybrid_sample(np.ones((3, 4), int), 2), r"the codes are int64 \(3, 4\); give floats"),
+        (lambda: ae.hybrid_sample(stored() / 0, 2), r"the codes hold (nan|inf|-inf) in row 0, column 0; give finite"),
+        (lambda: ae.hybrid_sample(stored(), 2, groups=[0, 1, 2]), r"group 0 is 0; give the dimensions of each, such"),  # type: ignore[list-item]
+        (lambda: ae.hybrid_sample(stored(), 2, groups=["ab"]), r"group 0 is 'ab'; give the dimensions"),  # type: ignore[list-item]
+        (lambda: ae.traversal_codes(None, stored()), r"base is a NoneType and the codes are \(40, 6\)"),  # type: ignore[arg-type]
+        (lambda: ae.traversal_codes(stored()[0], stored(), share="x"), r"share is 'x'; give a number"),  # type: ignore[arg-type]
         (lambda: ae.hybrid_sample(stored(), 0), r"n is 0; give an integer of at least 1"),
         (
             lambda: ae.traversal_codes(stored()[:2], stored()),

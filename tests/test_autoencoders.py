@@ -351,7 +351,7 @@ def test_sheets_are_drawn() -> None:
     assert np.allclose(shown[18:34, 36:52], expected, atol=1e-4)
     with pytest.raises(cp.ProbeError, match="1 labels are given for 2 rows"):
         ae.plot_codes(gen, sheet, labels=["shape"])
-    with pytest.raises(cp.ProbeError, match=r"the codes are \(3, 4\); give \(rows, n, d\)"):
+    with pytest.raises(cp.ProbeError, match=r"the codes are \(3, 4\); give a tensor \(rows, n, d\)"):
         ae.plot_codes(gen, sheet[0])
 
 

@@ -75,18 +75,24 @@ def test_unreadable_images_are_named_and_counted(folder: Path) -> None:
     whole = (folder / "cats/1.png").read_bytes()
     (folder / "cats/1.png").write_bytes(whole[: len(whole) // 2])
     (folder / "dogs/a.jpg").write_bytes(b"no picture")
-    images = open_images(folder)
+    refused = r"2 of 7 images in .* cannot be read: cats/1\.png \(OSError.*, dogs/a\.jpg \(not an image\); .*skip_"
+    with pytest.raises(cp.ProbeError, match=refused):
+        open_images(folder)
+    images = open_images(folder, skip_unreadable=True, cache=folder / "cache")
     assert len(images) == 5
     assert len(images.unreadable) == 2
+    with pytest.raises(cp.ProbeError, match=refused):
+        open_images(folder, cache=folder / "cache")
+    assert len(open_images(images)) == 5  # they have been agreed to
     (note,) = images.notes
     assert note.startswith("2 of 7 images cannot be read and are left out: cats/1.png (")
-    assert "dogs/a.jpg (UnidentifiedImageError" in note
+    assert "dogs/a.jpg (not an image)" in note
 
 
 def test_many_unreadable_images_are_counted_and_the_first_named(folder: Path) -> None:
     for i in range(9):
         (folder / f"{i}.jpg").write_bytes(b"no picture")
-    (note,) = open_images(folder).notes
+    (note,) = open_images(folder, skip_unreadable=True).notes
     assert note.startswith("9 of 15 images")
     assert note.endswith(" and 4 more")
 
@@ -123,7 +129,7 @@ def test_modes_become_one_and_it_is_said(tmp_path: Path) -> None:
     assert "4 of 4 images were of other modes (L: 1, I;16: 1, RGBA: 1, P: 1) and became RGB" in note
     assert open_images(tmp_path, colours=1).size == (1, 4, 4)
     Image.fromarray(noise(4, 4).astype(np.float32)[..., 0]).save(tmp_path / "e.tiff")
-    assert "mode F says not what is white" in open_images(tmp_path).unreadable[0]
+    assert "mode F says not what is white" in open_images(tmp_path, skip_unreadable=True).unreadable[0]
 
 
 def test_cameras_that_were_held_upright(tmp_path: Path) -> None:
@@ -143,7 +149,7 @@ def test_cameras_that_were_held_upright(tmp_path: Path) -> None:
     [
         ({}, "holds no images; give a folder or zip of .png"),
         ({"a.txt": b"text"}, "holds no images"),
-        ({"a.png": b"", "b.png": b""}, r"none of the 2 images in .* can be read; the first: a\.png \(Unidentified"),
+        ({"a.png": b"", "b.png": b""}, r"none of the 2 images in .* can be read; the first: a\.png \(not an image"),
     ],
 )
 def test_folders_without_images(tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
@@ -181,6 +187,7 @@ def test_arrays(tmp_path: Path) -> None:
         (np.zeros((8, 8, 3), np.uint8), {}, r"the images are \(8, 8, 3\); give an array or tensor \(n, C, H, W\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), {}, "with 1 or 3 colours"),
         (np.zeros((0, 3, 8, 8), np.uint8), {}, "there are 0 images"),
+        (np.zeros((2, 3, 0, 8), np.uint8), {}, r"the images are \(2, 3, 0, 8\); give pixels"),
         (np.zeros((2, 3, 8, 8), np.int64), {}, r"the images are torch\.int64; give bytes"),
         (np.full((2, 3, 8, 8), 255.0), {}, "range from 255 to 255; scale them"),
         (np.full((2, 3, 8, 8), np.nan), {}, "hold NaN or infinite values"),
@@ -234,13 +241,13 @@ def test_samples_are_resized_and_their_terms_are_the_generators(faces: cp.Genera
 def test_decoded_images_are_kept_in_a_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "broken.png").write_bytes(b"")
     cache = tmp_path / "cache"
-    first = open_images(folder, cache=cache)
+    first = open_images(folder, cache=cache, skip_unreadable=True)
 
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError
 
     monkeypatch.setattr(pictures, "read_pictures", never)
-    again = open_images(folder, cache=cache)
+    again = open_images(folder, cache=cache, skip_unreadable=True)
     assert torch.equal(again.pixels, first.pixels)
     assert (again.source, again.notes, again.unreadable) == (first.source, first.notes, first.unreadable)
     assert again.fingerprint() == first.fingerprint()

@@ -217,8 +217,9 @@ def test_the_factors_of_mpi3d_are_as_published() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"labels": None}, r"3dshapes\.h5 holds images and no 'labels'; give 3dshapes\.h5 as published"),
-    ({"images": None, "labels": None}, r"3dshapes\.h5 holds nothing and no 'images'"),
+    ({"labels": None}, r"3dshapes\.h5 holds images and no array 'labels'; give 3dshapes\.h5 as published"),
+    ({"images": None, "labels": None}, r"3dshapes\.h5 holds nothing and no array 'images'"),
+    ({"labels": None, "labels/inner": np.zeros(3)}, r"3dshapes\.h5 holds images, labels and no array 'labels'"),
     (
         {"images": pixels(40)[:, ::2]},
         r"the images in 3dshapes\.h5 are uint8 \(40, 32, 64, 3\) and \(n, 64, 64, 3\)",
@@ -226,6 +227,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"images": pixels(40) / 255}, r"the images in 3dshapes\.h5 are float64"),
     ({"labels": np.zeros((40, 5))}, r"the labels in 3dshapes\.h5 are \(40, 5\) and \(40, 6\) are wanted for 40 images"),
     ({"labels": np.arange(240.0).reshape(40, 6)}, r"floor hue has 40 values in 3dshapes\.h5 and 10 are wanted"),
+    ({"labels": np.zeros((40, 6))}, r"floor hue has 1 values in 3dshapes\.h5 and 10 are wanted; .* the whole file"),
+    (
+        {"labels": np.full((40, 6), np.nan)},
+        r"the labels in 3dshapes\.h5 are float64, or some are no finite numbers",
+    ),
+    ({"labels": np.full((40, 6), b"red")}, r"the labels in 3dshapes\.h5 are \|S3, or some are no finite"),
 ]
 
 
@@ -233,6 +240,27 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_other_h5_files(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(cp.ProbeError, match=message):
         read_labelled(shapes(tmp_path / "3dshapes.h5", **changes))
+
+
+def damaged(path: Path) -> Path:
+    """The same file with bytes in its middle overwritten."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(bytes(content))
+    return path
+
+
+def test_files_that_are_damaged_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shapes(tmp_path / "3dshapes.h5", images=None)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("images", data=pixels(40), compression="gzip", chunks=(40, 64, 64, 3))
+    with pytest.raises(cp.ProbeError, match=r"3dshapes\.h5 is no complete HDF5 file \(.*\); get it again"):
+        read_labelled(damaged(path))
+    monkeypatch.setattr(labelled, "MPI3D", SMALL)
+    np.savez_compressed(tmp_path / "mpi3d.npz", images=pixels(48) // 64)
+    with pytest.raises(cp.ProbeError, match=r"mpi3d\.npz is no complete \.npz file \(.*\); get it again"):
+        read_labelled(damaged(tmp_path / "mpi3d.npz"))
 
 
 def zipped(path: Path, content: bytes, name: str = "images.npy") -> Path:

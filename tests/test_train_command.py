@@ -48,7 +48,11 @@ def losses(folder: Path | str) -> list[list[str]]:
 
 def test_train_then_probe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "pictures/torn.png").write_bytes(b"")
-    assert run("vae", "--data", "pictures", "--epochs", "2", "-b", "0.001", "--terms", "mine", *SMALL) == 0
+    asked = ("vae", "--data", "pictures", "--epochs", "2", "-b", "0.001", "--terms", "mine", *SMALL)
+    assert run(*asked) == 2
+    assert "1 of 24 images in pictures cannot be read: torn.png (not an image)" in capsys.readouterr().err
+    assert run(*asked, "--skip-unreadable") == 0
+    assert "--skip-unreadable" in Path("out/vae/README.md").read_text()
     captured = capsys.readouterr()
     assert "1 of 24 images cannot be read and are left out: torn.png" in captured.err
     assert "vae: 100%" in captured.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -63,7 +64,7 @@ def traversal_codes(base: Codes, codes: Codes, *, steps: int = 8, share: float =
         share: of the codes between the first step and the last.
     """
     found, start = _checked(codes), _one(base, codes)
-    if not 0 < share <= 1:
+    if not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise ProbeError(f"share is {share!r}; give a number above 0, up to 1")
     ends = torch.quantile(found.double(), torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.double), dim=0)
     along = torch.linspace(0, 1, whole(steps, "steps", 2), dtype=torch.double)
@@ -97,8 +98,9 @@ def plot_codes(
     """The images of codes (rows, n, d), such as those of :func:`traversal_codes` and :func:`chunk_codes`."""
     from ..plots import plot_images
 
-    if codes.dim() != 3:
-        raise ProbeError(f"the codes are {tuple(codes.shape)}; give (rows, n, d)")
+    if not isinstance(codes, Tensor) or codes.dim() != 3:
+        shown = tuple(codes.shape) if isinstance(codes, Tensor) else f"a {type(codes).__name__}"
+        raise ProbeError(f"the codes are {shown}; give a tensor (rows, n, d)")
     names = list(labels) if labels is not None else [str(row + 1) for row in range(len(codes))]
     if len(names) != len(codes):
         raise ProbeError(f"{len(names)} labels are given for {len(codes)} rows; give one each")
@@ -110,15 +112,21 @@ def plot_codes(
 def _checked(codes: Any) -> Tensor:
     found = torch.from_numpy(codes.copy()) if isinstance(codes, np.ndarray) else codes
     if not isinstance(found, Tensor) or found.dim() != 2 or 0 in found.shape or not found.is_floating_point():
-        shown = tuple(codes.shape) if hasattr(codes, "shape") else type(codes).__name__
+        shown = f"{codes.dtype} {tuple(codes.shape)}" if hasattr(codes, "shape") else f"a {type(codes).__name__}"
         raise ProbeError(f"the codes are {shown}; give floats (N, d) of at least one image")
+    if not found.isfinite().all():
+        row, column = (~found.isfinite()).nonzero()[0].tolist()
+        raise ProbeError(
+            f"the codes hold {found[row, column].item()} in row {row}, column {column}; give finite numbers"
+        )
     return found.detach()
 
 
 def _one(base: Any, codes: Any) -> Tensor:
-    found, wanted = torch.as_tensor(base), _checked(codes)
-    if tuple(found.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
-        raise ProbeError(f"base is {tuple(found.shape)} and the codes are {tuple(wanted.shape)}; give one code, a row")
+    found, wanted = torch.from_numpy(base.copy()) if isinstance(base, np.ndarray) else base, _checked(codes)
+    if not isinstance(found, Tensor) or tuple(found.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
+        shown = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(base).__name__}"
+        raise ProbeError(f"base is {shown} and the codes are {tuple(wanted.shape)}; give one code, a row")
     return found.detach().reshape(-1).to(wanted)
 
 
@@ -133,7 +141,13 @@ def _owners(groups: Groups, d: int) -> Tensor:
         return torch.arange(d) // (d // count)
     owner = torch.full((d,), -1)
     for number, members in enumerate(groups):
-        for dimension in members:
+        try:
+            dimensions = [operator.index(dimension) for dimension in members]
+        except TypeError:
+            raise ProbeError(
+                f"group {number} is {members!r}; give the dimensions of each, such as [[0, 1], [2]]"
+            ) from None
+        for dimension in dimensions:
             if not 0 <= dimension < d or owner[dimension] >= 0:
                 raise ProbeError(
                     f"group {number} names dimension {dimension}, which codes of {d} lack or another has; name "

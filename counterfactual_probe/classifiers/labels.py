@@ -20,7 +20,7 @@ def class_number(wanted: Any, names: Sequence[str] | None, n_classes: int, who: 
                 f"class {wanted!r} is asked of {who}, whose classes have no names; give a number from 0 to "
                 f"{n_classes - 1}, or the classifier its class_names"
             )
-        return _by_name(wanted, names, who)
+        return class_by_name(wanted, names, who)
     try:
         if isinstance(wanted, bool):
             raise TypeError
@@ -37,7 +37,8 @@ def short_name(number: int, names: Sequence[str] | None) -> str:
     return str(number) if names is None else names[number].split(",")[0].strip()
 
 
-def _by_name(wanted: str, names: Sequence[str], who: str) -> int:
+def class_by_name(wanted: str, names: Sequence[str], who: str) -> int:
+    """The number of the one class that has this name, or else the one whose description holds it."""
     synonyms = [[part.strip().lower() for part in name.split(",")] for name in names]
     text = wanted.strip().lower()
     found = [number for number, parts in enumerate(synonyms) if text in parts]

@@ -91,6 +91,8 @@ def _checked(given: Any) -> Tensor:
         raise ProbeError(f"the images are {found}; give an array or tensor (n, C, H, W) with 1 or 3 colours")
     if len(given) == 0:
         raise ProbeError("there are 0 images; give at least one")
+    if 0 in given.shape:
+        raise ProbeError(f"the images are {tuple(given.shape)}; give pixels")
     if given.dtype == torch.uint8:
         return given.cpu()
     if not given.is_floating_point():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,9 +136,9 @@ class _Shapes3D:
             raise ProbeError(f"{path} is no complete HDF5 file ({first_line(error)}); get it again") from error
         with file:
             for key in ("images", "labels"):
-                if key not in file:
+                if not isinstance(file.get(key), h5py.Dataset):
                     held = ", ".join(sorted(file)) or "nothing"
-                    raise ProbeError(f"{path.name} holds {held} and no {key!r}; give 3dshapes.h5 as published")
+                    raise ProbeError(f"{path.name} holds {held} and no array {key!r}; give 3dshapes.h5 as published")
             images, labels = file["images"], file["labels"]
             _require_images(images.shape, images.dtype, path)
             if labels.shape != (len(images), len(SHAPES3D)):
@@ -145,7 +146,10 @@ class _Shapes3D:
                     f"the labels in {path.name} are {labels.shape} and {(len(images), len(SHAPES3D))} are wanted for "
                     f"{len(images)} images; give 3dshapes.h5 as published"
                 )
-            yield cls(file, path, len(images), SHAPES3D)
+            try:
+                yield cls(file, path, len(images), SHAPES3D)
+            except OSError as error:  # a damaged block shows when it is read
+                raise ProbeError(f"{path} is no complete HDF5 file ({first_line(error)}); get it again") from error
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         for start in range(0, len(numbers), _CHUNK):
@@ -158,11 +162,19 @@ class _Shapes3D:
     def factors(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Hues, scales and angles are numbers in the file: the how many-th of their column's values."""
         table = np.asarray(self.file["labels"])
+        if table.dtype.kind not in "iuf" or not np.isfinite(table).all():
+            raise ProbeError(
+                f"the labels in {self.path.name} are {table.dtype}, or some are no finite numbers; give 3dshapes.h5 as "
+                "published"
+            )
         columns = []
         for (name, size), column in zip(self.sizes.items(), table.T, strict=True):
             values = np.unique(column)
-            if len(values) > size:
-                raise ProbeError(f"{name} has {len(values)} values in {self.path.name} and {size} are wanted")
+            if len(values) != size:  # of a part of the file, too: numbered by their order, all would be others
+                raise ProbeError(
+                    f"{name} has {len(values)} values in {self.path.name} and {size} are wanted; give 3dshapes.h5 as "
+                    "published, the whole file"
+                )
             columns.append(np.searchsorted(values, column[numbers]))
         return np.stack(columns, axis=1).astype(np.int64)
 
@@ -196,7 +208,7 @@ class _MPI3D:
                             "factors are read off an image's place in it"
                         )
                     yield cls(stream, path, shape[0], MPI3D[shape[0]])
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
             raise ProbeError(f"{path} is no complete .npz file ({first_line(error)}); get it again") from error
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ProbeError, first_line
+from ..errors import ProbeError, first_few, first_line
 from ..files import read_bytes
 from ..progress import progress_bar
 from .images import NOT_STATED, Images
@@ -25,7 +25,6 @@ from .images import NOT_STATED, Images
 Bytes = npt.NDArray[np.uint8]
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _WORKERS = 8
-_NAMED = 5  # unreadable files that the note names; all are in Images.unreadable
 
 
 @dataclass
@@ -75,7 +74,7 @@ def read_pictures(
     """All pictures of a folder, its folders, or a zip (``a.zip/train``: a folder inside), sorted by name.
 
     With ``size``, the largest centred square of each, resized; without, all must have one size. ``most`` takes
-    so many, evenly from the sorted names. Files that cannot be decoded are left out and named.
+    so many, evenly from the sorted names. Files that cannot be decoded are in ``.unreadable``, with the reason.
     """
     with _opened(Path(path).expanduser()) as (found, read):
         if not found:
@@ -99,11 +98,7 @@ def _images(path: str | os.PathLike[str], filling: _Filling, size: int | None, t
     notes = []
     total = filling.filled + len(unreadable)
     if unreadable:
-        more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
-        notes.append(
-            f"{len(unreadable)} of {total} images cannot be read and are left out: "
-            f"{', '.join(unreadable[:_NAMED])}{more}"
-        )
+        notes.append(f"{len(unreadable)} of {total} images cannot be read and are left out: {first_few(unreadable)}")
     if size is not None and (other := seen - Counter({(size, size): seen[size, size]})):
         notes.append(
             f"{other.total()} of {filling.filled} images were of other sizes ({_counted(other)}): the largest centred "
@@ -175,6 +170,8 @@ def _decoded(name: str, read: Callable[[str], bytes], size: int | None, colours:
                 picture = _square(picture, size)
             pixels = np.asarray(picture).reshape(picture.height, picture.width, colours)
             return _Decoded(name, np.moveaxis(pixels, -1, 0), upright.size, image.mode)
+    except UnidentifiedImageError:  # its own words name an address in memory
+        return _Decoded(name, reason="not an image")
     except Exception as error:  # damaged bytes reach every corner of the decoders
         return _Decoded(name, reason=f"{type(error).__name__}: {first_line(error)[:80]}")
 

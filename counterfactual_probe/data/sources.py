@@ -12,7 +12,7 @@ import numpy.typing as npt
 import safetensors
 from torch import Tensor
 
-from ..errors import ProbeError, first_line, whole
+from ..errors import ProbeError, first_few, first_line, whole
 from ..files import load_header, save_tensors
 from ..generator import GeneratorAdapter
 from .generated import PREFIX, generated
@@ -33,6 +33,7 @@ def open_images(
     seed: int = 0,
     terms: str | None = None,
     cache: str | os.PathLike[str] | None = None,
+    skip_unreadable: bool = False,
     show_progress: bool = False,
 ) -> Images:
     """Training images from a folder or zip of pictures, a generator, the scene, a file or an array.
@@ -50,9 +51,11 @@ def open_images(
         images: how many: of a generator or the scene as many as are drawn, of others at most so many.
         terms: under what terms the data may be used, for the card.
         cache: a file in which the decoded images are kept, and from which they are mapped the next time.
+        skip_unreadable: leave out pictures that cannot be decoded; ``.notes`` and ``.unreadable`` say which.
 
     Raises:
-        ProbeError: nothing to read, images of several sizes and no ``size``, an array of another size.
+        ProbeError: nothing to read, a picture that cannot be decoded, images of several sizes and no ``size``, an array
+            of another size.
     """
     size = None if size is None else whole(size, "size", 1)
     images = None if images is None else whole(images, "the number of images", 1)
@@ -60,8 +63,9 @@ def open_images(
         raise ProbeError(f"colours is {colours!r}; give 3, or 1 for grey")
     asked = {"data": _named(data), "size": size, "colours": colours, "images": images, "seed": seed, "terms": terms}
     if cache is not None and Path(cache).exists():
-        return _mapped(Path(cache), asked)
+        return _all_of(data, _mapped(Path(cache), asked), skip_unreadable)
     found = _read(data, size=size, colours=colours, images=images, seed=seed, terms=terms, show=show_progress)
+    _all_of(data, found, skip_unreadable)
     if cache is None:
         return found
     about = {"source": found.source, "terms": found.terms, "generated": found.generated}
@@ -105,6 +109,18 @@ def _read(
         kept = given.pixels[:images]
         given = Images(kept, f"the first {images} of {given.source}", given.terms, given.generated, given.notes)
     return _require(given, size, colours)
+
+
+def _all_of(data: Data, found: Images, skip_unreadable: bool) -> Images:
+    """What was read, if nothing of it is missing that nobody has agreed to miss."""
+    left_out = 0 if isinstance(data, Images) else len(found.unreadable)
+    if left_out and not skip_unreadable:
+        raise ProbeError(
+            f"{left_out} of {len(found) + left_out} images in {_named(data)} cannot be read: "
+            f"{first_few(found.unreadable)}; mend or remove them, or leave them out with skip_unreadable=True, or "
+            "--skip-unreadable"
+        )
+    return found
 
 
 def _under(terms: str | None, found: Images) -> Images:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ProbeError, whole
 from .score import Score
-from .table import BINS, Array, Floats, Labels, Table, labels, provenance, shuffled, with_test
+from .table import BINS, Array, Floats, Labels, Table, binned, labels, provenance, shuffled, with_test
 
 QUANTILE = 0.99
 
@@ -59,24 +59,25 @@ def irs(
         test: further rows (codes, factors), scored by themselves.
         seed: of the shuffle behind ``chance``.
         quantile: of the deviations within one value.
-        bins: of continuous factors.
+        bins: of continuous factors, and of others with more values, as in the library that S004 used.
     """
     rows, tested = with_test(codes, factors, test, continuous)
-    if not 0 < quantile <= 1:
+    if not isinstance(quantile, (int, float, np.number)) or not 0 < quantile <= 1:
         raise ProbeError(f"quantile is {quantile!r}; give a number above 0, up to 1")
     bins = whole(bins, "bins", 2)
-    matrix, deviations = _robustness(rows, quantile, bins)
-    mixed = shuffled(rows, whole(seed, "the seed", 0))
+    placed = binned(rows, bins)
+    matrix, deviations = _robustness(placed, quantile, bins)
+    mixed = shuffled(placed, whole(seed, "the seed", 0))
     return IRS(
         _average(matrix, deviations),
         matrix,
-        provenance("irs", rows, tested, seed=seed, bins=bins if any(rows.continuous) else None),
+        provenance("irs", rows, tested, seed=seed, bins=bins if any(placed.continuous) else None),
         per_code=matrix.max(axis=1),
         deviations=deviations,
         active=int((deviations > 0).sum()),
         quantile=float(quantile),
         chance=_average(*_robustness(mixed, quantile, bins)),
-        test_score=None if tested is None else _average(*_robustness(tested, quantile, bins)),
+        test_score=None if tested is None else _average(*_robustness(binned(tested, bins), quantile, bins)),
     )
 
 

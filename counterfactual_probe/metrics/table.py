@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -53,6 +54,12 @@ def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
     return [np.stack(found, axis=1) for found in numbered]
 
 
+def binned(rows: Table, bins: int) -> Table:
+    """The same with factors of more than so many values taken as continuous, so that they are put into bins."""
+    many = tuple(len(np.unique(column)) > bins for column in rows.factors.T)
+    return Table(rows.codes, rows.factors, tuple(map(operator.or_, rows.continuous, many)))
+
+
 def edges(values: Floats, bins: int) -> Floats:
     """Left edges of equal bins between the smallest and the largest value.
 
@@ -81,7 +88,10 @@ def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None
 
 
 def _array(given: Array, what: str) -> Floats:
-    values = given.detach().cpu().double().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    try:
+        values = given.detach().cpu().double().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    except ValueError:  # NumPy's, of rows of unequal length
+        raise ProbeError(f"{what} are rows of unequal length; give an array (rows, columns)") from None
     if values.dtype.kind not in "biuf":
         raise ProbeError(f"{what} are of type {values.dtype}; give numbers")
     if values.ndim != 2 or values.shape[1] == 0:
@@ -95,8 +105,8 @@ def _array(given: Array, what: str) -> Floats:
 
 def _kinds(factors: Floats, continuous: bool | Sequence[bool] | None) -> tuple[bool, ...]:
     columns: int = factors.shape[1]
-    if isinstance(continuous, bool):
-        return (continuous,) * columns
+    if isinstance(continuous, (bool, np.bool_)):
+        return (bool(continuous),) * columns
     if continuous is not None:
         if len(continuous) != columns:
             raise ProbeError(

@@ -36,6 +36,7 @@ def train(
     images: int | None = None,
     terms: str | None = None,
     cache: str | os.PathLike[str] | None = None,
+    skip_unreadable: bool = False,
     steps: int | None = None,
     epochs: float | None = None,
     seed: int = 0,
@@ -56,7 +57,7 @@ def train(
         model: a name, see :func:`training.recipes`, or a :class:`training.Recipe`.
         data: what :func:`data.open_images` takes; models that ship have their own.
         out: the folder, by default ``out/`` and the model's name.
-        size, colours, images, terms, cache: of the data, see :func:`data.open_images`.
+        size, colours, images, terms, cache, skip_unreadable: of the data, see :func:`data.open_images`.
         steps: how many; or ``epochs``, times that all images are seen.
         precision: "float32", or "bf16" for mixed precision; by default the model's own, which is float32 for most.
         device: "cpu" or "cuda"; by default a GPU where there is one. ``accelerate launch`` or ``torchrun`` use several.
@@ -68,6 +69,7 @@ def train(
             resumed, a full disk, a diverging run.
     """
     asked = {"size": size, "colours": colours, "images": images, "terms": terms}
+    asked |= {"skip_unreadable": skip_unreadable or None}
     length = {"steps": steps, "epochs": epochs}
     plan = planned(
         model, data, out=out, asked=asked, cache=cache, length=length, seed=seed, precision=precision, device=device,
@@ -143,7 +145,7 @@ def _images(entry: Trainable, data: Data | None, **asked: Any) -> Images:
         asked["images"] = entry.images or DRAWN
     if isinstance(data, (str, os.PathLike)) and asked["size"] is None:
         asked["size"] = entry.size
-    return open_images(data, **asked)
+    return open_images(data, **asked | {"skip_unreadable": bool(asked["skip_unreadable"])})
 
 
 def _length(entry: Trainable, recipe: Recipe, n: int, steps: int | None, epochs: float | None) -> int:
@@ -167,5 +169,8 @@ def _command(model: str | Recipe, data: Data | None, told: dict[str, Any]) -> st
     words += [] if data is None else ["--data", os.fspath(data)]
     options = (*OPTIONS, "size", "colours", "images", "seed", "terms", "steps", "epochs", "precision")
     for name, value in told.items():
+        if name == "skip_unreadable":
+            words.append("--skip-unreadable")
+            continue
         words += [f"--{name}", str(value)] if name in options else ["--set", f"{name}={json.dumps(value)}"]
     return shlex.join(words)
