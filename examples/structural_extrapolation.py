@@ -23,12 +23,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from saving import run, save_figure, save_rows, save_sentences
-from structural_models import MODELS, Size, Split, add_options, both_ways, chosen_size, recipe_of, split_scene
+from structural_data import Split, split_data
+from structural_models import MODELS, Size, add_options, both_ways, chosen_size, recipe_of
 from structural_scores import images_of, shown, told
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images
+from counterfactual_probe.data.labelled import SHAPES3D
+from counterfactual_probe.errors import ProbeError
 from counterfactual_probe.plots import plot_images
 from counterfactual_probe.training import Networks, Recipe, Step, Update
 
@@ -36,7 +39,6 @@ NEITHER, ENCODER, DECODER, BOTH = "neither", "encoder", "decoder", "both"
 UPDATES = (NEITHER, ENCODER, DECODER, BOTH)
 # Columns of the factors, and what is left out of them: the authors' code leaves out six angles of 15, their text four.
 NEW: dict[str, tuple[int, tuple[int, ...]]] = {"shape": (4, (2,)), "angle": (5, (0, 1, 2, 12, 13, 14))}
-DEFAULT = ("SAE-12", "AE", "VAE", "VLAE-12")
 
 
 @dataclass
@@ -81,7 +83,11 @@ class Continued(Recipe):
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     size = dataclasses.replace(chosen_size(options), halvings=0)  # an update goes on at the rate that was
-    data = split_scene(size)
+    data = split_data(options.data, size)
+    if data.factors is None or data.names != tuple(SHAPES3D):
+        raise ProbeError(
+            f"what is new is told by factors of 3D-Shapes, and {options.data} has others; give 3dshapes.h5"
+        )
     unseen = data.test[torch.from_numpy(is_new(data.factors, options.new))]
     rows, sheets = [], {}
     for name in options.models:
@@ -112,6 +118,7 @@ def is_new(labels: npt.NDArray[np.int64], kind: str) -> npt.NDArray[np.bool_]:
 def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse.Namespace) -> dict[str, Path]:
     """The folders of one model: without an update, and with each."""
     folder = options.out / f"{name}-{seed}-{options.new}"
+    assert data.labels is not None  # main has seen to it
     old = torch.from_numpy(~is_new(data.labels, options.new))
     known = Images(data.train.pixels[old], f"{data.train.source}, without the new {options.new}s", data.train.terms)
     last = size.steps // 5
@@ -162,7 +169,7 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, out="out/extrapolation", models=DEFAULT)
+    add_options(parser, out="out/extrapolation")
     parser.add_argument("--new", choices=list(NEW), default="shape", help="what is left out at first (%(default)s)")
     parser.add_argument("--shown", type=int, default=8, help="pictures in a row (%(default)s)")
     return parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The models of S004, the scene in three parts, and trainings that are looked at several times on the way.
+"""The models of S004, their sizes, and trainings that are looked at several times on the way.
 
 Started again, a training goes on where it was, and what was measured of it is read.
 """
@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe.data import Images, Scene
-from counterfactual_probe.data.scene import TERMS
+from counterfactual_probe.data.scene import SCENE
 from counterfactual_probe.errors import ProbeError, whole
 from counterfactual_probe.files import write_bytes
 from counterfactual_probe.training import Recipe, trainable
 from counterfactual_probe.training.recipe import Precision
 
-SPLIT = (0.7, 0.1, 0.2)  # training, validation and test images, S004 §3
+if TYPE_CHECKING:
+    from structural_data import Split
+
 CHUNK = 250
 
 
@@ -60,6 +61,7 @@ class Size:
     """How large an experiment is.
 
     Attributes:
+        models: those that are compared, where no others are named.
         images, validation, test: how many of the three parts of the scene; None for all.
         stages: how often a training is looked at.
         variational_lr: the learning rate of VAEs and ladders, where it is another: small ones fall back at the others'.
@@ -82,6 +84,7 @@ class Size:
     test: int | None = 2100
     rows: int = 1400
     precision: Precision = "float32"
+    models: tuple[str, ...] = ("SAE-12", "AE", "VAE", "VLAE-12")
 
     def settings(self, model: Model) -> dict[str, Any]:
         """All that ``train`` is told of a model, but how long."""
@@ -105,36 +108,13 @@ _FULL: dict[str, Any] = {
     "variational_lr": None,
     "halvings": 0,
 }
+FACES = ("SAE-16", "AdaAE-16", "VLAE-16", "AE", "VAE")
 SIZES = {
     "reduced": REDUCED,
-    # S004 A.2: 3D-Shapes and MPI3D, and below CelebA and RFD.
+    # S004 A.2: 3D-Shapes and MPI3D, and below CelebA and RFD, whose images --data names.
     "paper": Size(64, 64, 12, 12, 128, steps=100_000, validation=10_000, **_FULL),
-    "paper-128": Size(128, 128, 16, 32, 32, steps=200_000, validation=10_000, **_FULL),
+    "paper-128": Size(128, 128, 16, 32, 32, steps=200_000, validation=10_000, models=FACES, **_FULL),
 }
-
-
-@dataclass(frozen=True)
-class Split:
-    """Training images, and factors with images for validation and for tests, which no training sees."""
-
-    train: Images
-    validation: Tensor
-    test: Tensor
-    factors: npt.NDArray[np.int64]  # of the test images
-    labels: npt.NDArray[np.int64] = field(repr=False)  # of the training images
-
-
-def split_scene(size: Size, *, seed: int = 0, show_progress: bool = True) -> Split:
-    """The scene in an order of its own, 70 : 10 : 20."""
-    scene = Scene(size.side)
-    order = scene.sample(len(scene), seed=seed)
-    ends = np.cumsum([round(share * len(scene)) for share in SPLIT])
-    parts = np.split(order, ends[:-1])
-    asked = (size.images, size.validation, size.test)
-    train, validation, test = (part[:count] for part, count in zip(parts, asked, strict=True))
-    pixels = scene.render(train, show_progress=show_progress)
-    images = Images(pixels, f"{len(train)} renders of the procedural scene, of its training part (seed {seed})", TERMS)
-    return Split(images, scene.render(validation), scene.render(test), test, train)
 
 
 @dataclass(frozen=True)
@@ -189,31 +169,40 @@ def recipe_of(name: str, size: Size) -> Recipe:
     return trainable(model.command).make(size.settings(model))
 
 
-def add_options(parser: argparse.ArgumentParser, *, out: str, models: tuple[str, ...]) -> None:
+def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
     """Options of both experiments."""
     parser.add_argument("--out", type=Path, default=Path(out), help="folder for everything (%(default)s)")
     parser.add_argument(
         "--size", choices=list(SIZES), default="reduced", help="the paper's sizes want a GPU (%(default)s)"
     )
-    parser.add_argument("--models", nargs="+", default=list(models), help=f"of {', '.join(MODELS)}")
+    parser.add_argument(
+        "--data",
+        default=SCENE,
+        help="scene, 3dshapes.h5, an .npz of MPI3D, or a folder or zip of pictures (%(default)s)",
+    )
+    parser.add_argument("--models", nargs="+", help=f"of {', '.join(MODELS)}; by default those of the size")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="S004 has five: 0 1 2 3 4")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
-    for name in ("steps", "images", "test", "rows", "width", "stages", "side", "convolutions", "validation"):
+    for name in ("latent", "steps", "images", "test", "rows", "width", "stages", "side", "convolutions", "validation"):
         parser.add_argument(f"--{name}", type=int, help="instead of the size's own")
 
 
 def chosen_size(options: argparse.Namespace) -> Size:
-    """The size with what was given in its place."""
-    given = {item.name: getattr(options, item.name, None) for item in dataclasses.fields(Size)}
+    """The size with what was given in its place; ``models`` among the options become its own where none are named."""
+    given = {item.name: getattr(options, item.name, None) for item in dataclasses.fields(Size) if item.name != "models"}
     size = dataclasses.replace(
         SIZES[options.size], **{name: value for name, value in given.items() if value is not None}
     )
     whole(size.stages, "stages", 1)
+    options.models = options.models or list(size.models)
     for name in options.models:
         if name not in MODELS:
             raise ProbeError(f"no model is called {name!r}; the models are {', '.join(MODELS)}")
     if size.test is not None and size.rows >= size.test:
         raise ProbeError(f"{size.rows} of {size.test} test images are to fit metrics on; leave some to measure on")
+    for name in options.models:
+        with torch.device("meta"):  # what does not fit is said before images are made
+            recipe_of(name, size).networks((3, size.side, size.side))
     return size
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from structural_models import CHUNK, VARIATIONAL, Seen, Size, Split
+from structural_data import Split
+from structural_models import CHUNK, VARIATIONAL, Seen, Size
 from torch import Tensor
 
 import counterfactual_probe as cp
@@ -22,12 +23,15 @@ STORED = 128  # codes that hybrids are made of, as S004 has it
 
 
 def scores(seen: Seen, data: Split, size: Size, kept: Path) -> dict[str, float]:
-    """S004's metrics of the test images' codes; they are computed once for each look at a model."""
+    """S004's metrics of the test images' codes, of which factors are known; computed once for each look at a model."""
+    factors = data.factors
+    if factors is None:
+        return {}
 
     def compute() -> dict[str, float]:
         fit, test = slice(None, size.rows), slice(size.rows, None)
-        given = seen.codes[fit], data.factors[fit]
-        held = seen.codes[test], data.factors[test]
+        given = seen.codes[fit], factors[fit]
+        held = seen.codes[test], factors[test]
         dci = cp.metrics.dci(*given, test=held)
         return {
             "DCI-d": dci.score,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import counterfactual_probe as cp
 from counterfactual_probe.errors import ProbeError
@@ -30,9 +33,9 @@ def toy_size(**more: Any) -> Any:
 
 
 def test_no_image_is_in_two_parts_of_the_scene() -> None:
-    models = example("models")
-    small = models.split_scene(toy_size(), show_progress=False)
-    more = models.split_scene(toy_size(images=200, test=300), show_progress=False)
+    data = example("data")
+    small = data.split_scene(toy_size(), show_progress=False)
+    more = data.split_scene(toy_size(images=200, test=300), show_progress=False)
     assert (small.labels == more.labels[:64]).all()
     assert (small.factors == more.factors[:60]).all()
     numbers = [{tuple(row) for row in part.tolist()} for part in (more.labels, more.factors)]
@@ -43,9 +46,70 @@ def test_no_image_is_in_two_parts_of_the_scene() -> None:
     assert (scene.render(small.labels) == small.train.pixels).all()
 
 
+def test_labelled_files_are_parted_as_the_scene_is(tmp_path: Path) -> None:
+    scene = cp.data.Scene(64)
+    rows = np.concatenate([scene.sample(80, seed=0), np.arange(15)[:, None] % [10, 10, 10, 8, 4, 15]])
+    with h5py.File(tmp_path / "3dshapes.h5", "w") as file:
+        file["images"] = np.moveaxis(scene.render(rows).numpy(), 1, -1)
+        file["labels"] = rows * [0.1, 0.1, 0.1, 0.07, 1, 4.3]
+    data = example("data")
+    size = toy_size(side=64, images=None, validation=None, test=None, rows=9)
+    found = data.split_data(str(tmp_path / "3dshapes.h5"), size, show_progress=False)
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [66, 10, 19]
+    assert (scene.render(found.factors) == found.test).all()
+    assert (scene.render(found.labels) == found.train.pixels).all()
+    seen = torch.cat([found.train.pixels, found.validation, found.test]).flatten(1)
+    assert len(seen.unique(dim=0)) == len(torch.from_numpy(rows).unique(dim=0))
+    for more, message in (
+        ({"side": 32}, "are 3×64×64 and the models are for 3×32×32; give --side 64"),
+        ({}, "19 test"),
+    ):
+        with pytest.raises(ProbeError, match=message):
+            data.split_data(str(tmp_path / "3dshapes.h5"), dataclasses.replace(size, rows=19, **more))
+
+
+def pictures(folder: Path) -> str:
+    folder.mkdir()
+    for number, pixels in enumerate(cp.data.Scene(8).images(90).pixels):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number:02d}.png")
+    return str(folder)
+
+
+def test_pictures_without_factors_are_compared_in_all_else(tmp_path: Path) -> None:
+    given = [*TOY, "--data", pictures(tmp_path / "faces"), "--images", "60", "--test", "18", "--rows", "3"]
+    given += ["--stages", "1", "--models", "SAE-2", "VAE", "--quality", "4", "--shown", "2"]
+    example("autoencoders").main([*given, "--out", str(tmp_path / "out")])
+    rows = json.loads((tmp_path / "out/table.json").read_text(encoding="utf-8"))
+    assert len(rows) == 4
+    assert not {"DCI-d", "rows fitted"} & set(rows[0])
+    sentences = (tmp_path / "out/findings.md").read_text(encoding="utf-8")
+    assert "SAE-2 reconstructs better than VAE" in sentences
+    assert "disentangled" not in sentences
+    with pytest.raises(ProbeError, match=r"told by factors of 3D-Shapes, and .*faces has others; give 3dshapes\.h5"):
+        example("extrapolation").main([*given[: given.index("--quality")], "--out", str(tmp_path / "more")])
+
+
+def test_the_papers_sizes_need_one_flag(tmp_path: Path) -> None:
+    models = example("models")
+    for flag, first, parameters in (("paper", "SAE-12", 1_221_967), ("paper-128", "SAE-16", 5_282_083)):
+        parser = argparse.ArgumentParser()
+        models.add_options(parser, out=str(tmp_path))
+        options = parser.parse_args(["--size", flag])
+        size = models.chosen_size(options)
+        assert options.models == list(size.models)
+        assert options.models[0] == first
+        with torch.device("meta"):
+            made = models.recipe_of(first, size).networks((3, size.side, size.side))
+        assert sum(value.numel() for each in made.values() for value in each.parameters()) == parameters
+        assert size.settings(models.MODELS["VAE"])["lr"] == size.lr
+        assert "halve_every" not in size.settings(models.MODELS["AE"])
+    with pytest.raises(ProbeError, match="a latent of 12 dimensions cannot be split evenly into 16 variables"):
+        models.chosen_size(parser.parse_args(["--size", "paper", "--models", "SAE-16"]))
+
+
 def test_a_model_is_looked_at_on_its_way_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models, size = example("models"), toy_size()
-    data = models.split_scene(size, show_progress=False)
+    data = example("data").split_scene(size, show_progress=False)
     seen = models.watched("SAE-2", size, data, tmp_path, device="cpu")
     assert [look.steps for look in seen] == [2, 4]
     gen = cp.load(tmp_path, device="cpu")
@@ -125,7 +189,7 @@ def test_the_whole_run_in_toy_size(tmp_path: Path) -> None:
 
 
 def test_only_one_network_learns_the_new_kind(tmp_path: Path) -> None:
-    extrapolation, models = example("extrapolation"), example("models")
+    extrapolation = example("extrapolation")
     extrapolation.main([*TOY, "--steps", "10", "--models", "SAE-2", "--shown", "2", "--out", str(tmp_path)])
     folder = tmp_path / "SAE-2-0-shape"
     state = {update: cp.load(folder / update, device="cpu").module.state_dict() for update in extrapolation.UPDATES}
@@ -138,7 +202,7 @@ def test_only_one_network_learns_the_new_kind(tmp_path: Path) -> None:
             )
             assert same == (update not in {part, "both"}), (update, part)
     rows = json.loads((tmp_path / "table-shape.json").read_text(encoding="utf-8"))
-    data = models.split_scene(toy_size(), show_progress=False)
+    data = example("data").split_scene(toy_size(), show_progress=False)
     new = data.factors[:, 4] == 2
     assert [row["update"] for row in rows] == list(extrapolation.UPDATES)
     assert {row["images"] for row in rows} == {int(new.sum())}
