@@ -156,7 +156,13 @@ class InfluenceMap:
         >>> for maps in cp.InfluenceMap(gen, "main.8").growing(1024):  # doctest: +SKIP
         ...     if maps.relative_error.max() < 0.1:
         ...         break
+
+        ``options`` are those of :meth:`attribute`. Every run has a ``checkpoint`` of its own: PATH.N up to pair N.
         """
+        for name in ("z1", "z2", "n_pairs"):
+            if name in options:
+                raise ProbeError(f"{name} is given and pairs are drawn here; leave it out, or call attribute")
+        file = options.pop("checkpoint", None)
         blocks = whole(blocks, "blocks", 2)
         least = 2 * blocks
         if max_pairs < least:
@@ -169,6 +175,7 @@ class InfluenceMap:
             z1, z2 = (sample(stop - done, seed=seed, stream=stream, start=done) for stream in (BASE, SOURCE))
             # Noise in the forward is numbered from 0 in every run: another seed gives other noise.
             noise = seed if not done else stream_seed(seed, NOISE, done) % 2**32
+            options["checkpoint"] = None if file is None else f"{os.fspath(file)}.{stop}"
             more = self.attribute(z1, z2, seed=noise, blocks=blocks, show_progress=show_progress, **options)
             maps = more if maps is None else maps.pooled(more)
             if maps.components is not None:

@@ -115,6 +115,7 @@ class ModuleFinder:
         self._units: tuple[UnitSet, ...] | None = None
         self._blocks: torch.Tensor | None = None
         self._confidence: Confidence | None = None
+        self._pairs = 0  # of a channel's map; with a tolerance, of the median channel's
 
     def __repr__(self) -> str:
         return f"ModuleFinder(n_modules={self.n_modules}, method={self.method!r}, features={self.features!r})"
@@ -136,6 +137,7 @@ class ModuleFinder:
         self.modules_ = self.grouped(self.labels_)
         self.provenance_ = self._about(maps)
         self._blocks, self._confidence = self._features.blocks(maps), None
+        self._pairs = int(maps.n_pairs.median()) if isinstance(maps, InfluenceMaps) else 0
         return self
 
     def grouped(self, labels: Labels) -> tuple[Module, ...]:
@@ -165,6 +167,8 @@ class ModuleFinder:
 
         >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.assigned(0.9).modules)  # doctest: +SKIP
         """
+        if not isinstance(confidence, (int, float, np.number)):
+            raise ProbeError(f"confidence is {confidence!r}; give a number from 0 to 1")
         kept = self.confidence_
         sure = kept >= confidence  # a NaN is not
         if not sure.any():
@@ -194,11 +198,8 @@ class ModuleFinder:
                 )
             self._blocks = None  # many times the room of the maps, and not needed again
             if self.expected_ari_ < ENOUGH:
-                warnings.warn(advice(self._pairs(), self.expected_ari_), ExpectedDisagreement, stacklevel=3)
+                warnings.warn(advice(self._pairs, self.expected_ari_), ExpectedDisagreement, stacklevel=3)
         return self._confidence
-
-    def _pairs(self) -> int:
-        return int(self.provenance_["maps"]["n_pairs"])
 
     def stability(
         self,
@@ -256,9 +257,13 @@ class ModuleFinder:
             influence: of the generator and the layer.
             expected_ari: stop when ``expected_ari_`` is at least this.
             max_pairs: and here in any case.
-            options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``.
+            options: of :meth:`InfluenceMap.attribute`, such as ``units``, ``map_size`` or ``checkpoint``.
         """
-        if not 0 < expected_ari <= 1:
+        if not isinstance(influence, InfluenceMap):
+            raise ProbeError(
+                f"influence is a {type(influence).__name__}; give an InfluenceMap(generator, layer), which draws pairs"
+            )
+        if not isinstance(expected_ari, (int, float)) or not 0 < expected_ari <= 1:
             raise ProbeError(f"expected_ari is {expected_ari!r}; give a number above 0 and at most 1")
         if self.features == "l2":
             options["normalise"] = "pair"
@@ -296,6 +301,8 @@ class ModuleFinder:
         ``maps`` must hold blocks; ``parameters`` are those of the class.
         """
         numbers = _numbers(n_modules)
+        if not numbers:
+            raise ProbeError("there are 0 numbers of modules to choose from; give some, such as range(2, 9)")
         finders = [cls(k, **parameters).fit(maps) for k in numbers]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExpectedDisagreement)

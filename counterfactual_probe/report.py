@@ -92,7 +92,7 @@ def write_report(
     for layer in study.layers:
         words = [wording.template_sentence(layer, regions), wording.earlier_sentence(layer, regions)]
         words += [wording.stability_sentence(layer), wording.expected_sentence(layer)]
-        words += [wording.quality_sentence(layer), wording.error_sentence(layer)]
+        words += [wording.trusted_sentence(layer), wording.quality_sentence(layer), wording.error_sentence(layer)]
         body = _prose(words) + _figures(layer_figures(study, layer), folder, figures)
         parts.append(_section(_anchor(layer), f"Layer {layer.layer.name}", body))
     if study.successive:

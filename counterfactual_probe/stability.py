@@ -89,9 +89,10 @@ def measure(
     alive = np.flatnonzero(live_rows(bits, 1))
     smallest = smallest_subset(len(alive))
     if repetitions and max(numbers) > smallest:
+        draws_only = "" if other is None else ", or for repetitions=0 to compare draws only"
         raise ProbeError(
-            f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}, or for "
-            "repetitions=0 to compare draws only"
+            f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}"
+            f"{draws_only}"
         )
     if other is not None:
         _check_draws(bits, other, max(numbers))

@@ -87,7 +87,7 @@ def expected_sentence(layer: LayerStudy) -> str | None:
     words = f"From the first draw alone an adjusted Rand index of {ari:.2f} is expected: {ari_words(ari)}."
     if ari >= ENOUGH:
         return words
-    return f"{words} About {pairs_for(pairs, ari):,} pairs would bring it to {ENOUGH}. {sure_sentence(layer)}"
+    return f"{words} About {pairs_for(pairs, ari):,} pairs would bring it to {ENOUGH}."
 
 
 def sure_sentence(layer: LayerStudy) -> str:
@@ -99,6 +99,17 @@ def sure_sentence(layer: LayerStudy) -> str:
         f"{sure} of {int(placed.sum())} channels are sure: in {percent(SURE)} or more of the resamples they keep their "
         "module, and in another draw of latents nearly all of them would, too."
     )
+
+
+def trusted_sentence(layer: LayerStudy) -> str | None:
+    """Which channels to trust, by their numbers."""
+    if layer.selection is None:
+        return None
+    kept, influence, labels = layer.finder.confidence_, layer.maps[0].influence.numpy(), layer.finder.labels_
+    order = [int(channel) for channel in np.argsort(-influence, kind="stable") if kept[channel] >= SURE]
+    own = [[str(channel) for channel in order if labels[channel] == k] for k in range(layer.finder.n_modules)]
+    named = [f"of module {k} {', '.join(channels) or 'none'}" for k, channels in enumerate(own, 1)]
+    return f"{sure_sentence(layer)} By number, the strongest first, they are {'; '.join(named)}."
 
 
 def sure_rows(layer: LayerStudy) -> str:
@@ -216,5 +227,6 @@ def summary(study: Study, regions: Regions) -> list[str]:
     sentences = []
     for layer in study.layers:
         parts = [template_sentence(layer, regions), earlier_sentence(layer, regions), verdict_sentence(layer)]
+        parts += [] if layer.selection is None else [sure_sentence(layer)]
         sentences.append(" ".join(part for part in parts if part))
     return sentences

@@ -135,6 +135,16 @@ def test_assigned_keeps_the_sure_channels_alone() -> None:
     assert (finder.assigned(0.0).labels == finder.labels_).all()
     with pytest.raises(cp.ProbeError, match=r"no channel has a confidence of 1\.1, the largest is 1\.00; make maps of"):
         finder.assigned(1.1)
+    with pytest.raises(cp.ProbeError, match=r"confidence is '0\.9'; give a number from 0 to 1"):
+        finder.assigned("0.9")  # type: ignore[arg-type]
+
+
+def test_advice_counts_the_pairs_that_were_seen() -> None:
+    maps = noisy_draw(0, 64, 3.0, "bits")
+    maps.n_pairs[: 2 * EACH] = 32  # a tolerance stopped most channels there
+    finder = fitted(maps, "bits")
+    with pytest.warns(ExpectedDisagreement, match="another draw of 32 pairs is expected"):
+        assert finder.expected_ari_ < 0.8
 
 
 def test_a_dead_channel_has_no_confidence() -> None:
@@ -242,6 +252,10 @@ def test_choosing_the_number_of_modules(tmp_path: Path) -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "expected ARI of another draw", "variance explained", "consistency of subsets"
     ]  # fmt: skip
+    with pytest.raises(cp.ProbeError, match=r"there are 0 numbers of modules to choose from; give some"):
+        cp.ModuleFinder.choose(maps, [])
+    with pytest.raises(cp.ProbeError, match=r"81 modules asked of subsets of 80 live channels; ask for at most 80$"):
+        cp.ModuleFinder(features="l2").stability(maps, n_modules=81)
 
 
 def test_quality_is_that_of_maps_of_the_modules(plain: cp.GeneratorAdapter) -> None:
@@ -273,5 +287,29 @@ def test_fit_until_stops_when_sure_or_at_the_limit(plain: cp.GeneratorAdapter) -
         assert never.stopped_.endswith("short of 1")
     again = cp.ModuleFinder(2).fit(never.maps_)
     assert (again.labels_ == never.labels_).all()
-    with pytest.raises(cp.ProbeError, match="expected_ari is 0"):
-        cp.ModuleFinder(2).fit_until(influence, expected_ari=0)
+    for wrong in (0, "0.9"):
+        with pytest.raises(cp.ProbeError, match=f"expected_ari is {wrong!r}; give a number"):
+            cp.ModuleFinder(2).fit_until(influence, expected_ari=wrong)  # type: ignore[arg-type]
+    with pytest.raises(cp.ProbeError, match=r"influence is a InfluenceMaps; give an InfluenceMap\(generator, layer\)"):
+        cp.ModuleFinder(2).fit_until(never.maps_)  # type: ignore[arg-type]
+    with pytest.raises(cp.ProbeError, match="n_pairs is given and pairs are drawn here; leave it out"):
+        cp.ModuleFinder(2).fit_until(influence, n_pairs=8)
+
+
+@pytest.mark.filterwarnings("ignore:NMF stopped")
+def test_fit_until_goes_on_after_a_kill(
+    plain: cp.GeneratorAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    influence, asked = cp.InfluenceMap(plain, PLAIN.layer), {"expected_ari": 1.0, "max_pairs": 32, "blocks": 4}
+    file = tmp_path / "progress"
+    whole = cp.ModuleFinder(2).fit_until(influence, **asked)
+    kept = cp.ModuleFinder(2).fit_until(influence, checkpoint=file, **asked)
+    assert torch.equal(kept.maps_.maps, whole.maps_.maps)
+    assert {path.name for path in tmp_path.iterdir()} >= {"progress.8", "progress.16"}
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was run again")
+
+    monkeypatch.setattr("counterfactual_probe.estimation.Estimate.advance", refused)
+    again = cp.ModuleFinder(2).fit_until(influence, checkpoint=file, **asked)
+    assert torch.equal(again.maps_.maps, whole.maps_.maps)

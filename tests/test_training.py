@@ -191,11 +191,6 @@ def test_the_same_arguments_give_the_same_bits(tmp_path: Path, name: str) -> Non
     assert torch.equal(torch.random.get_rng_state(), state), "the global generator is as it was"
 
 
-def test_learning_is_learning(tmp_path: Path) -> None:
-    losses = train(small("vae", width=16, lr=0.005), tmp_path, steps=150).losses["reconstruction"]
-    assert losses[-10:].mean() < 0.5 * losses[:3].mean()
-
-
 def test_epochs_and_grids(tmp_path: Path) -> None:
     trained = cp.train(small("vae"), squares(), out=tmp_path, epochs=3, device="cpu")
     assert trained.steps == 3 * (23 // 5)
