@@ -1,6 +1,6 @@
 """How well modules come back: agreement between independent draws, against pairs and seconds.
 
-    python benchmarks/reproducibility.py                      every layer of every pretrained generator, K = 2…5
+    python benchmarks/reproducibility.py                      the layers that reports show, of every generator, K = 2…5
     python benchmarks/reproducibility.py --bars               the project's bars on dcgan-faces, 8 draws
     python benchmarks/reproducibility.py --layers main.8 --pairs 64 256
 
@@ -29,7 +29,7 @@ from throughput import machine
 import counterfactual_probe as cp
 from counterfactual_probe import clustering
 from counterfactual_probe.components import COMPONENTS
-from counterfactual_probe.confidence import SURE, ExpectedDisagreement
+from counterfactual_probe.confidence import BLOCKS, SURE, ExpectedDisagreement
 from counterfactual_probe.features import Kind
 from counterfactual_probe.study import default_layers
 
@@ -38,7 +38,7 @@ NAMES = {"bits": "papers", "l2": "l2", "pca": "pca"}
 
 
 def drawn(
-    gen: cp.GeneratorAdapter, layer: str, pairs: int, draws: int, *, first: int, keep: Path | None
+    gen: cp.GeneratorAdapter, layer: str, pairs: int, draws: int, *, first: int, blocks: int, keep: Path | None
 ) -> tuple[list[cp.InfluenceMaps], float]:
     """Maps of several draws with all that both pipelines need, and the median of the seconds of one."""
     influence = cp.InfluenceMap(gen, layer)
@@ -52,7 +52,7 @@ def drawn(
         components = maps[0].components if maps else COMPONENTS
         maps.append(
             influence.attribute(
-                n_pairs=pairs, seed=seed, blocks=32, normalise="pair", components=components, checkpoint=file
+                n_pairs=pairs, seed=seed, blocks=blocks, normalise="pair", components=components, checkpoint=file
             )
         )
         seconds.append(time.perf_counter() - start)
@@ -108,20 +108,21 @@ def rows(
     counts: Sequence[int],
     *,
     draws: int,
+    blocks: int,
     keep: Path | None,
 ) -> Any:
     """One row for each layer, number of pairs, pipeline and K; printed as they come."""
     gen = cp.load(name)
     for layer in layers or default_layers(gen):
         for n in pairs:
-            maps, seconds = drawn(gen, layer, n, draws, first=1000, keep=keep)
+            maps, seconds = drawn(gen, layer, n, draws, first=1000, blocks=blocks, keep=keep)
             for kind, k in itertools.product(KINDS, counts):
                 found = agreement(maps, k, kind)
                 row = {"generator": name, "layer": layer, "pairs": n, "features": NAMES[kind], "k": k}
                 print(
                     f"{name} {layer:8} {n:5} pairs {seconds:7.1f} s  {NAMES[kind]:6} K={k}  {words(found)}", flush=True
                 )
-                yield row | found | {"map_seconds": seconds, "draws": draws}
+                yield row | found | {"map_seconds": seconds, "draws": draws, "blocks": blocks}
 
 
 def _installed() -> list[str]:
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--modules", type=int, nargs="+", default=[2, 3, 4, 5])
     parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--blocks", type=int, default=BLOCKS, help="of pairs, at least two pairs each (%(default)s)")
     parser.add_argument("--bars", action="store_true", help="main.8 at 256 pairs and main.5 at 256 and 1024, K = 2, 3")
     parser.add_argument(
         "--keep", type=Path, help="a folder for the maps: another run takes them from there, in no time"
@@ -154,10 +156,22 @@ def main() -> None:
     found = []
     if args.bars:
         for layer, pairs in (("main.8", 256), ("main.5", 256), ("main.5", 1024), ("main.8", 1024)):
-            found += list(rows("dcgan-faces", [layer], [pairs], [2, 3], draws=max(8, args.draws), keep=args.keep))
+            found += list(
+                rows(
+                    "dcgan-faces",
+                    [layer],
+                    [pairs],
+                    [2, 3],
+                    draws=max(8, args.draws),
+                    blocks=args.blocks,
+                    keep=args.keep,
+                )
+            )
     else:
         for name in args.generators or _installed():
-            found += list(rows(name, args.layers, args.pairs, args.modules, draws=args.draws, keep=args.keep))
+            found += list(
+                rows(name, args.layers, args.pairs, args.modules, draws=args.draws, blocks=args.blocks, keep=args.keep)
+            )
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine(cp.load("dcgan-faces").device), "rows": found}
