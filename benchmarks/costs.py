@@ -1,0 +1,95 @@
+"""What must cost little: blocks beside plain maps, confidence of modules, renders of the scene, disentanglement scores.
+
+    python benchmarks/costs.py                 dcgan-faces, every layer of its report
+    python benchmarks/costs.py --layers main.8 --rounds 9
+
+Maps with and without blocks take turns, and their ratio is what to look at; the rest is seconds on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from throughput import GENERATOR, machine
+
+import counterfactual_probe as cp
+from counterfactual_probe.confidence import BLOCKS, ExpectedDisagreement
+from counterfactual_probe.data import Scene
+from counterfactual_probe.study import default_layers
+
+
+def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def blocks(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: int) -> None:
+    """Median ratio of maps with sums over blocks to maps without, and how long confidence takes on them."""
+    influence = cp.InfluenceMap(gen, layer)
+    influence.attribute(n_pairs=2)  # the warm-up
+    plain, summed = [], []
+    for seed in range(rounds):
+        plain.append(seconds(lambda seed=seed: influence.attribute(n_pairs=pairs, seed=seed))[0])  # type: ignore[misc]
+        summed.append(seconds(lambda seed=seed: influence.attribute(n_pairs=pairs, seed=seed, blocks=BLOCKS))[0])  # type: ignore[misc]
+    ratios = [one / other for one, other in zip(summed, plain, strict=True)]
+    maps = influence.attribute(n_pairs=pairs, blocks=BLOCKS, normalise="pair")
+    finders = [cp.ModuleFinder(3, features=kind).fit(maps) for kind in ("bits", "l2")]
+    taken = [seconds(lambda finder=finder: finder.confidence_)[0] for finder in finders]  # type: ignore[misc]
+    print(
+        f"{layer:8} {pairs} pairs: {median(plain):6.2f} s, with {BLOCKS} blocks {median(ratios):.3f} of it "
+        f"({min(ratios):.3f}–{max(ratios):.3f}); confidence {taken[0]:.2f} s of bits, {taken[1]:.2f} s of l2",
+        flush=True,
+    )
+
+
+def scene(rounds: int, n: int = 4000) -> None:
+    made = Scene(64)
+    labels = made.sample(n, seed=0)
+    tracing = seconds(lambda: made.render(labels))[0]
+    rates = [n / seconds(lambda: made.render(labels))[0] for _ in range(rounds)]
+    print(f"scene    {median(rates):,.0f} images of 64×64 a second; {tracing:.1f} s for the first {n}, shapes traced")
+
+
+def disentanglement(n: int = 2000, codes: int = 12) -> None:
+    """Codes as the scene's factors, noise, and mixtures of both."""
+    rng = np.random.default_rng(0)
+    factors = Scene(8).sample(n, seed=0)
+    given = (
+        np.concatenate([factors, rng.standard_normal((n, codes - factors.shape[1]))], 1)
+        @ np.linalg.qr(rng.standard_normal((codes, codes)))[0]
+    )
+    taken = {
+        name: seconds(lambda metric=metric: metric(given, factors))[0]  # type: ignore[misc]
+        for name, metric in (("mig", cp.metrics.mig), ("dci", cp.metrics.dci), ("sap", cp.metrics.sap))
+    }
+    print(f"metrics  of {n} × {codes} codes, six factors: " + ", ".join(f"{k} {v:.1f} s" for k, v in taken.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", nargs="+")
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of torch; by default torch's own choice")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    warnings.simplefilter("ignore", ExpectedDisagreement)
+    gen = cp.load(GENERATOR)
+    print(machine(gen.device))
+    for layer in args.layers or default_layers(gen):
+        blocks(gen, layer, pairs=args.pairs, rounds=args.rounds)
+    scene(args.rounds)
+    disentanglement()
+
+
+if __name__ == "__main__":
+    main()
