@@ -351,6 +351,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"factors": np.stack([FACTORS[:, 0], np.full(600, 7)], 1)}, r"factor 1 has one value, 7, in all 600 rows"),
     ({"codes": np.zeros(600)}, r"the codes have shape \(600,\); give an array \(rows, columns\)"),
     ({"codes": np.array([["a"]] * 600)}, r"the codes are of type <U1; give numbers"),
+    ({"codes": [[0.0, 1.0], [2.0]]}, r"the codes are rows of unequal length; give an array \(rows, columns\)"),
+    ({"codes": np.full((600, 3), 1e300)}, r"the codes hold values up to 1e\+300; scale them to less than 1e\+15"),
     ({"codes": np.zeros((1, 3)), "factors": FACTORS[:1]}, r"there are 1 rows of codes; give at least 2"),
     ({"test": np.zeros((3, 3))}, r"test is a ndarray; give a pair"),
     ({"test": (np.zeros((3, 3)), FACTORS[:4])}, r"there are 3 rows of test codes and 4 of test factors"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -68,6 +70,7 @@ class Autoencoder(nn.Module):
         """Codes, or their means, and log-deviations, None where there are none."""
         size = self.backbone.image_size
         expected = (self.backbone.colours, size, size)
+        images = self._floats(images, "images", "in 0…1, which are bytes / 255")
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ProbeError(
                 f"the images are {tuple(images.shape)} and this model takes (n, {expected[0]}, {size}, {size}); resize "
@@ -81,10 +84,18 @@ class Autoencoder(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images (n, C, H, W) in 0…1."""
+        codes = self._floats(codes, "codes", "(n, latent)")
         if codes.dim() != 2 or codes.shape[1] != self.backbone.latent:
             raise ProbeError(f"the codes are {tuple(codes.shape)} and this model takes (n, {self.backbone.latent})")
         images: Tensor = self.decoder(codes)
         return images
+
+    def _floats(self, given: Any, what: str, wanted: str) -> Tensor:
+        """A tensor of the type that the weights have."""
+        if not isinstance(given, Tensor) or not given.is_floating_point():
+            have = given.dtype if isinstance(given, Tensor) else f"a {type(given).__name__}"
+            raise ProbeError(f"the {what} are {have}; give a tensor of floats {wanted}")
+        return given.to(next(self.parameters()).dtype)
 
 
 class VariationalAutoencoder(Autoencoder):

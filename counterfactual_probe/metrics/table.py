@@ -19,6 +19,7 @@ Array: TypeAlias = "npt.ArrayLike | torch.Tensor"
 Floats: TypeAlias = npt.NDArray[np.float64]
 Labels: TypeAlias = npt.NDArray[np.int64]
 BINS = 20
+LARGEST = 1e15  # what is fitted keeps codes in single precision, and squares them
 SPLIT, SHUFFLE, FITS = 9, 10, 11  # streams of random numbers of their own
 _TESTED = 3  # one row in so many, where no test rows are given
 
@@ -100,6 +101,8 @@ def _array(given: Array, what: str) -> Floats:
     if not np.all(np.isfinite(values)):
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise ProbeError(f"{what} hold {values[row, column]} in row {row}, column {column}; give finite numbers")
+    if (largest := np.abs(values).max(initial=0)) > LARGEST:
+        raise ProbeError(f"{what} hold values up to {largest:.3g}; scale them to less than {LARGEST:g}")
     return values
 
 
