@@ -33,7 +33,6 @@ class AERecipe(Recipe):
         latent: dimensions of the code.
         width: channels of every convolution.
         convolutions: of the encoder, and of the decoder.
-        halve_every: steps after which the learning rate is halved, again and again; by default it stays, as in S004.
     """
 
     architecture: ClassVar[str] = "autoencoder"
@@ -43,17 +42,11 @@ class AERecipe(Recipe):
     latent: int = 12
     width: int = 64
     convolutions: int = 12
-    halve_every: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("latent", "width", "convolutions"):
             whole(getattr(self, name), name, 1)
-        if self.halve_every is not None:
-            whole(self.halve_every, "halve_every", 1)
-
-    def rate(self, number: int) -> float:
-        return 1.0 if self.halve_every is None else float(0.5 ** (number // self.halve_every))
 
     def networks(self, image: tuple[int, int, int]) -> dict[str, nn.Module]:
         sizes = {"width": self.width, "convolutions": self.convolutions}

@@ -12,6 +12,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -37,12 +38,12 @@ def blocks(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: int) -> 
     influence.attribute(n_pairs=2)  # the warm-up
     plain, summed = [], []
     for seed in range(rounds):
-        plain.append(seconds(lambda seed=seed: influence.attribute(n_pairs=pairs, seed=seed))[0])  # type: ignore[misc]
-        summed.append(seconds(lambda seed=seed: influence.attribute(n_pairs=pairs, seed=seed, blocks=BLOCKS))[0])  # type: ignore[misc]
+        plain.append(seconds(partial(influence.attribute, n_pairs=pairs, seed=seed))[0])
+        summed.append(seconds(partial(influence.attribute, n_pairs=pairs, seed=seed, blocks=BLOCKS))[0])
     ratios = [one / other for one, other in zip(summed, plain, strict=True)]
     maps = influence.attribute(n_pairs=pairs, blocks=BLOCKS, normalise="pair")
     finders = [cp.ModuleFinder(3, features=kind).fit(maps) for kind in ("bits", "l2")]
-    taken = [seconds(lambda finder=finder: finder.confidence_)[0] for finder in finders]  # type: ignore[misc]
+    taken = [seconds(partial(getattr, finder, "confidence_"))[0] for finder in finders]
     print(
         f"{layer:8} {pairs} pairs: {median(plain):6.2f} s, with {BLOCKS} blocks {median(ratios):.3f} of it "
         f"({min(ratios):.3f}–{max(ratios):.3f}); confidence {taken[0]:.2f} s of bits, {taken[1]:.2f} s of l2",
@@ -59,7 +60,7 @@ def scene(rounds: int, n: int = 4000) -> None:
 
 
 def disentanglement(n: int = 2000, codes: int = 12) -> None:
-    """Codes as the scene's factors, noise, and mixtures of both."""
+    """Mixtures of the scene's factors and of noise."""
     rng = np.random.default_rng(0)
     factors = Scene(8).sample(n, seed=0)
     given = (
@@ -67,7 +68,7 @@ def disentanglement(n: int = 2000, codes: int = 12) -> None:
         @ np.linalg.qr(rng.standard_normal((codes, codes)))[0]
     )
     taken = {
-        name: seconds(lambda metric=metric: metric(given, factors))[0]  # type: ignore[misc]
+        name: seconds(partial(metric, given, factors))[0]
         for name, metric in (("mig", cp.metrics.mig), ("dci", cp.metrics.dci), ("sap", cp.metrics.sap))
     }
     print(f"metrics  of {n} × {codes} codes, six factors: " + ", ".join(f"{k} {v:.1f} s" for k, v in taken.items()))

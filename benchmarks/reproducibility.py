@@ -45,7 +45,7 @@ def drawn(
     maps: list[cp.InfluenceMaps] = []
     seconds = []
     for seed in range(first, first + draws):
-        file = None if keep is None else keep / f"{gen.name}-{layer}-{pairs}-{seed}.progress"
+        file = None if keep is None else keep / f"{gen.name}-{layer}-{pairs}-{blocks}-{seed}.progress"
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()

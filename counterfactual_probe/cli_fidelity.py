@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .cli_common import chosen_units, common, file_name, open_generator, save_figure, unit_options
+from .data import Images, open_images
 from .errors import ProbeError
 from .fidelity import DEFAULT_IMAGES, DEFAULT_RESAMPLES, FidelityTest
 from .files import write_json, write_text
 from .frechet import FewSamples
+from .generator import GeneratorAdapter
 
 
 def add_fidelity(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -27,6 +29,7 @@ def add_fidelity(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--real", metavar="PATH", help="a folder or zip of real pictures, or an .npy file")
     parser.add_argument("--training", metavar="PATH", help="the same of the images that the generator was trained on")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
     parser.add_argument("--images", type=int, help=f"of each group (default {DEFAULT_IMAGES}, or as many as are real)")
     parser.add_argument(
         "--resamples", type=int, default=DEFAULT_RESAMPLES, help=f"for standard errors (default {DEFAULT_RESAMPLES})"
@@ -45,7 +48,7 @@ def _fidelity(options: argparse.Namespace) -> None:
         result = test.measure(
             units,
             labels=labels,
-            real=options.real or options.training,
+            real=_pictures(options, generator),
             real_is="training images" if options.training else None,
             n_images=options.images,
             resamples=options.resamples,
@@ -61,3 +64,15 @@ def _fidelity(options: argparse.Namespace) -> None:
     print(save_figure(result.plot()[0], out / f"{name}.png"))
     print(save_figure(result.plot_examples()[0], out / f"examples-{file_name(layers)}.png"))
     print(result)
+
+
+def _pictures(options: argparse.Namespace, generator: GeneratorAdapter) -> Images | str | None:
+    """What hybrids are compared with; where pictures may be left out, it is said which are."""
+    path: str | None = options.real or options.training
+    if path is None or not options.skip_unreadable:
+        return path
+    colours, side, _ = generator.image_size
+    images = open_images(path, size=side, colours=colours, skip_unreadable=True, show_progress=options.progress)
+    for note in images.notes:
+        print(f"counterfactual-probe: {note}", file=sys.stderr)
+    return images

@@ -28,7 +28,7 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--images", type=int, help=f"at most so many; of a generator or the scene, how many (default {DRAWN})"
     )
     data.add_argument("--terms", help="under what terms the images may be used, for the card")
-    data.add_argument("--skip-unreadable", action="store_const", const=True, help="leave out what cannot be decoded")
+    data.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
     data.add_argument("--cache", metavar="FILE", help="keep the decoded images here, for the next time")
     model = parser.add_argument_group("model and losses (by default the model's own)")
     model.add_argument("-b", "--beta", type=float, help="weight of a VAE's KL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 
@@ -34,6 +35,20 @@ def described(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, or its type, to quote in a sentence of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def number(value: Any, what: str) -> float:
+    """Any real number, NumPy's too, as Python's."""
+    if not isinstance(value, Real):
+        raise ProbeError(f"{what} is {value!r}; give a number")
+    return float(value)
+
+
+def share(value: Any, what: str) -> float:
+    """A number above 0, up to 1, NumPy's too."""
+    if not isinstance(value, Real) or not 0 < float(value) <= 1:
+        raise ProbeError(f"{what} is {value!r}; give a number above 0, up to 1")
+    return float(value)
 
 
 def first_few(names: Sequence[str], limit: int = 5) -> str:

@@ -89,7 +89,8 @@ class FidelityTest:
                 such sets.
             labels: names of the unit sets.
             real: what the generator should be like: images (n, C, H, W) of bytes or in −1…1, or a folder or zip of
-                pictures. Without it, hybrids are compared with generated images alone.
+                pictures (``data.open_images(path, skip_unreadable=True)`` where some cannot be decoded). Without it,
+                hybrids are compared with generated images alone.
             real_is: what these are, such as "training images"; by default "real images".
             n_images: of each group, the same for all (conventions 26); by default 1024, or as many as are real.
             resamples: bootstrap samples of the images of every group, for standard errors.
@@ -166,7 +167,7 @@ class FidelityTest:
             given: Any = real.detach().cpu().numpy() if isinstance(real, Tensor) else real
             square = height if isinstance(given, (str, os.PathLike)) and height == width else None
             wanted = colours if colours in (1, 3) else None
-            pictures = open_images(given, size=square, colours=wanted, skip_unreadable=True)
+            pictures = open_images(given, size=square, colours=wanted)
         if pictures.size != self.generator.image_size:
             raise ProbeError(
                 f"the real images are {'×'.join(map(str, pictures.size))} and generated ones "

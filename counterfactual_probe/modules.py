@@ -24,7 +24,7 @@ from .clustering import (
 )
 from .components import COMPONENTS
 from .confidence import ENOUGH, Assigned, Confidence, ExpectedDisagreement, advice, measure_confidence
-from .errors import ProbeError, first_line, whole
+from .errors import ProbeError, first_line, number, share, whole
 from .features import Features, Kind, Maps
 from .files import load_tensors, save_tensors
 from .influence import InfluenceMap
@@ -167,13 +167,11 @@ class ModuleFinder:
 
         >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.assigned(0.9).modules)  # doctest: +SKIP
         """
-        if not isinstance(confidence, (int, float, np.number)):
-            raise ProbeError(f"confidence is {confidence!r}; give a number from 0 to 1")
-        kept = self.confidence_
-        sure = kept >= confidence  # a NaN is not
+        kept, least = self.confidence_, number(confidence, "confidence")
+        sure = kept >= least  # a NaN is not
         if not sure.any():
             raise ProbeError(
-                f"no channel has a confidence of {confidence:g}, the largest is {np.nanmax(kept):.2f}; make maps of "
+                f"no channel has a confidence of {least:g}, the largest is {np.nanmax(kept):.2f}; make maps of "
                 "more pairs, or ask for less"
             )
         labels = np.where(sure, self.labels_, NO_MODULE)
@@ -257,14 +255,14 @@ class ModuleFinder:
             influence: of the generator and the layer.
             expected_ari: stop when ``expected_ari_`` is at least this.
             max_pairs: and here in any case.
-            options: of :meth:`InfluenceMap.attribute`, such as ``units``, ``map_size`` or ``checkpoint``.
+            options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``. Of a ``checkpoint`` every
+                round keeps a file of its own, PATH.64, PATH.128, …, with all sums over blocks.
         """
         if not isinstance(influence, InfluenceMap):
             raise ProbeError(
                 f"influence is a {type(influence).__name__}; give an InfluenceMap(generator, layer), which draws pairs"
             )
-        if not isinstance(expected_ari, (int, float)) or not 0 < expected_ari <= 1:
-            raise ProbeError(f"expected_ari is {expected_ari!r}; give a number above 0 and at most 1")
+        enough_ari = share(expected_ari, "expected_ari")
         if self.features == "l2":
             options["normalise"] = "pair"
         if self.features == "pca":
@@ -279,11 +277,11 @@ class ModuleFinder:
                 warnings.simplefilter("ignore", ExpectedDisagreement)
                 found = self.expected_ari_
             pairs = maps.provenance["n_pairs"]
-            enough = found >= expected_ari
+            enough = found >= enough_ari
             reached = f"the limit of {max_pairs} pairs was reached"
             self.stopped_ = (
                 f"{reached if not enough else f'{pairs} pairs were enough'}: expected ARI {found:.2f}, "
-                f"{'of' if enough else 'short of'} {expected_ari:g}"
+                f"{'of' if enough else 'short of'} {enough_ari:g}"
             )
             if enough:
                 break
@@ -301,8 +299,6 @@ class ModuleFinder:
         ``maps`` must hold blocks; ``parameters`` are those of the class.
         """
         numbers = _numbers(n_modules)
-        if not numbers:
-            raise ProbeError("there are 0 numbers of modules to choose from; give some, such as range(2, 9)")
         finders = [cls(k, **parameters).fit(maps) for k in numbers]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExpectedDisagreement)
@@ -385,4 +381,7 @@ class ModuleFinder:
 def _numbers(n_modules: Any) -> list[int]:
     """One number of modules or several, as a list."""
     several = isinstance(n_modules, Iterable) and not isinstance(n_modules, str)
-    return [whole(number, "n_modules", 1) for number in (n_modules if several else [n_modules])]
+    numbers = [whole(number, "n_modules", 1) for number in (n_modules if several else [n_modules])]
+    if not numbers:
+        raise ProbeError("there are 0 numbers of modules to choose from; give some, such as range(2, 9)")
+    return numbers

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .confidence import ENOUGH, SURE, pairs_for
+from .errors import first_few
 from .hybrids import Hybrids
 from .regions import NAMED_FROM, Regions, agreement, describe
 from .study import CrossLayer, LayerStudy, Study
+
+_NAMED = 24  # sure channels that a sentence names; all confidences are in the modules' file
 
 
 def percent(share: float) -> str:
@@ -108,8 +111,10 @@ def trusted_sentence(layer: LayerStudy) -> str | None:
     kept, influence, labels = layer.finder.confidence_, layer.maps[0].influence.numpy(), layer.finder.labels_
     order = [int(channel) for channel in np.argsort(-influence, kind="stable") if kept[channel] >= SURE]
     own = [[str(channel) for channel in order if labels[channel] == k] for k in range(layer.finder.n_modules)]
-    named = [f"of module {k} {', '.join(channels) or 'none'}" for k, channels in enumerate(own, 1)]
-    return f"{sure_sentence(layer)} By number, the strongest first, they are {'; '.join(named)}."
+    if not order:
+        return sure_sentence(layer)
+    named = [f"module {k}: {first_few(channels, _NAMED) or 'none'}" for k, channels in enumerate(own, 1)]
+    return f"{sure_sentence(layer)} By number, the strongest first: {'; '.join(named)}."
 
 
 def sure_rows(layer: LayerStudy) -> str:

@@ -22,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser, *, out: str, images: int, steps
     parser.add_argument("--size", type=int, default=32, help="side of the images (%(default)s)")
     parser.add_argument("--cache", type=Path, help="decoded images are kept here (by default in the folder)")
     parser.add_argument("--steps", type=int, default=steps, help="of each training (%(default)s)")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
     parser.add_argument("--batch", type=int, default=64, help="images per step (%(default)s)")
     parser.add_argument("--width", type=int, default=64, help="channels of the widest layer (%(default)s)")
     parser.add_argument("--latent", type=int, default=128, help="dimensions of the latent (%(default)s)")
@@ -39,6 +40,7 @@ def training_images(options: argparse.Namespace) -> Images:
         images=options.images,
         seed=options.seed,
         cache=options.cache or options.out / "images.safetensors",
+        skip_unreadable=options.skip_unreadable,
         show_progress=True,
     )
 

@@ -25,6 +25,7 @@ import torch
 from saving import run, save_figure, save_rows, save_sentences
 from structural_data import Split, split_data
 from structural_models import (
+    OURS,
     VARIATIONAL,
     Seen,
     Size,
@@ -37,7 +38,6 @@ from structural_scores import Quality, images_of, matched, parameters, sampled, 
 import counterfactual_probe as cp
 from counterfactual_probe.plots import canvas, plot_images
 
-OURS = "SAE-"  # the first of these is compared with all others
 FINAL, EQUAL = "final", "equal error"
 
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     size = chosen_size(options)
     data = split_data(options.data, size)
-    models = [_trained(name, seed, size, data, options) for seed in options.seeds for name in options.models]
+    models = [_trained(name, seed, size, data, options) for seed in options.seeds for name in size.models]
     quality = Quality(data, options.features, options.quality)
     rows = []
     for seed in options.seeds:
@@ -182,7 +182,9 @@ def _by_seed(rows: Sequence[Mapping[str, Any]], name: Any, column: str, when: st
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, out="out/structural")
+    add_options(
+        parser, out="out/structural", data="scene, 3dshapes.h5, an .npz of MPI3D, or a folder or zip of pictures"
+    )
     parser.add_argument("--features", default="efficientnet-lite0", help="for Fréchet distances (%(default)s)")
     parser.add_argument("--quality", type=int, default=512, help="images of each Fréchet distance (%(default)s)")
     parser.add_argument("--shown", type=int, default=8, help="pictures in a row (%(default)s)")

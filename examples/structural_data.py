@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil
 
 import numpy as np
 import numpy.typing as npt
-from structural_models import Size
+from structural_models import CHUNK, Size
 from torch import Tensor
 
 from counterfactual_probe.data import Images, Scene, open_images, read_labelled
-from counterfactual_probe.data.labelled import SHAPES3D, SUFFIXES
+from counterfactual_probe.data.labelled import SUFFIXES
 from counterfactual_probe.data.scene import SCENE, TERMS
 from counterfactual_probe.errors import ProbeError
 
@@ -27,7 +30,6 @@ class Split:
         validation, test: bytes (n, 3, H, W).
         factors: of the test images (n, f); None of pictures, which nobody has labelled.
         labels: the same of the training images.
-        names: of the factors.
     """
 
     train: Images
@@ -35,49 +37,56 @@ class Split:
     test: Tensor
     factors: npt.NDArray[np.int64] | None
     labels: npt.NDArray[np.int64] | None = field(repr=False)
-    names: tuple[str, ...] = ()
+
+    @cached_property
+    def mark(self) -> str:
+        """What tells these images from others: where they are from, and a digest of what no training sees."""
+        digest = hashlib.sha256(self.validation.numpy().data)
+        digest.update(self.test.numpy().data)
+        digest.update(self.train.pixels[:CHUNK].contiguous().numpy().data)
+        return f"{self.train.source}, {digest.hexdigest()[:16]}"
 
 
 def split_data(data: str, size: Size, *, seed: int = 0, show_progress: bool = True) -> Split:
     """``scene``, 3dshapes.h5, a file of MPI3D, or a folder or zip of pictures, such as CelebA's: 70 : 10 : 20."""
     if data == SCENE:
         return split_scene(size, seed=seed, show_progress=show_progress)
+    factors: npt.NDArray[np.int64] | None = None
     if data.endswith(SUFFIXES):
+        _require_side(data, 64, size)  # before gigabytes are read
         found = read_labelled(data, images=_wanted(size), seed=seed, show_progress=show_progress)
-        images, factors, names = found.images, found.factors, found.names
+        images, factors = found.images, found.factors
     else:
         images = open_images(
             data, size=size.side, images=_wanted(size), skip_unreadable=True, show_progress=show_progress
         )
-        factors, names = None, ()
     if images.pixels.is_floating_point():
         raise ProbeError(f"the images of {data} are floats and bytes are wanted; give a folder or zip of pictures")
-    if images.size != (3, size.side, size.side):
-        raise ProbeError(
-            f"the images of {data} are {'×'.join(map(str, images.size))} and the models are for 3×{size.side}×"
-            f"{size.side}; give --side {images.size[1]}, or --size paper"
-        )
+    _require_side(data, images.size[1], size)
     order = np.random.default_rng([seed, len(images)]).permutation(len(images))
     train, validation, test = _parts(order, size)
-    if factors is not None and size.rows >= len(test):
-        raise ProbeError(f"{data} leaves {len(test)} test images and metrics are fitted on {size.rows}; give --rows")
+    if factors is not None:
+        _require_rows(len(test), size)
+    for note in images.notes:
+        print(note, flush=True)
+    given = dataclasses.replace(images, pixels=images.pixels[train], source=f"{len(train)} of {images.source}")
     return Split(
-        Images(images.pixels[train], f"{len(train)} of {images.source}", images.terms, notes=images.notes),
+        given,
         images.pixels[validation],
         images.pixels[test],
         None if factors is None else factors[test],
         None if factors is None else factors[train],
-        names,
     )
 
 
 def split_scene(size: Size, *, seed: int = 0, show_progress: bool = True) -> Split:
-    """The scene in an order of its own."""
+    """The scene in an order that the seed decides, in three parts."""
     scene = Scene(size.side)
     train, validation, test = _parts(scene.sample(len(scene), seed=seed), size)
+    _require_rows(len(test), size)
     pixels = scene.render(train, show_progress=show_progress)
     images = Images(pixels, f"{len(train)} renders of the procedural scene, of its training part (seed {seed})", TERMS)
-    return Split(images, scene.render(validation), scene.render(test), test, train, tuple(SHAPES3D))
+    return Split(images, scene.render(validation), scene.render(test), test, train)
 
 
 def _parts(order: npt.NDArray[np.int64], size: Size) -> Sequence[npt.NDArray[np.int64]]:
@@ -88,6 +97,18 @@ def _parts(order: npt.NDArray[np.int64], size: Size) -> Sequence[npt.NDArray[np.
     if not all(map(len, found)):
         raise ProbeError(f"{len(order)} images leave a part of {SPLIT} empty; give at least ten")
     return found
+
+
+def _require_side(data: str, side: int, size: Size) -> None:
+    if side != size.side:
+        raise ProbeError(
+            f"the images of {data} are {side}×{side} and the models are for {size.side}×{size.side}; give --side {side}"
+        )
+
+
+def _require_rows(test: int, size: Size) -> None:
+    if size.rows >= test:
+        raise ProbeError(f"{size.rows} of {test} test images are to fit metrics on; leave some to measure on")
 
 
 def _asked(size: Size) -> tuple[int | None, int | None, int | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from torch import Tensor
 import counterfactual_probe as cp
 from counterfactual_probe.data.scene import SCENE
 from counterfactual_probe.errors import ProbeError, whole
-from counterfactual_probe.files import write_bytes
+from counterfactual_probe.files import write_bytes, write_json
 from counterfactual_probe.training import Recipe, trainable
 from counterfactual_probe.training.recipe import Precision
 
@@ -51,6 +52,7 @@ MODELS: dict[str, Model] = {
     "VAE": Model("betavae"),
     "βVAE": Model("betavae", {"beta": 2.0}),
 }
+OURS = "SAE-"  # the first of these is compared with all that are none
 VARIATIONAL = ("VAE", "βVAE", "VLAE")
 VARIATIONAL_COMMANDS = ("betavae", "vlae")
 PAPER_SIDE = 64
@@ -62,10 +64,9 @@ class Size:
 
     Attributes:
         models: those that are compared, where no others are named.
-        images, validation, test: how many of the three parts of the scene; None for all.
+        images, validation, test: how many of the three parts of the data; None for all.
         stages: how often a training is looked at.
         variational_lr: the learning rate of VAEs and ladders, where it is another: small ones fall back at the others'.
-        halvings: how often the learning rate is halved, evenly over the training: small models do not settle without.
         rows: test images on which metrics are fitted, and half as many on which they are measured.
     """
 
@@ -78,7 +79,6 @@ class Size:
     variational_lr: float | None = 2e-4
     steps: int = 4000
     stages: int = 8
-    halvings: int = 3
     images: int | None = 20_000
     validation: int | None = 1000
     test: int | None = 2100
@@ -90,8 +90,6 @@ class Size:
         """All that ``train`` is told of a model, but how long."""
         names = ("width", "convolutions", "latent", "batch", "lr")
         found = {name: getattr(self, name) for name in names} | model.settings
-        if self.halvings:
-            found["halve_every"] = -(-self.steps // (self.halvings + 1))
         if model.command in VARIATIONAL_COMMANDS:
             # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
             found["lr"] = self.variational_lr or self.lr
@@ -100,14 +98,7 @@ class Size:
 
 
 REDUCED = Size()
-_FULL: dict[str, Any] = {
-    "stages": 20,
-    "images": None,
-    "test": 15_000,
-    "rows": 10_000,
-    "variational_lr": None,
-    "halvings": 0,
-}
+_FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 10_000, "variational_lr": None}
 FACES = ("SAE-16", "AdaAE-16", "VLAE-16", "AE", "VAE")
 SIZES = {
     "reduced": REDUCED,
@@ -133,6 +124,7 @@ def watched(
     """Train a model to its end, and look at it after every stage."""
     model = MODELS[name]
     found = []
+    _require_same(folder / "seen" / "of.json", {"settings": size.settings(model), "seed": seed, "data": data.mark})
     for stage in range(1, size.stages + 1):
         steps = size.steps * stage // size.stages
         kept = folder / "seen" / f"{steps:06d}.safetensors"
@@ -144,6 +136,20 @@ def watched(
             _keep(look(cp.load(folder, device=device), data), kept)
         found.append(_read(kept, steps))
     return found
+
+
+def _require_same(path: Path, asked: dict[str, Any]) -> None:
+    """Looks at another model, or at other data, are not taken for these."""
+    asked = json.loads(json.dumps(asked))
+    if not path.exists():
+        write_json(path, asked)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in asked.items():
+        if found.get(name) != value:
+            raise ProbeError(
+                f"{path.parent.parent} holds a model whose {name} is {found.get(name)!r}, and {value!r} is asked; "
+                "give another --out, or delete it"
+            )
 
 
 def look(gen: Any, data: Split) -> dict[str, npt.NDArray[Any]]:
@@ -169,17 +175,13 @@ def recipe_of(name: str, size: Size) -> Recipe:
     return trainable(model.command).make(size.settings(model))
 
 
-def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
+def add_options(parser: argparse.ArgumentParser, *, out: str, data: str) -> None:
     """Options of both experiments."""
     parser.add_argument("--out", type=Path, default=Path(out), help="folder for everything (%(default)s)")
     parser.add_argument(
         "--size", choices=list(SIZES), default="reduced", help="the paper's sizes want a GPU (%(default)s)"
     )
-    parser.add_argument(
-        "--data",
-        default=SCENE,
-        help="scene, 3dshapes.h5, an .npz of MPI3D, or a folder or zip of pictures (%(default)s)",
-    )
+    parser.add_argument("--data", default=SCENE, help=f"{data} (%(default)s)")
     parser.add_argument("--models", nargs="+", help=f"of {', '.join(MODELS)}; by default those of the size")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="S004 has five: 0 1 2 3 4")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
@@ -188,21 +190,19 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
 
 
 def chosen_size(options: argparse.Namespace) -> Size:
-    """The size with what was given in its place; ``models`` among the options become its own where none are named."""
-    given = {item.name: getattr(options, item.name, None) for item in dataclasses.fields(Size) if item.name != "models"}
+    """The size with what was given in its place."""
+    given = {item.name: getattr(options, item.name, None) for item in dataclasses.fields(Size)}
     size = dataclasses.replace(
         SIZES[options.size], **{name: value for name, value in given.items() if value is not None}
     )
-    whole(size.stages, "stages", 1)
-    options.models = options.models or list(size.models)
-    for name in options.models:
-        if name not in MODELS:
-            raise ProbeError(f"no model is called {name!r}; the models are {', '.join(MODELS)}")
-    if size.test is not None and size.rows >= size.test:
-        raise ProbeError(f"{size.rows} of {size.test} test images are to fit metrics on; leave some to measure on")
-    for name in options.models:
+    for name in ("stages", "steps", "rows", "images", "validation", "test"):
+        if getattr(size, name) is not None:
+            whole(getattr(size, name), name, 1)
+    for model in size.models:
+        if model not in MODELS:
+            raise ProbeError(f"no model is called {model!r}; the models are {', '.join(MODELS)}")
         with torch.device("meta"):  # what does not fit is said before images are made
-            recipe_of(name, size).networks((3, size.side, size.side))
+            recipe_of(model, size).networks((3, size.side, size.side))
     return size
 
 

@@ -99,7 +99,7 @@ def test_chunks_vary_one_at_a_time() -> None:
         (lambda: ae.hybrid_sample(stored(), 0), r"n is 0; give an integer of at least 1"),
         (
             lambda: ae.traversal_codes(stored()[:2], stored()),
-            r"base is \(2, 6\) and the codes are \(40, 6\); give one code",
+            r"base is torch\.float32 \(2, 6\) and the codes are \(40, 6\); give one code",
         ),
         (
             lambda: ae.traversal_codes(stored()[0], stored(), share=2.0),

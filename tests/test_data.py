@@ -187,7 +187,7 @@ def test_arrays(tmp_path: Path) -> None:
         (np.zeros((8, 8, 3), np.uint8), {}, r"the images are \(8, 8, 3\); give an array or tensor \(n, C, H, W\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), {}, "with 1 or 3 colours"),
         (np.zeros((0, 3, 8, 8), np.uint8), {}, "there are 0 images"),
-        (np.zeros((2, 3, 0, 8), np.uint8), {}, r"the images are \(2, 3, 0, 8\); give pixels"),
+        (np.zeros((2, 3, 0, 8), np.uint8), {}, r"the images are \(2, 3, 0, 8\); give images of at least 1×1"),
         (np.zeros((2, 3, 8, 8), np.int64), {}, r"the images are torch\.int64; give bytes"),
         (np.full((2, 3, 8, 8), 255.0), {}, "range from 255 to 255; scale them"),
         (np.full((2, 3, 8, 8), np.nan), {}, "hold NaN or infinite values"),

@@ -337,6 +337,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     found = cp.Fidelity.load(tmp_path / "out/fidelity-main.11.safetensors")
     assert found.groups == ("training images", "generated", "generated again", "hybrids 1", "hybrids 2")
     assert [dict(units) for units in found.units] == [{"main.11": (1, 2)}, {"main.11": (3,)}]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number, pixels in enumerate(np.load(pictures)):
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{number:02d}.png")
+    (folder / "torn.png").write_bytes(b"")
+    assert cli.main([*arguments, "--training", str(folder)]) == 2
+    assert "cannot be read: torn.png (not an image); mend or remove them" in capsys.readouterr().err
+    assert cli.main([*arguments, "--training", str(folder), "--skip-unreadable"]) == 0
+    assert "images cannot be read and are left out: torn.png" in capsys.readouterr().err
+    again = cp.Fidelity.load(tmp_path / "out/fidelity-main.11.safetensors")
+    assert again.distances.tolist() == found.distances.tolist()
+    assert "left out: torn.png" in again.provenance["real_source"]
     assert cli.main([*arguments, "--training", str(pictures), "--real", str(pictures)]) == 2
     assert "both --real and --training are given" in capsys.readouterr().err
     assert cli.main(["fidelity", "dcgan-faces", "--layer", "main.11", "--features", "efficientnet-lite0"]) == 2

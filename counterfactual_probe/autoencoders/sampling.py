@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .. import errors
 from ..errors import ProbeError, whole
 from ..generator import GeneratorAdapter, stream_seed
 
@@ -64,9 +65,8 @@ def traversal_codes(base: Codes, codes: Codes, *, steps: int = 8, share: float =
         share: of the codes between the first step and the last.
     """
     found, start = _checked(codes), _one(base, codes)
-    if not isinstance(share, (int, float)) or not 0 < share <= 1:
-        raise ProbeError(f"share is {share!r}; give a number above 0, up to 1")
-    ends = torch.quantile(found.double(), torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.double), dim=0)
+    part = errors.share(share, "share")
+    ends = torch.quantile(found.double(), torch.tensor([(1 - part) / 2, (1 + part) / 2], dtype=torch.double), dim=0)
     along = torch.linspace(0, 1, whole(steps, "steps", 2), dtype=torch.double)
     values = (ends[0] + along[:, None] * (ends[1] - ends[0])).to(found.dtype)
     made = start.expand(len(start), len(along), -1).clone()
@@ -110,10 +110,9 @@ def plot_codes(
 
 
 def _checked(codes: Any) -> Tensor:
-    found = torch.from_numpy(codes.copy()) if isinstance(codes, np.ndarray) else codes
-    if not isinstance(found, Tensor) or found.dim() != 2 or 0 in found.shape or not found.is_floating_point():
-        shown = f"{codes.dtype} {tuple(codes.shape)}" if hasattr(codes, "shape") else f"a {type(codes).__name__}"
-        raise ProbeError(f"the codes are {shown}; give floats (N, d) of at least one image")
+    found = _tensor(codes)
+    if found is None or found.dim() != 2 or 0 in found.shape:
+        raise ProbeError(f"the codes are {_shown(codes)}; give floats (N, d) of at least one image")
     if not found.isfinite().all():
         row, column = (~found.isfinite()).nonzero()[0].tolist()
         raise ProbeError(
@@ -123,11 +122,26 @@ def _checked(codes: Any) -> Tensor:
 
 
 def _one(base: Any, codes: Any) -> Tensor:
-    found, wanted = torch.from_numpy(base.copy()) if isinstance(base, np.ndarray) else base, _checked(codes)
-    if not isinstance(found, Tensor) or tuple(found.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
-        shown = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(base).__name__}"
-        raise ProbeError(f"base is {shown} and the codes are {tuple(wanted.shape)}; give one code, a row")
+    found, wanted = _tensor(base), _checked(codes)
+    if found is None or tuple(found.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
+        raise ProbeError(
+            f"base is {_shown(base)} and the codes are {tuple(wanted.shape)}; give one code of floats, a row"
+        )
+    if not found.isfinite().all():
+        raise ProbeError(f"base holds {found[~found.isfinite()][0].item()}; give finite numbers")
     return found.detach().reshape(-1).to(wanted)
+
+
+def _tensor(given: Any) -> Tensor | None:
+    """Floats of torch or NumPy as a tensor; None of anything else."""
+    if isinstance(given, np.ndarray) and given.dtype.kind == "f":
+        return torch.from_numpy(given.copy())
+    return given if isinstance(given, Tensor) and given.is_floating_point() else None
+
+
+def _shown(given: Any) -> str:
+    known = isinstance(given, (Tensor, np.ndarray))
+    return f"{given.dtype} {tuple(given.shape)}" if known else f"a {type(given).__name__}"
 
 
 def _owners(groups: Groups, d: int) -> Tensor:

@@ -92,7 +92,7 @@ def _checked(given: Any) -> Tensor:
     if len(given) == 0:
         raise ProbeError("there are 0 images; give at least one")
     if 0 in given.shape:
-        raise ProbeError(f"the images are {tuple(given.shape)}; give pixels")
+        raise ProbeError(f"the images are {tuple(given.shape)}; give images of at least 1×1")
     if given.dtype == torch.uint8:
         return given.cpu()
     if not given.is_floating_point():

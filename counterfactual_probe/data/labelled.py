@@ -134,22 +134,24 @@ class _Shapes3D:
             file = h5py.File(path, "r")
         except OSError as error:
             raise ProbeError(f"{path} is no complete HDF5 file ({first_line(error)}); get it again") from error
-        with file:
-            for key in ("images", "labels"):
-                if not isinstance(file.get(key), h5py.Dataset):
-                    held = ", ".join(sorted(file)) or "nothing"
-                    raise ProbeError(f"{path.name} holds {held} and no array {key!r}; give 3dshapes.h5 as published")
-            images, labels = file["images"], file["labels"]
-            _require_images(images.shape, images.dtype, path)
-            if labels.shape != (len(images), len(SHAPES3D)):
-                raise ProbeError(
-                    f"the labels in {path.name} are {labels.shape} and {(len(images), len(SHAPES3D))} are wanted for "
-                    f"{len(images)} images; give 3dshapes.h5 as published"
-                )
-            try:
+        try:
+            with file:
+                for key in ("images", "labels"):
+                    if not isinstance(file.get(key), h5py.Dataset):
+                        held = ", ".join(sorted(file)) or "nothing"
+                        raise ProbeError(
+                            f"{path.name} holds {held} and no array {key!r}; give 3dshapes.h5 as published"
+                        )
+                images, labels = file["images"], file["labels"]
+                _require_images(images.shape, images.dtype, path)
+                if labels.shape != (len(images), len(SHAPES3D)):
+                    raise ProbeError(
+                        f"the labels in {path.name} are {labels.shape} and {(len(images), len(SHAPES3D))} are wanted "
+                        f"for {len(images)} images; give 3dshapes.h5 as published"
+                    )
                 yield cls(file, path, len(images), SHAPES3D)
-            except OSError as error:  # a damaged block shows when it is read
-                raise ProbeError(f"{path} is no complete HDF5 file ({first_line(error)}); get it again") from error
+        except (OSError, RuntimeError, KeyError) as error:  # a damaged block shows when it is read
+            raise ProbeError(f"{path} is no complete HDF5 file ({first_line(error)}); get it again") from error
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         for start in range(0, len(numbers), _CHUNK):
@@ -162,15 +164,16 @@ class _Shapes3D:
     def factors(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Hues, scales and angles are numbers in the file: the how many-th of their column's values."""
         table = np.asarray(self.file["labels"])
-        if table.dtype.kind not in "iuf" or not np.isfinite(table).all():
+        if table.dtype.kind not in "iuf":
             raise ProbeError(
-                f"the labels in {self.path.name} are {table.dtype}, or some are no finite numbers; give 3dshapes.h5 as "
-                "published"
+                f"the labels in {self.path.name} are {table.dtype}, no numbers; give 3dshapes.h5 as published"
             )
+        if not np.isfinite(table).all():
+            raise ProbeError(f"some labels in {self.path.name} are no finite numbers; give 3dshapes.h5 as published")
         columns = []
         for (name, size), column in zip(self.sizes.items(), table.T, strict=True):
             values = np.unique(column)
-            if len(values) != size:  # of a part of the file, too: numbered by their order, all would be others
+            if len(values) != size:  # a part of the file may lack a value, and its order would number others
                 raise ProbeError(
                     f"{name} has {len(values)} values in {self.path.name} and {size} are wanted; give 3dshapes.h5 as "
                     "published, the whole file"

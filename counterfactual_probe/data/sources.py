@@ -51,7 +51,8 @@ def open_images(
         images: how many: of a generator or the scene as many as are drawn, of others at most so many.
         terms: under what terms the data may be used, for the card.
         cache: a file in which the decoded images are kept, and from which they are mapped the next time.
-        skip_unreadable: leave out pictures that cannot be decoded; ``.notes`` and ``.unreadable`` say which.
+        skip_unreadable: of a folder or zip, leave out pictures that cannot be decoded; ``.notes`` and ``.unreadable``
+            say which.
 
     Raises:
         ProbeError: nothing to read, a picture that cannot be decoded, images of several sizes and no ``size``, an array
@@ -63,15 +64,14 @@ def open_images(
         raise ProbeError(f"colours is {colours!r}; give 3, or 1 for grey")
     asked = {"data": _named(data), "size": size, "colours": colours, "images": images, "seed": seed, "terms": terms}
     if cache is not None and Path(cache).exists():
-        return _all_of(data, _mapped(Path(cache), asked), skip_unreadable)
+        return _all_of(data, _mapped(Path(cache), asked), skip_unreadable, cache)
     found = _read(data, size=size, colours=colours, images=images, seed=seed, terms=terms, show=show_progress)
-    _all_of(data, found, skip_unreadable)
     if cache is None:
-        return found
+        return _all_of(data, found, skip_unreadable, None)
     about = {"source": found.source, "terms": found.terms, "generated": found.generated}
     kept = {**about, "notes": found.notes, "unreadable": found.unreadable}
     save_tensors(cache, KIND, {"pixels": found.pixels}, {"asked": asked, **kept})
-    return found
+    return _all_of(data, found, skip_unreadable, cache)
 
 
 def _read(
@@ -111,14 +111,15 @@ def _read(
     return _require(given, size, colours)
 
 
-def _all_of(data: Data, found: Images, skip_unreadable: bool) -> Images:
+def _all_of(data: Data, found: Images, skip_unreadable: bool, cache: str | os.PathLike[str] | None) -> Images:
     """What was read, if nothing of it is missing that nobody has agreed to miss."""
     left_out = 0 if isinstance(data, Images) else len(found.unreadable)
     if left_out and not skip_unreadable:
+        mended = "" if cache is None else f" and delete {os.fspath(cache)}"
         raise ProbeError(
             f"{left_out} of {len(found) + left_out} images in {_named(data)} cannot be read: "
-            f"{first_few(found.unreadable)}; mend or remove them, or leave them out with skip_unreadable=True, or "
-            "--skip-unreadable"
+            f"{first_few(found.unreadable)}; mend or remove them{mended}, or leave them out with skip_unreadable=True, "
+            "or --skip-unreadable"
         )
     return found
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ProbeError, whole
+from ..errors import share, whole
 from .score import Score
-from .table import BINS, Array, Floats, Labels, Table, binned, labels, provenance, shuffled, with_test
+from .table import BINS, Array, Floats, Labels, Table, labels, many_as_continuous, provenance, shuffled, with_test
 
 QUANTILE = 0.99
 
@@ -59,25 +60,28 @@ def irs(
         test: further rows (codes, factors), scored by themselves.
         seed: of the shuffle behind ``chance``.
         quantile: of the deviations within one value.
-        bins: of continuous factors, and of others with more values, as in the library that S004 used.
+        bins: of continuous factors, and of others with more values, whatever ``continuous`` says: the library that
+            S004 used puts all factors into 20 bins here, which leaves those of fewer whole numbers as they are.
     """
     rows, tested = with_test(codes, factors, test, continuous)
-    if not isinstance(quantile, (int, float, np.number)) or not 0 < quantile <= 1:
-        raise ProbeError(f"quantile is {quantile!r}; give a number above 0, up to 1")
+    quantile = share(quantile, "quantile")
     bins = whole(bins, "bins", 2)
-    placed = binned(rows, bins)
+    placed = many_as_continuous(rows, bins)
+    if tested is not None:
+        tested = dataclasses.replace(tested, continuous=placed.continuous)
     matrix, deviations = _robustness(placed, quantile, bins)
     mixed = shuffled(placed, whole(seed, "the seed", 0))
     return IRS(
         _average(matrix, deviations),
         matrix,
-        provenance("irs", rows, tested, seed=seed, bins=bins if any(placed.continuous) else None),
+        provenance("irs", rows, tested, seed=seed, bins=bins if any(placed.continuous) else None)
+        | {"binned": list(placed.continuous)},
         per_code=matrix.max(axis=1),
         deviations=deviations,
         active=int((deviations > 0).sum()),
         quantile=float(quantile),
         chance=_average(*_robustness(mixed, quantile, bins)),
-        test_score=None if tested is None else _average(*_robustness(binned(tested, bins), quantile, bins)),
+        test_score=None if tested is None else _average(*_robustness(tested, quantile, bins)),
     )
 
 

@@ -55,7 +55,7 @@ def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
     return [np.stack(found, axis=1) for found in numbered]
 
 
-def binned(rows: Table, bins: int) -> Table:
+def many_as_continuous(rows: Table, bins: int) -> Table:
     """The same with factors of more than so many values taken as continuous, so that they are put into bins."""
     many = tuple(len(np.unique(column)) > bins for column in rows.factors.T)
     return Table(rows.codes, rows.factors, tuple(map(operator.or_, rows.continuous, many)))

@@ -69,7 +69,7 @@ def train(
             resumed, a full disk, a diverging run.
     """
     asked = {"size": size, "colours": colours, "images": images, "terms": terms}
-    asked |= {"skip_unreadable": skip_unreadable or None}
+    asked["skip_unreadable"] = skip_unreadable
     length = {"steps": steps, "epochs": epochs}
     plan = planned(
         model, data, out=out, asked=asked, cache=cache, length=length, seed=seed, precision=precision, device=device,
@@ -145,7 +145,7 @@ def _images(entry: Trainable, data: Data | None, **asked: Any) -> Images:
         asked["images"] = entry.images or DRAWN
     if isinstance(data, (str, os.PathLike)) and asked["size"] is None:
         asked["size"] = entry.size
-    return open_images(data, **asked | {"skip_unreadable": bool(asked["skip_unreadable"])})
+    return open_images(data, **asked)
 
 
 def _length(entry: Trainable, recipe: Recipe, n: int, steps: int | None, epochs: float | None) -> int:
@@ -161,6 +161,7 @@ def _length(entry: Trainable, recipe: Recipe, n: int, steps: int | None, epochs:
 def _command(model: str | Recipe, data: Data | None, told: dict[str, Any]) -> str:
     """The command that does this again, or the call where no command can."""
     told = {name: value for name, value in told.items() if value is not None}
+    told = told if told.pop("skip_unreadable", False) is False else told | {"skip_unreadable": True}
     if isinstance(model, Recipe) or not (data is None or isinstance(data, (str, os.PathLike))):
         shown = "".join(f", {name}={value!r}" for name, value in told.items())
         given = f", {os.fspath(data)!r}" if isinstance(data, (str, os.PathLike)) else "" if data is None else ", data"
