@@ -31,7 +31,7 @@ from .influence import InfluenceMap
 from .maps import InfluenceMaps
 from .quality import ModuleQuality, measure_quality
 from .results import units_from_json, units_to_json
-from .selection import Selection
+from .selection import Selection, selection_of
 from .stability import Stability, measure
 from .units import UnitSet, union
 
@@ -300,12 +300,7 @@ class ModuleFinder:
         """
         numbers = _numbers(n_modules)
         finders = [cls(k, **parameters).fit(maps) for k in numbers]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExpectedDisagreement)
-            expected = np.array([finder.expected_ari_ for finder in finders])
-        stability = finders[0].stability(maps, n_modules=numbers, repetitions=repetitions)
-        explained = np.array([finder.variance_explained_ for finder in finders])
-        return Selection(stability.n_modules, stability.consistency, expected, explained, finders[0]._about(maps))
+        return selection_of(finders, finders[0].stability(maps, n_modules=numbers, repetitions=repetitions))
 
     def quality(self, influence: InfluenceMap, *, n_pairs: int = 64, controls: int = 8, seed: int = 1) -> ModuleQuality:
         """Whether the modules act in a place of their own, more than random sets of as many channels.
@@ -383,5 +378,5 @@ def _numbers(n_modules: Any) -> list[int]:
     several = isinstance(n_modules, Iterable) and not isinstance(n_modules, str)
     numbers = [whole(number, "n_modules", 1) for number in (n_modules if several else [n_modules])]
     if not numbers:
-        raise ProbeError("there are 0 numbers of modules to choose from; give some, such as range(2, 9)")
+        raise ProbeError("n_modules is []; give one number or several, such as range(2, 9)")
     return numbers

@@ -202,10 +202,11 @@ def plot_selection(
     """What speaks for each number of modules, the suggested one marked."""
     figure, ax = canvas(ax, 5.2, 3.4)
     ax.axvline(suggested, color="0.85", lw=8, zorder=0)
-    ax.errorbar(
-        numbers - 0.05, consistency.mean(1), consistency.std(1), label="consistency of subsets", marker="o", capsize=3,
-        color=PALETTE[0],
-    )  # fmt: skip
+    if consistency.size:
+        ax.errorbar(
+            numbers - 0.05, consistency.mean(1), consistency.std(1), label="consistency of subsets", marker="o",
+            capsize=3, color=PALETTE[0],
+        )  # fmt: skip
     ax.plot(numbers, expected_ari, marker="s", label="expected ARI of another draw", color=PALETTE[1])
     ax.plot(numbers + 0.05, variance_explained, marker="^", label="variance explained", color=PALETTE[2])
     ax.set_xlabel("number of modules K")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .clustering import Array, Labels
-from .confidence import ENOUGH
+from .confidence import ENOUGH, ExpectedDisagreement
 from .results import Result
+from .stability import Stability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from .modules import ModuleFinder
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,7 +28,7 @@ class Selection(Result):
     Attributes:
         n_modules: (K,) the numbers tried.
         consistency: (K, repetitions) stability between subsets of the channels (conventions 12), which says
-            nothing about other latents.
+            nothing about other latents; (K, 0) where subsets were not compared.
         expected_ari: (K,) adjusted Rand index to be expected against another draw of as many pairs.
         variance_explained: (K,) share of the features' variance that lies between the modules.
     """
@@ -50,3 +57,12 @@ class Selection(Result):
         return plot_selection(
             self.n_modules, self.consistency, self.expected_ari, self.variance_explained, self.suggested, ax=ax
         )
+
+
+def selection_of(finders: Sequence[ModuleFinder], stability: Stability) -> Selection:
+    """Of finders fitted on maps with blocks, one for each number of modules in the stability."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExpectedDisagreement)
+        expected = np.array([finder.expected_ari_ for finder in finders])
+    explained = np.array([finder.variance_explained_ for finder in finders])
+    return Selection(stability.n_modules, stability.consistency, expected, explained, stability.provenance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from . import latents as lt
 from .clustering import Method
-from .confidence import BLOCKS, SURE, ExpectedDisagreement
+from .confidence import BLOCKS, SURE
 from .errors import ProbeError, whole
 from .generator import GeneratorAdapter
 from .hybrids import Hybridizer, Hybrids
@@ -24,7 +23,7 @@ from .maps import InfluenceMaps
 from .matching import ModuleMatch, match_modules
 from .modules import ModuleFinder
 from .quality import ModuleQuality
-from .selection import Selection
+from .selection import Selection, selection_of
 from .stability import Stability, smallest_subset
 from .units import UnitSet
 
@@ -41,7 +40,7 @@ class Settings:
     n_pairs: int = 64
     n_modules: int = 3
     seed: int = 0
-    counts: tuple[int, ...] = (2, 3, 4, 5, 6)
+    counts: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
     repetitions: int = 10
     shown: int = 8
 
@@ -220,11 +219,12 @@ def _study_layer(
         for method in METHODS
     }
     say(f"  hybrids of {info.name}")
+    finders = {k: finder if k == settings.n_modules else ModuleFinder(k, seed=settings.seed).fit(first) for k in counts}
     by_count = {}
-    for k in counts:
-        modules = [units for units in ModuleFinder(k, seed=settings.seed).fit(first).unit_sets() if units.size]
+    for k, each in finders.items():
+        modules = [units for units in each.unit_sets() if units.size]
         by_count[k] = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=modules)
-    selection = _selection(finder, first, counts, repetitions)
+    selection = None if first.block_sums is None else selection_of(list(finders.values()), stability["nmf"])
     hybridizer = Hybridizer(generator, info.name)
     base, source = shown_pairs(generator, settings)
     one = lt.take(source, torch.zeros(settings.shown, dtype=torch.long, device=generator.device))
@@ -244,16 +244,6 @@ def _study_layer(
         selection,
         _quality(finder, influence, settings),
     )
-
-
-def _selection(finder: ModuleFinder, maps: InfluenceMaps, counts: Sequence[int], repetitions: int) -> Selection | None:
-    """What speaks for each number of modules, and the finder's own confidence; None of too few pairs."""
-    if maps.block_sums is None:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExpectedDisagreement)  # the report says it
-        finder.confidence_  # noqa: B018
-    return ModuleFinder.choose(maps, counts, repetitions=repetitions, seed=finder.seed)
 
 
 def _sure_hybrids(finder: ModuleFinder, hybridizer: Hybridizer, base: lt.Latents, source: lt.Latents) -> Hybrids | None:

@@ -188,13 +188,18 @@ def test_wrong_settings_are_said_before_anything_runs(wrong: dict[str, int], mes
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_layer_with_too_few_channels_for_subsets_compares_draws_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pairs", [4, 16])  # 16 are enough for blocks, and so for the choice of K
+def test_a_layer_with_too_few_channels_for_subsets_compares_draws_alone(tmp_path: Path, pairs: int) -> None:
     told: list[str] = []
-    study = run_study(small(4), settings=Settings(n_pairs=4, repetitions=2, shown=2), say=told.append)
+    study = run_study(small(4), settings=Settings(n_pairs=pairs, repetitions=2, shown=2), say=told.append)
     (layer,) = study.layers
     assert "  1 has not enough channels to compare subsets of them; only the two draws are compared" in told
     assert layer.stability["nmf"].n_modules.tolist() == [2, 3, 4]
     assert layer.stability["kmeans"].consistency.shape == (3, 0)
+    assert (layer.selection is not None) == (pairs == 16)
+    if layer.selection is not None:
+        assert layer.selection.consistency.shape == (3, 0)
+        assert layer.selection.at(3) == layer.expected_ari
     assert not np.isnan(layer.at("ari", 3))
     assert np.isnan(layer.at("consistency", 3))
     text = re.sub(r"base64,[^\"]*", "", write_report(study, tmp_path).page.read_text())
@@ -203,6 +208,17 @@ def test_a_layer_with_too_few_channels_for_subsets_compares_draws_alone(tmp_path
     assert not re.search(r"\bnan\b", text)
     content = json.loads((tmp_path / "modules-1.json").read_text(), parse_constant=pytest.fail)
     assert content["label_consistency"] == {"nmf": None, "kmeans": None}
+
+
+def test_the_choice_of_k_is_that_of_choose() -> None:
+    settings = Settings(n_pairs=16, n_modules=2, counts=(2, 3), repetitions=2, shown=1)
+    generator = wide()
+    (layer,) = run_study(generator, ["main.3"], settings=settings).layers
+    maps = cp.InfluenceMap(generator, "main.3").attribute(n_pairs=16, seed=0, blocks=8)
+    found = cp.ModuleFinder.choose(maps, (2, 3), repetitions=2)
+    assert layer.selection is not None
+    for name in ("n_modules", "consistency", "expected_ari", "variance_explained"):
+        assert getattr(layer.selection, name).tolist() == getattr(found, name).tolist()
 
 
 def test_an_earlier_report_makes_way_and_other_files_stay(study: Study, tmp_path: Path) -> None:
