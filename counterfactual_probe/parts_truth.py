@@ -60,20 +60,21 @@ class Truth:
         none = (self.labels < 0).mean(0)
         most = strongest(self.parts.reshape(1, len(self.parts), -1))
         most = np.where(none > self.parts.reshape(len(self.parts), -1).max(0), -1, most)
-        majority = self.means(most, len(self.parts))
+        majority_iou, majority_ari = self.means(most, len(self.parts))
         by_chance = np.array(chance, np.float64).reshape(-1, 2)
         return PartsAgreement(
-            mean_iou,
-            float(ari.mean()),
-            iou,
-            ari,
-            pairs,
-            by_chance[:, 0].copy(),
-            by_chance[:, 1].copy(),
-            *majority,
-            templates,
-            self.parts,
-            about | {"parts": self.names, "images": len(self.labels), "controls": len(chance)},
+            mean_iou=mean_iou,
+            mean_ari=float(ari.mean()),
+            iou=iou,
+            ari=ari,
+            pairs=pairs,
+            chance_iou=by_chance[:, 0].copy(),
+            chance_ari=by_chance[:, 1].copy(),
+            majority_iou=majority_iou,
+            majority_ari=majority_ari,
+            templates=templates,
+            parts=self.parts,
+            provenance=about | {"parts": self.names, "images": len(self.labels), "controls": len(chance)},
         )
 
 
