@@ -26,10 +26,10 @@ from counterfactual_probe.data import Scene
 from counterfactual_probe.study import default_layers
 
 
-def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+def seconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
-    result = call()
-    return time.perf_counter() - start, result
+    call()
+    return time.perf_counter() - start
 
 
 def blocks(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: int) -> None:
@@ -38,12 +38,12 @@ def blocks(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: int) -> 
     influence.attribute(n_pairs=2)  # the warm-up
     plain, summed = [], []
     for seed in range(rounds):
-        plain.append(seconds(partial(influence.attribute, n_pairs=pairs, seed=seed))[0])
-        summed.append(seconds(partial(influence.attribute, n_pairs=pairs, seed=seed, blocks=BLOCKS))[0])
+        plain.append(seconds(partial(influence.attribute, n_pairs=pairs, seed=seed)))
+        summed.append(seconds(partial(influence.attribute, n_pairs=pairs, seed=seed, blocks=BLOCKS)))
     ratios = [one / other for one, other in zip(summed, plain, strict=True)]
     maps = influence.attribute(n_pairs=pairs, blocks=BLOCKS, normalise="pair")
     finders = [cp.ModuleFinder(3, features=kind).fit(maps) for kind in ("bits", "l2")]
-    taken = [seconds(partial(getattr, finder, "confidence_"))[0] for finder in finders]
+    taken = [seconds(partial(getattr, finder, "confidence_")) for finder in finders]
     print(
         f"{layer:8} {pairs} pairs: {median(plain):6.2f} s, with {BLOCKS} blocks {median(ratios):.3f} of it "
         f"({min(ratios):.3f}–{max(ratios):.3f}); confidence {taken[0]:.2f} s of bits, {taken[1]:.2f} s of l2",
@@ -54,8 +54,8 @@ def blocks(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: int) -> 
 def scene(rounds: int, n: int = 4000) -> None:
     made = Scene(64)
     labels = made.sample(n, seed=0)
-    tracing = seconds(lambda: made.render(labels))[0]
-    rates = [n / seconds(lambda: made.render(labels))[0] for _ in range(rounds)]
+    tracing = seconds(lambda: made.render(labels))
+    rates = [n / seconds(lambda: made.render(labels)) for _ in range(rounds)]
     print(f"scene    {median(rates):,.0f} images of 64×64 a second; {tracing:.1f} s for the first {n}, shapes traced")
 
 
@@ -68,7 +68,7 @@ def disentanglement(n: int = 2000, codes: int = 12) -> None:
         @ np.linalg.qr(rng.standard_normal((codes, codes)))[0]
     )
     taken = {
-        name: seconds(partial(metric, given, factors))[0]
+        name: seconds(partial(metric, given, factors))
         for name, metric in (("mig", cp.metrics.mig), ("dci", cp.metrics.dci), ("sap", cp.metrics.sap))
     }
     print(f"metrics  of {n} × {codes} codes, six factors: " + ", ".join(f"{k} {v:.1f} s" for k, v in taken.items()))

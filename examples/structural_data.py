@@ -70,13 +70,8 @@ def split_data(data: str, size: Size, *, seed: int = 0, show_progress: bool = Tr
     for note in images.notes:
         print(note, flush=True)
     given = dataclasses.replace(images, pixels=images.pixels[train], source=f"{len(train)} of {images.source}")
-    return Split(
-        given,
-        images.pixels[validation],
-        images.pixels[test],
-        None if factors is None else factors[test],
-        None if factors is None else factors[train],
-    )
+    known, labels = (None, None) if factors is None else (factors[test], factors[train])
+    return Split(given, images.pixels[validation], images.pixels[test], known, labels)
 
 
 def split_scene(size: Size, *, seed: int = 0, show_progress: bool = True) -> Split:

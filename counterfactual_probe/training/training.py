@@ -68,7 +68,7 @@ def train(
         ProbeError: unknown names and settings, data that does not fit, other settings than those of the run that is
             resumed, a full disk, a diverging run.
     """
-    asked = {"size": size, "colours": colours, "images": images, "terms": terms}
+    asked: dict[str, Any] = {"size": size, "colours": colours, "images": images, "terms": terms}
     asked["skip_unreadable"] = skip_unreadable
     length = {"steps": steps, "epochs": epochs}
     plan = planned(
@@ -106,7 +106,8 @@ def planned(
     found = _images(entry, data, seed=seed, cache=cache, show_progress=show_progress, **asked)
     steps = _length(entry, recipe, len(found), **length)
     own = None if precision == entry.precision else precision
-    command = _command(model, data, {**asked, "seed": seed or None, **length, "precision": own, **settings})
+    plain = {name: value or None for name, value in {**asked, "seed": seed}.items()}  # what is the default goes untold
+    command = _command(model, data, {**plain, **length, "precision": own, **settings})
     plan = Plan(
         entry.name, entry.summary, recipe, found, folder, steps, seed, precision or entry.precision, device, command
     )
@@ -161,7 +162,6 @@ def _length(entry: Trainable, recipe: Recipe, n: int, steps: int | None, epochs:
 def _command(model: str | Recipe, data: Data | None, told: dict[str, Any]) -> str:
     """The command that does this again, or the call where no command can."""
     told = {name: value for name, value in told.items() if value is not None}
-    told = told if told.pop("skip_unreadable", False) is False else told | {"skip_unreadable": True}
     if isinstance(model, Recipe) or not (data is None or isinstance(data, (str, os.PathLike))):
         shown = "".join(f", {name}={value!r}" for name, value in told.items())
         given = f", {os.fspath(data)!r}" if isinstance(data, (str, os.PathLike)) else "" if data is None else ", data"
