@@ -9,12 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .cli_common import chosen_units, common, file_name, open_generator, save_figure, unit_options
-from .data import Images, open_images
 from .errors import ProbeError
 from .fidelity import DEFAULT_IMAGES, DEFAULT_RESAMPLES, FidelityTest
 from .files import write_json, write_text
 from .frechet import FewSamples
-from .generator import GeneratorAdapter
 
 
 def add_fidelity(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -48,13 +46,16 @@ def _fidelity(options: argparse.Namespace) -> None:
         result = test.measure(
             units,
             labels=labels,
-            real=_pictures(options, generator),
+            real=options.real or options.training,
+            skip_unreadable=options.skip_unreadable,
             real_is="training images" if options.training else None,
             n_images=options.images,
             resamples=options.resamples,
             seed=options.seed,
             show_progress=options.progress,
         )
+    for note in result.provenance["real_notes"] if options.skip_unreadable else ():
+        print(f"counterfactual-probe: {note}", file=sys.stderr)
     for warning in caught:
         print(f"counterfactual-probe: {warning.message}", file=sys.stderr)
     out, name = Path(options.out), f"fidelity-{file_name(layers)}"
@@ -64,15 +65,3 @@ def _fidelity(options: argparse.Namespace) -> None:
     print(save_figure(result.plot()[0], out / f"{name}.png"))
     print(save_figure(result.plot_examples()[0], out / f"examples-{file_name(layers)}.png"))
     print(result)
-
-
-def _pictures(options: argparse.Namespace, generator: GeneratorAdapter) -> Images | str | None:
-    """What hybrids are compared with; where pictures may be left out, it is said which are."""
-    path: str | None = options.real or options.training
-    if path is None or not options.skip_unreadable:
-        return path
-    colours, side, _ = generator.image_size
-    images = open_images(path, size=side, colours=colours, skip_unreadable=True, show_progress=options.progress)
-    for note in images.notes:
-        print(f"counterfactual-probe: {note}", file=sys.stderr)
-    return images

@@ -75,6 +75,7 @@ class FidelityTest:
         labels: Sequence[str] | None = None,
         real: Pictures | None = None,
         real_is: str | None = None,
+        skip_unreadable: bool = False,
         n_images: int | None = None,
         resamples: int = DEFAULT_RESAMPLES,
         neighbours: int = NEIGHBOURS,
@@ -89,8 +90,8 @@ class FidelityTest:
                 such sets.
             labels: names of the unit sets.
             real: what the generator should be like: images (n, C, H, W) of bytes or in −1…1, or a folder or zip of
-                pictures (``data.open_images(path, skip_unreadable=True)`` where some cannot be decoded). Without it,
-                hybrids are compared with generated images alone.
+                pictures. Without it, hybrids are compared with generated images alone.
+            skip_unreadable: leave out pictures that cannot be decoded; the provenance says which.
             real_is: what these are, such as "training images"; by default "real images".
             n_images: of each group, the same for all (conventions 26); by default 1024, or as many as are real.
             resamples: bootstrap samples of the images of every group, for standard errors.
@@ -101,7 +102,7 @@ class FidelityTest:
             FewSamples: there are not more images than features.
         """
         sets, names = self._named(units, labels)
-        pictures, real_is = self._real(real, real_is)
+        pictures, real_is = self._real(real, real_is, skip_unreadable)
         n = self._number(n_images, pictures)
         resamples = whole(resamples, "resamples", 0)
         keep = min(whole(keep, "keep", 1), n)
@@ -135,7 +136,8 @@ class FidelityTest:
                 "n_features": features[0].shape[1],
                 "n_images": n,
                 "real": None if pictures is None else real_is,
-                "real_source": None if pictures is None else "; ".join((pictures.source, *pictures.notes)),
+                "real_source": None if pictures is None else pictures.source,
+                "real_notes": [] if pictures is None else list(pictures.notes),
                 "resamples": resamples,
                 "neighbours": neighbours,
                 "seed": seed,
@@ -155,7 +157,7 @@ class FidelityTest:
             raise ProbeError(f"{len(names)} labels are given for {len(sets)} unit sets with channels; give one each")
         return sets, names
 
-    def _real(self, real: Pictures | None, real_is: str | None) -> tuple[Images | None, str]:
+    def _real(self, real: Pictures | None, real_is: str | None, skip_unreadable: bool) -> tuple[Images | None, str]:
         if real is None:
             if real_is is not None:
                 raise ProbeError(f"real_is={real_is!r} is given without images; give real= as well")
@@ -167,7 +169,7 @@ class FidelityTest:
             given: Any = real.detach().cpu().numpy() if isinstance(real, Tensor) else real
             square = height if isinstance(given, (str, os.PathLike)) and height == width else None
             wanted = colours if colours in (1, 3) else None
-            pictures = open_images(given, size=square, colours=wanted)
+            pictures = open_images(given, size=square, colours=wanted, skip_unreadable=skip_unreadable)
         if pictures.size != self.generator.image_size:
             raise ProbeError(
                 f"the real images are {'×'.join(map(str, pictures.size))} and generated ones "

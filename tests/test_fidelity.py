@@ -348,7 +348,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "images cannot be read and are left out: torn.png" in capsys.readouterr().err
     again = cp.Fidelity.load(tmp_path / "out/fidelity-main.11.safetensors")
     assert again.distances.tolist() == found.distances.tolist()
-    assert "left out: torn.png" in again.provenance["real_source"]
+    assert "left out: torn.png" in again.provenance["real_notes"][0]
     assert cli.main([*arguments, "--training", str(pictures), "--real", str(pictures)]) == 2
     assert "both --real and --training are given" in capsys.readouterr().err
     assert cli.main(["fidelity", "dcgan-faces", "--layer", "main.11", "--features", "efficientnet-lite0"]) == 2
