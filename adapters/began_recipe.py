@@ -73,7 +73,7 @@ class BEGANRecipe(Recipe):
 
     def rate(self, number: int) -> float:
         halvings = number // self.halve_every
-        return float(0.5**halvings)
+        return super().rate(number) * float(0.5**halvings)
 
     def step(self, step: Step) -> Iterator[Update]:
         generator, discriminator = step.networks["generator"], step.networks["discriminator"]

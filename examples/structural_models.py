@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from structural_data import Split
 
 CHUNK = 250
+_COUNTS = ("batch", "stages", "steps", "rows", "images", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ class Size:
     Attributes:
         models: those that are compared, where no others are named.
         images, validation, test: how many of the three parts of the data; None for all.
-        stages: how often a training is looked at.
         variational_lr: the learning rate of VAEs and ladders, where it is another: small ones fall back at the others'.
+        warmup: steps in which the learning rate rises.
+        anneal: steps in which the KL's weight rises, of VAEs and ladders.
+        stages: how often a training is looked at.
         rows: test images on which metrics are fitted, and half as many on which they are measured.
     """
 
@@ -77,6 +80,8 @@ class Size:
     batch: int = 32
     lr: float = 5e-4
     variational_lr: float | None = 2e-4
+    warmup: int = 0
+    anneal: int = 0
     steps: int = 4000
     stages: int = 8
     images: int | None = 20_000
@@ -88,12 +93,13 @@ class Size:
 
     def settings(self, model: Model) -> dict[str, Any]:
         """All that ``train`` is told of a model, but how long."""
-        names = ("width", "convolutions", "latent", "batch", "lr")
+        names = ("width", "convolutions", "latent", "batch", "lr", "warmup")
         found = {name: getattr(self, name) for name in names} | model.settings
         if model.command in VARIATIONAL_COMMANDS:
             # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
             found["lr"] = self.variational_lr or self.lr
             found["beta"] = found.get("beta", 1.0) * min(1.0, (self.side / PAPER_SIDE) ** 2)
+            found["anneal"] = self.anneal
         return found
 
 
@@ -185,7 +191,7 @@ def add_options(parser: argparse.ArgumentParser, *, out: str, data: str) -> None
     parser.add_argument("--models", nargs="+", help=f"of {', '.join(MODELS)}; by default those of the size")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="S004 has five: 0 1 2 3 4")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
-    for name in ("latent", "steps", "images", "test", "rows", "width", "stages", "side", "convolutions", "validation"):
+    for name in (*_COUNTS, "latent", "width", "side", "convolutions", "warmup", "anneal"):
         parser.add_argument(f"--{name}", type=int, help="instead of the size's own")
 
 
@@ -195,7 +201,7 @@ def chosen_size(options: argparse.Namespace) -> Size:
     size = dataclasses.replace(
         SIZES[options.size], **{name: value for name, value in given.items() if value is not None}
     )
-    for name in ("stages", "steps", "rows", "images", "validation", "test"):
+    for name in _COUNTS:
         if getattr(size, name) is not None:
             whole(getattr(size, name), name, 1)
     for model in size.models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,26 @@ def test_the_loss_of_variational_models(name: str, kl: str) -> None:
     assert torch.equal(recipe.state["codes"], mean)
 
 
+@pytest.mark.parametrize(("anneal", "share"), [(0, 1.0), (3, 1.0), (8, 0.5)])
+def test_the_weight_of_the_kl_rises(anneal: int, share: float) -> None:
+    """The step of these tests is the fourth."""
+    shown, networks, images, again = one_step(small("betavae", beta=50.0, anneal=anneal))
+    mean, log_deviation = networks["encoder"](images).chunk(2, 1)
+    expected = entropy(networks, mean + log_deviation.exp() * again.normal(4), images)
+    expected += share * 50 * float(losses.divergence(mean, log_deviation).detach())
+    assert float(shown["loss"].detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["betavae", "vlae"])
+def test_the_posterior_starts_as_narrow_as_asked(name: str) -> None:
+    found = {}
+    for deviation in (1.0, 0.05):
+        _, networks, images, _ = one_step(small(name, deviation=deviation))
+        found[deviation] = networks["encoder"](images).detach().chunk(2, 1)
+    assert torch.equal(found[0.05][0], found[1.0][0]), "means are as they were"
+    torch.testing.assert_close(found[0.05][1], found[1.0][1] + math.log(0.05))
+
+
 def test_the_defaults_are_the_papers() -> None:
     for name, (recipe, _, _) in RECIPES.items():
         entry = trainable(name)
@@ -234,9 +255,13 @@ def test_the_command_trains_on_the_scene(tmp_path: Path, capsys: pytest.CaptureF
     [
         (lambda: small("betavae", kl="printed"), r"kl is 'printed'; give one of gaussian, authors"),
         (lambda: small("betavae", beta=-1), r"beta is -1; give a number above 0"),
+        (lambda: small("betavae", deviation=0), r"deviation is 0; give a number above 0"),
+        (lambda: small("betavae", anneal=0.5), r"anneal is 0\.5; give an integer of at least 0"),
         (lambda: small("wae", mmd=0), r"mmd is 0; give a number above 0"),
         (lambda: small("wae", batch=1), r"batch is 1; the discrepancy compares codes of a batch"),
         (lambda: small("ae", latent=0), r"latent is 0; give an integer of at least 1"),
+        (lambda: small("ae", warmup=-1), r"warmup is -1; give an integer of at least 0"),
+        (lambda: small("ae", decay=-1), r"decay is -1; give an integer of at least 0"),
         (
             lambda: small("sae", variables=3).networks((3, 16, 16)),
             r"a latent of 4 dimensions cannot be split",

@@ -20,7 +20,7 @@ from counterfactual_probe.errors import ProbeError
 
 pytestmark = pytest.mark.usefixtures("examples")
 TOY = ["--side", "8", "--convolutions", "2", "--steps", "4", "--stages", "2", "--images", "64", "--validation", "16"]
-TOY += ["--test", "60", "--rows", "40", "--device", "cpu"]
+TOY += ["--test", "60", "--rows", "40", "--batch", "16", "--device", "cpu"]
 
 
 def example(name: str) -> Any:
@@ -29,7 +29,7 @@ def example(name: str) -> Any:
 
 def toy_size(**more: Any) -> Any:
     given = {"side": 8, "convolutions": 2, "steps": 4, "stages": 2, "images": 64, "validation": 16, "test": 60}
-    return dataclasses.replace(example("models").REDUCED, **{**given, "rows": 40, **more})
+    return dataclasses.replace(example("models").REDUCED, **{**given, "rows": 40, "batch": 16, **more})
 
 
 def test_no_image_is_in_two_parts_of_the_scene() -> None:
@@ -100,7 +100,8 @@ def test_the_papers_sizes_need_one_flag(tmp_path: Path) -> None:
         with torch.device("meta"):
             made = models.recipe_of(first, size).networks((3, size.side, size.side))
         assert sum(value.numel() for each in made.values() for value in each.parameters()) == parameters
-        assert size.settings(models.MODELS["VAE"])["lr"] == size.lr
+        settings = size.settings(models.MODELS["VAE"])
+        assert (settings["lr"], settings["warmup"], settings["beta"], settings["anneal"]) == (5e-4, 0, 1, 0)
     with pytest.raises(ProbeError, match="a latent of 12 dimensions cannot be split evenly into 16 variables"):
         models.chosen_size(parser.parse_args(["--size", "paper", "--models", "SAE-16"]))
 

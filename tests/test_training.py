@@ -110,6 +110,7 @@ def literal(recipe: Recipe, steps: int, seed: int = 0) -> list[dict[str, float]]
         seed_everything(stream_seed(seed, START, 0), torch.nn.Module())
         networks = recipe.networks((3, 16, 16))
     optimisers = recipe.optimisers(networks)
+    rates = {name: [group["lr"] for group in each.param_groups] for name, each in optimisers.items()}
     pixels, found, k = squares().astype(np.float32) / 127.5 - 1, [], 0.0
     for number in range(steps):
         epoch, position = divmod(number, len(pixels) // recipe.batch)
@@ -117,6 +118,9 @@ def literal(recipe: Recipe, steps: int, seed: int = 0) -> list[dict[str, float]]
         images = torch.from_numpy(pixels[order.numpy()])
         draw = Step(number, Networks(networks, networks), images, seed=seed, ranks=Ranks())
         row: dict[str, float] = {}
+        for name, each in optimisers.items():
+            for group, rate in zip(each.param_groups, rates[name], strict=True):
+                group["lr"] = rate * scheduled(recipe, number)
         if "encoder" in networks:
             mean, log_variance = networks["encoder"](images)
             made = networks["decoder"](mean + torch.exp(0.5 * log_variance) * draw.normal(4))
@@ -149,6 +153,13 @@ def literal(recipe: Recipe, steps: int, seed: int = 0) -> list[dict[str, float]]
     return found
 
 
+def scheduled(recipe: Recipe, number: int) -> float:
+    share = (number + 1) / recipe.warmup if number < recipe.warmup else 1.0
+    if recipe.decay:
+        share *= 0.5 * (1 + math.cos(math.pi * number / recipe.decay)) if number < recipe.decay else 0
+    return share
+
+
 def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad()
     loss.backward()
@@ -165,6 +176,20 @@ def test_the_losses_are_those_of_a_plain_loop(tmp_path: Path, name: str) -> None
         assert len(set(wanted)) > 6
     other = literal(small(name), 12, seed=1)
     assert not np.allclose(trained.losses[key], [row[key] for row in other], rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("schedule", [{"warmup": 7}, {"decay": 10}, {"warmup": 3, "decay": 20}])
+def test_the_learning_rate_follows_its_schedule(tmp_path: Path, name: str, schedule: dict[str, int]) -> None:
+    """Stopped within it and resumed, too."""
+    recipe = small(name, **schedule)
+    train(recipe, tmp_path, steps=4)
+    trained = train(small(name, **schedule), tmp_path, resume=True)
+    rows, without = literal(recipe, 12), literal(small(name), 12)
+    for key in rows[0]:
+        wanted = np.array([row[key] for row in rows])
+        np.testing.assert_allclose(trained.losses[key], wanted, rtol=2e-4, atol=1e-6, err_msg=key)
+    assert not np.allclose(wanted, [row[key] for row in without], rtol=1e-3, atol=0)
 
 
 def test_every_image_is_seen_once_an_epoch(tmp_path: Path) -> None:
@@ -268,7 +293,8 @@ def test_the_card(tmp_path: Path) -> None:
         "- Resized.",
         "Left out: a.png (torn).",
         f"`{images.fingerprint()}`",
-        "cp.train(DCGANRecipe(batch=5, lr=0.0002, latent=4, width=6, d_rate=1.0), data, seed=7, steps=4)",
+        "cp.train(DCGANRecipe(batch=5, lr=0.0002, warmup=0, decay=0, latent=4, width=6, d_rate=1.0), data, seed=7, "
+        "steps=4)",
         "4 of 4 steps (1.0 epochs) in ",
         "float32, seed 7.",
         "latent 4",

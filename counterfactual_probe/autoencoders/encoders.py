@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,10 @@ class Encoder(nn.Module):
             x = self.get_submodule(name)(x)
         codes: Tensor = self.dense(x)
         return codes
+
+    def heads(self) -> list[nn.Linear]:
+        """The last layer, whose second half are log-deviations in a variational model."""
+        return [cast("nn.Linear", self.dense[-1])]
 
 
 class LadderEncoder(nn.Module):
@@ -55,6 +61,11 @@ class LadderEncoder(nn.Module):
                 found[i] = self.get_submodule(f"rung{i}")(x.amax((2, 3))).chunk(2, 1)
         means, log_deviations = zip(*(found[i] for i in sorted(found)), strict=True)
         return torch.cat([*means, *log_deviations], 1)
+
+    def heads(self) -> list[nn.Linear]:
+        """The last layer of every rung; the second half of its values are log-deviations."""
+        rungs = [cast("nn.Sequential", self.get_submodule(f"rung{i}")) for i in sorted(self.places.values())]
+        return [cast("nn.Linear", rung[-1]) for rung in rungs]
 
 
 def _add_blocks(module: nn.Module, backbone: Backbone) -> list[str]:

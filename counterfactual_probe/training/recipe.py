@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,16 +50,23 @@ class Recipe(ABC):
         architecture: of the folder that is written, so that ``cp.load`` opens it.
         batch: images per step, over all ranks.
         lr: the learning rate.
+        warmup: steps in which the learning rate rises to ``lr``, evenly. Deep autoencoders may fall for good to one and
+            the same image when it is high from the start.
+        decay: steps after which it has fallen to 0, along half a cosine; 0 for a rate that does not fall.
         state: tensors beside the networks' that losses depend on; they are kept with a checkpoint.
     """
 
     architecture: ClassVar[str]
     batch: int = 64
     lr: float = 1e-3
+    warmup: int = field(default=0, kw_only=True)
+    decay: int = field(default=0, kw_only=True)
     state: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         whole(self.batch, "batch", 1)
+        for name in ("warmup", "decay"):
+            whole(getattr(self, name), name, 0)
         self.require_positive("lr")
 
     @abstractmethod
@@ -88,8 +96,8 @@ class Recipe(ABC):
 
     def rate(self, number: int) -> float:
         """By what the learning rates are multiplied in this step, counted from 0."""
-        del number
-        return 1.0
+        risen = min(1.0, (number + 1) / max(1, self.warmup))
+        return risen * (1 + math.cos(math.pi * min(1.0, number / self.decay))) / 2 if self.decay else risen
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""

@@ -215,7 +215,7 @@ class Trainer:
                 self.losses.save(self.output.losses)  # how it came to that
             raise Diverged(
                 f"{self.plan.name} diverged at {error}; {self._kept()}; start again with a lower lr than "
-                f"{self.recipe.lr:g}"
+                f"{self.recipe.lr:g}, or a longer warmup than {self.recipe.warmup}"
             ) from error
         except KeyboardInterrupt as stop:
             more = ", and resume goes on from it" if self.saved else ""
