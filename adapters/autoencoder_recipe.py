@@ -21,6 +21,7 @@ from counterfactual_probe.autoencoders.encoders import Encoder, LadderEncoder
 from counterfactual_probe.autoencoders.losses import authors_divergence, cross_entropy, discrepancy, divergence
 from counterfactual_probe.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
+from counterfactual_probe.training.recipe import risen
 
 DIVERGENCES = {"gaussian": divergence, "authors": authors_divergence}
 
@@ -182,7 +183,7 @@ class VariationalRecipe(AERecipe):
         mean, log_deviation = found.float().chunk(2, 1)
         value = DIVERGENCES[self.kl](mean, log_deviation)
         codes = mean + log_deviation.exp() * step.normal(self.latent)
-        weight = self.beta * min(1.0, (step.number + 1) / max(1, self.anneal))
+        weight = self.beta * risen(step.number, self.anneal)
         return codes, mean, {"penalty": weight * value, "kl": value}
 
 

@@ -56,8 +56,7 @@ class Continued(Recipe):
         self.inner.state = self.state
 
     def settings(self) -> dict[str, Any]:
-        own = {"warmup": self.warmup, "start": self.start, "update": self.update}
-        return {**self.inner.settings(), **own}
+        return {**self.inner.settings(), "start": self.start, "update": self.update}
 
     def networks(self, image: tuple[int, int, int]) -> dict[str, nn.Module]:
         made, trained = self.inner.networks(image), cp.load(self.start, device="cpu").module
@@ -134,7 +133,7 @@ def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse
     cp.train(model.command, known, out=folders[NEITHER], steps=size.steps - last, **common, **settings)
     for update in UPDATES[1:]:
         folders[update] = folder / update
-        inner = recipe_of(name, dataclasses.replace(size, anneal=0))  # the KL has its weight already
+        inner = recipe_of(name, dataclasses.replace(size, warmup=0, anneal=0))  # all has risen already
         recipe = Continued(inner.batch, inner.lr, inner=inner, start=str(folders[NEITHER]), update=update)
         cp.train(recipe, data.train, out=folders[update], steps=last, **common)
     return folders

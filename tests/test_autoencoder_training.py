@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -176,7 +175,7 @@ def test_the_posterior_starts_as_narrow_as_asked(name: str) -> None:
         _, networks, images, _ = one_step(small(name, deviation=deviation))
         found[deviation] = networks["encoder"](images).detach().chunk(2, 1)
     assert torch.equal(found[0.05][0], found[1.0][0]), "means are as they were"
-    torch.testing.assert_close(found[0.05][1], found[1.0][1] + math.log(0.05))
+    torch.testing.assert_close(found[0.05][1], found[1.0][1] + log(0.05))
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -64,7 +64,7 @@ class LadderEncoder(nn.Module):
 
     def heads(self) -> list[nn.Linear]:
         """The last layer of every rung; the second half of its values are log-deviations."""
-        rungs = [cast("nn.Sequential", self.get_submodule(f"rung{i}")) for i in sorted(self.places.values())]
+        rungs = [cast("nn.Sequential", self.get_submodule(f"rung{i}")) for i in self.places.values()]
         return [cast("nn.Linear", rung[-1]) for rung in rungs]
 
 

@@ -37,6 +37,11 @@ class Update:
     shown: Mapping[str, Tensor]
 
 
+def risen(number: int, steps: int) -> float:
+    """How far what rises evenly to 1 in so many steps has come in this one, counted from 0; 1 where it takes none."""
+    return min(1.0, (number + 1) / max(1, steps))
+
+
 @dataclass
 class Recipe(ABC):
     """A model, its optimisers and its losses. A subclass is a dataclass whose fields are the settings.
@@ -96,8 +101,10 @@ class Recipe(ABC):
 
     def rate(self, number: int) -> float:
         """By what the learning rates are multiplied in this step, counted from 0."""
-        risen = min(1.0, (number + 1) / max(1, self.warmup))
-        return risen * (1 + math.cos(math.pi * min(1.0, number / self.decay))) / 2 if self.decay else risen
+        rate = risen(number, self.warmup)
+        if self.decay:
+            rate *= (1 + math.cos(math.pi * min(1.0, number / self.decay))) / 2
+        return rate
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
