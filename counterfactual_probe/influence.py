@@ -76,8 +76,8 @@ class InfluenceMap:
             tolerance: stop a unit set when ‖standard error‖₂ / ‖map‖₂ is at most this; ``n_pairs`` is
                 then the limit, and ``.missed`` lists the sets that reached it. Decided every 16 pairs.
             precision: "float32" is the generator's own type, exactly. With "bf16-diff" clean runs keep it and
-                what the channels change travels in bfloat16: maps are off by about 0.1 % (worst channel 0.5 %),
-                and several times faster. A processor that does not multiply bfloat16, and a generator whose
+                what the channels change travels in bfloat16: maps are off by about 0.1 % (worst channel 0.3 %),
+                and faster. A processor that does not multiply bfloat16, and a generator whose
                 forward is no fixed program, stay exact: ``provenance["precision"]`` says what was used.
             blocks: also sum the pairs up in so many blocks, which is what :class:`ModuleFinder` needs to say
                 how sure it is of a channel. 32 is a good number; each takes the memory of a map.
