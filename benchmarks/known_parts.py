@@ -43,11 +43,11 @@ def trained(name: str, folder: Path, *, steps: int) -> None:
         return
     if name not in TRAINED:
         raise SystemExit(f"{folder} holds no model, and {name} is none of {', '.join(TRAINED)}")
-    settings: dict[str, Any] = {"width": 16, "batch": 32}
+    settings: dict[str, Any] = {"width": 32, "batch": 32, "warmup": 1000, "decay": steps}
     if name in {"betavae", "vlae"}:
-        # A quarter of the pixels of S004's images, over which errors are summed; at 0.0005 small ones fall back.
-        settings |= {"beta": 0.25, "lr": 2e-4}
-    cp.train(name, "scene", out=folder, size=32, images=20_000, steps=steps, show_progress=True, **settings)
+        # Errors are summed over a sixteenth of the pixels of S004's images.
+        settings |= {"beta": 1 / 16, "anneal": steps, "deviation": 0.01}
+    cp.train(name, "scene", out=folder, size=16, images=20_000, steps=steps, show_progress=True, **settings)
 
 
 class Images:
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folders", nargs="+", metavar="NAME=PATH", help="by default the four in OUT/models")
     parser.add_argument("--train", action="store_true", help="first train those of the four whose folder has no model")
-    parser.add_argument("--steps", type=int, default=4000, help="of that (%(default)s)")
+    parser.add_argument("--steps", type=int, default=12_000, help="of that (%(default)s)")
     parser.add_argument("--layers", nargs="+", help="by default all")
     parser.add_argument("--features", nargs="+", default=["bits", "l2"])
     parser.add_argument("--modules", type=int, nargs="+", default=[2, 3, 4, 5])

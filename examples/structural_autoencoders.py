@@ -1,16 +1,16 @@
 """Reconstruction, sampling and disentanglement of structural autoencoders beside others (S004 §4.1, Table 1, Figs 3–6).
 
     python examples/structural_autoencoders.py
-    python examples/structural_autoencoders.py --seeds 0 1 2
+    python examples/structural_autoencoders.py --steps 12000 --seeds 0 1 2
     python examples/structural_autoencoders.py --size paper --seeds 0 1 2 3 4 --device cuda
     python examples/structural_autoencoders.py --size paper-128 --data celeba.zip --seeds 0 1 2 3 4 --device cuda
 
-On renders of the procedural scene, or on images that you have, split 70 : 10 : 20. The first takes less than half an
-hour on two cores, at a reduced size; the same command goes on where it was. Each model is looked at several times in
-its training. Written are pictures of reconstructions, samples, traversals and hybrids by chunks of the code, curves of
-the validation error, a table, and ``findings.md``, sentences with what S004 says and what was measured. Models are
-compared at their ends, and at equal validation error: each at the first look at which its error is not above the worst
-model's last one. Pictures that nobody has labelled give no metrics of codes.
+On renders of the procedural scene, or on images that you have, split 70 : 10 : 20. The first takes a quarter of an hour
+on two cores, at a reduced size, the second some 90 minutes; the same command goes on where it was. Each model is looked
+at several times in its training. Written are pictures of reconstructions, samples, traversals and hybrids by chunks of
+the code, curves of the validation error, a table, and ``findings.md``, sentences with what S004 says and what was
+measured. Models are compared at their ends, and at equal validation error: each at the first look at which its error is
+not above the worst model's last one. Pictures that nobody has labelled give no metrics of codes.
 """
 
 from __future__ import annotations

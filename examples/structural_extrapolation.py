@@ -56,7 +56,8 @@ class Continued(Recipe):
         self.inner.state = self.state
 
     def settings(self) -> dict[str, Any]:
-        return {**self.inner.settings(), "start": self.start, "update": self.update}
+        own = {"decay": self.decay, "start": self.start, "update": self.update}
+        return {**self.inner.settings(), **own}
 
     def networks(self, image: tuple[int, int, int]) -> dict[str, nn.Module]:
         made, trained = self.inner.networks(image), cp.load(self.start, device="cpu").module
@@ -128,13 +129,17 @@ def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse
         "seed": seed, "precision": size.precision, "device": options.device, "resume": True, "show_progress": True
     }  # fmt: skip
     folders = {NEITHER: folder / NEITHER}
+    before = dataclasses.replace(size, steps=size.steps - last)
     model = MODELS[name]
-    settings = size.settings(model)
-    cp.train(model.command, known, out=folders[NEITHER], steps=size.steps - last, **common, **settings)
+    settings = before.settings(model)
+    cp.train(model.command, known, out=folders[NEITHER], steps=before.steps, **common, **settings)
     for update in UPDATES[1:]:
         folders[update] = folder / update
-        inner = recipe_of(name, dataclasses.replace(size, warmup=0, anneal=0))  # all has risen already
-        recipe = Continued(inner.batch, inner.lr, inner=inner, start=str(folders[NEITHER]), update=update)
+        inner = recipe_of(name, dataclasses.replace(size, warmup=0))  # all has risen already
+        recipe = Continued(
+            inner.batch, inner.lr, decay=last if size.warmup else 0, inner=inner, start=str(folders[NEITHER]),
+            update=update,
+        )  # fmt: skip
         cp.train(recipe, data.train, out=folders[update], steps=last, **common)
     return folders
 

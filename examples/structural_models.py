@@ -66,24 +66,23 @@ class Size:
     Attributes:
         models: those that are compared, where no others are named.
         images, validation, test: how many of the three parts of the data; None for all.
-        variational_lr: the learning rate of VAEs and ladders, where it is another: small ones fall back at the others'.
-        warmup: steps in which the learning rate rises.
-        anneal: steps in which the KL's weight rises, of VAEs and ladders.
+        warmup: steps in which the learning rate rises, but not more than a quarter of all. From then on it falls, to 0
+            at the end, till when the KL's weight rises, of VAEs and ladders. 0 for constants, as in the paper.
+        deviation: of the posterior at the start, of VAEs and ladders.
         stages: how often a training is looked at.
         rows: test images on which metrics are fitted, and half as many on which they are measured.
     """
 
-    side: int = 32
-    width: int = 16
+    side: int = 16
+    width: int = 32
     convolutions: int = 12
     latent: int = 12
     batch: int = 32
     lr: float = 5e-4
-    variational_lr: float | None = 2e-4
-    warmup: int = 0
-    anneal: int = 0
+    warmup: int = 1000
+    deviation: float = 0.01
     steps: int = 4000
-    stages: int = 8
+    stages: int = 16
     images: int | None = 20_000
     validation: int | None = 1000
     test: int | None = 2100
@@ -93,18 +92,19 @@ class Size:
 
     def settings(self, model: Model) -> dict[str, Any]:
         """All that ``train`` is told of a model, but how long."""
-        names = ("width", "convolutions", "latent", "batch", "lr", "warmup")
+        names = ("width", "convolutions", "latent", "batch", "lr")
+        schedule = self.steps if self.warmup else 0
         found = {name: getattr(self, name) for name in names} | model.settings
+        found |= {"warmup": min(self.warmup, self.steps // 4), "decay": schedule}
         if model.command in VARIATIONAL_COMMANDS:
             # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
-            found["lr"] = self.variational_lr or self.lr
-            found["beta"] = found.get("beta", 1.0) * min(1.0, (self.side / PAPER_SIDE) ** 2)
-            found["anneal"] = self.anneal
+            beta = found.get("beta", 1.0) * min(1.0, (self.side / PAPER_SIDE) ** 2)
+            found |= {"beta": beta, "anneal": schedule, "deviation": self.deviation}
         return found
 
 
 REDUCED = Size()
-_FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 10_000, "variational_lr": None}
+_FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 10_000, "warmup": 0, "deviation": 1.0}
 FACES = ("SAE-16", "AdaAE-16", "VLAE-16", "AE", "VAE")
 SIZES = {
     "reduced": REDUCED,
@@ -191,7 +191,7 @@ def add_options(parser: argparse.ArgumentParser, *, out: str, data: str) -> None
     parser.add_argument("--models", nargs="+", help=f"of {', '.join(MODELS)}; by default those of the size")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="S004 has five: 0 1 2 3 4")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
-    for name in (*_COUNTS, "latent", "width", "side", "convolutions", "warmup", "anneal"):
+    for name in (*_COUNTS, "latent", "width", "side", "convolutions", "warmup"):
         parser.add_argument(f"--{name}", type=int, help="instead of the size's own")
 
 

@@ -60,8 +60,11 @@ def mish(x: Tensor) -> Tensor:
     return x * torch.tanh(torch.log(1 + torch.exp(x)))
 
 
+GROUPS = {8: 1, 24: 4, 32: 4}  # of a norm over so many channels, in the models of these tests; a ladder keeps 24 of 32
+
+
 def normed(state: dict[str, Tensor], key: str, x: Tensor) -> Tensor:
-    grouped = x.reshape(len(x), 8, -1)
+    grouped = x.reshape(len(x), GROUPS[x.shape[1]], -1)
     grouped = (grouped - grouped.mean(2, keepdim=True)) / (grouped.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
     return grouped.reshape(x.shape) * state[f"{key}.weight"][:, None, None] + state[f"{key}.bias"][:, None, None]
 
@@ -220,6 +223,15 @@ def test_places_are_those_of_the_published_configurations() -> None:
     assert sixteen.placed(16) == tuple(range(1, 17))
 
 
+def test_smaller_images_are_halved_and_doubled_as_evenly() -> None:
+    small = Backbone(image_size=16, width=16)
+    assert small.pools() == (1, 7, 12)
+    assert small.doublings() == (2, 7, 12)
+    assert Backbone(image_size=32).pools() == (1, 5, 9, 12)
+    assert Backbone(image_size=64, convolutions=6).pools() == (1, 2, 3, 4, 5)
+    assert (small.groups, Backbone(width=24).groups, Backbone().groups, Backbone(width=128).groups) == (2, 3, 8, 8)
+
+
 @pytest.mark.parametrize("size", [4, 8, 16, 32, 64, 128])
 @pytest.mark.parametrize("convolutions", [2, 3, 5, 6, 7, 12, 16])
 def test_any_size_comes_out(size: int, convolutions: int) -> None:
@@ -241,8 +253,7 @@ def test_any_size_comes_out(size: int, convolutions: int) -> None:
         (lambda: ae.StructuralAutoencoder(12, 5), r"a latent of 12 dimensions .* into 5 variables; .* of 10 or 15$"),
         (lambda: ae.LadderAutoencoder(3, 4), r"a latent of 3 dimensions .* 4 variables; .* give a latent of 4$"),
         (lambda: ae.StructuralAutoencoder(13, 13), r"13 variables are asked and the decoder has 12 convolutions"),
-        (lambda: ae.Autoencoder(width=12), r"width is 12; give a multiple of the 8 groups of the group norm"),
-        (lambda: ae.LadderAutoencoder(width=8), r"width is 8; a ladder needs 16 or more"),
+        (lambda: ae.Autoencoder(width=12), r"width is 12; give a multiple of the 8 channels of a norm's group"),
         (lambda: ae.Autoencoder(image_size=60), r"images of 60×60 are asked; give a size of 4, 8, 16, 32"),
         (lambda: ae.Autoencoder(0), r"latent is 0; give an integer of at least 1"),
         (lambda: small("sae").encode(pictures(2, 32)), r"the images are \(2, 3, 32, 32\) and this model takes \(n, 3"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 
 from torch import nn
 
 from ..errors import ProbeError, whole
 
+GROUP = 8  # channels in each group of a norm, in as many groups as fit, but not more than
 GROUPS = 8
 START = 2  # side of the smallest maps
-_EVERY = 3  # of so many convolutions one changes the size
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Backbone:
     Attributes:
         latent: dimensions of the code.
         image_size: side of the images: 4, 8, 16, …
-        width: channels of every convolution.
+        width: channels of every convolution: a multiple of 8.
         convolutions: of the encoder, and of the decoder.
         colours: of the images.
     """
@@ -36,8 +37,8 @@ class Backbone:
     def __post_init__(self) -> None:
         for name in ("latent", "image_size", "width", "convolutions", "colours"):
             whole(getattr(self, name), name, 1)
-        if self.width % GROUPS:
-            raise ProbeError(f"width is {self.width}; give a multiple of the {GROUPS} groups of the group norm")
+        if self.width % GROUP:
+            raise ProbeError(f"width is {self.width}; give a multiple of the {GROUP} channels of a norm's group")
         if self.halvings < 1 or START * 2**self.halvings != self.image_size:
             raise ProbeError(f"images of {self.image_size}×{self.image_size} are asked; give a size of 4, 8, 16, 32, …")
         if self.convolutions < max(2, self.halvings):
@@ -47,14 +48,21 @@ class Backbone:
             )
 
     @property
+    def groups(self) -> int:
+        """Of each group norm: S004's 8 at 64 channels and more, and fewer below, so that a group keeps 8 channels."""
+        return min(GROUPS, self.width // GROUP)
+
+    @property
     def halvings(self) -> int:
         """How many times maps are halved between the image's size and 2×2."""
         return (self.image_size // START).bit_length() - 1
 
     def pools(self) -> tuple[int, ...]:
-        """After which convolutions of the encoder there is a max-pooling: every third from the first, and the last."""
-        last = self.halvings - 1
-        step = _EVERY if 1 + _EVERY * (last - 1) < self.convolutions else (self.convolutions - 1) // last
+        """After which convolutions of the encoder there is a max-pooling: evenly from the first, and after the last."""
+        last = max(1, self.halvings - 1)
+        step = ceil((self.convolutions - 1) / last)  # 3 in all of S004's
+        if 1 + step * (last - 1) >= self.convolutions:
+            step -= 1
         return tuple(min(1 + step * i, self.convolutions) for i in range(self.halvings))
 
     def doublings(self) -> tuple[int, ...]:
@@ -101,12 +109,16 @@ def encoder_blocks(backbone: Backbone) -> Iterator[nn.Sequential]:
         layers: list[nn.Module] = [nn.Conv2d(before, backbone.width, kernel, padding=kernel // 2)]
         if number in backbone.pools():
             layers.append(nn.MaxPool2d(2))
-        yield nn.Sequential(*layers, nn.GroupNorm(GROUPS, backbone.width), nn.Mish())
+        yield nn.Sequential(*layers, nn.GroupNorm(backbone.groups, backbone.width), nn.Mish())
         before = backbone.width
 
 
-def decoder_block(before: int, after: int, *, doubled: bool, last: bool = False) -> nn.Sequential:
-    """Bilinear doubling, convolution, and, but for the last, group norm and Mish."""
-    layers: list[nn.Module] = [nn.Upsample(scale_factor=2, mode="bilinear")] if doubled else []
-    layers.append(nn.Conv2d(before, after, 3, padding=1))
-    return nn.Sequential(*layers, *([] if last else [nn.GroupNorm(GROUPS, after), nn.Mish()]))
+def decoder_block(backbone: Backbone, number: int, after: int) -> nn.Sequential:
+    """Bilinear doubling where it is due, convolution to ``after`` maps, and, but for the last, group norm and Mish."""
+    layers: list[nn.Module] = []
+    if number in backbone.doublings():
+        layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
+    layers.append(nn.Conv2d(backbone.width, after, 3, padding=1))
+    if number < backbone.convolutions:
+        layers += [nn.GroupNorm(backbone.groups, after), nn.Mish()]
+    return nn.Sequential(*layers)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import ProbeError
-from .backbone import GROUPS, START, Backbone, decoder_block, mlp
+from .backbone import START, Backbone, decoder_block, mlp
 
 _DENSE = (128, 256)
 _HIDDEN = (64, 128)
@@ -88,10 +87,8 @@ class LadderDecoder(nn.Module):
     def __init__(self, backbone: Backbone, variables: int) -> None:
         super().__init__()
         # A quarter of the width, in whole groups of the norm that stands after the maps that are kept.
-        added = GROUPS * max(1, backbone.width // (4 * GROUPS))
+        added = backbone.groups * max(1, backbone.width // (4 * backbone.groups))
         kept = backbone.width - added
-        if not kept:
-            raise ProbeError(f"width is {backbone.width}; a ladder needs {2 * GROUPS} or more")
         self.size = backbone.split(variables)
         self.places = {place: i for i, place in enumerate(backbone.placed(variables), 1)}
         self.root = nn.Parameter(torch.randn(kept, START, START))
@@ -113,8 +110,8 @@ def _add_blocks(module: nn.Module, backbone: Backbone, outputs: dict[int, int] |
     """The convolutions in order, the last of which makes the image. ``outputs`` are those that are not the width."""
     names = []
     for number in range(1, backbone.convolutions + 1):
-        last, doubled = number == backbone.convolutions, number in backbone.doublings()
+        last = number == backbone.convolutions
         after = backbone.colours if last else (outputs or {}).get(number, backbone.width)
         names.append("image" if last else f"block{number}")
-        module.add_module(names[-1], decoder_block(backbone.width, after, doubled=doubled, last=last))
+        module.add_module(names[-1], decoder_block(backbone, number, after))
     return names
