@@ -11,6 +11,7 @@ from .errors import ProbeError
 from .files import write_json
 from .generator import GeneratorAdapter
 from .spectral import ConvolutionPair, SpectralDependency, SpectralTable
+from .spectral.filters import DRAWS
 
 
 def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -27,10 +28,13 @@ def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--activations", type=int, metavar="N", help="ratios of every layer's maps too, of N samples")
     parser.add_argument("--remove", type=int, metavar="N", help="N images without filters of low and of high ratio")
+    parser.add_argument("--draws", type=int, metavar="N", help=f"random controls beside these ({DRAWS})")
     common(parser, "out/spectral", pairs=False)
 
 
 def _spectral(options: argparse.Namespace) -> None:
+    if options.draws is not None and options.remove is None:
+        raise ProbeError(f"--draws {options.draws} is of the controls of removed filters; give --remove N as well")
     generator = open_generator(options.generator, options.device)
     sd = SpectralDependency(generator)
     pair = chosen_pair(sd, options.pair)
@@ -48,7 +52,9 @@ def _spectral(options: argparse.Namespace) -> None:
     if options.activations is not None:
         _activations(sd, generator, options, out)
     if options.remove is not None:
-        removal = sd.remove_filters(*pair, generator.sample(options.remove, seed=options.seed), seed=options.seed)
+        latents = generator.sample(options.remove, seed=options.seed)
+        draws = DRAWS if options.draws is None else options.draws
+        removal = sd.remove_filters(*pair, latents, draws=draws, seed=options.seed)
         print(removal.save(out / f"removal-{name}.safetensors"))
         print(write_json(out / f"removal-{name}.json", {"rows": removal.rows(), "provenance": removal.provenance}))
         print(save_figure(removal.plot()[0], out / f"removal-{name}.png"))

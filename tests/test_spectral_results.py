@@ -249,7 +249,9 @@ def run(*arguments: str) -> int:
 
 
 def test_the_command_writes_tables_and_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("users_spectral:with_partner", "--against", "partner", "--activations", "2", "--remove", "3") == 0
+    asked = ("--against", "partner", "--activations", "2", "--remove", "3", "--draws", "5")
+    assert run("users_spectral:with_partner", *asked) == 0
+    assert json.loads((folder / "out" / "removal-3+5.json").read_text())["provenance"]["draws"] == 5
     names = {path.name for path in (folder / "out").iterdir()}
     assert {"table-small.csv", "table-small.json", "table-small.safetensors", "table-small-partner.csv"} <= names
     assert {"histograms.png", "kernels-3+5.png", "activations-2.png", "removal-3+5.png"} <= names
@@ -269,6 +271,8 @@ def test_the_commands_pair(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "--pair is '0'; give two convolutions" in capsys.readouterr().err
     assert run("users_spectral:make", "--against", "partner") == 2
     assert "small knows no network that it was trained with" in capsys.readouterr().err
+    assert run("users_spectral:make", "--draws", "16") == 2
+    assert "--draws 16 is of the controls of removed filters; give --remove N as well" in capsys.readouterr().err
 
 
 def test_the_reports_section() -> None:

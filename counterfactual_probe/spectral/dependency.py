@@ -15,7 +15,7 @@ from ..latents import Latents
 from ..progress import progress_bar
 from .activations import measure_activations
 from .distribution import ABOVE, BELOW, Gatherer
-from .filters import KEPT, remove_filters
+from .filters import DRAWS, KEPT, remove_filters
 from .inputs import Network
 from .pathways import ConvolutionPair, Pathways
 from .ratios import ActivationRatios, SpectralRatios, SpectralTable
@@ -147,7 +147,7 @@ class SpectralDependency:
         kept: float = KEPT,
         below: float = BELOW,
         above: float = ABOVE,
-        draws: int = 8,
+        draws: int = DRAWS,
         seed: int = 0,
     ) -> FilterRemoval:
         """Images without the earlier layer's filters of low energy, low ratio and high ratio (S002 §4.2).

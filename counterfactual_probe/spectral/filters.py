@@ -19,6 +19,7 @@ from .removal import FilterRemoval
 from .tracing import PLANE, ConvolutionMode
 
 KEPT = 4260 / 8192  # of the filters, by energy, as in the paper
+DRAWS = 8  # random controls beside each removal
 # Groups of filters of similar energy, within which controls are drawn.
 _STRATA = 20
 
