@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -106,23 +106,17 @@ class FidelityTest:
         n = self._number(n_images, pictures)
         resamples = whole(resamples, "resamples", 0)
         keep = min(whole(keep, "keep", 1), n)
-        groups = ["generated", "generated again", *names]
+        groups = self._groups(pictures, real_is, zip(names, sets, strict=True), n, seed)
         with self.generator.unchanged():
             about = self.generator.provenance()
-            with progress_bar(n * (len(groups) + (pictures is not None)), "features", "image", show_progress) as bar:
-                found = []
-                if pictures is not None:
-                    groups = [real_is, *groups]
-                    found.append(self._collect(self._drawn(pictures, n, seed), keep, bar))
-                found += [self._collect(self._generated(stream, n, seed), keep, bar) for stream in (_GENERATED, _AGAIN)]
-                for place, one in enumerate(sets):
-                    found.append(self._collect(self._hybrids(one, place, n, seed), keep, bar))
+            with progress_bar(n * len(groups), "features", "image", show_progress) as bar:
+                found = [self._collect(images, keep, bar) for _, images in groups]
         features = [values for values, _ in found]
         if sentence := few_samples(n, features[0].shape[1]):
             warnings.warn(sentence, FewSamples, stacklevel=2)
         distances = _distances([Gaussian.of(values) for values in features])
         return Fidelity(
-            groups=tuple(groups),
+            groups=tuple(name for name, _ in groups),
             distances=distances,
             replicates=_replicates(features, resamples, seed, show_progress),
             realism=np.stack([_of_others(realism, values, features[0], neighbours) for values in features]),
@@ -189,6 +183,16 @@ class FidelityTest:
         return asked
 
     # --- images, chunk by chunk ---------------------------------------------------------------------
+
+    def _groups(
+        self, pictures: Images | None, real_is: str, named: Iterable[tuple[str, UnitSet]], n: int, seed: int
+    ) -> list[tuple[str, Iterator[Tensor]]]:
+        """What is compared, in the table's order, with its images, which are made when they are asked for."""
+        real = [] if pictures is None else [(real_is, self._drawn(pictures, n, seed))]
+        own = [("generated", _GENERATED), ("generated again", _AGAIN)]
+        generated = [(name, self._generated(stream, n, seed)) for name, stream in own]
+        hybrids = [(name, self._hybrids(units, place, n, seed)) for place, (name, units) in enumerate(named)]
+        return [*real, *generated, *hybrids]
 
     def _drawn(self, pictures: Images, n: int, seed: int) -> Iterator[Tensor]:
         """Real images in an order of chance: in a folder they are sorted by class."""
