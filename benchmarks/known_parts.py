@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,7 +34,8 @@ from counterfactual_probe.data.scene import PARTS
 from counterfactual_probe.features import Kind
 from counterfactual_probe.plots import png
 
-TRAINED = ("sae", "ae", "betavae", "vlae")
+TRAINED = {"sae": "SAE-12", "ae": "AE", "betavae": "VAE", "vlae": "VLAE-12"}  # as S004 and its example call them
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SEED = 100  # of the images; training draws with its own, 0 by default
 SHOWN = 3  # the number of modules in tables and pictures: as many as parts
 
@@ -43,11 +46,14 @@ def trained(name: str, folder: Path, *, steps: int) -> None:
         return
     if name not in TRAINED:
         raise SystemExit(f"{folder} holds no model, and {name} is none of {', '.join(TRAINED)}")
-    settings: dict[str, Any] = {"width": 32, "batch": 32, "warmup": 1000, "decay": steps}
-    if name in {"betavae", "vlae"}:
-        # Errors are summed over a sixteenth of the pixels of S004's images.
-        settings |= {"beta": 1 / 16, "anneal": steps, "deviation": 0.01}
-    cp.train(name, "scene", out=folder, size=16, images=20_000, steps=steps, show_progress=True, **settings)
+    sys.path.insert(0, str(EXAMPLES))
+    from structural_models import MODELS, REDUCED
+
+    size, model = dataclasses.replace(REDUCED, steps=steps), MODELS[TRAINED[name]]
+    cp.train(
+        model.command, "scene", out=folder, size=size.side, images=size.images, steps=steps, show_progress=True,
+        **size.settings(model),
+    )  # fmt: skip
 
 
 class Images:

@@ -129,18 +129,17 @@ def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse
         "seed": seed, "precision": size.precision, "device": options.device, "resume": True, "show_progress": True
     }  # fmt: skip
     folders = {NEITHER: folder / NEITHER}
-    before = dataclasses.replace(size, steps=size.steps - last)
+    before, after = (dataclasses.replace(size, steps=steps) for steps in (size.steps - last, last))
     model = MODELS[name]
     settings = before.settings(model)
     cp.train(model.command, known, out=folders[NEITHER], steps=before.steps, **common, **settings)
     for update in UPDATES[1:]:
         folders[update] = folder / update
-        inner = recipe_of(name, dataclasses.replace(size, warmup=0))  # all has risen already
+        inner = recipe_of(name, dataclasses.replace(after, warmup=0))  # all has risen already
         recipe = Continued(
-            inner.batch, inner.lr, decay=last if size.warmup else 0, inner=inner, start=str(folders[NEITHER]),
-            update=update,
-        )  # fmt: skip
-        cp.train(recipe, data.train, out=folders[update], steps=last, **common)
+            inner.batch, inner.lr, decay=after.schedule, inner=inner, start=str(folders[NEITHER]), update=update
+        )
+        cp.train(recipe, data.train, out=folders[update], steps=after.steps, **common)
     return folders
 
 

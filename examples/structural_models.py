@@ -66,8 +66,8 @@ class Size:
     Attributes:
         models: those that are compared, where no others are named.
         images, validation, test: how many of the three parts of the data; None for all.
-        warmup: steps in which the learning rate rises, but not more than a quarter of all. From then on it falls, to 0
-            at the end, till when the KL's weight rises, of VAEs and ladders. 0 for constants, as in the paper.
+        warmup: steps in which the learning rate rises, but not more than a quarter of all; 0 for constants, as in the
+            paper: see ``schedule``.
         deviation: of the posterior at the start, of VAEs and ladders.
         stages: how often a training is looked at.
         rows: test images on which metrics are fitted, and half as many on which they are measured.
@@ -90,16 +90,20 @@ class Size:
     precision: Precision = "float32"
     models: tuple[str, ...] = ("SAE-12", "AE", "VAE", "VLAE-12")
 
+    @property
+    def schedule(self) -> int:
+        """In how many steps the learning rate falls to 0, and the KL's weight rises: in all, or 0 for constants."""
+        return self.steps if self.warmup else 0
+
     def settings(self, model: Model) -> dict[str, Any]:
         """All that ``train`` is told of a model, but how long."""
         names = ("width", "convolutions", "latent", "batch", "lr")
-        schedule = self.steps if self.warmup else 0
         found = {name: getattr(self, name) for name in names} | model.settings
-        found |= {"warmup": min(self.warmup, self.steps // 4), "decay": schedule}
+        found |= {"warmup": min(self.warmup, self.steps // 4), "decay": self.schedule}
         if model.command in VARIATIONAL_COMMANDS:
             # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
             beta = found.get("beta", 1.0) * min(1.0, (self.side / PAPER_SIDE) ** 2)
-            found |= {"beta": beta, "anneal": schedule, "deviation": self.deviation}
+            found |= {"beta": beta, "anneal": self.schedule, "deviation": self.deviation}
         return found
 
 

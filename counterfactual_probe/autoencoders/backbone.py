@@ -11,8 +11,8 @@ from torch import nn
 
 from ..errors import ProbeError, whole
 
-GROUP = 8  # channels in each group of a norm, in as many groups as fit, but not more than
-GROUPS = 8
+GROUP = 8  # channels in each group of a norm, at least
+GROUPS = 8  # of a norm, at most
 START = 2  # side of the smallest maps
 
 
