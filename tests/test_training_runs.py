@@ -237,7 +237,8 @@ def test_settings_that_make_no_sense(name: str, settings: dict[str, Any], senten
         trainable(name).make(settings)
 
 
-def test_names_that_are_not_known() -> None:
+def test_names_that_are_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the folders by default, out/vae, do not exist yet
     with pytest.raises(cp.ProbeError, match="no model named 'vae-fces' can be trained; nearest: 'vae-faces'"):
         cp.train("vae-fces")
     with pytest.raises(cp.ProbeError, match="vae has no data of its own; give data=, or --data"):
