@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import torch
 from torch import nn
 
 import counterfactual_probe as cp
+import kills
 import toys
 from counterfactual_probe import checkpoint as checkpoints
 from counterfactual_probe.files import load_tensors
@@ -30,50 +27,39 @@ maps = cp.InfluenceMap(toys.PLAIN.generator(), ["main.2", "main.6"]).attribute(
     n_pairs=600, hybrids_per_eval=5, tolerance=0.04, normalise="pair", checkpoint={checkpoint!r})
 maps.save({result!r})
 """
+WRITES = 150  # of its checkpoint, from the start to the end
 
 ARRAYS = ("maps", "standard_error", "influence", "influence_standard_error", "n_pairs", "zero_maps", "normalised")
 
 
-def script(folder: Path, name: str) -> list[str]:
+def program(folder: Path, name: str) -> str:
     path = [str(Path(__file__).parent)]
-    code = RUN.format(path=path, checkpoint=str(folder / f"{name}.progress"), result=str(folder / f"{name}.maps"))
-    return [sys.executable, "-c", code]
+    return RUN.format(path=path, checkpoint=str(folder / f"{name}.progress"), result=str(folder / f"{name}.maps"))
 
 
-def assert_survives_kills(folder: Path, kills: int, seed: int) -> None:
-    subprocess.run(script(folder, "whole"), check=True)
-    rng, done, positions = random.Random(seed), 0, set()
-    while done < kills:
-        process = subprocess.Popen(script(folder, "killed"))
-        progress = folder / "killed.progress"
-        before = progress.stat().st_mtime_ns if progress.exists() else 0
-        # Past the start of Python: from when this process has written something itself.
-        while process.poll() is None and (not progress.exists() or progress.stat().st_mtime_ns == before):
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
-            break
-        done += 1
+def assert_survives_kills(folder: Path, times: int, seed: int) -> None:
+    kills.run(program(folder, "whole"))
+    rng, positions, progress = random.Random(seed), set(), folder / "killed.progress"
+    for _ in range(times):
+        kills.kill(program(folder, "killed"), progress, delay=rng.uniform(0, 0.1), writes=WRITES // (times + 1))
         positions.add(load_tensors(progress, checkpoints.KIND)[1]["progress"]["position"])
-    assert done >= min(kills, 3), "the run was over too soon to be killed"
-    assert len(positions) >= 2
-    subprocess.run(script(folder, "killed"), check=True)
+    assert len(positions) == times, "each part of the run gets further"
+    kills.run(program(folder, "killed"))
     whole, killed = (cp.InfluenceMaps.load(folder / f"{name}.maps") for name in ("whole", "killed"))
     for name in ARRAYS:
         assert torch.equal(getattr(whole, name), getattr(killed, name)), name
     assert len(set(whole.n_pairs.tolist())) > 1
     leftovers = [path.name for path in folder.iterdir() if not path.name.endswith((".progress", ".maps"))]
-    assert len(leftovers) <= done, "at most the temporary file of each kill"
+    assert len(leftovers) <= times, "at most the temporary file of each kill"
 
 
 def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
-    assert_survives_kills(tmp_path, kills=3, seed=0)
+    assert_survives_kills(tmp_path, times=3, seed=0)
 
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path: Path) -> None:
-    assert_survives_kills(tmp_path, kills=20, seed=1)
+    assert_survives_kills(tmp_path, times=20, seed=1)
 
 
 class Stops(Exception):

@@ -291,10 +291,11 @@ def test_a_rank_that_dies_ends_the_run_and_leaves_the_checkpoints(tmp_path: Path
 checkpoint.SECONDS_BETWEEN = 0.0
 import time
 original = checkpoint.Checkpoint.save
-def slow(self, *state):
+def waiting(self, *state):
     original(self, *state)
-    time.sleep(0.2)
-checkpoint.Checkpoint.save = slow
+    while not Path("{tmp_path}/killed").exists():  # so that the run is not over before
+        time.sleep(0.01)
+checkpoint.Checkpoint.save = waiting
 influence.attribute(
     n_pairs=180, units={units}, hybrids_per_eval=16, checkpoint="{tmp_path}/p").save(f"{tmp_path}/{{rank}}")
 """
@@ -303,6 +304,7 @@ influence.attribute(
     while not (tmp_path / kept).exists() and time.monotonic() < end:
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGKILL)
+    (tmp_path / "killed").touch()
     (status, errors), _ = finish(processes)
     assert status not in (0, -signal.SIGKILL)
     assert "ProbeError: another rank ended or cannot be reached" in errors

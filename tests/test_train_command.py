@@ -6,10 +6,8 @@ import csv
 import random
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from PIL import Image
 
 import counterfactual_probe as cp
+import kills
 from counterfactual_probe import checkpoint as checkpoints
 from counterfactual_probe import cli
 from counterfactual_probe.files import load_header
@@ -111,40 +110,29 @@ def test_going_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is of another run: its beta is 0.0005 and this run's 1.0" in capsys.readouterr().err
 
 
-SCRIPT = """
+FLUSH = 4
+SCRIPT = f"""
 import sys, torch
 from counterfactual_probe import checkpoint, cli
 from counterfactual_probe.training import trainer
-checkpoint.SECONDS_BETWEEN, trainer._SHARE, trainer.FLUSH = 0.0, 0, 4
+checkpoint.SECONDS_BETWEEN, trainer._SHARE, trainer.FLUSH = 0.0, 0, {FLUSH}
 torch.set_num_threads(1)
-sys.exit(cli.main({arguments!r}))
+sys.exit(cli.main({{arguments!r}}))
 """
 
 
-def script(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", SCRIPT.format(arguments=["train", *arguments])]
+def assert_survives_kills(model: str, *, steps: int, times: int, seed: int) -> None:
+    def program(out: str) -> str:
+        arguments = ["train", model, "--data", "pictures", "--steps", str(steps), "--resume", "--no-progress", *SMALL]
+        return SCRIPT.format(arguments=[*arguments, "--out", out])
 
-
-def assert_survives_kills(model: str, *, steps: int, kills: int, seed: int) -> None:
-    arguments = [model, "--data", "pictures", "--steps", str(steps), "--resume", "--no-progress", *SMALL]
-    subprocess.run(script(*arguments, "--out", "whole"), check=True, stdout=subprocess.DEVNULL)
-    rng, done, positions = random.Random(seed), 0, set()
-    state = Path("killed/state.safetensors")
-    while done < kills:
-        process = subprocess.Popen(script(*arguments, "--out", "killed"), stdout=subprocess.DEVNULL)
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        # Past the start of Python: from when this process has written something itself.
-        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.4))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
-            break
-        done += 1
+    kills.run(program("whole"))
+    rng, positions, state = random.Random(seed), set(), Path("killed/state.safetensors")
+    for _ in range(times):
+        kills.kill(program("killed"), state, delay=rng.uniform(0, 0.2), writes=steps // FLUSH // (times + 1))
         positions.add(load_header(state, checkpoints.KIND)["progress"]["step"])
-    assert done >= min(kills, 3), "the run was over too soon to be killed"
-    assert len(positions) >= 2
-    subprocess.run(script(*arguments, "--out", "killed"), check=True, stdout=subprocess.DEVNULL)
+    assert len(positions) == times, "each part of the run gets further"
+    kills.run(program("killed"))
     assert losses("killed") == losses("whole")
     assert len(losses("whole")) == steps + 1
     for name in Path("whole").glob("*.*"):
@@ -154,13 +142,13 @@ def assert_survives_kills(model: str, *, steps: int, kills: int, seed: int) -> N
 
 
 def test_a_killed_training_goes_on_with_the_same_bits(folder: Path) -> None:
-    assert_survives_kills("began", steps=140, kills=3, seed=0)
+    assert_survives_kills("began", steps=140, times=3, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "dcgan", "began"])
 def test_fifteen_kills(folder: Path, model: str) -> None:
-    assert_survives_kills(model, steps=600, kills=15, seed=1)
+    assert_survives_kills(model, steps=600, times=15, seed=1)
 
 
 @pytest.mark.parametrize("name", [name for name in recipes() if "-" in name])
