@@ -332,7 +332,7 @@ def test_weights_in_the_cache_of_the_hub_and_without_a_connection(tmp_path: Path
         capture_output=True,
         text=True,
         env={**os.environ, **settings, "HF_ENDPOINT": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

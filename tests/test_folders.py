@@ -289,14 +289,15 @@ HUB_CALLS = """
     import time, warnings
     import counterfactual_probe as cp
     from counterfactual_probe import cli
+    waits = []
+    time.sleep = waits.append
     for name in {names!r}:
-        start = time.perf_counter()
         try:
             found = cli.open_generator(name, None).name
         except cp.ProbeError as error:
             found = str(error)
         print(found)
-        assert time.perf_counter() - start < 20
+        assert sum(waits) < 20, "tries again and again"
 """
 
 
@@ -308,7 +309,7 @@ def hub_calls(cache: Path, *names: str, **environment: str) -> list[str]:
         capture_output=True,
         text=True,
         env={**os.environ, **settings, **environment},
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
