@@ -142,8 +142,9 @@ def hub_folder(name: str) -> Path:
 def _fetched(repository: str, revision: str | None) -> str:
     """The local copy of a repository's configuration and weights; one fetched before needs no connection."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
+    wanted = [CONFIG, CARD, DISCRIMINATOR, *WEIGHTS[:1]]
     try:
         # Asked once, since the client would repeat the download of a file for half a minute.
         found = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
@@ -151,12 +152,13 @@ def _fetched(repository: str, revision: str | None) -> str:
         raise
     except Exception as error:
         try:
-            return snapshot_download(repository, revision=revision, local_files_only=True)
-        except Exception:
+            # Without the patterns, files that were never asked for would count as missing.
+            return snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=True)
+        except LocalEntryNotFoundError:
             raise error from None  # what went wrong first says more
-    held = {file.rfilename for file in found.siblings or []}
-    weights = WEIGHTS[:1] if WEIGHTS[0] in held else WEIGHTS
-    return snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, CARD, DISCRIMINATOR, *weights])
+    if WEIGHTS[0] not in {file.rfilename for file in found.siblings or []}:
+        wanted += WEIGHTS[1:]
+    return snapshot_download(repository, revision=revision, allow_patterns=wanted)
 
 
 def is_folder(name: str) -> bool:

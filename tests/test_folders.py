@@ -19,6 +19,7 @@ from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
+import hub
 from counterfactual_probe import cli, folders
 from counterfactual_probe.folders import Architecture, load_folder, save_folder
 from test_registry import Hostile, entries
@@ -333,6 +334,28 @@ def test_a_repository_that_was_fetched_before_loads_without_the_hub(folder: Path
         assert found[:3] == ["small"] * 3
         assert found[3].startswith("'hf:user/other' cannot be fetched from the Hugging Face hub (")
         assert found[4].startswith("'hf:user/repo@v2' cannot be fetched from the Hugging Face hub (")
+
+
+@pytest.mark.parametrize(
+    ("weights", "beside"),
+    [("model.safetensors", []), ("model.safetensors", ["pytorch_model.bin"]), ("pytorch_model.bin", [])],
+)
+def test_what_was_fetched_loads_when_the_hub_is_gone(
+    weights: str, beside: list[str], folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    torch.save(state(), folder / "pytorch_model.bin")
+    for name in {"model.safetensors", "pytorch_model.bin"} - {weights, *beside}:
+        (folder / name).unlink()
+    for name in (".gitattributes", "training.log"):
+        (folder / name).write_text("of no use here, as every repository has some")
+    cache = tmp_path / "cache"
+    with hub.serving(folder) as address:
+        assert hub_calls(cache, "hf:user/repo", HF_ENDPOINT=address) == ["small"]
+    fetched = {path.name for path in (cache / "models--user--repo" / "snapshots" / hub.COMMIT).iterdir()}
+    assert fetched == {"config.json", "README.md", weights}
+    for settings in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": address}):
+        assert hub_calls(cache, "hf:user/repo", "hf:user/repo@main", **settings) == ["small"] * 2
 
 
 def test_a_cache_without_the_weights(folder: Path, tmp_path: Path) -> None:
