@@ -16,11 +16,11 @@ from counterfactual_probe.autoencoders import (
     VariationalAutoencoder,
 )
 from counterfactual_probe.autoencoders.sampling import mixed
-from counterfactual_probe.encoding import encoded
-from counterfactual_probe.errors import ProbeError
-from counterfactual_probe.folders import Architecture
-from counterfactual_probe.generator import GeneratorAdapter
-from counterfactual_probe.weights import load_state, tensors_only
+from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.generator.adapter import GeneratorAdapter
+from counterfactual_probe.generator.encoding import encoded
+from counterfactual_probe.registry.folders import Architecture
+from counterfactual_probe.registry.weights import load_state, tensors_only
 
 WAYS = ("hybrid", "prior")
 

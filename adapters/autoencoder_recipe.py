@@ -19,7 +19,7 @@ from counterfactual_probe.autoencoders import (
 )
 from counterfactual_probe.autoencoders.encoders import Encoder, LadderEncoder
 from counterfactual_probe.autoencoders.losses import authors_divergence, cross_entropy, discrepancy, divergence
-from counterfactual_probe.errors import ProbeError, whole
+from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 from counterfactual_probe.training.recipe import risen
 

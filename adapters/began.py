@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterfactual_probe.errors import ProbeError
-from counterfactual_probe.folders import Architecture
-from counterfactual_probe.generator import GeneratorAdapter, wrap
-from counterfactual_probe.weights import load_state, tensors_only
+from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.registry.folders import Architecture
+from counterfactual_probe.registry.weights import load_state, tensors_only
 
 
 def _convolutions(before: int, after: int, repeats: int) -> list[nn.Module]:

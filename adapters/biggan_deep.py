@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterfactual_probe import latents as lt
-from counterfactual_probe.errors import ProbeError, first_line
-from counterfactual_probe.folders import Architecture, hub_folder, load_folder
-from counterfactual_probe.generator import GeneratorAdapter
-from counterfactual_probe.latents import Latents
-from counterfactual_probe.registry import PretrainedGenerator
-from counterfactual_probe.weights import load_state
+from counterfactual_probe.base.errors import ProbeError, first_line
+from counterfactual_probe.generator import latents as lt
+from counterfactual_probe.generator.adapter import GeneratorAdapter
+from counterfactual_probe.generator.latents import Latents
+from counterfactual_probe.registry.folders import Architecture, hub_folder, load_folder
+from counterfactual_probe.registry.pretrained import PretrainedGenerator
+from counterfactual_probe.registry.weights import load_state
 
 from .biggan_module import BigGANDeepModule, StoredBatchNorm, original
 from .imagenet import class_index

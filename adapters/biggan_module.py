@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.base.errors import ProbeError
 
 # The decimals that survive in a truncation of this type: 0.4, and not 0.4000000060 of float32.
 _DECIMALS = {torch.float32: 7, torch.float16: 3, torch.bfloat16: 2}

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterfactual_probe.errors import ProbeError, nearest, whole
-from counterfactual_probe.folders import Architecture
-from counterfactual_probe.generator import GeneratorAdapter, wrap
-from counterfactual_probe.registry import PretrainedGenerator
-from counterfactual_probe.weights import load_state, load_weights, tensors_only
+from counterfactual_probe.base.errors import ProbeError, nearest, whole
+from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.registry.folders import Architecture
+from counterfactual_probe.registry.pretrained import PretrainedGenerator
+from counterfactual_probe.registry.weights import load_state, load_weights, tensors_only
 
 from .dcgan import numbered_kernels
 from .wheels import install_command, wheel_file

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from counterfactual_probe.errors import ProbeError
-from counterfactual_probe.folders import Architecture
-from counterfactual_probe.generator import GeneratorAdapter, wrap
-from counterfactual_probe.regions import Mask, Regions, grid
-from counterfactual_probe.registry import PretrainedGenerator
-from counterfactual_probe.weights import load_state, load_weights, tensors_only
+from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.registry.folders import Architecture
+from counterfactual_probe.registry.pretrained import PretrainedGenerator
+from counterfactual_probe.registry.regions import Mask, Regions, grid
+from counterfactual_probe.registry.weights import load_state, load_weights, tensors_only
 
 from .wheels import install_command, wheel_file
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterfactual_probe.errors import ProbeError, whole
+from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
 from .dcgan import DCGANDiscriminator, DCGANGenerator

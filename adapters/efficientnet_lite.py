@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.classifiers import Classifier, Preprocessing, PretrainedClassifier
 from counterfactual_probe.classifiers.timm_models import architecture, imagenet_names
-from counterfactual_probe.errors import ProbeError
-from counterfactual_probe.weights import load_weights, tensors_only
+from counterfactual_probe.registry.weights import load_weights, tensors_only
 
 from .wheels import install_command, wheel_file
 

@@ -6,8 +6,8 @@ import operator
 from functools import cache
 from typing import Any
 
+from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.classifiers.labels import class_by_name
-from counterfactual_probe.errors import ProbeError
 
 N_CLASSES = 1000
 

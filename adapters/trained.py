@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from counterfactual_probe.files import read_bytes
-from counterfactual_probe.folders import load_folder
-from counterfactual_probe.generator import GeneratorAdapter
-from counterfactual_probe.regions import Regions
-from counterfactual_probe.registry import PretrainedGenerator
+from counterfactual_probe.base.files import read_bytes
+from counterfactual_probe.generator.adapter import GeneratorAdapter
+from counterfactual_probe.registry.folders import load_folder
+from counterfactual_probe.registry.pretrained import PretrainedGenerator
+from counterfactual_probe.registry.regions import Regions
 from counterfactual_probe.training import Trainable
 
 from . import began_recipe, dcgan_recipe, vae_recipe

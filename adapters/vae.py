@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from counterfactual_probe.encoding import encoded
-from counterfactual_probe.errors import ProbeError
-from counterfactual_probe.folders import Architecture
-from counterfactual_probe.generator import GeneratorAdapter, stream_seed
-from counterfactual_probe.weights import load_state, tensors_only
+from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.generator.adapter import GeneratorAdapter, stream_seed
+from counterfactual_probe.generator.encoding import encoded
+from counterfactual_probe.registry.folders import Architecture
+from counterfactual_probe.registry.weights import load_state, tensors_only
 
 POSTERIOR = 3  # a stream of random numbers beside those of base, source and noise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.base.errors import ProbeError
 
 
 def wheel_file(package: str, version: str, file: str) -> Path:

@@ -16,7 +16,7 @@ from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe.placement import multiplies_bfloat16
+from counterfactual_probe.generator.device import multiplies_bfloat16
 
 # Early, middle and late; layers.8 is the attention.
 BLOCKS = ("generator.layers.2", "generator.layers.6", "generator.layers.10", "generator.layers.12")

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import counterfactual_probe as cp
-from counterfactual_probe.placement import multiplies_bfloat16
+from counterfactual_probe.generator.device import multiplies_bfloat16
 
 LAYERS = ("main.2", "main.5", "main.8", "main.11")
 # Name -> (maker, library it needs, share of the channels that it is timed on).

@@ -21,9 +21,9 @@ import torch
 from throughput import GENERATOR, machine
 
 import counterfactual_probe as cp
-from counterfactual_probe.confidence import BLOCKS, ExpectedDisagreement
 from counterfactual_probe.data import Scene
-from counterfactual_probe.study import default_layers
+from counterfactual_probe.modules.confidence import BLOCKS, ExpectedDisagreement
+from counterfactual_probe.reporting.study import default_layers
 
 
 def seconds(call: Callable[[], Any]) -> float:

@@ -29,10 +29,10 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.drawing import png
 from counterfactual_probe.data import Scene
 from counterfactual_probe.data.scene import PARTS
-from counterfactual_probe.features import Kind
-from counterfactual_probe.plots import png
+from counterfactual_probe.modules.features import Kind
 
 TRAINED = {"sae": "SAE-12", "ae": "AE", "betavae": "VAE", "vlae": "VLAE-12"}  # as S004 and its example call them
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -27,11 +27,11 @@ import numpy as np
 from throughput import machine
 
 import counterfactual_probe as cp
-from counterfactual_probe import clustering
-from counterfactual_probe.components import COMPONENTS
-from counterfactual_probe.confidence import BLOCKS, SURE, ExpectedDisagreement
-from counterfactual_probe.features import Kind
-from counterfactual_probe.study import default_layers
+from counterfactual_probe.influence.components import COMPONENTS
+from counterfactual_probe.modules import clustering
+from counterfactual_probe.modules.confidence import BLOCKS, SURE, ExpectedDisagreement
+from counterfactual_probe.modules.features import Kind
+from counterfactual_probe.reporting.study import default_layers
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = {"bits": "papers", "l2": "l2", "pca": "pca"}

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import counterfactual_probe as cp
 from counterfactual_probe.engine import Pairs, Replay, Stream, Swap
-from counterfactual_probe.units import UnitSet
+from counterfactual_probe.generator.units import UnitSet
 
 CHANNELS, PAIRS, ROUNDS = 64, 2, 5
 TOLERANCE = 1e-5

@@ -11,26 +11,31 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
-from . import autoencoders, metrics, transformations
+from . import autoencoders, metrics
+from .base.errors import Interrupted, ProbeError
 from .classifiers import Classifier, Preprocessing, load_classifier
-from .errors import Interrupted, ProbeError
-from .fidelity import FidelityTest
-from .fidelity_result import Fidelity
-from .frechet import frechet_distance
-from .generator import GeneratorAdapter, wrap
-from .hybrids import Hybridizer, Hybrids
-from .influence import InfluenceMap
-from .invariance import Invariance, StretchTest
-from .layers import LayerInfo
-from .maps import InfluenceMaps
-from .matching import ModuleMatch, match_modules
-from .modules import ModuleFinder
-from .parts import parts_agreement, parts_by_image
-from .parts_result import PartsAgreement
-from .quality import ModuleQuality
-from .registry import PretrainedGenerator, available, load, pretrained
+from .fidelity.compare import FidelityTest
+from .fidelity.frechet import frechet_distance
+from .fidelity.result import Fidelity
+from .generator.adapter import GeneratorAdapter, wrap
+from .generator.layers import LayerInfo
+from .generator.units import UnitSet
+from .hybrids.hybridizer import Hybridizer
+from .hybrids.result import Hybrids
+from .influence.influence_map import InfluenceMap
+from .influence.maps import InfluenceMaps
+from .invariance import transformations
+from .invariance.result import Invariance
+from .invariance.stretch import StretchTest
+from .modules.finder import ModuleFinder
+from .modules.matching import ModuleMatch, match_modules
+from .modules.quality import ModuleQuality
+from .modules.selection import Selection
+from .modules.stability import Stability
+from .parts.agreement import parts_agreement, parts_by_image
+from .parts.result import PartsAgreement
+from .registry.pretrained import PretrainedGenerator, available, load, pretrained
 from .robustness import Ranking, Robustness, RobustnessProbe
-from .selection import Selection
 from .spectral import (
     ActivationRatios,
     FilterRemoval,
@@ -40,9 +45,7 @@ from .spectral import (
     SpectralTable,
     spectral_independence_loss,
 )
-from .stability import Stability
 from .training import train
-from .units import UnitSet
 from .version import __version__
 
 __all__ = [

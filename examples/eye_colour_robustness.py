@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe.classifiers.timm_models import save_classifier, timm_classifier
+from counterfactual_probe.reporting.robustness import write_robustness_page
 from counterfactual_probe.robustness.finding import modules_by_layer
-from counterfactual_probe.robustness_page import write_robustness_page
 
 SIDE, CROP, BATCH = 64, 0.875, 32  # timm's crops differ, and the samples are cut once for all
 # Small for timm, and of three kinds. The transformer is half as deep, with smaller patches for smaller images.

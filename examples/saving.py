@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import counterfactual_probe as cp
-from counterfactual_probe.files import write_bytes, write_json, write_text
-from counterfactual_probe.plots import png
+from counterfactual_probe.base.drawing import png
+from counterfactual_probe.base.files import write_bytes, write_json, write_text
 
 
 def save_figure(figure: Any, path: Path, *, photographs: bool = False) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from counterfactual_probe import Invariance
-from counterfactual_probe.plots import PALETTE, plot_images
+from counterfactual_probe.base.drawing import PALETTE, plot_images
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

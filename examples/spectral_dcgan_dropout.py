@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.drawing import PALETTE, plot_images
+from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.base.files import read_bytes, write_bytes
 from counterfactual_probe.data.images import to_floats
-from counterfactual_probe.errors import ProbeError
-from counterfactual_probe.files import read_bytes, write_bytes
-from counterfactual_probe.plots import PALETTE, plot_images
-from counterfactual_probe.plots_spectral import plot_layers
+from counterfactual_probe.spectral.plots import plot_layers
 
 JUDGED = 1024  # images whose distribution is compared with the data's
 COARSE = 8  # in what size

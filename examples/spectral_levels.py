@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.plots_spectral import plot_layers
 from counterfactual_probe.spectral import EDGES, SpectralTable
+from counterfactual_probe.spectral.plots import plot_layers
 
 Counts: TypeAlias = npt.NDArray[np.int64]
 

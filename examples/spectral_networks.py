@@ -22,7 +22,7 @@ from spectral_levels import by_chance, levels, rows, superimposed
 from torch import nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.cli_spectral import finest
+from counterfactual_probe.cli.spectral import finest
 from counterfactual_probe.spectral import SpectralTable
 
 NETWORKS = (

@@ -25,9 +25,9 @@ from spectral_courses import Course, Look, findings, over_training, pictures, ro
 from spectral_sweeps import add_options, trained, training_images
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.errors import whole
+from counterfactual_probe.base.files import read_bytes, write_bytes
 from counterfactual_probe.data import Images
-from counterfactual_probe.errors import whole
-from counterfactual_probe.files import read_bytes, write_bytes
 from counterfactual_probe.training import Recipe
 
 FILES = ("config.json", "model.safetensors")  # the last is what says that a look is complete

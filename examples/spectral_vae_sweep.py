@@ -26,8 +26,8 @@ from spectral_sweeps import add_options, trained, training_images
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.errors import whole
-from counterfactual_probe.plots import plot_images
+from counterfactual_probe.base.drawing import plot_images
+from counterfactual_probe.base.errors import whole
 
 LAST = 100  # steps over which the losses are averaged
 VARIETY = 64  # samples whose spread is taken

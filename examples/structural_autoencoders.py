@@ -36,7 +36,7 @@ from structural_models import (
 from structural_scores import Quality, images_of, matched, parameters, sampled, scores, shown, stored_codes, told
 
 import counterfactual_probe as cp
-from counterfactual_probe.plots import canvas, plot_images
+from counterfactual_probe.base.drawing import canvas, plot_images
 
 FINAL, EQUAL = "final", "equal error"
 

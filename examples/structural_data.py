@@ -14,10 +14,10 @@ import numpy.typing as npt
 from structural_models import CHUNK, Size
 from torch import Tensor
 
+from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.data import Images, Scene, open_images, read_labelled
 from counterfactual_probe.data.labelled import SUFFIXES
 from counterfactual_probe.data.scene import SCENE, TERMS
-from counterfactual_probe.errors import ProbeError
 
 SPLIT = (0.7, 0.1, 0.2)  # training, validation and test images, S004 §3
 

@@ -29,10 +29,10 @@ from structural_scores import images_of, shown, told
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.drawing import plot_images
+from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.data import Images
 from counterfactual_probe.data.scene import SCENE
-from counterfactual_probe.errors import ProbeError
-from counterfactual_probe.plots import plot_images
 from counterfactual_probe.training import Networks, Recipe, Step, Update
 
 NEITHER, ENCODER, DECODER, BOTH = "neither", "encoder", "decoder", "both"

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.errors import ProbeError, whole
+from counterfactual_probe.base.files import write_bytes, write_json
 from counterfactual_probe.data.scene import SCENE
-from counterfactual_probe.errors import ProbeError, whole
-from counterfactual_probe.files import write_bytes, write_json
 from counterfactual_probe.training import Recipe, trainable
 from counterfactual_probe.training.recipe import Precision
 

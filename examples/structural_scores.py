@@ -16,8 +16,8 @@ from structural_models import CHUNK, VARIATIONAL, Seen, Size
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe.files import write_json
-from counterfactual_probe.frechet import FewSamples
+from counterfactual_probe.base.files import write_json
+from counterfactual_probe.fidelity.frechet import FewSamples
 
 STORED = 128  # codes that hybrids are made of, as S004 has it
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import counterfactual_probe as cp
-from counterfactual_probe.plots import plot_templates
+from counterfactual_probe.modules.plots import plot_templates
 from counterfactual_probe.testing import Model1, random_supports
 
 LAYER = "hidden"

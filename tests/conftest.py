@@ -59,4 +59,4 @@ def only_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise NotReplayable("not in these tests")
 
-    monkeypatch.setattr("counterfactual_probe.engine.choice.Prepared", refuse)
+    monkeypatch.setattr("counterfactual_probe.engine.select.Prepared", refuse)

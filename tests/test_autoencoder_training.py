@@ -23,8 +23,8 @@ from torch.distributions import Normal, kl_divergence
 
 import counterfactual_probe as cp
 from counterfactual_probe import autoencoders as ae
-from counterfactual_probe import cli
 from counterfactual_probe.autoencoders import losses
+from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.data import Scene
 from counterfactual_probe.training import Networks, Step, trainable
 from counterfactual_probe.training.step import Ranks

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe import autoencoders as ae
-from counterfactual_probe import folders
 from counterfactual_probe.autoencoders.backbone import Backbone
+from counterfactual_probe.registry import folders
 from states import spoiled_state
 from toys import unlike_new
 

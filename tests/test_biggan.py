@@ -25,7 +25,7 @@ from torch import Tensor
 
 import counterfactual_probe as cp
 from biggans import SMALL, adapted, images, package_model
-from counterfactual_probe import latents as lt
+from counterfactual_probe.generator import latents as lt
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import counterfactual_probe as cp
 from biggans import SMALL, images, package_model, publish
-from counterfactual_probe import folders
+from counterfactual_probe.registry import folders
 
 
 @pytest.fixture(scope="module")

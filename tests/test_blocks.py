@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d
 
 import counterfactual_probe as cp
 import twins
-from counterfactual_probe import influence
+from counterfactual_probe.influence import influence_map as influence
 from toys import PLAIN
 
 N, BLOCKS = 11, 4

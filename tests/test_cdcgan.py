@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe import folders, weights
+from counterfactual_probe.registry import folders, weights
 from test_registry import installed, run
 from toys import unlike_new
 

@@ -13,8 +13,8 @@ from torch import nn
 import counterfactual_probe as cp
 import kills
 import toys
-from counterfactual_probe import checkpoint as checkpoints
-from counterfactual_probe.files import load_tensors
+from counterfactual_probe.base import checkpoint as checkpoints
+from counterfactual_probe.base.files import load_tensors
 
 RUN = """
 import sys, torch

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli
+from counterfactual_probe.cli import entry as cli
 
 FACTORY = """
 import sys, torch, counterfactual_probe as cp

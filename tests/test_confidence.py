@@ -12,9 +12,9 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 import counterfactual_probe as cp
-from counterfactual_probe.clustering import factorising, match_labels, variance_explained
-from counterfactual_probe.confidence import ExpectedDisagreement, measure_confidence, pairs_for
-from counterfactual_probe.features import Features, unit_features
+from counterfactual_probe.modules.clustering import factorising, match_labels, variance_explained
+from counterfactual_probe.modules.confidence import ExpectedDisagreement, measure_confidence, pairs_for
+from counterfactual_probe.modules.features import Features, unit_features
 from planted import Array
 from toys import PLAIN
 
@@ -48,7 +48,7 @@ def noisy_draw(seed: int, pairs: int, noise: float, kind: str) -> cp.InfluenceMa
     )  # fmt: skip
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::counterfactual_probe.confidence.ExpectedDisagreement")
+pytestmark = pytest.mark.filterwarnings("ignore::counterfactual_probe.modules.confidence.ExpectedDisagreement")
 
 
 def fitted(maps: cp.InfluenceMaps, kind: Any) -> cp.ModuleFinder:
@@ -326,7 +326,7 @@ def test_fit_until_goes_on_after_a_kill(
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("it was run again")
 
-    monkeypatch.setattr("counterfactual_probe.estimation.Estimate.advance", refused)
+    monkeypatch.setattr("counterfactual_probe.influence.estimate.Estimate.advance", refused)
     again = finder.fit_until(influence, checkpoint=file, **asked).maps_
     for maps in (after, again):
         assert torch.equal(maps.maps, whole.maps)

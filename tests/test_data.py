@@ -16,7 +16,7 @@ import toys
 from counterfactual_probe.data import Images, generated, open_images, pictures
 from counterfactual_probe.data.images import to_bytes
 from counterfactual_probe.data.order import epoch_order
-from counterfactual_probe.generator import stream_seed
+from counterfactual_probe.generator.adapter import stream_seed
 
 
 def noise(height: int, width: int, colours: int = 3, seed: int = 0) -> np.ndarray:

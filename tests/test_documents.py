@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli
+from counterfactual_probe.cli import entry as cli
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -11,10 +11,10 @@ from counterfactual_probe.adapters.vae import VAE, vae
 from PIL import Image
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli
-from counterfactual_probe.encoded import TITLE, encoded_section
-from counterfactual_probe.folders import save_folder
-from counterfactual_probe.study import Settings, Study, run_study
+from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.registry.folders import save_folder
+from counterfactual_probe.reporting.sections.pictures import TITLE, encoded_section
+from counterfactual_probe.reporting.study import Settings, Study, run_study
 from toys import PLAIN, unlike_new
 
 SETTINGS = Settings(n_pairs=2, n_modules=2, counts=(2,), repetitions=1, shown=3)

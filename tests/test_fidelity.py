@@ -19,13 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli, fidelity, section_fidelity
+from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.data import Images
-from counterfactual_probe.frechet import FewSamples
-from counterfactual_probe.generator import stream_seed
-from counterfactual_probe.inception import Inception
-from counterfactual_probe.realism import inside, realism
-from counterfactual_probe.study import Settings, run_study
+from counterfactual_probe.fidelity import compare as fidelity
+from counterfactual_probe.fidelity.frechet import FewSamples
+from counterfactual_probe.fidelity.inception import Inception
+from counterfactual_probe.fidelity.realism import inside, realism
+from counterfactual_probe.generator.adapter import stream_seed
+from counterfactual_probe.reporting.sections import fidelity as section_fidelity
+from counterfactual_probe.reporting.study import Settings, run_study
 from test_documents import ROOT, run_python
 from toys import NOISY, PLAIN
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe import files
+from counterfactual_probe.base import files
 from planted import planted, structureless
 from toy_modules import Deconv
 from toys import BF16, PLAIN, Toy

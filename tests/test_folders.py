@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import hub
-from counterfactual_probe import cli, folders
-from counterfactual_probe.folders import Architecture, load_folder, save_folder
+from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.registry import folders
+from counterfactual_probe.registry.folders import Architecture, load_folder, save_folder
 from test_registry import Hostile, entries
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "folders.md"

@@ -10,8 +10,8 @@ import scipy.linalg
 import torch
 
 import counterfactual_probe as cp
-from counterfactual_probe.frechet import FewSamples
-from counterfactual_probe.realism import inside, realism
+from counterfactual_probe.fidelity.frechet import FewSamples
+from counterfactual_probe.fidelity.realism import inside, realism
 from planted import Array
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 import spectral_twins as twins
 from counterfactual_probe.data.order import epoch_order
-from counterfactual_probe.generator import stream_seed
-from counterfactual_probe.session import seed_everything
+from counterfactual_probe.generator.adapter import stream_seed
+from counterfactual_probe.generator.session import seed_everything
 from counterfactual_probe.training import Networks, Step, Update, trainable
 from counterfactual_probe.training.step import Ranks
 from counterfactual_probe.training.trainer import START

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import twins
-from counterfactual_probe import cli, plots_invariance
-from counterfactual_probe.section_invariance import SECTION, as_csv
-from counterfactual_probe.study import Settings, run_study
-from counterfactual_probe.transformations import Transformation, flip, rotation, shift
-from counterfactual_probe.wavelets import Scales
+from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.invariance import plots as plots_invariance
+from counterfactual_probe.invariance.scales import Scales
+from counterfactual_probe.invariance.transformations import Transformation, flip, rotation, shift
+from counterfactual_probe.reporting.sections.invariance import SECTION, as_csv
+from counterfactual_probe.reporting.study import Settings, run_study
 from test_documents import ROOT, run_python
 from test_transformations import literal_stretch
 from toys import NOISY, PLAIN, TOKENS, VECTOR, unlike_new, vectors

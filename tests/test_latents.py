@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe import latents as lt
+from counterfactual_probe.generator import latents as lt
 
 Z, Y = torch.arange(12.0).reshape(6, 2), torch.arange(6)
 FORMS = {"tensor": Z, "tuple": (Z, Y), "list": [Z, Y], "dict": {"z": Z, "y": Y}}

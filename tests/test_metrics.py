@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 import counterfactual_probe as cp
 from counterfactual_probe import metrics
-from counterfactual_probe.generator import stream_seed
+from counterfactual_probe.generator.adapter import stream_seed
 from counterfactual_probe.metrics.table import FITS
 
 SIZES = (4, 3, 5)

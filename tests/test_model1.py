@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import counterfactual_probe as cp
-from counterfactual_probe.features import binary_features
+from counterfactual_probe.modules.features import binary_features
 from counterfactual_probe.testing import Model1, check_adapter, random_supports
 
 EXAMPLE = str(Path(__file__).parent.parent / "examples" / "toy_model.py")

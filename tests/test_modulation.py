@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe.engine.program import Size, leaves
-from counterfactual_probe.engine.recording import record
-from counterfactual_probe.engine.simplify import simplify
+from counterfactual_probe.engine.program.program import Size, leaves
+from counterfactual_probe.engine.program.recording import record
+from counterfactual_probe.engine.program.simplify import simplify
 from test_prepared import build, conv, largest_gap
 from test_recording import agrees
 

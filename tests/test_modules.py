@@ -14,9 +14,9 @@ from sklearn.decomposition import NMF
 from sklearn.metrics import adjusted_rand_score
 
 import counterfactual_probe as cp
-from counterfactual_probe import clustering, features
-from counterfactual_probe.features import default_window
-from counterfactual_probe.files import save_tensors
+from counterfactual_probe.base.files import save_tensors
+from counterfactual_probe.modules import clustering, features
+from counterfactual_probe.modules.features import default_window
 from planted import Array, planted, structureless
 from toys import PLAIN
 from twins import literal_bits, literal_nmf

@@ -17,8 +17,8 @@ from sklearn.metrics import adjusted_rand_score
 import counterfactual_probe as cp
 from counterfactual_probe.data import Scene
 from counterfactual_probe.data.scene import PARTS
-from counterfactual_probe.folders import save_folder
-from counterfactual_probe.partitions import adjusted_rand, matched, overlaps, strongest, tables
+from counterfactual_probe.parts.partitions import adjusted_rand, matched, overlaps, strongest, tables
+from counterfactual_probe.registry.folders import save_folder
 from counterfactual_probe.testing import Model1
 from planted import Array, planted
 

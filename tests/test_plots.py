@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import counterfactual_probe as cp
 import toys
-from counterfactual_probe import plots
+from counterfactual_probe.base import drawing as plots
 
 
 def test_displayable_images_are_in_range_and_have_three_colours() -> None:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 import toys
 import twins
-from counterfactual_probe.engine import FullForward, Pairs, Prepared, Replay, Stream, Swap, choice, executor_for
-from counterfactual_probe.engine.batch import Batch
-from counterfactual_probe.engine.recording import NotRecordable, record
-from counterfactual_probe.memory import memory_kept
-from counterfactual_probe.units import parse_layers, parse_units
+from counterfactual_probe.base.memory import memory_kept
+from counterfactual_probe.engine import FullForward, Pairs, Prepared, Replay, Stream, Swap, executor_for
+from counterfactual_probe.engine import select as choice
+from counterfactual_probe.engine.prepared.batch import Batch
+from counterfactual_probe.engine.program.recording import NotRecordable, record
+from counterfactual_probe.generator.units import parse_layers, parse_units
 from test_replay import cut
 from toys import Toy
 

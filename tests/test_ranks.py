@@ -18,8 +18,8 @@ import torch
 
 import counterfactual_probe as cp
 import toys
-from counterfactual_probe.estimation import pairs_are_shared
-from counterfactual_probe.ranks import Ranks, current_ranks
+from counterfactual_probe.influence.estimate import pairs_are_shared
+from counterfactual_probe.influence.ranks import Ranks, current_ranks
 
 START = """
 import json, os, signal, sys, torch

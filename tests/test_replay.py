@@ -14,7 +14,7 @@ import counterfactual_probe as cp
 import toys
 import twins
 from counterfactual_probe.engine import FullForward, Pairs, Replay, Stream, Swap
-from counterfactual_probe.units import parse_layers, parse_units
+from counterfactual_probe.generator.units import parse_layers, parse_units
 from toys import Toy
 
 N = 3

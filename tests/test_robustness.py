@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import twins
-from counterfactual_probe.memory import in_slices
+from counterfactual_probe.base.memory import in_slices
 from robust_toys import FLAT, Z1, Z2, N, arrays, classifiers, close, linear, score, unit
 from toys import COUPLED, NOISY, PLAIN, Toy
 

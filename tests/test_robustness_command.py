@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli
+from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.robustness.finding import modules_by_layer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

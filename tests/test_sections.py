@@ -13,11 +13,12 @@ import pytest
 from matplotlib.figure import Figure
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli, sections
-from counterfactual_probe.figures import Shown, shown
-from counterfactual_probe.report import write_report
-from counterfactual_probe.sections import Section, SectionMaker, Table, section_maker
-from counterfactual_probe.study import Settings, Study, run_study
+from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.reporting.figures import Shown, shown
+from counterfactual_probe.reporting.page import write_report
+from counterfactual_probe.reporting.sections import section as sections
+from counterfactual_probe.reporting.sections.section import Section, SectionMaker, Table, section_maker
+from counterfactual_probe.reporting.study import Settings, Study, run_study
 from toys import PLAIN
 
 SETTINGS = Settings(n_pairs=2, n_modules=2, counts=(2,), repetitions=1, shown=2)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe.engine.operators import Convolution
-from counterfactual_probe.engine.phases import apart, of_transposed, of_upsampled, phase_convolution
-from counterfactual_probe.engine.recording import record
-from counterfactual_probe.engine.simplify import simplify
+from counterfactual_probe.engine.program.operators import Convolution
+from counterfactual_probe.engine.program.polyphase import apart, of_transposed, of_upsampled, phase_convolution
+from counterfactual_probe.engine.program.recording import record
+from counterfactual_probe.engine.program.simplify import simplify
 from test_prepared import build, conv, largest_gap
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli
+from counterfactual_probe.cli import entry as cli
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

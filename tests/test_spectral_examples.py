@@ -20,7 +20,7 @@ from counterfactual_probe.adapters.vae import VAE
 from torch import nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.folders import save_folder
+from counterfactual_probe.registry.folders import save_folder
 from toy_training import squares
 
 # Ratios close to 1, some of them with tails to either side, and most of them low.

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 import spectral_twins as twins
-from counterfactual_probe.spectral.autocorrelation import autocorrelation, half_plane
+from counterfactual_probe.spectral.tracing.autocorrelation import autocorrelation, half_plane
 
 
 def seeded(*parts: nn.Module, seed: int = 0) -> nn.Sequential:

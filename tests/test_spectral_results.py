@@ -19,10 +19,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe import cli, plots_spectral
-from counterfactual_probe.sections import section_maker
+from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.reporting.sections.section import section_maker
+from counterfactual_probe.reporting.study import Settings, run_study
+from counterfactual_probe.spectral import plots as plots_spectral
 from counterfactual_probe.spectral.distribution import BINS, EDGES, Gatherer, quantiles
-from counterfactual_probe.study import Settings, run_study
 from test_documents import ROOT, run_python
 
 
@@ -69,7 +70,7 @@ def test_blocks_make_no_difference(sd: cp.SpectralDependency, monkeypatch: pytes
         add(self, ratios)
 
     monkeypatch.setattr(Gatherer, "add", noted)
-    monkeypatch.setattr("counterfactual_probe.spectral.pathways._AT_ONCE", 20)
+    monkeypatch.setattr("counterfactual_probe.spectral.tracing.pathways._AT_ONCE", 20)
     parts = sd.table()
     assert max(sizes) <= 20  # less than one channel between takes
     assert len(sizes) > 30

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import counterfactual_probe as cp
-from counterfactual_probe.errors import ProbeError
+from counterfactual_probe.base.errors import ProbeError
 
 pytestmark = pytest.mark.usefixtures("examples")
 TOY = ["--side", "8", "--convolutions", "2", "--steps", "4", "--stages", "2", "--images", "64", "--validation", "16"]

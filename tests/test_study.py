@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import toys
-from counterfactual_probe import latents as lt
-from counterfactual_probe.figures import overview_figures
-from counterfactual_probe.regions import generic_regions
-from counterfactual_probe.report import write_report
-from counterfactual_probe.study import Settings, Study, default_layers, run_study, shown_pairs, study_layers
+from counterfactual_probe.generator import latents as lt
+from counterfactual_probe.registry.regions import generic_regions
+from counterfactual_probe.reporting.figures import overview_figures
+from counterfactual_probe.reporting.page import write_report
+from counterfactual_probe.reporting.study import Settings, Study, default_layers, run_study, shown_pairs, study_layers
 
 
 class Wide(nn.Module):

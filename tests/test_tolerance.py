@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 import toys
-from counterfactual_probe.running import RunningMaps
+from counterfactual_probe.influence.accumulator import RunningMaps
 
 
 class Scaled(nn.Module):

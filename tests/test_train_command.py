@@ -17,11 +17,11 @@ from PIL import Image
 
 import counterfactual_probe as cp
 import kills
-from counterfactual_probe import checkpoint as checkpoints
-from counterfactual_probe import cli
-from counterfactual_probe.files import load_header
+from counterfactual_probe.base import checkpoint as checkpoints
+from counterfactual_probe.base.files import load_header
+from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.registry.weights import load_weights
 from counterfactual_probe.training import recipes, trainable
-from counterfactual_probe.weights import load_weights
 from toy_training import squares
 
 SMALL = ["--latent", "4", "--width", "6", "--batch", "5", "--device", "cpu"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe import folders
+from counterfactual_probe.registry import folders
 from counterfactual_probe.training import trainable
 
 NAMES = sorted(path.name for path in trained.FOLDER.iterdir() if path.is_dir())

@@ -20,11 +20,11 @@ from torch import Tensor
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images
 from counterfactual_probe.data.order import epoch_order
-from counterfactual_probe.session import seed_everything
+from counterfactual_probe.generator.session import seed_everything
+from counterfactual_probe.registry.weights import load_weights
 from counterfactual_probe.training import Networks, Recipe, Step
 from counterfactual_probe.training.step import Ranks
 from counterfactual_probe.training.trainer import START, stream_seed
-from counterfactual_probe.weights import load_weights
 from toy_training import SMALL, Toy, assert_same, small, squares, train
 
 NAMES = sorted(SMALL)

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 import counterfactual_probe as cp
-from counterfactual_probe import checkpoint as checkpoints
+from counterfactual_probe.base import checkpoint as checkpoints
+from counterfactual_probe.registry.weights import load_weights
 from counterfactual_probe.training import Step, Update, recipes, trainable
-from counterfactual_probe.weights import load_weights
 from toy_training import SMALL, Toy, assert_same, small, squares, train
 
 NAMES = sorted(SMALL)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe.transformations import Transformation, flip, parse, rotation, shift, stretch
+from counterfactual_probe.invariance.transformations import Transformation, flip, parse, rotation, shift, stretch
 
 
 def random_maps(height: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:

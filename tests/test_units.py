@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import counterfactual_probe as cp
-from counterfactual_probe.units import parse_units
+from counterfactual_probe.generator.units import parse_units
 
 A, B = cp.LayerInfo("a", 6, (4, 4)), cp.LayerInfo("b", 3, (8, 8))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe import folders
+from counterfactual_probe.registry import folders
 from states import spoiled_state
 from toys import unlike_new
 

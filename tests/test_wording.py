@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import counterfactual_probe as cp
-from counterfactual_probe import wording
-from counterfactual_probe.confidence import Confidence
-from counterfactual_probe.regions import Regions, agreement, describe, generic_regions
-from counterfactual_probe.study import LayerStudy, Settings, Study, run_study
+from counterfactual_probe.modules.confidence import Confidence
+from counterfactual_probe.registry.regions import Regions, agreement, describe, generic_regions
+from counterfactual_probe.reporting import sentences as wording
+from counterfactual_probe.reporting.study import LayerStudy, Settings, Study, run_study
 
 FACES = cp.pretrained("dcgan-faces").regions
 

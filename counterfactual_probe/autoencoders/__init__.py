@@ -7,13 +7,7 @@
 torch.Size([8, 3, 64, 64])
 """
 
-from .models import (
-    AdaptiveAutoencoder,
-    Autoencoder,
-    LadderAutoencoder,
-    StructuralAutoencoder,
-    VariationalAutoencoder,
-)
+from .models import AdaptiveAutoencoder, Autoencoder, LadderAutoencoder, StructuralAutoencoder, VariationalAutoencoder
 from .sampling import chunk_codes, hybrid_sample, plot_codes, prior_sample, traversal_codes
 
 __all__ = [

@@ -9,7 +9,7 @@ from math import ceil
 
 from torch import nn
 
-from ..errors import ProbeError, whole
+from ..base.errors import ProbeError, whole
 
 GROUP = 8  # channels in each group of a norm, at least
 GROUPS = 8  # of a norm, at most

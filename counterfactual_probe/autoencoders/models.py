@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ProbeError
+from ..base.errors import ProbeError
 from .backbone import Backbone
 from .decoders import Decoder, LadderDecoder, StructuralDecoder
 from .encoders import Encoder, LadderEncoder

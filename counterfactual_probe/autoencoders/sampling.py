@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .. import errors
-from ..errors import ProbeError, whole
-from ..generator import GeneratorAdapter, stream_seed
+from ..base import errors
+from ..base.errors import ProbeError, whole
+from ..generator.adapter import GeneratorAdapter, stream_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ def plot_codes(
     generator: GeneratorAdapter, codes: Tensor, *, labels: Sequence[str] | None = None, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
     """The images of codes (rows, n, d), such as those of :func:`traversal_codes` and :func:`chunk_codes`."""
-    from ..plots import plot_images
+    from ..base.drawing import plot_images
 
     if not isinstance(codes, Tensor) or codes.dim() != 3:
         shown = tuple(codes.shape) if isinstance(codes, Tensor) else f"a {type(codes).__name__}"

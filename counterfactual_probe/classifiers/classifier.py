@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import latents as lt
-from ..blame import blamed_on
-from ..errors import ProbeError
-from ..images import all_finite
-from ..memory import in_slices
-from ..placement import home, on_device, unwrapped
-from ..session import borrowed
+from ..base.caller import blamed_on
+from ..base.errors import ProbeError
+from ..base.memory import in_slices
+from ..generator import latents as lt
+from ..generator.device import home, on_device, unwrapped
+from ..generator.images import all_finite
+from ..generator.session import borrowed
 from .labels import class_number, short_name
 from .preprocessing import Preprocessing
 

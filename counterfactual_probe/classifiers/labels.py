@@ -6,7 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ProbeError, nearest
+from ..base.errors import ProbeError, nearest
 
 
 def class_number(wanted: Any, names: Sequence[str] | None, n_classes: int, who: str) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from ..entries import by_name, imported
-from ..errors import ProbeError, nearest
-from ..folders import HUB, hub_folder, is_folder
+from ..base.errors import ProbeError, nearest
+from ..base.plugins import by_name, imported
+from ..registry.folders import HUB, hub_folder, is_folder
 from .classifier import Classifier
 from .timm_models import PREFIX, load_timm_folder, timm_classifier, timm_names
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ProbeError, first_line
+from ..base.errors import ProbeError, first_line
 
 Mode: TypeAlias = Literal["center", "squash", "border"]
 Interpolation: TypeAlias = Literal["bicubic", "bilinear", "nearest"]

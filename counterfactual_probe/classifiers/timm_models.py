@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ..errors import ProbeError, first_line, nearest
-from ..files import read_bytes, write_bytes, write_json
-from ..folders import CONFIG, HUB, WEIGHTS, hub_folder
-from ..weights import load_state, load_weights, tensors_only
+from ..base.errors import ProbeError, first_line, nearest
+from ..base.files import read_bytes, write_bytes, write_json
+from ..registry.folders import CONFIG, HUB, WEIGHTS, hub_folder
+from ..registry.weights import load_state, load_weights, tensors_only
 from .classifier import Classifier
 from .preprocessing import Preprocessing
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from ..errors import ProbeError, whole
-from ..generator import GeneratorAdapter
-from ..progress import progress_bar
-from ..registry import available, load, pretrained
+from ..base.errors import ProbeError, whole
+from ..base.progress import progress_bar
+from ..generator.adapter import GeneratorAdapter
+from ..registry.pretrained import available, load, pretrained
 from .images import NOT_STATED, Images, to_bytes
 
 PREFIX = "generator:"

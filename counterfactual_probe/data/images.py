@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ProbeError
-from ..images import all_finite
-from ..memory import free_memory
+from ..base.errors import ProbeError
+from ..base.memory import free_memory
+from ..generator.images import all_finite
 
 NOT_STATED = "not stated"
 

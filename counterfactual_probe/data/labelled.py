@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ProbeError, first_line, whole
-from ..generator import stream_seed
-from ..progress import progress_bar
+from ..base.errors import ProbeError, first_line, whole
+from ..base.progress import progress_bar
+from ..generator.adapter import stream_seed
 from .images import NOT_STATED, Images
 
 CHOSEN = 13  # a stream of random numbers of its own

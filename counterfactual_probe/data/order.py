@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generator import stream_seed
+from ..generator.adapter import stream_seed
 
 ORDER = 5  # a stream of random numbers of its own
 

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ProbeError, first_few, first_line
-from ..files import read_bytes
-from ..progress import progress_bar
+from ..base.errors import ProbeError, first_few, first_line
+from ..base.files import read_bytes
+from ..base.progress import progress_bar
 from .images import NOT_STATED, Images
 
 Bytes = npt.NDArray[np.uint8]

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import ProbeError, whole
-from ..generator import stream_seed
-from ..progress import progress_bar
+from ..base.errors import ProbeError, whole
+from ..base.progress import progress_bar
+from ..generator.adapter import stream_seed
 from .geometry import SHAPES, see
 from .images import Images
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import safetensors
 from torch import Tensor
 
-from ..errors import ProbeError, first_few, first_line, whole
-from ..files import load_header, save_tensors
-from ..generator import GeneratorAdapter
+from ..base.errors import ProbeError, first_few, first_line, whole
+from ..base.files import load_header, save_tensors
+from ..generator.adapter import GeneratorAdapter
 from .generated import PREFIX, generated
 from .images import NOT_STATED, Images
 from .labelled import SUFFIXES, read_labelled
@@ -98,7 +98,7 @@ def _read(
         found = read_labelled(name, images=images, seed=seed, terms=terms, show_progress=show).images
         return _require(found, size, colours)
     if name is not None and not name.endswith(".npy"):
-        from .pictures import read_pictures  # here, since it loads Pillow
+        from .pictures import read_pictures
 
         return read_pictures(name, size=size, colours=colours or 3, most=images, terms=terms, show_progress=show)
     if isinstance(data, Images):

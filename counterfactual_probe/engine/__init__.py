@@ -5,12 +5,14 @@ executors differ in how much of the forward they skip, never in what comes out);
 over pairs and unit sets in a fixed order, within a fixed memory.
 """
 
-from .choice import executor_for
-from .executors import CleanRun, Executor, FullForward
+from .executors import Executor, FullForward
 from .interventions import Assignment, Intervention, Swap
-from .prepared import Prepared
+from .pairs import Pairs
+from .prepared.executor import Prepared
 from .replay import Replay
-from .stream import Effect, Pairs, Stream
+from .runs import CleanRun
+from .select import executor_for
+from .stream import Effect, Stream
 
 __all__ = [
     "Assignment",

@@ -6,34 +6,17 @@ how much of the generator they run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .. import latents as lt
-from ..generator import GeneratorAdapter
-from ..latents import Latents
-from ..layers import channels_first
-
-if TYPE_CHECKING:
-    from .interventions import Runs
-
-# Sets channels in place on a channels-first view of one layer's activation, one row per hybrid.
-Edit = Callable[[Tensor], None]
-
-
-@dataclass(frozen=True)
-class CleanRun:
-    """An unintervened run of some samples, with the activations that interventions need."""
-
-    latents: Latents
-    images: Tensor  # (samples, C, H, W)
-    activations: Mapping[str, Tensor]  # layer -> channels-first copy, (samples, channels, …)
-    numbers: Sequence[int]  # which samples of the whole run these are: they fix the noise
-    seed: int
+from ..generator import latents as lt
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import Latents
+from ..generator.layers import channels_first
+from .runs import CleanRun, Edit, Runs
 
 
 class Executor(Protocol):

@@ -9,46 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..errors import ProbeError
-from ..units import UnitSet
-from .executors import CleanRun, Edit
-
-Edits: TypeAlias = dict[str, list[Edit]]
-
-
-class BoundIntervention(Protocol):
-    """An intervention with its values for the samples of one block."""
-
-    def changes(self, sample: int) -> list[bool]:
-        """For each unit set: does setting it change this sample's run?"""
-
-    def edits(self, samples: Sequence[int], sets: Sequence[int | None]) -> Edits:
-        """Edits for a batch: row r is sample ``samples[r]`` with unit set ``sets[r]``, if any."""
-
-
-class Runs:
-    """Intervened runs to make in one batch: row r is sample ``samples[r]`` with unit set ``sets[r]``, if any."""
-
-    def __init__(self, bound: BoundIntervention, samples: Sequence[int], sets: Sequence[int | None]) -> None:
-        self.bound, self.samples, self.sets = bound, samples, sets
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @cached_property
-    def edits(self) -> Edits:
-        """What to do to the activations of the layers, in one batch of all rows."""
-        return self.bound.edits(self.samples, self.sets)
-
-    def part(self, rows: Sequence[int]) -> Runs:
-        """Some of the rows, as a batch of their own."""
-        return Runs(self.bound, [self.samples[row] for row in rows], [self.sets[row] for row in rows])
+from ..base.errors import ProbeError
+from ..generator.units import UnitSet
+from .runs import BoundIntervention, CleanRun, Edit, Edits
 
 
 class Intervention(Protocol):

@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import latents as lt
-from ..errors import described
-from ..generator import GeneratorAdapter
-from ..images import all_finite
-from ..latents import Latents
-from ..layers import activation_of, channels_first, require_once, with_activation
-from ..memory import is_out_of_memory
-from .executors import CleanRun, FullForward, disagreement
+from ..base.errors import described
+from ..base.memory import is_out_of_memory
+from ..generator import latents as lt
+from ..generator.adapter import GeneratorAdapter
+from ..generator.images import all_finite
+from ..generator.latents import Latents
+from ..generator.layers import activation_of, channels_first, require_once, with_activation
+from .executors import FullForward, disagreement
 from .interception import Call, Handler, NotReplayable, intercepted, map_tensors, tensors_of
-from .interventions import Runs
-from .plan import TRACED, make_plan
+from .replay_plan import TRACED, make_plan
+from .runs import CleanRun, Runs
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 

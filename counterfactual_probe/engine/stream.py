@@ -6,28 +6,20 @@ kept but the clean runs of one block of pairs and the hybrids of one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from torch import Tensor
 
-from ..errors import whole
-from ..generator import GeneratorAdapter
-from ..latents import Latents
-from ..memory import is_out_of_memory, no_room
-from .choice import executor_for
-from .executors import CleanRun, Executor
-from .interventions import BoundIntervention, Intervention, Runs, way_of
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Bases, and sources if the intervention has any, fetched block by block."""
-
-    n: int
-    base: Callable[[int, int], Latents]  # (start, stop) -> latents
-    source: Callable[[int, int], Latents] | None = None
+from ..base.errors import whole
+from ..base.memory import is_out_of_memory, no_room
+from ..generator.adapter import GeneratorAdapter
+from .executors import Executor
+from .interventions import Intervention, way_of
+from .pairs import Pairs
+from .runs import BoundIntervention, CleanRun, Runs
+from .select import executor_for
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..generator import stream_seed
+from ..generator.adapter import stream_seed
 from .score import Score
 from .table import BINS, FITS, Array, Floats, Table, labels, provenance, require, split
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ProbeError, whole
+from ..base.errors import ProbeError, whole
 from .score import Score
 from .table import BINS, Array, Floats, Labels, labels, provenance, split
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import share, whole
+from ..base.errors import share, whole
 from .score import Score
 from .table import BINS, Array, Floats, Labels, Table, labels, many_as_continuous, provenance, shuffled, with_test
 

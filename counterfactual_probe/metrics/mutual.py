@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import whole
+from ..base.errors import whole
 from .score import Score
 from .table import BINS, Array, Floats, Labels, Table, edges, labels, provenance, require, shuffled, with_test
 

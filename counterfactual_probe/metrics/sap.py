@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..generator import stream_seed
+from ..generator.adapter import stream_seed
 from .score import Score
 from .table import BINS, FITS, Array, Floats, Labels, Table, labels, provenance, require, split
 

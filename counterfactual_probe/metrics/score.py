@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ProbeError, first_line
-from ..files import read_bytes, write_json
+from ..base.errors import ProbeError, first_line
+from ..base.files import read_bytes, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ class Score:
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """``matrix`` in grey: codes down, factors across."""
-        from ..plots_metrics import plot_matrix
+        from .plots import plot_matrix
 
         return plot_matrix(self.matrix, f"{type(self).__name__} {self.score:.3f}", ax=ax)
 

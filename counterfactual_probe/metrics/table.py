@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ProbeError, whole
-from ..generator import stream_seed
+from ..base.errors import ProbeError, whole
+from ..generator.adapter import stream_seed
 from ..version import __version__
 
 Array: TypeAlias = "npt.ArrayLike | torch.Tensor"

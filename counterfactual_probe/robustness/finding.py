@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import latents as lt
-from ..errors import ProbeError, whole
-from ..generator import GeneratorAdapter
-from ..influence import InfluenceMap
-from ..latents import Latents
-from ..modules import ModuleFinder
-from ..units import UnitSet, parse_layers
+from ..base.errors import ProbeError, whole
+from ..generator import latents as lt
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import Latents
+from ..generator.units import UnitSet, parse_layers
+from ..influence.influence_map import InfluenceMap
+from ..modules.finder import ModuleFinder
 
 HYBRIDS = 4096
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.errors import ProbeError
 from ..classifiers import Classifier
-from ..errors import ProbeError
-from ..generator import GeneratorAdapter
-from ..units import UnitSet, parse_layers, parse_units
+from ..generator.adapter import GeneratorAdapter
+from ..generator.units import UnitSet, parse_layers, parse_units
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import ProbeError, first_line
+from ..base.errors import ProbeError, first_line
 
 POOLED = 10
 _ROWS = 1024

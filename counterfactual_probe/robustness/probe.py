@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import latents as lt
+from ..base.errors import ProbeError, whole
+from ..base.progress import progress_bar
 from ..classifiers import Classifier, SuspiciousClassifier, load_classifier, self_check
 from ..engine import Pairs, Stream, Swap
+from ..engine.pairs import given_pairs
 from ..engine.stream import Effect
-from ..errors import ProbeError, whole
-from ..generator import GeneratorAdapter
-from ..influence import given_pairs
-from ..latents import Latents
-from ..progress import progress_bar
-from ..units import parse_layers
+from ..generator import latents as lt
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import Latents
+from ..generator.units import parse_layers
 from .plan import Plan, mapped, planned, two_classes
 from .result import Robustness
 from .tally import Row, Tally

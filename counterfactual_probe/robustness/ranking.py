@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ProbeError, whole
+from ..base.errors import ProbeError, whole
 
 _ROOM = 2**24  # resampled rates held at once
 

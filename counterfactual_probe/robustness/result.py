@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -13,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..errors import ProbeError
-from ..files import write_json, write_text
-from ..results import Result
-from ..units import UnitSet
+from ..base.errors import ProbeError
+from ..base.files import write_json, write_text
+from ..generator.results import Result
+from ..generator.units import UnitSet
 from .ranking import Ranking, ranked
 
 if TYPE_CHECKING:
@@ -86,7 +88,6 @@ class Robustness(Result):
         )
 
     def __str__(self) -> str:
-        from .table import as_text
 
         return as_text(self)
 
@@ -215,12 +216,10 @@ class Robustness(Result):
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row of the table for each classifier, layer and module."""
-        from .table import rows
 
         return rows(self)
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        from .table import as_csv
 
         return write_text(path, as_csv(self))
 
@@ -238,7 +237,7 @@ class Robustness(Result):
 
         Onto given axes goes one of them, by default recognition.
         """
-        from ..robustness_plots import plot_distance, plot_recognition, plot_recognition_and_distance
+        from .plots import plot_distance, plot_recognition, plot_recognition_and_distance
 
         if quantity not in (None, "recognition", "distance"):
             raise ProbeError(f"quantity is {quantity!r}; give 'recognition' or 'distance'")
@@ -248,13 +247,13 @@ class Robustness(Result):
 
     def plot_entropy(self, classifier: str) -> tuple[Figure, Any]:
         """Histograms of entropy, a row for each module and a column for each layer (S003 Fig. 14 and 16)."""
-        from ..robustness_plots import plot_entropies
+        from .plots import plot_entropies
 
         return plot_entropies(self, self.number(classifier))
 
     def plot_disagreements(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """The hybrids that classifiers disagree about most, with their answers (S003 Fig. 17 and Table 3)."""
-        from ..robustness_plots import plot_disagreements
+        from .plots import plot_disagreements
 
         return plot_disagreements(self, ax=ax)
 
@@ -291,3 +290,57 @@ def _standard_error(values: Floats) -> Floats:
         return np.full(values.shape[:-1], np.nan)
     found: Floats = values.std(-1, ddof=1) / np.sqrt(n)
     return found
+
+
+def rows(result: Robustness) -> Iterator[dict[str, Any]]:
+    """One for each classifier, layer and module, with all that is known about it as plain numbers."""
+    first, second = result.classes
+    top1, top5, best, error = result.recognition, result.recognition5, result.best, result.best_standard_error
+    distance, entropy, consensus = result.distance, result.entropy, result.consensus
+    present = np.argwhere(result.present).tolist()
+    for c, classifier in enumerate(result.classifiers):
+        for layer, module in present:
+            at = c, layer, module
+            yield {
+                "classifier": classifier,
+                "layer": result.layers[layer],
+                "module": result.modules[module],
+                f"{first} top-1": float(top1[at][0]),
+                f"{second} top-1": float(top1[at][1]),
+                f"{first} top-5": float(top5[at][0]),
+                f"{second} top-5": float(top5[at][1]),
+                "larger": float(best[at]),
+                "standard error": float(error[at]),
+                f"distance to {first}": float(distance[at][0]),
+                f"distance to {second}": float(distance[at][1]),
+                "entropy": float(entropy[at]),
+                "consensus": float(consensus[layer, module]),
+            }
+
+
+def as_csv(result: Robustness) -> str:
+    found = list(rows(result))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, found[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def as_text(result: Robustness) -> str:
+    """Columns under their names, with what the whole is about above them."""
+    found = list(rows(result))
+    cells = [list(found[0]), *([_cell(value) for value in row.values()] for row in found)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if k < 3 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    return "\n".join([repr(result), *lines])
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..base.errors import ProbeError
+from ..base.memory import in_slices
 from ..classifiers import Classifier
 from ..classifiers.classifier import ONE_IMAGE
-from ..errors import ProbeError
-from ..images import all_finite
-from ..memory import in_slices
+from ..generator.images import all_finite
 from .plan import Plan
 from .pool import Pool
 

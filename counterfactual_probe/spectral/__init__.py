@@ -4,9 +4,9 @@ from .dependency import SpectralDependency
 from .distribution import EDGES
 from .independence import SpectralIndependence
 from .loss import spectral_independence_loss
-from .pathways import ConvolutionPair
 from .ratios import ActivationRatios, SpectralRatios, SpectralTable
 from .removal import FilterRemoval
+from .tracing.pathways import ConvolutionPair
 
 __all__ = [
     "EDGES",

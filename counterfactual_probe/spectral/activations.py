@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import ProbeError
-from ..latents import Latents
-from ..layers import activation_of
-from .autocorrelation import Overlap, autocorrelation, overlap
-from .inputs import Network
-from .kernels import Convolution
-from .resampling import spread
-from .tracing import ConvolutionMode
-from .ways import Way
+from ..base.errors import ProbeError
+from ..generator.latents import Latents
+from ..generator.layers import activation_of
+from .tracing.autocorrelation import Overlap, autocorrelation, overlap
+from .tracing.kernels import Convolution
+from .tracing.network import Network
+from .tracing.resampling import spread
+from .tracing.routes import Way
+from .tracing.tracer import ConvolutionMode
 
 
 class _Listener(ConvolutionMode):

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .. import latents as lt
-from ..errors import ProbeError, nearest
-from ..generator import GeneratorAdapter
-from ..latents import Latents
-from ..progress import progress_bar
+from ..base.errors import ProbeError, nearest
+from ..base.progress import progress_bar
+from ..generator import latents as lt
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import Latents
 from .activations import measure_activations
 from .distribution import ABOVE, BELOW, Gatherer
 from .filters import DRAWS, KEPT, remove_filters
-from .inputs import Network
-from .pathways import ConvolutionPair, Pathways
 from .ratios import ActivationRatios, SpectralRatios, SpectralTable
 from .removal import FilterRemoval
-from .tracing import LAYER, Traced, Tracer
-from .ways import Way
+from .tracing.network import Network
+from .tracing.pathways import ConvolutionPair, Pathways
+from .tracing.routes import Way
+from .tracing.tracer import LAYER, Traced, Tracer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -186,7 +186,7 @@ class SpectralDependency:
 
         ``pathway`` is (in, mid, out); by default that whose ratio is nearest to ``near``.
         """
-        from ..plots_spectral import plot_kernels
+        from .plots import plot_kernels
 
         found = self.pathways(earlier, later)
         chosen = pathway or found.nearest(near)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import latents as lt
-from ..errors import ProbeError, whole
-from ..generator import GeneratorAdapter
-from ..latents import Latents
-from .inputs import Network
-from .pathways import Pathways
+from ..base.errors import ProbeError, whole
+from ..generator import latents as lt
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import Latents
 from .removal import FilterRemoval
-from .tracing import PLANE, ConvolutionMode
+from .tracing.network import Network
+from .tracing.pathways import Pathways
+from .tracing.tracer import PLANE, ConvolutionMode
 
 KEPT = 4260 / 8192  # of the filters, by energy, as in the paper
 DRAWS = 8  # random controls beside each removal

@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from ..errors import ProbeError, nearest
+from ..base.errors import ProbeError, nearest
 from .loss import Form, require_form, spectral_independence_loss
-from .operations import pair
-from .resampling import spread
+from .tracing.operations import pair
+from .tracing.resampling import spread
 
 Reduction: TypeAlias = Literal["sum", "mean"]
 Convolution: TypeAlias = nn.Conv2d | nn.ConvTranspose2d

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from ..errors import ProbeError
-from .autocorrelation import Overlap, autocorrelation, overlap
-from .operations import pair
+from ..base.errors import ProbeError
+from .tracing.autocorrelation import Overlap, autocorrelation, overlap
+from .tracing.operations import pair
 
 Form: TypeAlias = Literal["printed", "bartlett", "scalar"]
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import ProbeError
-from ..files import write_json, write_text
-from ..results import Result
+from ..base.errors import ProbeError
+from ..base.files import write_json, write_text
+from ..generator.results import Result
 from .distribution import Gatherer
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SpectralRatios(Result):
 
     def plot(self, ax: Axes | None = None, *, label: str | None = None) -> tuple[Figure, Axes]:
         """A histogram of the ratios (S002 Fig. 4)."""
-        from ..plots_spectral import plot_histograms
+        from .plots import plot_histograms
 
         gathered = Gatherer()
         gathered.add(self.alive)
@@ -111,7 +111,7 @@ class ActivationRatios(Result):
 
     def plot(self, ax: Axes | None = None, *, label: str | None = None) -> tuple[Figure, Axes]:
         """A histogram of the maps' ratios."""
-        from ..plots_spectral import plot_histograms
+        from .plots import plot_histograms
 
         gathered = Gatherer()
         gathered.add(self.per_map)
@@ -209,7 +209,7 @@ class SpectralTable(Result):
         The finest pair of one is put on the finest of the other, and so on. ``names`` are the networks'; at most
         ``most`` panels are drawn. Pairs that skip other convolutions are left out where there are others.
         """
-        from ..plots_spectral import plot_layers
+        from .plots import plot_layers
 
         others = [] if against is None else [against] if isinstance(against, SpectralTable) else list(against)
         tables = [self, *others]

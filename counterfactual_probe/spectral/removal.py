@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..results import Result
+from ..generator.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,7 @@ class FilterRemoval(Result):
 
     def plot(self, ax: Axes | None = None, *, most: int = 8) -> tuple[Figure, Axes]:
         """A sheet of images: a row for each removal, and below it one for its control (S002 Fig. 6)."""
-        from ..plots import plot_images
+        from ..base.drawing import plot_images
 
         rows, labels = [], []
         for i, name in enumerate(self.names):
@@ -109,7 +109,7 @@ class FilterRemoval(Result):
 
     def plot_measures(self, axes: Sequence[Axes] | None = None) -> tuple[Figure, list[Axes]]:
         """Saturation and finest-scale energy of each row beside its control, with error bars."""
-        from ..plots_spectral import plot_removal
+        from .plots import plot_removal
 
         return plot_removal(self.rows(), axes=axes)
 

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import latents as lt
-from ..errors import ProbeError, first_line
-from ..generator import BASE, SOURCE, GeneratorAdapter
-from ..hybrids import Hybridizer, Hybrids
-from ..latents import Latents
-from ..layers import LayerInfo, listed
-from ..units import UnitSet
+from ..base.errors import ProbeError, first_line
+from ..generator import latents as lt
+from ..generator.adapter import BASE, SOURCE, GeneratorAdapter
+from ..generator.latents import Latents
+from ..generator.layers import LayerInfo, listed
+from ..generator.units import UnitSet
+from ..hybrids.hybridizer import Hybridizer
+from ..hybrids.result import Hybrids
 from .outcome import Skipped
 
 PAIRS = 2

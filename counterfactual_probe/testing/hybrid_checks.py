@@ -7,12 +7,12 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from .. import latents as lt
-from ..hybrids import Hybridizer
-from ..influence import InfluenceMap
-from ..latents import Latents
-from ..layers import LayerInfo
-from ..units import UnitSet
+from ..generator import latents as lt
+from ..generator.latents import Latents
+from ..generator.layers import LayerInfo
+from ..generator.units import UnitSet
+from ..hybrids.hybridizer import Hybridizer
+from ..influence.influence_map import InfluenceMap
 from .bench import PAIRS, Bench, gap
 from .outcome import Failed, Skipped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import latents as lt
+from ..generator import latents as lt
 from .bench import Bench, gap
 from .outcome import Failed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .. import generator as generators
-from ..errors import Interrupted, ProbeError, first_line
+from ..base.errors import Interrupted, ProbeError, first_line
+from ..generator import adapter as generators
 from . import hybrid_checks, image_checks, latent_checks, module_checks
 from .bench import Bench
 from .outcome import AdapterReport, Check, Failed, Outcome, Skipped

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from .. import latents as lt
-from ..generator import BASE, SOURCE
-from ..latents import Latents
+from ..generator import latents as lt
+from ..generator.adapter import BASE, SOURCE
+from ..generator.latents import Latents
 from .bench import Bench
 from .outcome import Failed
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..clustering import Labels
-from ..errors import ProbeError, whole
-from ..generator import GeneratorAdapter, stream_seed, wrap
+from ..base.errors import ProbeError, whole
+from ..generator.adapter import GeneratorAdapter, stream_seed, wrap
+from ..modules.clustering import Labels
 
 LAYER = "hidden"
 _PLACED = 40  # a stream of random numbers of its own

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import latents as lt
-from ..errors import ProbeError, first_line
-from ..influence import InfluenceMap
-from ..maps import InfluenceMaps
+from ..base.errors import ProbeError, first_line
+from ..generator import latents as lt
+from ..influence.influence_map import InfluenceMap
+from ..influence.maps import InfluenceMaps
 from .bench import Bench, as_skipped, gap
 from .outcome import Failed, Skipped
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..errors import ProbeError, first_line
+from ..base.errors import ProbeError, first_line
 from .recipe import PRECISIONS, Precision
 from .step import Ranks
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..base.errors import ProbeError
 from ..data import Images
-from ..errors import ProbeError
 from .recipe import Precision, Recipe
 
 _MOST_GRIDS = 50

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..entries import by_name, imported
-from ..errors import ProbeError, nearest, whole
+from ..base.errors import ProbeError, nearest, whole
+from ..base.plugins import by_name, imported
 from .step import Networks, Step
 
 GROUP = "counterfactual_probe.recipes"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..generator import stream_seed
+from ..generator.adapter import stream_seed
 
 DRAWS = 6  # a stream of random numbers of its own
 

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .. import checkpoint as checkpoints
-from ..checkpoint import Checkpoint
+from ..base import checkpoint as checkpoints
+from ..base.checkpoint import Checkpoint
+from ..base.errors import Interrupted, ProbeError
+from ..base.progress import progress_bar
 from ..data.images import to_floats
 from ..data.order import epoch_order
-from ..errors import Interrupted, ProbeError
-from ..generator import stream_seed
-from ..progress import progress_bar
-from ..session import random_state_kept, seed_everything
-from .grids import COLUMNS, save_grid
+from ..generator.adapter import stream_seed
+from ..generator.session import random_state_kept, seed_everything
 from .launch import ranks_of, unwrapped
-from .losses import LARGEST, Diverged, Losses, gradient_norm
-from .output import Output
 from .plan import Plan
-from .state import packed, unpack
+from .record.grids import COLUMNS, save_grid
+from .record.losses import LARGEST, Diverged, Losses, gradient_norm
+from .record.output import Output
+from .record.state import packed, unpack
+from .result import Trained
 from .step import DRAWS, Networks, Ranks, Step
-from .trained import Trained
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files, progress, plug-ins, memory and drawing. Knows nothing of generators."""

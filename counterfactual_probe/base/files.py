@@ -1,0 +1,127 @@
+"""Writing and reading result files: atomically, without pickle, with errors in sentences."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from .errors import ProbeError, first_line
+
+_HEADER = "counterfactual-probe"
+FORMAT = 1
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write a whole file or nothing: to a temporary neighbour first, then renamed into place."""
+    target = Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(target)
+    except OSError as error:
+        raise ProbeError(f"{target} cannot be written ({_reason(error)}); {_cure(error)}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+    return target
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> Path:
+    return write_bytes(path, content.encode())
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    return write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
+
+
+def save_tensors(
+    path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> Path:
+    """A safetensors file whose header says what kind of result it is, and everything beside tensors."""
+    description = json.dumps({"kind": kind, "format": FORMAT, **header}, sort_keys=True)
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return write_bytes(path, safetensors.torch.save(plain, metadata={_HEADER: description}))
+
+
+def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file written by :func:`save_tensors` for the same kind of result."""
+    content = read_bytes(path)
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
+    return tensors, _header(path, kind, metadata)
+
+
+def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """The header of such a file alone, without reading its tensors."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except OSError as error:
+        raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
+    except safetensors.SafetensorError as error:
+        raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
+    return _header(path, kind, metadata)
+
+
+def _header(path: str | os.PathLike[str], kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if _HEADER not in metadata:
+        raise ProbeError(f"{path} is a safetensors file but holds no result of this library; give one made by .save()")
+    try:
+        header: dict[str, Any] = json.loads(metadata[_HEADER])
+        found, version = header.pop("kind"), header.pop("format")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ProbeError(
+            f"{path} has an altered header ({type(error).__name__}: {first_line(error)}); make it again with .save()"
+        ) from error
+    if found != kind:
+        raise ProbeError(f"{path} holds {found} and not {kind}; load it with that class")
+    if version != FORMAT:
+        raise ProbeError(f"{path} has format {version} and this version reads {FORMAT}; install a matching version")
+    return header
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _cure(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space or choose another disk; no partial file was left"
+    return "choose a folder that you may write to; no partial file was left"
+
+
+def file_name(layer: str) -> str:
+    """A layer's name as part of a file's."""
+    return layer.replace("#", "-").replace("/", "-")

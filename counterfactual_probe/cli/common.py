@@ -1,0 +1,143 @@
+"""What the commands share: opening a generator, options that mean the same in all of them, writing figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..base.caller import blamed_on
+from ..base.errors import ProbeError, first_line
+from ..base.files import read_bytes, write_bytes
+from ..generator.adapter import GeneratorAdapter
+from ..generator.results import units_from_json
+from ..registry.folders import HUB, is_folder
+from ..registry.pretrained import load
+
+PAIRS = 64
+
+
+def open_generator(name: str, device: str | None) -> GeneratorAdapter:
+    """A generator that ``load`` knows, or from ``package.module:factory``, called without arguments."""
+    if ":" not in name or name.startswith(HUB) or is_folder(name):
+        return load(name, device=device)
+    generator = made_by(name)
+    if not isinstance(generator, GeneratorAdapter):
+        raise ProbeError(
+            f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
+        )
+    if device is not None and _device(device) != generator.device:
+        raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
+    return generator
+
+
+def made_by(name: str) -> Any:
+    """What ``package.module:factory`` returns, called without arguments."""
+    module_name, _, factory_name = name.partition(":")
+    with _importing_from(str(Path.cwd())):  # the user's own module, in the folder they stand in
+        with blamed_on(f"importing {module_name!r}", "run it in Python by itself to see why"):
+            try:
+                factory = getattr(importlib.import_module(module_name), factory_name)
+            except (ImportError, AttributeError, ValueError) as error:
+                raise ProbeError(f"{name!r} cannot be imported ({error}); give package.module:factory") from error
+        with blamed_on(f"the factory {name!r}", "call it in Python by itself, without arguments, to see why"):
+            return factory()
+
+
+def _device(name: str) -> torch.device:
+    """The device that tensors made on this name are on: 'cuda' is the current one of several."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(f"--device is {name}, which cannot be used here ({first_line(error)}); try cpu") from error
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:  # by value: what runs inside may have changed the list
+            sys.path.remove(folder)
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    from ..base.drawing import png
+
+    return write_bytes(path, png(figure, dpi=120))
+
+
+def file_name(layers: Sequence[str]) -> str:
+    from ..base.files import file_name as of_layer
+
+    return "+".join(map(of_layer, layers))
+
+
+def unit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layer")
+    parser.add_argument("--units", help="channels of the layer, such as 3,17,40; sets apart by ';'")
+    parser.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
+
+
+def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
+    if pairs:
+        parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
+    parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
+    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
+
+
+def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | None, list[str]]:
+    """Unit sets by ``--units`` with ``--layer``, or by ``--modules-file``; their labels, and their layers."""
+    if (options.units is None) == (options.modules_file is None):
+        raise ProbeError("which channels to set is not clear; give either --units or --modules-file")
+    if options.modules_file:
+        require_none(options, "layer", "with --modules-file, which names the layers")
+        content = modules_of(options.modules_file)
+        numbered = [(k, item) for k, item in enumerate(content["modules"], 1) if any(item.values())]
+        units = [item for _, item in numbered]
+        return units, [f"module {k}" for k, _ in numbered], list(dict.fromkeys(name for item in units for name in item))
+    if options.layer is None:
+        raise ProbeError("no layer was named; give --layer with --units")
+    return [_numbers(group) for group in options.units.split(";")], None, [options.layer]
+
+
+def modules_of(path: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(read_bytes(path))
+        units_from_json(content["modules"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProbeError(f"{path} holds no modules; give a file made by 'modules' or 'report'") from error
+    return content
+
+
+def trust(content: dict[str, Any]) -> str:
+    from ..reporting.sentences import ari_words
+
+    ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
+    if ari is None and (expected := content.get("expected_ari")) is not None:
+        return f"another draw of latents is expected to give {ari_words(expected)} (adjusted Rand index {expected:.2f})"
+    if ari is None:
+        return "how far to trust these modules is unknown: give --other, maps of another draw of latents"
+    return f"two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})"
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ProbeError(f"units are {text!r}; give channel numbers, such as 3,17,40 or 3,17;40 for two sets") from None
+
+
+def require_none(options: argparse.Namespace, option: str, why: str) -> None:
+    if getattr(options, option) is not None:
+        raise ProbeError(f"--{option} is given {why}; leave it out")

@@ -1,0 +1,198 @@
+"""The command line: ``counterfactual-probe demo | list | influence | modules | hybridize | report | …``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from ..base.errors import ProbeError
+from ..base.files import write_json
+from ..generator.results import units_to_json
+from ..hybrids.hybridizer import Hybridizer
+from ..influence.components import COMPONENTS
+from ..influence.influence_map import InfluenceMap
+from ..influence.maps import InfluenceMaps
+from ..modules.confidence import BLOCKS, SURE, ExpectedDisagreement
+from ..modules.features import Kind
+from ..modules.finder import ModuleFinder
+from ..registry.pretrained import available, pretrained
+from ..version import __version__
+from .common import (
+    PAIRS,
+    chosen_units,
+    common,
+    file_name,
+    modules_of,
+    open_generator,
+    require_none,
+    save_figure,
+    trust,
+    unit_options,
+)
+from .fidelity import add_fidelity
+from .invariance import add_invariance
+from .report import add_report
+from .robustness import add_robustness
+from .spectral import add_spectral
+from .train import add_train
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors the user can mend are one sentence on stderr and exit status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt as stop:
+        print(f"counterfactual-probe: {str(stop) or 'interrupted'}", file=sys.stderr)
+        return 130
+    except ProbeError as error:
+        print(f"counterfactual-probe: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _list(options: argparse.Namespace) -> None:
+    for name in available(options.pattern):
+        print(pretrained(name).card() if options.verbose else name)
+
+
+def _influence(options: argparse.Namespace) -> None:
+    maps = _attribute(options)
+    if options.tolerance is not None:
+        print(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
+    name = f"maps-{file_name(maps.provenance['layers'])}"
+    out = Path(options.out)
+    print(maps.save(out / f"{name}.safetensors"))
+    print(save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
+
+
+def _modules(options: argparse.Namespace) -> None:
+    other = None
+    if Path(options.generator).suffix == ".safetensors":
+        for option in ("layer", "pairs", "device"):
+            require_none(options, option, f"with maps from a file ({options.generator})")
+        maps = InfluenceMaps.load(options.generator)
+        other = InfluenceMaps.load(options.other) if options.other else None
+    elif options.layer is None:
+        raise ProbeError("no layer was named; give --layer, or a maps file made by 'influence'")
+    else:
+        require_none(options, "other", "with a generator, of which a second draw is made anyway")
+        maps = _attribute(options)
+        # Modules are not worth showing without saying whether other latents would give the same.
+        other = _attribute(options, seed=options.seed + 1, components=maps.components)
+    finder = ModuleFinder(options.modules, options.method, features=options.features, seed=options.seed).fit(maps)
+    content: dict[str, Any] = {"modules": units_to_json(finder.unit_sets()), "labels": finder.labels_.tolist()}
+    if maps.block_sums is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExpectedDisagreement)  # printed below
+            kept = finder.confidence_
+        content["confidence"] = [None if np.isnan(value) else float(value) for value in kept]
+        content["expected_ari"] = finder.expected_ari_
+        print(f"{int((kept >= SURE).sum())} of {len(kept)} channels are sure of their module (confidence {SURE:g})")
+    if other is not None:
+        stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
+        content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
+    layer = file_name(maps.provenance["layers"])
+    out = Path(options.out)
+    print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
+    print(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
+    for k, units in enumerate(finder.unit_sets(), 1):
+        print(f"module {k}: {units.size} channels")
+    print(trust(content))
+
+
+def _hybridize(options: argparse.Namespace) -> None:
+    generator = open_generator(options.generator, options.device)
+    units, labels, layers = chosen_units(options)
+    if options.modules_file:
+        print(trust(modules_of(options.modules_file)))
+    z1 = generator.sample(options.n, seed=options.seed)
+    z2 = generator.sample(options.n, seed=options.seed, stream=1)
+    hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
+    out, name = Path(options.out), f"hybrids-{file_name(layers)}"
+    print(hybrids.save(out / f"{name}.safetensors"))
+    print(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
+
+
+def _attribute(
+    options: argparse.Namespace, seed: int | None = None, components: torch.Tensor | None = None
+) -> InfluenceMaps:
+    generator = open_generator(options.generator, options.device)
+    influence = InfluenceMap(generator, options.layer)
+    seed = options.seed if seed is None else seed
+    tolerance = getattr(options, "tolerance", None)
+    pairs = PAIRS if options.pairs is None else options.pairs
+    more: dict[str, Any] = {}
+    if getattr(options, "features", None) == "l2":
+        more["normalise"] = "pair"
+    if getattr(options, "features", None) == "pca":
+        more["components"] = COMPONENTS if components is None else components
+    if hasattr(options, "features") and pairs >= 2 * BLOCKS:
+        more["blocks"] = BLOCKS
+    return influence.attribute(n_pairs=pairs, tolerance=tolerance, seed=seed, show_progress=options.progress, **more)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="counterfactual-probe",
+        description="Open a pretrained image generator and find the parts it is made of.",
+        epilog="GENERATOR is a name that 'list' shows, a folder, hf:user/repo, or package.module:factory, a function "
+        "that returns counterfactual_probe.wrap(module, sample_latents).",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        made.set_defaults(run=run)
+        return made
+
+    listing = command("list", _list, "list the pretrained generators of the registry")
+    listing.add_argument("pattern", nargs="?", default="*", help="a wildcard pattern, such as '*faces'")
+    listing.add_argument("--verbose", action="store_true", help="with data, licence and how to install")
+
+    influence = command("influence", _influence, "influence maps of every channel of a layer")
+    influence.add_argument("generator", metavar="GENERATOR")
+    influence.add_argument("--layer", required=True)
+    influence.add_argument("--tolerance", type=float, help="stop each map at this relative standard error")
+    common(influence, "out/influence")
+
+    modules = command("modules", _modules, "modules of a layer, from a generator or a file of influence maps")
+    modules.add_argument("generator", metavar="GENERATOR|MAPS.safetensors")
+    modules.add_argument("--layer")
+    modules.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+    modules.add_argument("--other", metavar="MAPS.safetensors", help="maps of another draw, to compare with")
+    modules.add_argument(
+        "--features",
+        choices=get_args(Kind),
+        default="bits",
+        help="as in the papers, the variant that comes back sooner, or for images without spatial alignment",
+    )
+    modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
+    common(modules, "out/modules")
+    modules.set_defaults(pairs=None)  # so that maps from a file can refuse it
+
+    hybridize = command("hybridize", _hybridize, "hybrids of random pairs, by channels or by modules")
+    hybridize.add_argument("generator", metavar="GENERATOR")
+    unit_options(hybridize)
+    hybridize.add_argument("-n", type=int, default=8, help="number of pairs (default 8)")
+    common(hybridize, "out/hybrids", pairs=False)
+
+    add_fidelity(command)
+    add_invariance(command)
+    add_report(command)
+    add_robustness(command)
+    add_spectral(command)
+    add_train(command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The command ``counterfactual-probe fidelity``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from ..base.errors import ProbeError
+from ..base.files import write_json, write_text
+from ..fidelity.compare import DEFAULT_IMAGES, DEFAULT_RESAMPLES, FidelityTest
+from ..fidelity.frechet import FewSamples
+from .common import chosen_units, common, file_name, open_generator, save_figure, unit_options
+
+
+def add_fidelity(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = command("fidelity", _fidelity, "Fréchet distances between real, generated and hybrid images")
+    parser.add_argument("generator", metavar="GENERATOR")
+    unit_options(parser)
+    parser.add_argument(
+        "--features",
+        default="inception",
+        help="inception (the default), or a classifier's name or folder",
+    )
+    parser.add_argument("--real", metavar="PATH", help="a folder or zip of real pictures, or an .npy file")
+    parser.add_argument("--training", metavar="PATH", help="the same of the images that the generator was trained on")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
+    parser.add_argument("--images", type=int, help=f"of each group (default {DEFAULT_IMAGES}, or as many as are real)")
+    parser.add_argument(
+        "--resamples", type=int, default=DEFAULT_RESAMPLES, help=f"for standard errors (default {DEFAULT_RESAMPLES})"
+    )
+    common(parser, "out/fidelity", pairs=False)
+
+
+def _fidelity(options: argparse.Namespace) -> None:
+    if options.real and options.training:
+        raise ProbeError("both --real and --training are given; give the images that the table is to be divided by")
+    generator = open_generator(options.generator, options.device)
+    units, labels, layers = chosen_units(options)
+    test = FidelityTest(generator, layers, features=options.features)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FewSamples)
+        result = test.measure(
+            units,
+            labels=labels,
+            real=options.real or options.training,
+            skip_unreadable=options.skip_unreadable,
+            real_is="training images" if options.training else None,
+            n_images=options.images,
+            resamples=options.resamples,
+            seed=options.seed,
+            show_progress=options.progress,
+        )
+    for note in result.provenance["real_notes"] if options.skip_unreadable else ():
+        print(f"counterfactual-probe: {note}", file=sys.stderr)
+    for warning in caught:
+        print(f"counterfactual-probe: {warning.message}", file=sys.stderr)
+    out, name = Path(options.out), f"fidelity-{file_name(layers)}"
+    print(result.save(out / f"{name}.safetensors"))
+    print(write_text(out / f"{name}.csv", result.to_csv()))
+    print(write_json(out / f"{name}.json", result.to_json()))
+    print(save_figure(result.plot()[0], out / f"{name}.png"))
+    print(save_figure(result.plot_examples()[0], out / f"examples-{file_name(layers)}.png"))
+    print(result)

@@ -1,0 +1,67 @@
+"""The command ``counterfactual-probe invariance``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from ..base.errors import ProbeError
+from ..base.files import write_text
+from ..generator.adapter import GeneratorAdapter
+from ..invariance.stretch import DEFAULT_IMAGES, StretchTest
+from ..invariance.transformations import parse
+from ..reporting.sections.invariance import KEPT, as_csv
+from ..reporting.study import default_layers
+from .common import common, file_name, open_generator, save_figure
+
+
+def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = command("invariance", _invariance, "transform a layer's maps, and compare with the transformed image")
+    parser.add_argument("generator", metavar="GENERATOR")
+    parser.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
+    parser.add_argument(
+        "--transformation",
+        default="stretch:1.5",
+        help="stretch:FACTOR, shift:RIGHT,DOWN in shares of the size, flip:AXIS or rotation:DEGREES "
+        "(default stretch:1.5)",
+    )
+    parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help=f"(default {DEFAULT_IMAGES})")
+    parser.add_argument("--levels", type=int, help="how often images are halved (default 4, or as often as possible)")
+    parser.add_argument("--wavelet", default="haar", help="an orthogonal wavelet of PyWavelets (default haar)")
+    common(parser, "out/invariance", pairs=False)
+
+
+def _invariance(options: argparse.Namespace) -> None:
+    from ..invariance import plots
+
+    generator = open_generator(options.generator, options.device)
+    layers = options.layers.split(",") if options.layers else spatial_layers(generator)
+    transformation = parse(options.transformation)
+    tests = [
+        StretchTest(generator, layer, transformation=transformation, levels=options.levels, wavelet=options.wavelet)
+        for layer in layers
+    ]
+    results = [
+        test.measure(n_images=options.images, seed=options.seed, keep=KEPT, show_progress=options.progress)
+        for test in tests
+    ]
+    out, name = Path(options.out), file_name([result.layer for result in results])
+    for result in results:
+        print(result.save(out / f"invariance-{file_name([result.layer])}.safetensors"))
+    print(write_text(out / f"invariance-{name}.csv", as_csv(results)))
+    print(save_figure(plots.plot_transformed(results)[0], out / f"images-{name}.png"))
+    print(save_figure(plots.plot_components(results)[0], out / f"scales-{name}.png"))
+    print(save_figure(plots.plot_mse_per_scale(results)[0], out / f"mse-{name}.png"))
+    print(save_figure(plots.plot_mse_per_scale(results, relative=True)[0], out / f"relative-mse-{name}.png"))
+    for result in results:
+        print(result)
+
+
+def spatial_layers(generator: GeneratorAdapter) -> list[str]:
+    """The last layer of each resolution that has a height and a width."""
+    found = [name for name in default_layers(generator) if len(generator.layer(name).size) == 2]
+    if not found:
+        raise ProbeError(f"no layer of {generator.name} has maps with a height and a width; name one with --layers")
+    return found

@@ -1,0 +1,77 @@
+"""The commands ``counterfactual-probe report`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..registry.pretrained import PretrainedGenerator, available, pretrained
+from ..registry.regions import generic_regions
+from .common import common, open_generator
+
+DEMO = "dcgan-faces"
+
+
+def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the parsers of both commands."""
+    for name, text in (
+        ("report", "influence maps, modules, stability and hybrids of a generator, as an HTML report"),
+        ("demo", f"the report on the pretrained face generator {DEMO}"),
+    ):
+        made = command(name, _report, text)
+        if name == "report":
+            made.add_argument("generator", metavar="GENERATOR")
+        else:
+            made.set_defaults(generator=DEMO)
+        made.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
+        made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+        made.add_argument("--sections", help="names of further sections, apart by commas")
+        made.add_argument(
+            "--pictures", help="hybrids of these too, of a generator that encodes images: as --data of train"
+        )
+        made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
+        common(made, f"out/{name}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from ..reporting.page import require_writable, write_report
+    from ..reporting.sections.pictures import encoded_section, encoder_of
+    from ..reporting.sections.section import section_maker
+    from ..reporting.sentences import summary
+    from ..reporting.study import Settings, run_study, study_layers
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    generator = open_generator(options.generator, options.device)
+    entry = _entry(options.generator)
+    if options.pictures is not None:
+        encoder_of(generator)  # now, and not after the study
+    settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
+    makers = [section_maker(name) for name in (options.sections.split(",") if options.sections else [])]
+    for maker in makers:
+        maker.ready()
+    layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
+    out = Path(options.out)
+    require_writable(out)
+    names = [info.name for info in layers]
+    study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)
+    sections = [maker.make(generator, study, say) for maker in makers]
+    if options.pictures is not None:
+        sections.append(encoded_section(generator, study, options.pictures))
+    say("writing the report")
+    regions = entry.regions() if entry and entry.regions else generic_regions(*generator.image_size[1:])
+    card = entry.card() if entry else None
+    report = write_report(study, out, regions=regions, card=card, sections=sections)
+    tensors = sum(path.suffix == ".safetensors" for path in report.results)
+    print("\n".join(summary(study, regions)))
+    print(f"report:  {report.page}")
+    print(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
+    print(f"results: {out} ({tensors} safetensors files, modules as JSON)")
+
+
+def _entry(name: str) -> PretrainedGenerator | None:
+    """The registry's entry, of a generator that is there by name."""
+    return pretrained(name) if name in available() else None

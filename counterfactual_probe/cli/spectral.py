@@ -1,0 +1,112 @@
+"""The command ``counterfactual-probe spectral``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from ..base.errors import ProbeError
+from ..base.files import write_json
+from ..generator.adapter import GeneratorAdapter
+from ..spectral import ConvolutionPair, SpectralDependency, SpectralTable
+from ..spectral.filters import DRAWS
+from .common import common, file_name, open_generator, save_figure
+
+
+def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = command("spectral", _spectral, "spectral dependency ratios of a generator's successive convolutions")
+    parser.add_argument("generator", metavar="GENERATOR")
+    parser.add_argument(
+        "--against",
+        metavar="partner|GENERATOR",
+        help="superimpose the network that the generator was trained with, or another generator",
+    )
+    parser.add_argument(
+        "--pair", metavar="EARLIER,LATER", help="of which kernels are shown, or removed (default: the finest)"
+    )
+    parser.add_argument("--activations", type=int, metavar="N", help="ratios of every layer's maps too, of N samples")
+    parser.add_argument("--remove", type=int, metavar="N", help="N images without filters of low and of high ratio")
+    parser.add_argument("--draws", type=int, metavar="N", help=f"random controls beside these ({DRAWS})")
+    common(parser, "out/spectral", pairs=False)
+
+
+def _spectral(options: argparse.Namespace) -> None:
+    if options.draws is not None and options.remove is None:
+        raise ProbeError(f"--draws {options.draws} is of the controls of removed filters; give --remove N as well")
+    generator = open_generator(options.generator, options.device)
+    sd = SpectralDependency(generator)
+    pair = chosen_pair(sd, options.pair)
+    other = None if options.against is None else _against(generator, options)
+    out = Path(options.out)
+    table = sd.table(show_progress=options.progress)
+    _write(table, out, generator.name)
+    against = None
+    if other is not None:
+        against = other.table(show_progress=options.progress)
+        _write(against, out, against.provenance["generator"])
+    print(save_figure(table.plot(against=against)[0], out / "histograms.png"))
+    name = file_name(pair)
+    print(save_figure(sd.plot_kernels(*pair)[0], out / f"kernels-{name}.png"))
+    if options.activations is not None:
+        _activations(sd, generator, options, out)
+    if options.remove is not None:
+        latents = generator.sample(options.remove, seed=options.seed)
+        draws = DRAWS if options.draws is None else options.draws
+        removal = sd.remove_filters(*pair, latents, draws=draws, seed=options.seed)
+        print(removal.save(out / f"removal-{name}.safetensors"))
+        print(write_json(out / f"removal-{name}.json", {"rows": removal.rows(), "provenance": removal.provenance}))
+        print(save_figure(removal.plot()[0], out / f"removal-{name}.png"))
+        print(save_figure(removal.plot_measures()[0], out / f"removal-measures-{name}.png"))
+        print(removal)
+    print(table)
+    if against is not None:
+        print(against)
+
+
+def chosen_pair(sd: SpectralDependency, asked: str | None) -> tuple[str, str]:
+    """The pair that is named, or the finest that skips nothing."""
+    if asked is None:
+        pair = finest(sd.pairs())
+        return pair.earlier, pair.later
+    parts = tuple(asked.split(","))
+    if len(parts) != 2:
+        raise ProbeError(f"--pair is {asked!r}; give two convolutions, such as main.3,main.6")
+    sd.pathways(*parts)  # now, and not after the table
+    return parts
+
+
+def finest(pairs: list[ConvolutionPair]) -> ConvolutionPair:
+    """The last of those on the largest maps, without skips where there are others."""
+    plain = [pair for pair in pairs if not pair.skip] or pairs
+    return max(enumerate(plain), key=lambda item: (item[1].size[0] * item[1].size[1], item[0]))[1]
+
+
+def _against(generator: GeneratorAdapter, options: argparse.Namespace) -> SpectralDependency:
+    if options.against != "partner":
+        return SpectralDependency(open_generator(options.against, options.device))
+    if generator.partner is None:
+        raise ProbeError(f"{generator.name} knows no network that it was trained with; give --against a generator")
+    return SpectralDependency(generator.partner, name=f"{generator.name}'s partner")
+
+
+def _activations(sd: SpectralDependency, generator: GeneratorAdapter, options: argparse.Namespace, out: Path) -> None:
+    latents = generator.sample(options.activations, seed=options.seed)
+    for layer in generator.layers:
+        try:
+            found = sd.measure_activations(layer, latents)
+        except ProbeError as error:  # one layer of many: the others are still worth knowing
+            print(f"left out: {error}")
+            continue
+        name = file_name([layer])
+        print(found.save(out / f"activations-{name}.safetensors"))
+        print(save_figure(found.plot()[0], out / f"activations-{name}.png"))
+        print(f"{layer}: mean ratio of its maps {found.mean:.3f}, {found.dead} dead maps")
+
+
+def _write(table: SpectralTable, out: Path, network: str) -> None:
+    name = network.replace("'s ", "-").replace(" ", "-")
+    print(table.save(out / f"table-{file_name([name])}.safetensors"))
+    print(table.write_csv(out / f"table-{file_name([name])}.csv"))
+    print(table.write_json(out / f"table-{file_name([name])}.json"))

@@ -1,0 +1,103 @@
+"""The command ``counterfactual-probe train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..base.errors import ProbeError
+from ..training import Trained
+from ..training.recipe import PRECISIONS
+from ..training.record.output import holds_training
+from ..training.train import DRAWN, OPTIONS, execute, planned
+
+
+def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = command("train", _train, "train a generator of your own, or one that ships again")
+    parser.add_argument("model", metavar="MODEL", help="vae, dcgan, began, sae, …, a model that ships, or a package's")
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", help="a folder or zip of images, a file (.npy, .h5, .npz), generator:NAME, or scene")
+    data.add_argument("--size", type=int, help="side of the images; others are cut to squares and resized")
+    data.add_argument("--colours", type=int, choices=[1, 3], help="3, or 1 for grey")
+    data.add_argument(
+        "--images", type=int, help=f"at most so many; of a generator or the scene, how many (default {DRAWN})"
+    )
+    data.add_argument("--terms", help="under what terms the images may be used, for the card")
+    data.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
+    data.add_argument("--cache", metavar="FILE", help="keep the decoded images here, for the next time")
+    model = parser.add_argument_group("model and losses (by default the model's own)")
+    model.add_argument("-b", "--beta", type=float, help="weight of a VAE's KL")
+    model.add_argument("--latent", type=int, help="dimensions of the latent")
+    model.add_argument("--width", type=int, help="channels of the widest layer")
+    model.add_argument("--batch", type=int, help="images per step")
+    model.add_argument("--lr", type=float, help="learning rate")
+    model.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting")
+    run = parser.add_argument_group("run")
+    run.add_argument("--steps", type=int)
+    run.add_argument("--epochs", type=float)
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--precision", choices=PRECISIONS, help="by default the model's own, float32 for most")
+    run.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
+    run.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder, if there is one")
+    run.add_argument("--out", help="folder to write into (default out/MODEL)")
+    run.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
+
+
+def _train(options: argparse.Namespace) -> None:
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
+
+    def say(text: str) -> None:
+        if first:
+            print(text, file=sys.stderr, flush=True)
+
+    settings = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
+    for text in options.set:
+        name, value = _setting(text)
+        if name in settings or hasattr(options, name):
+            raise ProbeError(f"--set {text} is given for an option; give --{name} once")
+        settings[name] = value
+    plan = planned(
+        options.model,
+        options.data,
+        out=options.out,
+        asked={name: getattr(options, name) for name in ("size", "colours", "images", "terms", "skip_unreadable")},
+        cache=options.cache,
+        length={"steps": options.steps, "epochs": options.epochs},
+        seed=options.seed,
+        precision=options.precision,
+        device=options.device,
+        resume=options.resume,
+        show_progress=options.progress and first,
+        settings=settings,
+    )
+    for note in plan.images.notes:
+        say(note)
+    if options.resume and not holds_training(plan.out):
+        say(f"{plan.out} holds nothing to go on from: this is the start")
+    trained = execute(plan, resume=options.resume, show_progress=options.progress)
+    if trained.resumed_at:
+        say(f"went on from step {trained.resumed_at}")
+    if first:
+        _print(trained)
+
+
+def _print(trained: Trained) -> None:
+    for name, values in trained.losses.items():
+        print(f"{name}: {values[0]:.4g} in the first step, {values[-100:].mean():.4g} over the last 100")
+    print(f"{trained.steps} steps, {trained.steps_per_second:.3g} per second")
+    print(trained.folder)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ProbeError(f"--set is {text!r}; give NAME=VALUE, such as gamma=0.7")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

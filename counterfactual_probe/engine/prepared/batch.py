@@ -1,0 +1,118 @@
+"""The values of one batch of runs, each in the form in which it is at hand.
+
+*Full* is the value itself. *Difference* is what an intervention changed of it, in a type of lower
+precision. *Sparse* is the difference on the few channels that were set, before it spreads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from ..interventions import SwapEdit
+from ..program.polyphase import apart
+from ..runs import Runs
+
+
+@dataclass
+class Clean:
+    """What a batch needs of the clean run of its samples: values by number, and what follows from them."""
+
+    values: Mapping[int, Tensor]
+    derived: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+
+    def derive(self, number: int, what: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of a value, computed once."""
+        found = self.derived.get((number, what))
+        if found is None:
+            found = self.derived[number, what] = function(self.values[number])
+        return found
+
+
+class Batch:
+    """Rows to run, each on one sample of a clean run, and the forms of values made so far."""
+
+    def __init__(self, clean: Clean, runs: Runs, sparse: SwapEdit | None, device: torch.device) -> None:
+        samples = runs.samples
+        self.clean, self.edits = clean, runs.edits
+        self.size = len(samples)
+        self.full: dict[int, Tensor] = {}
+        self.difference: dict[int, Tensor] = {}
+        self.sparse: dict[int, Tensor] = {}
+        self._samples = samples
+        self._one = samples[0] if len(set(samples)) == 1 else None
+        self._index = torch.tensor(samples, device=device)
+        if sparse is not None and sparse.per_row is not None:
+            self._places(sparse, sparse.per_row)
+
+    def _places(self, swap: SwapEdit, m: int) -> None:
+        """Which rows and channels the swap sets, m in each row."""
+        self.rows = swap.rows[::m]  # (rows set,)
+        self.channels = swap.channels.view(-1, m)  # (rows set, m)
+        self.samples = swap.samples[::m, None]  # (rows set, 1)
+        self.values = swap.values[self.samples, self.channels]
+
+    def rows_of(self, value: Tensor) -> Tensor:
+        """A clean value's row for every row of the batch; a view if all are of one sample."""
+        if self._one is not None:
+            return value[self._one : self._one + 1].expand(self.size, *value.shape[1:])
+        if value.dim() == 4:
+            # Rows of the layout that convolutions keep.
+            return value.permute(0, 2, 3, 1)[self._index].permute(0, 3, 1, 2)
+        return value[self._index]
+
+    def own(self, value: Tensor) -> Tensor:
+        """The same, as a new tensor that may be written to."""
+        rows = self.rows_of(value)
+        return rows if self._one is None else new(tuple(rows.shape), rows.dtype, rows.device).copy_(rows)
+
+    def chosen(self, value: Tensor) -> Tensor:
+        """A clean value's channels that the swap sets: (rows set, m, …)."""
+        if len(value) == 1:  # one for all samples
+            return value[0][self.channels]
+        return value[self.samples, self.channels]
+
+    def spread(self, value: Tensor, change: Tensor) -> Tensor:
+        """Every row's clean value, with the change (rows set, …) added where there is one."""
+        made = result = new((self.size, *value.shape[1:]), value.dtype, value.device)
+        if change.dim() == 6:  # brought into the order of pixels by the addition, not by a pass of its own
+            result, value = apart(result, change.shape[2]), apart(value, change.shape[2])
+        done = 0
+        for sample, start, stop, is_set in self._stretches:
+            if is_set:
+                torch.add(value[sample], change[done : done + stop - start], out=result[start:stop])
+                done += stop - start
+            else:
+                result[start:stop] = value[sample]
+        return made
+
+    @cached_property
+    def _stretches(self) -> list[tuple[int, int, int, bool]]:
+        """Consecutive rows of one sample that are all set or all not: (sample, first, last + 1, set)."""
+        are_set = set(self.rows.tolist())
+        found = []
+        start = 0
+        for (sample, is_set), rows in groupby((sample, row in are_set) for row, sample in enumerate(self._samples)):
+            stop = start + sum(1 for _ in rows)
+            found.append((sample, start, stop, is_set))
+            start = stop
+        return found
+
+
+def new(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for a value, in the layout of :func:`laid_out`."""
+    last = len(shape) == 4 and device.type == "cpu"
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
+
+
+def laid_out(value: Tensor) -> Tensor:
+    """Images with the channels of a pixel together, as convolutions on a CPU read them fastest."""
+    if value.dim() == 4 and value.device.type == "cpu":
+        return value.contiguous(memory_format=torch.channels_last)
+    return value

@@ -1,0 +1,102 @@
+"""What a prepared run needs beside latents: the simplified program and the ways through it.
+
+It takes several forwards to make, and as long as the weights are the same it serves every call: the
+latest of each generator is remembered, one for exact hybrids and one for differences in a narrow type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+
+from ...generator.adapter import GeneratorAdapter
+from ..interception import call_of
+from ..program.program import Program
+from ..program.recording import record
+from ..program.simplify import Simplified, simplify
+from .propagation import way
+from .steps import Way
+
+# By the type in which differences travel; what it was made for stands beside it.
+_Remembered: TypeAlias = "dict[torch.dtype | None, tuple[Any, Preparation]]"
+# The layers that are set, and whether by a swap of few channels in each row.
+WayKey = tuple[frozenset[str], bool]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A simplified program with its ways.
+
+    Attributes:
+        first: for each set of layers the first of them, if its channels can be set one by one.
+        needs: numbers of the clean values that the ways read.
+        frees: for each operation the values that nothing reads after it.
+        checked: ways that gave what full forwards give.
+    """
+
+    simplified: Simplified
+    first: Mapping[frozenset[str], str | None]
+    ways: dict[WayKey, Way]
+    needs: frozenset[int]
+    frees: Sequence[Sequence[int]]
+    checked: set[WayKey] = field(default_factory=set)
+
+
+class Preparations:
+    """The preparations of one generator for some ways; the latest of each precision is remembered for the next call."""
+
+    _latest: ClassVar[WeakKeyDictionary[GeneratorAdapter, _Remembered]] = WeakKeyDictionary()
+
+    def __init__(self, generator: GeneratorAdapter, ways: Sequence[frozenset[str]], narrow: torch.dtype | None) -> None:
+        self.generator, self.ways, self.narrow = generator, ways, narrow
+        # Attributes and hooks can change too: so whoever uses it compares a clean run in every call.
+        self._key = (generator.weights_hash(), generator.device, tuple(ways))
+
+    def remembered(self) -> Preparation | None:
+        key, found = self._latest.get(self.generator, {}).get(self.narrow, (None, None))
+        return found if key == self._key else None
+
+    def anew(self) -> Preparation:
+        """Record the forward and prepare it; NotRecordable if that cannot be done. Call it inside a session."""
+        latest = self._latest.setdefault(self.generator, {})
+        latest.pop(self.narrow, None)
+        found = _prepare(self.generator, self.ways, self.narrow)
+        latest[self.narrow] = (self._key, found)
+        return found
+
+
+def _prepare(generator: GeneratorAdapter, chosen: Sequence[frozenset[str]], narrow: torch.dtype | None) -> Preparation:
+    layers = list(dict.fromkeys(layer for some in chosen for layer in some))
+    simplified = simplify(record(generator), layers, [call_of(layer) for layer in layers])
+    first = {some: _first_swappable(generator, simplified, some) for some in chosen}
+    ways: dict[WayKey, Way] = {}
+    for some, swappable in first.items():
+        ways[some, False] = way(simplified, some, sparse=None, narrow=narrow)
+        if swappable is not None:
+            ways[some, True] = way(simplified, some, sparse=swappable, narrow=narrow)
+    needs = frozenset().union(*(found.needs for found in ways.values()))
+    return Preparation(simplified, first, ways, needs, _last_uses(simplified.program, needs))
+
+
+def _first_swappable(generator: GeneratorAdapter, simplified: Simplified, layers: frozenset[str]) -> str | None:
+    """The first of some layers, if it gives images, of which channels can be set one by one."""
+    first = next(layer for layer in simplified.edited if layer in layers)
+    return first if len(generator.layer(first).size) == 2 else None
+
+
+def _last_uses(program: Program, kept: frozenset[int]) -> list[list[int]]:
+    """For each operation the values that nothing reads after it."""
+    last: dict[int, int] = {}
+    for position, op in enumerate(program.ops):
+        for number in (*op.reads, *(number for number in op.outs if number is not None)):
+            last[number] = position
+    frees: list[list[int]] = [[] for _ in program.ops]
+    edited = {number for op in program.ops if op.kind == "edit" for number in op.reads}
+    for number, position in last.items():
+        if number not in kept and number != program.image and number not in program.constants and number not in edited:
+            frees[position].append(number)
+    return frees

@@ -1,0 +1,155 @@
+"""Steps that carry differences in a narrow type: rounding is relative to what an intervention changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..program.operators import Affine, Convolution
+from ..program.polyphase import PhaseConvolution
+from ..program.program import Op, map_leaves
+from .batch import Batch
+from .steps import DIFFERENCE, Routing, only_changed
+
+# Linear in their first argument, whatever the others are.
+_LINEAR = frozenset(
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "slice",
+        "select",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "clone",
+        "contiguous",
+        "flatten",
+        "upsample_nearest2d",
+        "upsample_bilinear2d",
+        "upsample_bicubic2d",
+        "avg_pool2d",
+        "adaptive_avg_pool2d",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+        "flip",
+        "roll",
+        "neg",
+        "alias",
+        "detach",
+        "mul",
+        "div",
+    ]
+)
+
+
+def route_narrow(routing: Routing, op: Op) -> bool:
+    """Steps that carry differences; False if the operation is not known to be linear."""
+    own = {"relu": _relu, "cat": _cat, "add": _sum, "sub": _sum}.get(op.kind, _linear)
+    return op.single and own(routing, op)
+
+
+def _linear(routing: Routing, op: Op) -> bool:
+    """What changes goes through the operation by itself."""
+    x, rest = only_changed(routing, op), _factors(routing, op)
+    if x is None or rest is None:
+        return False
+    routing.as_difference(x)
+    if isinstance(op.run, Affine) and rest[0] is None:
+        routing.make(DIFFERENCE, op.out, lambda batch: batch.difference[x], ((DIFFERENCE, x),), shares=True)
+        return True
+    readers = [map_leaves(item, lambda leaf: routing.reader(leaf, narrow=True)) for item in rest]
+    run, kwargs = op.run, op.kwargs
+
+    def carried(batch: Batch) -> Tensor:
+        others = [map_leaves(item, lambda reader: reader(batch)) for item in readers]
+        return run(batch.difference[x], *others, **kwargs)  # type: ignore[no-any-return]
+
+    fresh = isinstance(run, (Convolution, PhaseConvolution, Affine))
+    routing.make(DIFFERENCE, op.out, carried, ((DIFFERENCE, x),), shares=not fresh)
+    return True
+
+
+def _factors(routing: Routing, op: Op) -> tuple[Any, ...] | None:
+    """The arguments after the first with which the operation is linear: without shifts; None if it is not."""
+    rest = op.args[1:]
+    fixed = isinstance(op.run, (Convolution, PhaseConvolution)) and rest[0].number in routing.constants
+    if fixed or isinstance(op.run, Affine):
+        return (rest[0], None)
+    linear = (op.kind in _LINEAR and "rounding_mode" not in op.kwargs) or (
+        op.kind == "constant_pad_nd" and rest[1:] in ((), (0,), (0.0,))
+    )
+    return rest if linear else None
+
+
+def _relu(routing: Routing, op: Op) -> bool:
+    """relu(a + d) − relu(a) = max(d + min(a, 0), −max(a, 0)), in two passes."""
+    x, narrow = op.reads[0], routing.narrow
+    routing.need(x)
+    routing.as_difference(x)
+
+    def bounds(batch: Batch) -> tuple[Tensor, Tensor]:
+        # Rounded as differences are: where a bound decides, the difference is at least as large.
+        below = batch.clean.derive(x, "below", lambda a: a.clamp_max(0).to(narrow))
+        above = batch.clean.derive(x, "above", lambda a: a.clamp_min(0).neg().to(narrow))
+        return batch.rows_of(below), batch.rows_of(above)
+
+    def bent(batch: Batch) -> Tensor:
+        below, above = bounds(batch)
+        moved = batch.difference[x] + below
+        return torch.maximum(moved, above, out=moved)
+
+    def in_place(batch: Batch) -> Tensor:
+        below, above = bounds(batch)
+        moved = batch.difference[x].add_(below)
+        return torch.maximum(moved, above, out=moved)
+
+    routing.make(DIFFERENCE, op.out, bent, ((DIFFERENCE, x),), in_place)
+    return True
+
+
+def _cat(routing: Routing, op: Op) -> bool:
+    """What does not change adds zeros."""
+    parts, narrow = op.args[0], routing.narrow
+    changed = [part.number for part in parts if routing.changes(part)]
+    for number in changed:
+        routing.as_difference(number)
+
+    def joined(batch: Batch) -> Tensor:
+        device = batch.difference[changed[0]].device
+        values = [
+            batch.difference[part.number]
+            if part.number in routing.changed
+            else torch.zeros(routing.program.size(part.number, batch.size), dtype=narrow, device=device)
+            for part in parts
+        ]
+        return op.run(values, *op.args[1:], **op.kwargs)  # type: ignore[no-any-return]
+
+    routing.make(DIFFERENCE, op.out, joined, tuple((DIFFERENCE, number) for number in changed))
+    return True
+
+
+def _sum(routing: Routing, op: Op) -> bool:
+    """What does not change adds nothing."""
+    changed = [item.number for item in op.args if routing.changes(item)]
+    shapes = routing.program.shapes
+    if op.kwargs or len(op.args) != 2 or any(shapes[number] != shapes[op.out] for number in changed):
+        return False
+    for number in changed:
+        routing.as_difference(number)
+    first, sign = routing.changes(op.args[0]), -1 if op.kind == "sub" else 1
+
+    def summed(batch: Batch) -> Tensor:
+        if len(changed) == 2:
+            return torch.add(batch.difference[changed[0]], batch.difference[changed[1]], alpha=sign)
+        return batch.difference[changed[0]] if first else sign * batch.difference[changed[0]]
+
+    keys = tuple((DIFFERENCE, number) for number in changed)
+    routing.make(DIFFERENCE, op.out, summed, keys, shares=len(changed) == 1)
+    return True

@@ -1,0 +1,167 @@
+"""How an intervention travels through a simplified program: the steps that a batch of hybrids takes.
+
+The channels set are few, so the first convolution after them adds their share to what the clean run
+computed; from there on values are whole. With narrow differences nothing is whole: linear steps carry
+the difference, others f(clean + difference) − f(clean), and clean values keep their precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...generator.layers import channels_first
+from ..program.operators import ELEMENTWISE, Affine, Edit
+from ..program.program import Op, Program, map_leaves
+from ..program.recording import NotRecordable
+from ..program.simplify import Simplified
+from .batch import Batch
+from .difference import route_narrow
+from .sparse import route_sparse
+from .steps import FULL, SPARSE, Key, Routing, Step, Way, only_changed
+
+# Results are in memory of their own.
+_FRESH = ELEMENTWISE | frozenset(
+    [
+        "affine",
+        "convolution",
+        "phase_convolution",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "cat",
+        "upsample_nearest2d",
+        "upsample_bilinear2d",
+        "batch_norm",
+        "linear",
+        "addmm",
+        "mm",
+        "bmm",
+        "avg_pool2d",
+        "softmax",
+    ]
+)
+
+
+def way(simplified: Simplified, layers: frozenset[str], *, sparse: str | None, narrow: torch.dtype | None) -> Way:
+    """The way of a batch in which these layers are set, ``sparse`` by a swap of a few channels in each row.
+
+    ``narrow`` is the type in which differences travel; None lets values travel whole.
+    """
+    program = _without_edits_of_others(simplified.program, layers)
+    routing = Routing(program, sparse, narrow)
+    for op in program.ops:
+        if isinstance(op.run, Edit):
+            _edit(routing, op, op.run.layer)
+        elif routing.changed.intersection(op.reads):
+            _route(routing, op)
+    routing.as_full(program.image)
+    return routing.way()
+
+
+def _without_edits_of_others(program: Program, layers: frozenset[str]) -> Program:
+    """What is edited in other ways alone passes through."""
+    renamed: dict[int, int] = {}
+    ops = []
+    for op in program.ops:
+        if isinstance(op.run, Edit) and op.run.layer not in layers:
+            renamed[op.out] = renamed.get(op.reads[0], op.reads[0])
+        else:
+            ops.append(op.reading(renamed))
+    return replace(program, ops=ops, image=renamed.get(program.image, program.image))
+
+
+def _route(routing: Routing, op: Op) -> None:
+    x = only_changed(routing, op)
+    if x is not None and routing.has(x, SPARSE) and route_sparse(routing, op, x):
+        return
+    if routing.narrow is not None and route_narrow(routing, op):
+        return
+    _whole(routing, op)
+
+
+def _edit(routing: Routing, op: Op, layer: str) -> None:
+    before, after = op.reads[0], op.out
+    if layer == routing.sparse:
+        routing.need(before)
+        routing.make(SPARSE, after, lambda batch: batch.values - batch.chosen(batch.clean.values[before]), ())
+        return
+    reached = before in routing.changed
+    if reached:
+        routing.as_full(before)
+    else:
+        routing.need(before)
+
+    def set_channels(batch: Batch) -> Tensor:
+        activation = batch.full[before].clone() if reached else batch.own(batch.clean.values[before])
+        view = channels_first(activation)
+        for edit in batch.edits.get(layer, ()):
+            edit(view)
+        return activation
+
+    routing.make(FULL, after, set_channels, ((FULL, before),) if reached else ())
+
+
+def _whole(routing: Routing, op: Op) -> None:
+    """The operation as it is, on whole values."""
+    changed = [number for number in dict.fromkeys(op.reads) if number in routing.changed]
+    for number in changed:
+        routing.as_full(number)
+    keys: tuple[Key, ...] = tuple((FULL, number) for number in changed)
+    readers = [map_leaves(item, routing.reader) for item in op.args]
+    named = map_leaves(dict(op.kwargs), routing.reader)
+    run = op.run
+
+    def arguments(batch: Batch) -> list[Any]:
+        return [map_leaves(item, lambda reader: reader(batch)) for item in readers]
+
+    if not op.single:
+        _several(routing, op, arguments, keys)
+        return
+
+    def compute(batch: Batch) -> Tensor:
+        return run(*arguments(batch), **map_leaves(named, lambda reader: reader(batch)))  # type: ignore[no-any-return]
+
+    overwrite = _in_place(op, arguments) if op.args and routing.changes(op.args[0]) else None
+    if overwrite is not None and op.reads[0] != changed[0]:
+        overwrite = None
+    routing.make(FULL, op.out, compute, keys, overwrite, shares=op.kind not in _FRESH)
+
+
+def _several(routing: Routing, op: Op, arguments: Callable[[Batch], list[Any]], keys: tuple[Key, ...]) -> None:
+    """An operation that returns several tensors."""
+    if op.kwargs:
+        raise NotRecordable(f"{op.kind} returns several tensors and takes keyword arguments")
+
+    def run(batch: Batch) -> None:
+        for number, value in zip(op.outs, op.run(*arguments(batch)), strict=True):
+            if number is not None:
+                batch.full[number] = value
+
+    makes = tuple((FULL, number) for number in op.outs if number is not None)
+    routing.make_several(Step(run, keys, makes, shares=True))
+
+
+def _in_place(op: Op, arguments: Callable[[Batch], list[Any]]) -> Callable[[Batch], Tensor] | None:
+    """The operation in the memory of its first argument, if it has such a form."""
+
+    def scaled(batch: Batch) -> Tensor:
+        x, scale, shift = arguments(batch)
+        if scale is None:
+            return x if shift is None else x.add_(shift)  # type: ignore[no-any-return]
+        if shift is None:
+            return x.mul_(scale)  # type: ignore[no-any-return]
+        return torch.addcmul(shift, x, scale, out=x)
+
+    if isinstance(op.run, Affine):
+        return scaled
+    overload = str(getattr(op.run, "_overloadname", None))
+    written = getattr(getattr(torch.ops.aten, op.kind + "_", None), overload, None)
+    if op.kind in ELEMENTWISE and written is not None:
+        return lambda batch: written(*arguments(batch), **op.kwargs)
+    return None

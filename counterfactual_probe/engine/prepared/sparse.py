@@ -1,0 +1,94 @@
+"""Steps on the few channels that were set, as far as no other channel is reached, and how they spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..program.operators import ELEMENTWISE, Affine, Convolution
+from ..program.polyphase import PhaseConvolution, apart
+from ..program.program import Op, Ref, Size, leaves
+from ..program.simplify import transposed_by_phases
+from .batch import Batch, new
+from .steps import DIFFERENCE, FULL, SPARSE, Routing
+
+
+def route_sparse(routing: Routing, op: Op, x: int) -> bool:
+    """Steps on the channels that were set alone; False if the operation mixes channels in a way of its own."""
+    if op.kind in ELEMENTWISE and not any(isinstance(leaf, (Ref, Size)) for leaf in leaves(op.args[1:])):
+        _bend(routing, op, x)
+        return True
+    if isinstance(op.run, Affine):
+        _scale(routing, op, x)
+        return True
+    spread = _spread_by(routing, op)
+    if spread is None:
+        return False
+    out, key = op.out, ((SPARSE, x),)
+    if routing.narrow is None:
+        routing.need(out)
+        routing.make(FULL, out, lambda batch: batch.spread(batch.clean.values[out], spread(batch)), key)
+        return True
+    narrow, sizes = routing.narrow, routing.program.shapes[out][1:]
+
+    def placed(batch: Batch) -> Tensor:
+        change = spread(batch)
+        result = new((batch.size, *sizes), narrow, change.device).zero_()
+        place = result if change.dim() == 4 else apart(result, change.shape[2])
+        place[batch.rows] = change.to(narrow)
+        return result
+
+    routing.make(DIFFERENCE, out, placed, key)
+    return True
+
+
+def _bend(routing: Routing, op: Op, x: int) -> None:
+    """f(clean + change) − f(clean)."""
+    routing.need(x)
+
+    def bent(batch: Batch) -> Tensor:
+        clean = batch.chosen(batch.clean.values[x])
+        after: Tensor = op.run(clean + batch.sparse[x], *op.args[1:], **op.kwargs)
+        before: Tensor = op.run(clean, *op.args[1:], **op.kwargs)
+        return after - before
+
+    routing.make(SPARSE, op.out, bent, ((SPARSE, x),))
+
+
+def _scale(routing: Routing, op: Op, x: int) -> None:
+    scale, key = op.args[1], ((SPARSE, x),)
+    if scale is None:
+        routing.make(SPARSE, op.out, lambda batch: batch.sparse[x], key, shares=True)
+        return
+    fixed = routing.constants.get(scale.number)
+    if fixed is None:
+        routing.need(scale.number)
+
+    def scaled(batch: Batch) -> Tensor:
+        factors = batch.clean.values[scale.number] if fixed is None else fixed
+        return batch.sparse[x] * batch.chosen(factors)
+
+    routing.make(SPARSE, op.out, scaled, key)
+
+
+def _spread_by(routing: Routing, op: Op) -> Callable[[Batch], Tensor] | None:
+    """What a convolution makes of the change of a few channels, each row with kernels of its own."""
+    run, x = op.run, op.reads[0]
+    if not isinstance(run, (Convolution, PhaseConvolution)) or (isinstance(run, Convolution) and run.groups != 1):
+        return None
+    weight = routing.constants.get(op.args[1].number)
+    if weight is None:
+        return None
+    if isinstance(run, PhaseConvolution):
+        return _by_phases(run, weight, x)
+    shapes, convolution = routing.program.shapes, run
+    if (found := transposed_by_phases(convolution, weight, shapes[x], shapes[op.out])) is not None:
+        return _by_phases(*found, x)
+    by_input = weight if convolution.transposed else weight.transpose(0, 1)
+    return lambda batch: convolution.difference(batch.sparse[x], by_input[batch.channels])
+
+
+def _by_phases(run: PhaseConvolution, weight: Tensor, x: int) -> Callable[[Batch], Tensor]:
+    offsets = run.every_offset(weight)
+    return lambda batch: run.difference(batch.sparse[x], offsets[batch.channels])

@@ -1,0 +1,179 @@
+"""The steps of a way being written down: which forms of a value are at hand, and how one becomes another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..program.operators import Edit
+from ..program.program import Op, Program, Ref, Size
+from ..program.recording import NotRecordable
+from .batch import Batch, new
+
+Key: TypeAlias = tuple[str, int]  # a form, and the number of a value
+FULL, DIFFERENCE, SPARSE = "full", "difference", "sparse"
+
+
+@dataclass
+class Step:
+    """One thing to do with a batch: make one form of one value."""
+
+    run: Callable[[Batch], None]
+    reads: tuple[Key, ...]
+    makes: tuple[Key, ...]
+    shares: bool = False  # the result may share memory with what is read
+    overwrite: Callable[[Batch], None] | None = None  # the same in the memory of the first form read
+    frees: tuple[Key, ...] = ()
+
+
+@dataclass
+class Way:
+    """The steps from an edit to the image, and the numbers of the clean values that they read."""
+
+    steps: list[Step]
+    needs: frozenset[int]
+    image: int
+
+    def __call__(self, batch: Batch) -> Tensor:
+        forms = {FULL: batch.full, DIFFERENCE: batch.difference, SPARSE: batch.sparse}
+        for step in self.steps:
+            step.run(batch)
+            for form, number in step.frees:
+                forms[form].pop(number, None)
+        return batch.full[self.image]
+
+
+class Routing:
+    """A way through a program in which some layers are set, ``sparse`` by a swap of few channels in each row.
+
+    ``narrow`` is the type in which differences travel; None lets values travel whole.
+    """
+
+    def __init__(self, program: Program, sparse: str | None, narrow: torch.dtype | None) -> None:
+        self.program, self.constants = program, program.constants
+        self.changed = program.reached(op.out for op in program.ops if isinstance(op.run, Edit))
+        self.sparse, self.narrow = sparse, narrow
+        self._steps: list[Step] = []
+        self._needs: set[int] = set()
+        self._forms: dict[int, set[str]] = {}
+
+    def way(self) -> Way:
+        """What has been written down; values are given up after their last use, and overwritten where that is safe."""
+        image = (FULL, self.program.image)
+        last = {key: position for position, step in enumerate(self._steps) for key in step.reads}
+        shared = {key for step in self._steps if step.shares for key in (*step.reads, *step.makes)}
+        for position, step in enumerate(self._steps):
+            step.frees = tuple(key for key in dict.fromkeys(step.reads) if last[key] == position and key != image)
+            if step.overwrite is not None and step.reads[0] in step.frees and step.reads[0] not in shared:
+                step.run = step.overwrite
+        return Way(self._steps, frozenset(self._needs), self.program.image)
+
+    def make(
+        self,
+        form: str,
+        number: int,
+        function: Callable[[Batch], Tensor],
+        reads: tuple[Key, ...],
+        overwrite: Callable[[Batch], Tensor] | None = None,
+        *,
+        shares: bool = False,
+    ) -> None:
+        """Write down a step that makes this form of a value."""
+
+        def stored(compute: Callable[[Batch], Tensor]) -> Callable[[Batch], None]:
+            def run(batch: Batch) -> None:
+                getattr(batch, form)[number] = compute(batch)
+
+            return run
+
+        step = Step(stored(function), reads, ((form, number),), shares, stored(overwrite) if overwrite else None)
+        self.make_several(step)
+
+    def make_several(self, step: Step) -> None:
+        """Write down a step; its results may share memory."""
+        self._steps.append(step)
+        for form, number in step.makes:
+            self._forms.setdefault(number, set()).add(form)
+
+    def need(self, number: int) -> int:
+        """A value of the clean run that steps read; one for each sample."""
+        if not self.program.per_sample(number):
+            raise NotRecordable("a value that is not one for each sample is read after the layer")
+        self._needs.add(number)
+        return number
+
+    def has(self, number: int, form: str) -> bool:
+        return form in self._forms.get(number, ())
+
+    def changes(self, item: Any) -> bool:
+        """Whether an argument is a value that the edits reach."""
+        return isinstance(item, Ref) and item.number in self.changed
+
+    def as_full(self, number: int) -> None:
+        """See to it that the value is at hand as a whole."""
+        if self.has(number, FULL):
+            return
+        clean = self.need(number)
+
+        def whole(batch: Batch) -> Tensor:
+            return batch.rows_of(batch.clean.values[clean]) + batch.difference[number]
+
+        def placed(batch: Batch) -> Tensor:
+            result = batch.own(batch.clean.values[clean])
+            result[batch.rows[:, None], batch.channels] += batch.sparse[number]
+            return result
+
+        if self.has(number, DIFFERENCE):
+            self.make(FULL, number, whole, ((DIFFERENCE, number),))
+        else:
+            self.make(FULL, number, placed, ((SPARSE, number),))
+
+    def as_difference(self, number: int) -> None:
+        """See to it that what changed of the value is at hand."""
+        if self.has(number, DIFFERENCE):
+            return
+        narrow, sizes = self.narrow, self.program.shapes[number][1:]
+
+        def compared(batch: Batch) -> Tensor:
+            return (batch.full[number] - batch.rows_of(batch.clean.values[number])).to(narrow)
+
+        def placed(batch: Batch) -> Tensor:
+            change = batch.sparse[number].to(narrow)
+            result = new((batch.size, *sizes), change.dtype, change.device).zero_()
+            result[batch.rows[:, None], batch.channels] = change
+            return result
+
+        if self.has(number, FULL):
+            self.need(number)
+            self.make(DIFFERENCE, number, compared, ((FULL, number),))
+        else:
+            self.make(DIFFERENCE, number, placed, ((SPARSE, number),))
+
+    def reader(self, item: Any, *, narrow: bool = False) -> Callable[[Batch], Any]:
+        """How a step gets at an argument that no edit reaches, or at a changed one as a whole."""
+        if isinstance(item, Size):
+            return lambda batch: item.at(batch.size)
+        if not isinstance(item, Ref):
+            return lambda _: item
+        number, dtype = item.number, self.narrow
+        if number in self.changed:
+            return lambda batch: batch.full[number]
+        if number in self.constants:
+            value = self.constants[number]
+            if narrow and value.is_floating_point():
+                value = value.to(dtype)
+            return lambda _: value
+        self.need(number)
+        if narrow:
+            return lambda batch: batch.rows_of(batch.clean.derive(number, "narrow", lambda value: value.to(dtype)))
+        return lambda batch: batch.rows_of(batch.clean.values[number])
+
+
+def only_changed(routing: Routing, op: Op) -> int | None:
+    """The one value that an operation reads of those that edits reach, once, if it is its first argument."""
+    changed = [number for number in op.reads if number in routing.changed]
+    return op.args[0].number if len(changed) == 1 and routing.changes(op.args[0]) else None

@@ -1,0 +1,1 @@
+"""A forward written down as a list of operations, and simplified."""

@@ -1,0 +1,156 @@
+"""A forward as a list of tensor operations: each reads values by number and makes new ones.
+
+Sizes that depend on the number of samples are kept as a function of it, so that one program serves
+every batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+class Ref(NamedTuple):
+    """The value with this number."""
+
+    number: int
+
+
+class Size(NamedTuple):
+    """``each`` · samples + ``more``: an integer that depends on the number of samples."""
+
+    each: int
+    more: int
+
+    def at(self, samples: int) -> int:
+        return self.each * samples + self.more
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: ``run(*args, **kwargs)`` makes the values ``outs`` (None: no tensor)."""
+
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outs: tuple[int | None, ...]
+    single: bool = True  # it returns one tensor, and not a tuple
+
+    @property
+    def kind(self) -> str:
+        """What it computes, such as ``relu``; the same for all overloads."""
+        packet = getattr(self.run, "overloadpacket", None)
+        return packet.__name__ if packet is not None else getattr(self.run, "kind", "")
+
+    @property
+    def out(self) -> int:
+        (number,) = self.outs
+        if number is None:
+            raise ValueError(f"{self.kind} makes no tensor")
+        return number
+
+    @property
+    def reads(self) -> list[int]:
+        return [leaf.number for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)]
+
+    def reading(self, renamed: Mapping[int, int]) -> Op:
+        """The same operation on other values."""
+
+        def rename(leaf: Any) -> Any:
+            return Ref(renamed.get(leaf.number, leaf.number)) if isinstance(leaf, Ref) else leaf
+
+        return replace(self, args=map_leaves(self.args, rename), kwargs=map_leaves(dict(self.kwargs), rename))
+
+    def __call__(self, values: Mapping[int, Tensor], samples: int) -> Any:
+        def resolve(leaf: Any) -> Any:
+            if isinstance(leaf, Ref):
+                return values[leaf.number]
+            return leaf.at(samples) if isinstance(leaf, Size) else leaf
+
+        return self.run(*[map_leaves(item, resolve) for item in self.args], **map_leaves(dict(self.kwargs), resolve))
+
+
+@dataclass
+class Program:
+    """Operations in order, from the latents to the image.
+
+    Attributes:
+        inputs: numbers of the latents' tensors.
+        image: number of the images.
+        shapes: of every value, with :class:`Size` where it depends on the number of samples.
+        constants: values that no latent decides and that no operation makes, such as parameters.
+        layers: (submodule, which of its calls) -> the number of its activation, and how many
+            operations come before it is handed on.
+        draws: what makes the noise of one sample, in the order of the forward.
+    """
+
+    ops: list[Op]
+    inputs: tuple[int, ...]
+    image: int
+    shapes: dict[int, tuple[Any, ...]]
+    constants: dict[int, Tensor]
+    layers: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    draws: list[Draw] = field(default_factory=list)
+
+    def per_sample(self, number: int) -> bool:
+        """Whether the first dimension of a value is the sample, and no other depends on it."""
+        shape = self.shapes[number]
+        return bool(shape) and shape[0] == Size(1, 0) and not any(isinstance(size, Size) for size in shape[1:])
+
+    def size(self, number: int, samples: int) -> list[int]:
+        """The shape of a value for so many samples."""
+        return [size.at(samples) if isinstance(size, Size) else size for size in self.shapes[number]]
+
+    def reached(self, numbers: Iterable[int]) -> frozenset[int]:
+        """These values and all that are computed from them."""
+        found = set(numbers)
+        for op in self.ops:
+            if found.intersection(op.reads):
+                found.update(number for number in op.outs if number is not None)
+        return frozenset(found)
+
+
+def leaves(structure: Any) -> Iterator[Any]:
+    """Everything inside nested lists, tuples and dicts; a Ref or a Size is one leaf."""
+    if isinstance(structure, (Ref, Size)):
+        yield structure
+    elif isinstance(structure, (list, tuple)):
+        for item in structure:
+            yield from leaves(item)
+    elif isinstance(structure, dict):
+        for item in structure.values():
+            yield from leaves(item)
+    else:
+        yield structure
+
+
+def map_leaves(structure: Any, function: Callable[[Any], Any]) -> Any:
+    """The same structure with ``function`` applied to every leaf."""
+    if isinstance(structure, (Ref, Size)):
+        return function(structure)
+    if isinstance(structure, (list, tuple)):
+        return type(structure)([map_leaves(item, function) for item in structure])
+    if isinstance(structure, dict):
+        return {key: map_leaves(item, function) for key, item in structure.items()}
+    return function(structure)
+
+
+def outputs(op: Op, result: Any) -> Iterator[tuple[int, Tensor]]:
+    """The numbered tensors that an operation returned."""
+    for number, value in zip(op.outs, (result,) if op.single else result, strict=False):
+        if number is not None and isinstance(value, Tensor):
+            yield number, value
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Noise of one sample: ``op`` reads at most ``blank``, in place of the value that it makes."""
+
+    op: Op
+    blank: Tensor
+
+    def __call__(self) -> Tensor:
+        return self.op({self.op.out: self.blank.clone()}, 1)  # type: ignore[no-any-return]

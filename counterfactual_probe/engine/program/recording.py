@@ -1,0 +1,210 @@
+"""Write down the tensor operations of a generator's forward, as a :class:`Program`.
+
+The forward is run twice, on two samples and on three others. What differs between the two must be
+the number of samples and nothing else: a forward that looks at values, or leaves torch, is not
+recorded, and is run as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ...base.errors import ProbeError
+from ...generator import latents as lt
+from ...generator.adapter import GeneratorAdapter
+from ...generator.latents import Latents
+from ...generator.layers import activation_of
+from ...generator.session import random_states
+from ..interception import NotReplayable, Observer, intercepted
+from .noise import draw_of, is_mask
+from .program import Draw, Op, Program, Ref, Size, leaves, map_leaves
+
+_FEW, _MORE = 2, 3
+
+
+class NotRecordable(NotReplayable):
+    """A forward that is no fixed list of operations on its latents."""
+
+
+def record(generator: GeneratorAdapter) -> Program:
+    """The generator's forward as a program, for any number of samples. Call it inside a session."""
+    if not (generator.batchable or generator.draws_noise):
+        raise NotRecordable("the samples of a batch influence one another")
+    try:
+        few = _Recorder(generator, generator.example, _FEW)
+        more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE)
+    except ProbeError as error:
+        # What is refused in the middle of a forward comes out as the forward's own failure.
+        raise error.__cause__ if isinstance(error.__cause__, NotReplayable) else error from None
+    if (few.layers, few.image, few.written) != (more.layers, more.image, more.written):
+        raise NotRecordable("the forward takes another path for another batch")
+    for number, value in few.constants.items():
+        other = more.constants.get(number)
+        if other is not value and (other is None or not _equal(value, other)):
+            raise NotRecordable("a value that depends on the latents does not come from torch operations on them")
+    shapes = {number: _unified(shape, more.shapes[number]) for number, shape in few.shapes.items()}
+    ops = [_unified_op(one, two) for one, two in zip(few.ops, more.ops, strict=True)]
+    draws = [Draw(_unified_op(one.op, two.op), one.blank) for one, two in zip(few.draws, more.draws, strict=True)]
+    program = Program(ops, few.inputs, few.image, shapes, few.constants, few.layers, draws)
+    if generator.draws_noise and not draws:
+        raise NotRecordable("the forward draws noise outside torch's operations")
+    if not all(program.per_sample(draw.op.out) for draw in draws):
+        raise NotRecordable("the forward draws noise that is not one for each sample")
+    return program
+
+
+def in_order(latents: Latents) -> list[Tensor]:
+    """The latents' tensors, in an order that does not depend on that of a dict."""
+    return [value for _, value in sorted(lt.named_tensors(latents), key=lambda item: item[0])]
+
+
+class _Recorder(Observer):  # type: ignore[no-untyped-call]
+    """One recorded forward."""
+
+    def __init__(self, generator: GeneratorAdapter, latents: Latents, samples: int) -> None:
+        super().__init__()
+        self.ops: list[Op] = []
+        self.draws: list[Draw] = []
+        self._noisy = generator.module if generator.draws_noise else None
+        self.constants: dict[int, Tensor] = {}
+        self.shapes: dict[int, tuple[Any, ...]] = {}
+        self.layers: dict[tuple[str, int], tuple[int, int]] = {}
+        self._numbers: Any = WeakIdKeyDictionary()  # tensors that are alive -> the value they hold now
+        self.inputs = tuple(self._new(value) for value in in_order(latents))
+        self._moving = set(self.inputs)  # values that depend on the latents, or on noise
+
+        def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
+            output = run()
+            activation = activation_of(output)
+            if activation is not None and activation in self._numbers:
+                self.layers[name, number] = (self._numbers[activation], len(self.ops))
+            return output
+
+        with intercepted(generator.submodules, handler), self:
+            # Other noise in each of the two, so that none is taken for a constant.
+            images = generator.forward(latents, noise=range(samples, 2 * samples))
+        if images not in self._numbers:
+            raise NotRecordable("the image does not come from torch operations")
+        self.image: int = self._numbers[images]
+
+    @property
+    def written(self) -> tuple[int, int]:
+        """How many operations and draws there are."""
+        return len(self.ops), len(self.draws)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        written = _written(func, args)
+        op_args, op_kwargs = map_leaves(list(args), self._named), map_leaves(kwargs, self._named)
+        if written is not None:
+            self._require_alone(func, written)
+        before = self._random_states(func)
+        result = func(*args, **kwargs)
+        if before is not None and self._random_states(func) != before:
+            self._draw(func, op_args, op_kwargs, result)
+            return result
+        moves = any(isinstance(leaf, Ref) and leaf.number in self._moving for leaf in leaves((op_args, op_kwargs)))
+        if any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result)):
+            # Such as .item(): what follows may depend on the value in any way. One that no latent decides, of a
+            # table of noise levels say, is the same in every run.
+            if moves or isinstance(result, (tuple, list)):
+                raise NotRecordable(f"the forward reads a value with {func}")
+            return result
+        made = [written] if written is not None else leaves(result)
+        outs = tuple(self._new(leaf) if isinstance(leaf, Tensor) else None for leaf in made)
+        if moves:
+            self._moving.update(number for number in outs if number is not None)
+        run = func if written is None else _functional(func)
+        self.ops.append(Op(run, tuple(op_args), op_kwargs, outs, isinstance(result, Tensor)))
+        return result
+
+    def _random_states(self, func: Any) -> list[bytes] | None:
+        if self._noisy is None or torch.Tag.nondeterministic_seeded not in func.tags:
+            return None
+        return random_states(self._noisy)
+
+    def _draw(self, func: Any, args: list[Any], kwargs: dict[str, Any], result: Tensor) -> None:
+        """Noise is a value that no operation makes; what is multiplied by it is made by one."""
+        number = self._new(result)
+        self._moving.add(number)
+        self.draws.append(draw_of(func, args, kwargs, number, result))
+        if is_mask(func):
+            made = self._new(result)
+            self._moving.add(made)
+            self.ops.append(Op(torch.ops.aten.mul.Tensor, (args[0], Ref(number)), {}, (made,)))
+
+    def _named(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if leaf not in self._numbers:
+            self.constants[self._new(leaf)] = leaf
+        return Ref(self._numbers[leaf])
+
+    def _new(self, value: Tensor) -> int:
+        number = len(self.shapes)
+        self.shapes[number] = tuple(value.shape)
+        self._numbers[value] = number
+        return number
+
+    def _require_alone(self, func: Any, written: Tensor) -> None:
+        """What is changed in place must be seen by nothing else, so that a new value can stand for it."""
+        place = written.untyped_storage().data_ptr()
+        for other in list(self._numbers):
+            if other is not written and other.numel() and other.untyped_storage().data_ptr() == place:
+                raise NotRecordable(f"{func} changes a tensor that is a view, or that has views")
+        if self._numbers.get(written) in self.constants:
+            raise NotRecordable(f"{func} changes a tensor that was there before the forward")
+
+
+def _written(func: Any, args: Any) -> Tensor | None:
+    """The tensor that an operation changes in place, if it is one with a plain counterpart."""
+    if not func._schema.is_mutable:
+        return None
+    changed = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    if func._schema.arguments[0].name in changed and func._schema.name.endswith("_") and len(changed) == 1:
+        return args[0]  # type: ignore[no-any-return]
+    raise NotRecordable(f"{func} writes into its arguments")
+
+
+def _functional(func: Any) -> Any:
+    """relu for relu_, and so on."""
+    namespace, name = func._schema.name.split("::")
+    packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
+    overload = getattr(packet, func._overloadname, None)
+    if overload is None:
+        raise NotRecordable(f"{func} has no counterpart that leaves its argument as it is")
+    return overload
+
+
+def _unified(one: Any, two: Any) -> Any:
+    """What two samples and three have in common: equal, or an integer that counts them."""
+    if isinstance(one, (list, tuple)) and not isinstance(one, (Ref, Size)):
+        if type(one) is not type(two) or len(one) != len(two):
+            raise NotRecordable("an operation takes other arguments for another batch")
+        return type(one)([_unified(a, b) for a, b in zip(one, two, strict=True)])
+    if isinstance(one, dict):
+        if not isinstance(two, dict) or one.keys() != two.keys():
+            raise NotRecordable("an operation takes other arguments for another batch")
+        return {key: _unified(item, two[key]) for key, item in one.items()}
+    # A NaN or a generator would not be equal either; such operations run as they are.
+    if type(one) is type(two) and one == two:
+        return one
+    if type(one) is int and type(two) is int:
+        each = (two - one) // (_MORE - _FEW)
+        return Size(each, one - each * _FEW)
+    raise NotRecordable("an operation takes other arguments for another batch")
+
+
+def _unified_op(one: Op, two: Op) -> Op:
+    if one.run is not two.run or one.outs != two.outs or one.single != two.single:
+        raise NotRecordable("the forward takes another path for another batch")
+    return Op(one.run, _unified(one.args, two.args), _unified(dict(one.kwargs), dict(two.kwargs)), one.outs, one.single)
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and one.dtype == two.dtype and bool(torch.equal(one, two))

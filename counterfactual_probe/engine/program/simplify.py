@@ -1,0 +1,297 @@
+"""The same images by less work: what a program becomes for interventions on some layers.
+
+Every step keeps the function and changes the rounding alone. Parameters are read, never written: a
+folded kernel is a new tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .modulation import ordinary_convolutions
+from .operators import ELEMENTWISE, Affine, Convolution, Edit, arguments, canonical
+from .polyphase import PhaseConvolution, of_transposed, of_upsampled, phase_convolution
+from .program import Op, Program, Ref
+from .recording import NotRecordable
+from .rewriting import Rewriting, Shape
+
+# A transposed convolution to this many values for a pixel of its input is faster by phases.
+_FEW_OUTPUTS = 64
+
+
+@dataclass
+class Simplified:
+    """A simplified program with the values that no latent decides already computed.
+
+    Attributes:
+        edited: layer -> number of its activation before and after the edit, in the order of the forward.
+    """
+
+    program: Program
+    edited: dict[str, tuple[int, int]]
+
+
+def simplify(program: Program, layers: Sequence[str], calls: Sequence[tuple[str, int]]) -> Simplified:
+    """Mark the layers' activations as edited, and simplify what computes the image from them."""
+    work = Rewriting(_with_edits(program, layers, calls))
+    work.drop_unused()
+    work.fold_constants()
+    _drop_identities(work)
+    work.each(lambda op: [canonical(op, work.shapes)])
+    ordinary_convolutions(work)
+    work.each(lambda op: _as_affine(work, op))
+    _fold_into_convolutions(work)
+    _compose(work)
+    work.drop_unused()
+    _keep_used_outputs(work)
+    _upsampled_convolutions(work)
+    work.each(lambda op: [_by_phases(work, op)])
+    work.drop_unused()
+    work.lay_out_kernels()
+    edited = {op.run.layer: (op.reads[0], op.out) for op in work.ops if isinstance(op.run, Edit)}
+    if missing := [layer for layer in layers if layer not in edited]:
+        raise NotRecordable(f"{missing[0]} does not reach the image")
+    return Simplified(work.program(), edited)
+
+
+def _with_edits(program: Program, layers: Sequence[str], calls: Sequence[tuple[str, int]]) -> Program:
+    """Each layer's activation goes through an :class:`Edit` as soon as the layer hands it on."""
+    for call in calls:
+        if call not in program.layers:
+            raise NotRecordable(f"{call[0]} does not hand on a recorded tensor")
+    ops, shapes, renamed = [], dict(program.shapes), dict[int, int]()
+    waiting = sorted(
+        ((program.layers[call], layer) for layer, call in zip(layers, calls, strict=True)), key=lambda item: item[0][1]
+    )
+    for position in range(len(program.ops) + 1):
+        while waiting and waiting[0][0][1] == position:
+            (number, _), layer = waiting.pop(0)
+            before, after = renamed.get(number, number), len(shapes)
+            shapes[after] = shapes[before]
+            ops.append(Op(Edit(layer), (Ref(before),), {}, (after,)))
+            renamed[number] = after
+        if position < len(program.ops):
+            ops.append(program.ops[position].reading(renamed))
+    image = renamed.get(program.image, program.image)
+    return Program(ops, program.inputs, image, shapes, dict(program.constants), draws=program.draws)
+
+
+# --- affine maps of channels ---------------------------------------------------------------------------
+
+
+def _as_affine(work: Rewriting, op: Op) -> list[Op]:
+    """Batch norms of fixed statistics, and products and sums by channel, as :class:`Affine`."""
+    if op.kind == "batch_norm":
+        return [_batch_norm(work, op)]
+    if op.kind not in ("mul", "add", "sub", "div") or op.kwargs or len(op.args) != 2:
+        return [op]
+    x, other = op.args
+    if op.kind in ("mul", "add") and not _by_channel(work, other, x):
+        x, other = other, x
+    if not _by_channel(work, other, x):
+        return [op]
+    new: list[Op] = []
+    if op.kind == "sub":
+        other = work.computed(torch.ops.aten.neg.default, [other], new)
+    elif op.kind == "div":
+        other = work.computed(torch.ops.aten.reciprocal.default, [other], new)
+    both = (other, None) if op.kind in ("mul", "div") else (None, other)
+    return [*new, Op(Affine(), (x, *both), {}, op.outs)]
+
+
+def _by_channel(work: Rewriting, item: Any, x: Any) -> bool:
+    """Whether ``item`` has one value for each channel of the images ``x``."""
+    if not (isinstance(item, Ref) and isinstance(x, Ref)):
+        return False
+    shape, images = work.shapes[item.number], work.shapes[x.number]
+    return len(images) == 4 and len(shape) == 4 and shape[1:] == (images[1], 1, 1) and shape[0] in (1, images[0])
+
+
+def _batch_norm(work: Rewriting, op: Op) -> Op:
+    given = arguments(op)
+    mean, variance = work.constant(given["running_mean"]), work.constant(given["running_var"])
+    own = [given["weight"], given["bias"]]
+    if given["training"] or mean is None or variance is None or len(work.shapes[op.out]) != 4:
+        return op
+    if any(item is not None and work.constant(item) is None for item in own):
+        return op
+    weight, bias = (None if item is None else work.constants[item.number].double() for item in own)
+    scale = 1 / torch.sqrt(variance.double() + given["eps"])
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean.double() * scale
+    if bias is not None:
+        shift = shift + bias
+    both = [work.add_constant(value.to(mean.dtype)[None, :, None, None]) for value in (scale, shift)]
+    return Op(Affine(), (given["input"], *both), {}, op.outs)
+
+
+def _fold_into_convolutions(work: Rewriting) -> None:
+    """A convolution and a fixed affine map of its output are one convolution."""
+    makers, uses = work.makers(), work.uses()
+    folded: dict[int, Op] = {}
+    gone: set[int] = set()
+    for op in work.ops:
+        before = makers.get(op.reads[0]) if isinstance(op.run, Affine) else None
+        if before is None or not isinstance(before.run, Convolution) or uses[before.out] != 1:
+            continue
+        parts = [*before.args[1:], *op.args[1:]]
+        weight, bias, scale, shift = (work.constant(item) for item in parts)
+        if weight is None or any(item is not None and work.constant(item) is None for item in parts):
+            continue
+        if scale is not None:
+            weight = before.run.scaled(weight, scale.flatten())
+            bias = None if bias is None else bias * scale.flatten()
+        if shift is not None:
+            bias = shift.flatten() if bias is None else bias + shift.flatten()
+        refs = (before.args[0], work.add_constant(weight), None if bias is None else work.add_constant(bias))
+        folded[op.out] = Op(before.run, refs, {}, op.outs)
+        gone.add(before.out)
+    work.replace(folded, gone)
+
+
+def _compose(work: Rewriting) -> None:
+    """An affine map of an affine map, in one pass: the factors, which are small, are multiplied first."""
+    known: dict[int, Op] = {}
+
+    def combined(kind: str, one: Ref | None, two: Ref | None, new: list[Op]) -> Ref | None:
+        if one is None or two is None:
+            return one if two is None else two
+        return work.computed(getattr(torch.ops.aten, kind).Tensor, [one, two], new)
+
+    def rewrite(op: Op) -> list[Op]:
+        if not isinstance(op.run, Affine):
+            return [op]
+        new: list[Op] = []
+        # The one before has been rewritten already, so that chains of any length become one.
+        if (before := known.get(op.reads[0])) is not None:
+            x, first_scale, first_shift = before.args
+            _, scale, shift = op.args
+            both = combined("mul", first_scale, scale, new)
+            # Nothing to scale, or no scale: combined would take the other for the product.
+            moved = first_shift if first_shift is None or scale is None else combined("mul", first_shift, scale, new)
+            op = Op(Affine(), (x, both, combined("add", moved, shift, new)), {}, op.outs)
+        known[op.out] = op
+        return [*new, op]
+
+    work.each(rewrite)
+
+
+# --- outputs that nothing reads --------------------------------------------------------------------------
+
+
+def _drop_identities(work: Rewriting) -> None:
+    """Slices of everything, and dropout, which does nothing in eval mode."""
+    renamed: dict[int, int] = {}
+    for op in work.ops:
+        everything = op.kind == "slice" and work.shapes[op.out] == work.shapes[op.reads[0]]
+        if everything or (op.kind.endswith("dropout") and arguments(op).get("train") is False):
+            renamed[op.out] = renamed.get(op.reads[0], op.reads[0])
+    work.rename(renamed)
+    work.drop_unused()
+
+
+def _keep_used_outputs(work: Rewriting) -> None:
+    """A convolution of which only some channels are read computes no others."""
+    makers, uses = work.makers(), work.uses()
+    for cut in [op for op in work.ops if op.kind == "slice"]:
+        given, number = arguments(cut), cut.reads[0]
+        shape = work.shapes[number]
+        if given["dim"] != 1 or given["step"] != 1 or len(shape) != 4:
+            continue
+        chosen = range(shape[1])[given["start"] : given["end"]]
+        chain: list[Op] = []
+        while (maker := makers.get(number)) is not None and uses[number] == 1:
+            chain.append(maker)
+            if maker.kind not in ELEMENTWISE | {"affine"}:
+                break
+            number = maker.reads[0]
+        # All but the images themselves must be constants, of which the chosen part is taken.
+        parameters = [Ref(number) for op in chain for number in op.reads[1:]]
+        if chain and work.kernel(chain[-1]) is not None and all(work.constant(ref) is not None for ref in parameters):
+            _keep_outputs(work, chain, chosen)
+            work.replace({}, {cut.out})
+            work.rename({cut.out: cut.reads[0]})
+            makers, uses = work.makers(), work.uses()
+
+
+def _keep_outputs(work: Rewriting, chain: list[Op], chosen: range) -> None:
+    def part(item: Ref | None, axis: int) -> Ref | None:
+        if item is None or work.constants[item.number].shape[axis] == 1:
+            return item
+        return work.add_constant(work.constants[item.number].narrow(axis, chosen.start, len(chosen)).clone())
+
+    replaced: dict[int, Op] = {}
+    for op in chain:
+        samples, _, *size = work.shapes[op.out]
+        work.shapes[op.out] = (samples, len(chosen), *size)
+        if isinstance(op.run, Convolution):
+            x, weight, bias = op.args
+            replaced[op.out] = Op(op.run, (x, part(weight, op.run.out_axis), part(bias, 0)), {}, op.outs)
+        elif isinstance(op.run, Affine):
+            replaced[op.out] = Op(op.run, (op.args[0], *[part(item, 1) for item in op.args[1:]]), {}, op.outs)
+    work.replace(replaced, set())
+
+
+# --- convolutions by phases --------------------------------------------------------------------------------
+
+
+def _upsampled_convolutions(work: Rewriting) -> None:
+    """A convolution of an image enlarged by repeating pixels, by phases."""
+    makers, uses = work.makers(), work.uses()
+
+    def rewrite(op: Op) -> list[Op]:
+        run, weight = op.run, work.kernel(op)
+        if not isinstance(run, Convolution) or run.transposed or weight is None:
+            return [op]
+        before = makers.get(op.reads[0])
+        if before is None or before.kind != "upsample_nearest2d" or uses[before.out] != 1:
+            return [op]
+        small, large = work.shapes[before.reads[0]], work.shapes[before.out]
+        kernel, padding, factor = weight.shape[2], run.padding[0], large[2] // small[2]
+        same_size = run.stride == run.dilation == (1, 1) and run.padding == (padding, padding)
+        if not same_size or weight.shape[3] != kernel or kernel != 2 * padding + 1:
+            return [op]
+        if factor not in (2, 3, 4) or any(large[i] != factor * small[i] for i in (2, 3)):
+            return [op]
+        new, kernels = phase_convolution(weight, factor, of_upsampled(kernel, factor, padding))
+        return [_phased(work, new, before.reads[0], kernels, op)]
+
+    work.each(rewrite)
+
+
+def transposed_by_phases(
+    run: Convolution, weight: Tensor, small: Shape, large: Shape
+) -> tuple[PhaseConvolution, Tensor] | None:
+    """A transposed convolution that enlarges by its stride, by phases: the operation and its kernels."""
+    kernel, stride, padding = weight.shape[2], run.stride[0], run.padding[0]
+    if not run.transposed or run.groups != 1 or run.dilation != (1, 1) or run.stride[1] != stride:
+        return None
+    if run.padding[1] != padding or not kernel == weight.shape[3] >= stride > 1:
+        return None
+    if any(large[i] != stride * small[i] for i in (2, 3)):
+        return None
+    return phase_convolution(weight.transpose(0, 1), stride, of_transposed(kernel, stride, padding))
+
+
+def _by_phases(work: Rewriting, op: Op) -> Op:
+    """A transposed convolution to few channels, whose own code is slow, by phases."""
+    run, weight = op.run, work.kernel(op)
+    if not isinstance(run, Convolution) or weight is None:
+        return op
+    if weight.shape[1] * run.stride[0] ** 2 > _FEW_OUTPUTS:
+        return op
+    found = transposed_by_phases(run, weight, work.shapes[op.reads[0]], work.shapes[op.out])
+    return op if found is None else _phased(work, found[0], op.reads[0], found[1], op)
+
+
+def _phased(work: Rewriting, run: PhaseConvolution, x: int, kernels: Tensor, op: Op) -> Op:
+    """The operation by phases that stands for a convolution; each phase adds the same bias."""
+    bias = work.constant(op.args[2])
+    repeated = None if bias is None else work.add_constant(bias.repeat(run.factor**2))
+    return Op(run, (Ref(x), work.add_constant(kernels), repeated), {}, op.outs)

@@ -1,0 +1,127 @@
+"""What a replay needs to know of a generator: which calls can be answered from a record, and who reads them.
+
+Found by running the forward, never by reading its code: once to see what runs when, and once more
+with the answers in place to see which of them are read, and by whom.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ..generator.adapter import GeneratorAdapter
+from .interception import Call, NotReplayable, Observer, call_of, intercepted, map_tensors, tensors_of
+
+TRACED = 2  # samples in the traced forward
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which calls are answered from the record when intervening on some layers."""
+
+    answered: Mapping[Call, Any]  # outermost calls that finish by the first layer -> NaNs of their form
+    kept: frozenset[Call]  # those whose output something else reads
+    made: Mapping[str, Sequence[int]]  # for each submodule the calls still made, in order
+    edited: Mapping[str, Call]
+
+
+@dataclass
+class _Event:
+    start: int
+    end: int
+    parent: Call | None
+
+
+def make_plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
+    """Trace one forward, then run it again with answers to see which of them are read."""
+    events, outputs = _trace(generator)
+    edited = {layer: call_of(layer) for layer in layers}
+    if unseen := [layer for layer, call in edited.items() if call not in events]:
+        raise NotReplayable(f"{unseen[0]} was not seen to run")
+    cut = min(events[call].end for call in edited.values())
+    finished = {call for call, event in events.items() if event.end <= cut}
+    outermost = {call for call in finished if events[call].parent not in finished}
+    made: dict[str, list[int]] = {}
+    for name, number in sorted(events, key=lambda call: events[call].start):
+        if events[name, number].parent not in finished:
+            made.setdefault(name, []).append(number)
+    answers = {call: outputs[call] for call in outermost}
+    readers = _readers(generator, answers, made)
+    return Plan(
+        answered={call: map_tensors(answer, _unread) for call, answer in answers.items()},
+        kept=frozenset(readers) | (outermost & set(edited.values())),
+        made=made,
+        edited=edited,
+    )
+
+
+def _trace(generator: GeneratorAdapter) -> tuple[dict[Call, _Event], dict[Call, Any]]:
+    events: dict[Call, _Event] = {}
+    outputs: dict[Call, Any] = {}
+    running: list[Call] = []
+    time = count()
+
+    def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
+        call = (name, number)
+        start, parent = next(time), running[-1] if running else None
+        running.append(call)
+        output = run()
+        running.pop()
+        events[call] = _Event(start, next(time), parent)
+        try:
+            outputs[call] = map_tensors(output, torch.clone)
+        except NotReplayable:
+            events[call].end = sys.maxsize  # never answered for, but what is inside it may be
+        return output
+
+    with intercepted(generator.submodules, handler):
+        generator.forward(generator.example, noise=range(TRACED))
+    return events, outputs
+
+
+def _readers(
+    generator: GeneratorAdapter, answers: Mapping[Call, Any], made: Mapping[str, Sequence[int]]
+) -> dict[Call, set[Call | None]]:
+    """For each answered call whose output is read by anything that still runs: the calls that read it."""
+    owner: dict[int, Call] = {}
+    readers: dict[Call, set[Call | None]] = {}
+    running: list[Call] = []
+
+    class Watch(Observer):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            for leaf in tree_leaves((args, kwargs)):
+                if isinstance(leaf, Tensor) and (call := owner.get(leaf.untyped_storage().data_ptr())):
+                    readers.setdefault(call, set()).add(running[-1] if running else None)
+            return func(*args, **(kwargs or {}))
+
+    def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
+        call = (name, made[name][number - 1])
+        if call in answers:
+            for leaf in tensors_of(answers[call]):
+                owner[leaf.untyped_storage().data_ptr()] = call
+            return answers[call]
+        running.append(call)
+        output = run()
+        running.pop()
+        return output
+
+    with intercepted(generator.submodules, handler), Watch():
+        images = generator.forward(generator.example, noise=range(TRACED))
+    # An answer that is the image itself is read by the caller.
+    if (call := owner.get(images.untyped_storage().data_ptr())) is not None:
+        readers.setdefault(call, set()).add(None)
+    return readers
+
+
+def _unread(value: Tensor) -> Tensor:
+    """A tensor of the same form that takes no memory and, if ever read, shows as NaN."""
+    if not value.is_floating_point():
+        return value
+    return torch.full((), float("nan"), dtype=value.dtype, device=value.device).expand(value.shape)

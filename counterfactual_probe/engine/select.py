@@ -1,0 +1,68 @@
+"""Which executor runs a generator's hybrids: the fastest that is right for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..base.errors import Interrupted, ProbeError
+from ..base.memory import is_out_of_memory
+from ..generator.adapter import GeneratorAdapter
+from ..generator.device import multiplies_bfloat16
+from ..generator.units import UnitSet
+from .executors import Executor, FullForward
+from .interception import NotReplayable
+from .interventions import layers_of, way_of
+from .prepared.executor import Prepared
+from .replay import Replay
+
+PRECISIONS = ("float32", "bf16-diff")
+
+
+# Writing a program down takes as long as some ten whole forwards.
+_FEW_HYBRIDS = 8
+
+
+def executor_for(
+    generator: GeneratorAdapter, sets: Sequence[UnitSet], precision: str = "float32", pairs: int | None = None
+) -> Executor:
+    """The fastest executor that is right for setting these channels of this generator, for so many pairs.
+
+    A program of the whole forward if one can be written down; otherwise its own code, from the layer
+    on; otherwise whole forwards, as for a handful of hybrids. Never by what was run before: the same
+    call gives the same bits.
+    """
+    if precision not in PRECISIONS:
+        raise ProbeError(f"precision is {precision!r}; give one of {', '.join(map(repr, PRECISIONS))}")
+    layers = layers_of(sets)
+    if not layers or not (generator.batchable or generator.draws_noise):
+        return FullForward(generator)
+
+    def replay() -> Executor:
+        # Noise is drawn in the order of the forward: skipping part of it would shift the rest.
+        if generator.draws_noise:
+            return FullForward(generator)
+        return _tried(lambda: Replay(generator, layers), lambda: FullForward(generator))
+
+    # Folding needs a type in which products of parameters keep their digits.
+    if generator.dtype not in (torch.float32, torch.float64):
+        return replay()
+    ways = list(dict.fromkeys(way_of(units) for units in sets if units.size))
+    # Where bfloat16 is not multiplied but imitated, exact hybrids are faster.
+    narrow = torch.bfloat16 if precision == "bf16-diff" and multiplies_bfloat16(generator.device) else None
+    if narrow is None and pairs is not None and pairs * len(sets) <= _FEW_HYBRIDS:
+        return FullForward(generator)
+    return _tried(lambda: Prepared(generator, ways, replay, narrow), replay)
+
+
+def _tried(make: Callable[[], Executor], instead: Callable[[], Executor]) -> Executor:
+    try:
+        return make()
+    except Interrupted:
+        raise
+    except Exception as error:
+        # With room for less than the samples of a trial run, the slower one may still do.
+        if not isinstance(error, (NotReplayable, ProbeError)) and not is_out_of_memory(error):
+            raise
+        return instead()

@@ -1,0 +1,1 @@
+"""How good hybrids are as images: Fréchet distances and realism."""

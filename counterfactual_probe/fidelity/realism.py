@@ -1,0 +1,87 @@
+"""How real single images are, among the nearest neighbours of others in a space of features.
+
+T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila: Improved precision and recall metric for assessing
+generative models, NeurIPS 2019. Each reference image stands for a ball that reaches to its k-th neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..base.errors import ProbeError, whole
+from .frechet import as_features
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+NEIGHBOURS = 3
+_ROWS = 128  # of a block of distances
+
+
+def inside(
+    features: Tensor | npt.ArrayLike, reference: Tensor | npt.ArrayLike, *, neighbours: int = NEIGHBOURS
+) -> npt.NDArray[np.bool_]:
+    """(n,) whether each image lies in the ball of any reference image; the mean is their precision (eq. 1 and 2).
+
+    >>> inside([[0.1], [9.0]], [[0.0], [1.0], [2.0], [3.0]]).tolist()
+    [True, False]
+    """
+    values, others = _both(features, reference, neighbours)
+    radii = _radii(others, neighbours)
+    return np.concatenate([(block <= radii).any(1) for block in _distances(values, others)])
+
+
+def realism(
+    features: Tensor | npt.ArrayLike, reference: Tensor | npt.ArrayLike, *, neighbours: int = NEIGHBOURS
+) -> Floats:
+    """(n,) the largest ratio of a reference image's radius to its distance (eq. 3): at least 1 inside a ball.
+
+    >>> realism([[4.0], [20.0]], [[0.0], [1.0], [2.0], [3.0]], neighbours=1).round(3).tolist()
+    [1.0, 0.059]
+
+    Balls above the median radius are left out, as in the paper: few images reach far where references are rare.
+    """
+    values, others = _both(features, reference, neighbours)
+    radii = _radii(others, neighbours)
+    kept = radii <= np.median(radii)
+    ratios = []
+    for block in _distances(values, others[kept]):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = radii[kept] / block
+        found[np.isnan(found)] = np.inf  # a reference image itself, with all its neighbours in one place
+        ratios.append(found.max(1))
+    return np.concatenate(ratios)
+
+
+def _both(
+    features: Tensor | npt.ArrayLike, reference: Tensor | npt.ArrayLike, neighbours: int
+) -> tuple[Floats, Floats]:
+    whole(neighbours, "neighbours", 1)
+    values, others = as_features(features, "the features"), as_features(reference, "the reference's features")
+    if values.shape[1] != others.shape[1]:
+        raise ProbeError(
+            f"the features are {values.shape[1]} and the reference's {others.shape[1]}; give features of one extractor"
+        )
+    if len(others) <= neighbours:
+        raise ProbeError(
+            f"{neighbours} neighbours asked among {len(others)} reference images; give at least {neighbours + 1} images"
+        )
+    return values, others
+
+
+def _radii(reference: Floats, neighbours: int) -> Floats:
+    """(n,) distance of each reference image to its k-th neighbour, itself left out."""
+    blocks = _distances(reference, reference)
+    return np.concatenate([np.partition(block, neighbours, 1)[:, neighbours] for block in blocks])
+
+
+def _distances(rows: Floats, columns: Floats) -> Iterator[Floats]:
+    """Blocks of Euclidean distances, without the short cut that makes equal points differ."""
+    others = torch.from_numpy(columns)
+    for start in range(0, len(rows), _ROWS):
+        block = torch.from_numpy(rows[start : start + _ROWS])
+        yield torch.cdist(block, others, compute_mode="donot_use_mm_for_euclid_dist").numpy()

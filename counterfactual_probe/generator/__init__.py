@@ -1,0 +1,1 @@
+"""What a generator is: adapter, latents, layers, unit sets, session, device and saved results."""

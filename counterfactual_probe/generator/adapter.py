@@ -1,0 +1,387 @@
+"""What a generator is: a module, a way to sample its latents, and how to read an image off it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..base.caller import blamed_on
+from ..base.errors import Interrupted, ProbeError, whole
+from ..base.memory import default_batch, in_slices, memory_kept
+from . import latents as lt
+from .device import home, on_device, unwrapped
+from .images import default_image, require_finite
+from .latents import Latents
+from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
+from .session import borrowed, random_state_kept, random_states, seed_everything
+
+T = TypeVar("T")
+SampleLatents: TypeAlias = Callable[..., Latents]
+BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
+
+# Between batches of one sample and of two, fifty convolutions round to within 2e-5 of each other.
+_RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
+
+
+def wrap(
+    module: nn.Module,
+    sample_latents: SampleLatents,
+    *,
+    layers: str | Sequence[str] | None = None,
+    image: Callable[[Any], Tensor] | None = None,
+    image_range: tuple[float, float] = (-1.0, 1.0),
+    device: torch.device | str | None = None,
+    name: str | None = None,
+) -> GeneratorAdapter:
+    """Make any image-generating ``nn.Module`` a generator that can be probed.
+
+    >>> import torch, counterfactual_probe as cp
+    >>> module = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 6, 4), torch.nn.ReLU(),
+    ...                              torch.nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.nn.Tanh())
+    >>> gen = cp.wrap(module, lambda n, rng: torch.randn(n, 8, 1, 1, generator=rng))
+    >>> gen(gen.sample(2, seed=0)).shape
+    torch.Size([2, 3, 8, 8])
+
+    Args:
+        module: the generator. It is run in eval mode and left exactly as it was found. Wrappers of
+            ``torch.compile`` and ``DataParallel`` are looked through (hooks are ignored inside them).
+        sample_latents: ``(n, rng) -> latents`` with ``rng`` a CPU ``torch.Generator``; latents are a
+            tensor, a tuple (``module(*t)``) or a dict (``module(**d)``) of tensors, sample first,
+            conditions such as the class included. They are moved to the module's device, and floating
+            ones cast to its dtype.
+        layers: name or names of the layers to offer; by default every layer with channels that is
+            computed exactly once per forward.
+        image: output -> (n, C, H, W) tensor. By default understands a tensor, a tuple (its first
+            4-D tensor), an object with ``.sample`` or ``.images``, and a dict.
+        image_range: smallest and largest pixel value; recorded with every result.
+        device: run here, on a copy; by default where the module is, on the module itself.
+        name: what results call it; by default the class name.
+
+    Raises:
+        ProbeError: nothing image-like comes out, a layer does not exist, or two runs, or two draws of
+            a latent, from the same random state differ.
+    """
+    return GeneratorAdapter(
+        module, sample_latents, layers=layers, image=image, image_range=image_range, device=device, name=name
+    )
+
+
+class GeneratorAdapter:
+    """A module, its latents and its images: what every analysis takes. Made by :func:`wrap`.
+
+    Attributes:
+        layers: ``{name: LayerInfo}`` in execution order.
+        image_size: (C, H, W) of one image.
+        image_range: smallest and largest pixel value.
+        batchable: False when samples must run one at a time: the forward draws noise, or the
+            samples of a batch influence one another.
+        draws_noise: whether the forward draws random numbers.
+        make_partner: called when ``partner`` is first asked for.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        sample_latents: SampleLatents,
+        *,
+        layers: str | Sequence[str] | None = None,
+        image: Callable[[Any], Tensor] | None = None,
+        image_range: tuple[float, float] = (-1.0, 1.0),
+        device: torch.device | str | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise ProbeError(f"the generator is a {type(module).__name__}; give a torch.nn.Module")
+        try:
+            low, high = map(float, image_range)
+        except (TypeError, ValueError):
+            low, high = 1.0, 0.0
+        if not low < high:
+            raise ProbeError(f"image_range is {image_range!r}; give two numbers, the smaller first")
+        self.module = on_device(unwrapped(module), device)
+        self.name = name or type(self.module).__name__
+        self.image_range = (low, high)
+        self._sample_latents = sample_latents
+        self._read_image = image or default_image
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._known_hash: str | None = None
+        self.make_partner: Callable[[], nn.Module] | None = None
+        self.device, self.dtype = home(self.module)
+        self.submodules, _ = named_layers(self.module)
+        images, self._trace = self._examine()
+        self.image_size: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
+        names = self._trace.once() if layers is None else [self.layer(item).name for item in listed(layers)]
+        if not names:
+            raise ProbeError(f"{self.name} has no {self._trace.why_none()}")
+        self.layers: Mapping[str, LayerInfo] = {item: self.layer(item) for item in names}
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.image_size))
+        return f"GeneratorAdapter({self.name!r}, image {size}, {len(self.layers)} layers, {self.device})"
+
+    @cached_property
+    def partner(self) -> nn.Module | None:
+        """The network it was trained with, such as a GAN's discriminator or a VAE's encoder; None if it was not kept.
+
+        >>> cp.load("dcgan-cifar10").partner  # doctest: +SKIP
+        DCGANDiscriminator(...)
+        """
+        return None if self.make_partner is None else self.make_partner().to(self.device).eval()
+
+    def layer(self, name: str) -> LayerInfo:
+        """The layer of this name, listed or not; raises a ProbeError that names the nearest."""
+        if not isinstance(name, str):
+            raise ProbeError(f"a layer is named by a string and {name!r} is a {type(name).__name__}")
+        return self._trace.resolve(name)
+
+    def sample(self, n: int, *, seed: int = 0, stream: int = BASE, start: int = 0, **conditions: Any) -> Latents:
+        """Draw ``n`` latents; sample i depends on (seed, stream, i) alone, never on the batch.
+
+        >>> z1, z2 = gen.sample(8, seed=0), gen.sample(8, seed=1)  # doctest: +SKIP
+
+        ``stream`` 0 is the base's and 1 the source's of an influence map with the same seed;
+        ``start`` is the first index. ``conditions`` go to ``sample_latents``: a list, tuple, array or
+        tensor holds one value for each of the n samples, anything else is for all.
+        """
+        n, start, stream = whole(n, "n", 1), whole(start, "start", 0), whole(stream, "stream", 0)
+        for name, value in conditions.items():
+            if _one_each(value) and len(value) != n:
+                raise ProbeError(f"{name} holds {len(value)} values for {n} samples; give one each, or one for all")
+        drawn = []
+        cure = "it gets a CPU torch.Generator and must return latents for one sample, drawn on the CPU"
+        with self._interruptible(), random_state_kept(self.module):
+            for i in range(n):
+                rng = torch.Generator().manual_seed(stream_seed(seed, stream, start + i))
+                own = {name: value[i] if _one_each(value) else value for name, value in conditions.items()}
+                with blamed_on("sample_latents(1, rng)", cure):
+                    one = self._sample_latents(1, rng, **own)
+                if (found := lt.count(one, "the latents of sample_latents")) != 1:
+                    raise ProbeError(f"sample_latents(1, rng) returned {found} samples; return as many as asked for, 1")
+                drawn.append(one)
+        return lt.apply(lt.join(drawn), self._placed)
+
+    def __call__(self, latents: Latents, *, seed: int = 0) -> Tensor:
+        """The images of the latents, (n, C, H, W), in batches that fit.
+
+        ``seed`` matters only to a forward that draws noise: image i gets the noise of (seed, i).
+        """
+        n = self.check(latents)
+        with self.session():
+            images = self.batches(
+                n, lambda index: self.forward(lt.take(latents, index), noise=range(n)[index], seed=seed)
+            )
+            parts = list(images)
+            with torch.inference_mode(False):  # ordinary tensors: users train on images, or scale them in place
+                result = torch.cat(parts)
+        self.require_finite(result, lambda i: f"of latent {i}")
+        return result
+
+    # --- for the engine -------------------------------------------------------------------------
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Borrow the module for several forwards; nests, and gives it back at the outermost exit."""
+        with self._lock:
+            if self._depth:
+                yield
+                return
+            self._depth = 1
+            try:
+                with self._interruptible(), borrowed(self.module), memory_kept(self.device):
+                    yield
+            finally:
+                self._depth = 0
+
+    def forward(
+        self,
+        latents: Latents,
+        actions: Mapping[str, Callable[[Tensor], Tensor | None]] | None = None,
+        *,
+        noise: Sequence[int],
+        seed: int = 0,
+    ) -> Tensor:
+        """One forward inside a session, with actions on layers (see ``layers.hooked``).
+
+        ``noise`` numbers the noise of each sample, so that base, source and hybrid share it. A
+        generator that is not batchable must be given one sample.
+        """
+        if not self.batchable:
+            self.seed_noise(seed, noise[0])
+        with hooked(self.submodules, actions or {}):
+            output = self._call(latents)
+        return self._image(output, len(noise))
+
+    def seed_noise(self, seed: int, number: int) -> None:
+        """Put the global random generators where the forward of this sample starts. Inside a session only."""
+        seed_everything(stream_seed(seed, NOISE, number), self.module)
+
+    def check(self, latents: Latents, what: str = "the latents") -> int:
+        """How many samples there are; a ProbeError if their form or device does not fit."""
+        n = lt.count(latents, what)
+        expected, given = lt.named_tensors(self.example), lt.named_tensors(latents)
+        if dict(expected).keys() != dict(given).keys():  # in whatever order a dict has them
+            raise ProbeError(
+                f"{what} are {_form(given)} and this generator takes {_form(expected)}; give them in the form "
+                "that .sample() returns"
+            )
+        for label, have in given:
+            if have.device != self.device:
+                raise ProbeError(
+                    f"{label} of {what} are on {have.device} and the generator on {self.device}; "
+                    f"move them with .to({str(self.device)!r})"
+                )
+        return n
+
+    def batch_limit(self) -> int:
+        """How many samples fit into one batch: from shapes and a memory limit, never from timings."""
+        return default_batch(self._trace.bytes_per_sample, self.device)
+
+    def batches(self, n: int, run: Callable[[slice], T]) -> Iterator[T]:
+        """What ``run`` gives for consecutive slices of n samples; halved when memory runs out.
+
+        A slice that ran out of memory is run again, so ``run`` must return what it finds, not add it up.
+        """
+        return in_slices(n, self.batch_limit() if self.batchable else 1, run, "the run of a single latent")
+
+    def require_finite(self, images: Tensor, where: Callable[[int], str]) -> None:
+        """Raise a ProbeError that says which image holds a NaN or an infinity."""
+        require_finite(images, where, self.dtype)
+
+    def weights_hash(self) -> str:
+        """SHA-256 over the names, types and values of all parameters and buffers."""
+        if self._known_hash is not None:
+            return self._known_hash
+        named = [*self.module.named_parameters(), *self.module.named_buffers()]
+        # Without the names that torch.compile puts in; buffers that are not saved count as well.
+        return lt.fingerprint({clean_name(name): value for name, value in named})
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Inside, the weights are taken to stay as they are: they are read once for their hash."""
+        before, self._known_hash = self._known_hash, self.weights_hash()
+        try:
+            yield
+        finally:
+            self._known_hash = before
+
+    def provenance(self) -> dict[str, Any]:
+        """What every result records about the generator that made it."""
+        from ..version import __version__
+
+        return {
+            "generator": self.name,
+            "weights_sha256": self.weights_hash(),
+            "image_range": list(self.image_range),
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "versions": {"counterfactual-probe": __version__, "torch": str(torch.__version__)},
+        }
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C inside comes out as a sentence of ours."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except KeyboardInterrupt as stop:
+            raise Interrupted(
+                f"interrupted; {self.name} is as it was and nothing was saved; start again to get a result"
+            ) from stop
+
+    def _examine(self) -> tuple[Tensor, Trace]:
+        """Two traced samples: shapes, and whether the same random state gives the same latent and image."""
+        self.batchable = True
+        self.example = self.sample(2)
+        with random_state_kept(self.module):
+            seed_everything(1, self.module)  # another global state, which must make no difference
+            redrawn = dict(lt.named_tensors(self.sample(1)))
+        for label, value in lt.named_tensors(self.example):
+            if label not in redrawn or not torch.equal(value[:1], redrawn[label]):
+                raise ProbeError(
+                    f"sample_latents(1, rng) gives other {label} when sample 0 is drawn again; draw everything from "
+                    "the rng that it is given, such as torch.randn(n, 128, generator=rng)"
+                )
+        with self.session():
+            seed_everything(0, self.module)
+            before = random_states(self.module)
+            versions = {name: value._version for name, value in self.module.named_parameters()}
+            output, traced = trace(self.module, lambda: self._call(self.example), samples=2)
+            images = self._image(output, 2)
+            self.draws_noise = random_states(self.module) != before
+            changed = [name for name, value in self.module.named_parameters() if value._version != versions[name]]
+            if changed:
+                raise ProbeError(
+                    f"the forward of {self.name} changes its parameter {changed[0]!r}; make it a function of latents "
+                    "and weights (a counter belongs into a buffer or an attribute, which are put back)"
+                )
+            seed_everything(0, self.module)
+            again = self._image(self._call(self.example), 2)
+            if not self._same(images, again):
+                raise ProbeError(
+                    f"{self.name} gives two images for one latent although the random state is the same (largest "
+                    f"difference {float((images - again).abs().max()):.3g}); make its forward a function of latents, "
+                    "weights and torch's global generator alone"
+                )
+            if self.draws_noise:
+                self.batchable = False
+            else:
+                alone = self._image(self._call(lt.take(self.example, slice(0, 1))), 1)
+                self.batchable = self._same(alone, images[:1])
+        return images, traced
+
+    def _same(self, one: Tensor, two: Tensor) -> bool:
+        """Equal but for rounding: NaNs, which are reported where images are used, count as equal."""
+        tolerance = _RELATIVE_TOLERANCE.get(self.dtype or one.dtype, 1e-2)
+        scale = float(torch.nan_to_num(one).abs().max())
+        return torch.allclose(one, two, rtol=0.0, atol=tolerance * max(scale, 1e-30), equal_nan=True)
+
+    def _call(self, latents: Latents) -> Any:
+        given = _form(lt.named_tensors(latents))
+        with blamed_on(f"the forward of {self.name}", f"run the module by itself to see why, on {given}"):
+            if isinstance(latents, Tensor):
+                return self.module(latents)
+            if isinstance(latents, dict):
+                return self.module(**latents)
+            return self.module(*latents)
+
+    def _image(self, output: Any, n: int) -> Tensor:
+        with blamed_on("image=...", f"give a function from a {type(output).__name__} to a tensor (n, C, H, W)"):
+            image = self._read_image(output)
+        if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != n:
+            found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise ProbeError(
+                f"{self.name} gives {found} for {n} latents where images (n, C, H, W) are needed; pass "
+                "image=..., a function from the module's output to such a tensor"
+            )
+        return image if image.dtype in (torch.float32, torch.float64) else image.float()
+
+    def _placed(self, value: Tensor) -> Tensor:
+        dtype = self.dtype if value.is_floating_point() and self.dtype is not None else value.dtype
+        return value.to(self.device, dtype)
+
+
+def stream_seed(seed: int, stream: int, index: int) -> int:
+    """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
+    return int(np.random.SeedSequence([whole(seed, "the seed", 0), stream, index]).generate_state(1, np.uint64)[0])
+
+
+def _one_each(value: Any) -> bool:
+    """Whether a condition holds one value per sample."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim > 0
+    return isinstance(value, (list, tuple))
+
+
+def _form(named: list[tuple[str, Tensor]]) -> str:
+    return ", ".join(f"{label} {tuple(value.shape)}" for label, value in named)

@@ -1,0 +1,63 @@
+"""Where a module runs: out of the wrappers that hide its layers, on the device that was asked for."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from typing import cast
+
+import torch
+from torch import nn
+
+from ..base.errors import ProbeError, first_line
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside wrappers that hide its layers or ignore hooks."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            what = f"submodule {name!r} of the generator" if name else "the generator"
+            raise ProbeError(
+                f"{what} is TorchScript ({type(part).__name__}), whose layers run outside Python's reach; give the "
+                "nn.Module that it was scripted from"
+            )
+    while True:
+        if hasattr(module, "_orig_mod"):
+            module = cast(nn.Module, module._orig_mod)
+        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        else:
+            return module
+
+
+def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
+        raise ProbeError("the generator has lazy layers without weights yet; run it once on your data first")
+    found = home(module)[0]
+    try:
+        target = found if device is None else torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(f"device {str(device)!r} cannot be used here ({first_line(error)}); try 'cpu'") from error
+    if "meta" in (found.type, target.type):
+        raise ProbeError(
+            f"the generator is on device {str(found)!r} and is to run on {str(target)!r}, and 'meta' holds no values; "
+            "load the weights onto a real device, such as 'cpu'"
+        )
+    return module if found == target else copy.deepcopy(module).to(target)
+
+
+def home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:
+    """Device of the first parameter or buffer, and the floating dtype if there is just one."""
+    tensors = [*module.parameters(), *module.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    dtypes = {value.dtype for value in module.parameters() if value.is_floating_point()}
+    return device, dtypes.pop() if len(dtypes) == 1 else None
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16; without, torch imitates them, slowly."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,76 @@
+"""Images: where they are in what a module returns, and whether their values are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base.errors import ProbeError
+
+_IMAGE_KEYS = ("sample", "images", "image", "x", "out", "output")
+
+
+def all_finite(images: Tensor) -> bool:
+    """Whether there is no NaN and no infinity, in one pass: either would make the sum so."""
+    # A sum in the images' own type is ten times as fast, and overflows where no image is wrong.
+    return bool(torch.isfinite(images.sum())) or bool(torch.isfinite(images.sum(dtype=torch.float64)))
+
+
+def require_finite(images: Tensor, where: Callable[[int], str], dtype: torch.dtype | None) -> None:
+    """Raise a ProbeError that says which image of a generator of this type holds a NaN or an infinity."""
+    if all_finite(images):
+        return
+    first = int((~torch.isfinite(images).flatten(1).all(1)).nonzero()[0, 0])
+    raise ProbeError(
+        f"the image {where(first)} holds NaN or infinite values; check the latents' range and the weights"
+        + (", or run the generator in float32" if dtype in (torch.float16, torch.bfloat16) else "")
+    )
+
+
+def default_image(output: Any) -> Tensor:
+    """The image tensor of a module's output, for the forms that generators commonly return."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        found = [output[key] for key in _IMAGE_KEYS if key in output] or list(output.values())
+    elif isinstance(output, (tuple, list)):
+        found = list(output)
+    else:
+        found = [getattr(output, key) for key in _IMAGE_KEYS if hasattr(output, key)]
+    for candidate in found:
+        if isinstance(candidate, Tensor) and candidate.dim() == 4:
+            return candidate
+    raise ProbeError(
+        f"no 4-D image tensor was found in the module's output, a {type(output).__name__}; pass image=..., "
+        "a function from that output to a tensor (n, C, H, W)"
+    )
+
+
+def require_images(
+    images: Any, size: tuple[int, int, int], image_range: tuple[float, float], device: torch.device
+) -> None:
+    """Raise a ProbeError unless these are images (n, *size) as a generator makes them."""
+    low, high = image_range
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise ProbeError(f"the images are {found}; give a tensor of floats from {low:g} to {high:g}")
+    if images.dim() != 4 or tuple(images.shape[1:]) != size:
+        raise ProbeError(
+            f"the images are {tuple(images.shape)} and this generator's are (n, {', '.join(map(str, size))}); resize "
+            "them, and add a first dimension to a single one"
+        )
+    if len(images) == 0:
+        raise ProbeError("the images hold 0 samples; give at least one")
+    if images.device != device:
+        raise ProbeError(f"the images are on {images.device} and the generator on {device}; move them there")
+    if not all_finite(images):
+        raise ProbeError("the images hold NaN or infinite values; give pixels")
+    least, largest, slack = float(images.min()), float(images.max()), 0.01 * (high - low)
+    if least < low - slack or largest > high + slack:
+        raise ProbeError(
+            f"the images range from {least:.3g} to {largest:.3g} and this generator's from {low:g} to {high:g}; "
+            "scale them"
+        )

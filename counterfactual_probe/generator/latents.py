@@ -1,0 +1,113 @@
+"""Latents: a tensor, a tuple of tensors (``module(*t)``) or a dict of them (``module(**d)``).
+
+Every tensor has the sample as its first dimension; classes and truncations are latents too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import ProbeError
+
+Latents: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+
+
+def named_tensors(latents: Latents) -> list[tuple[str, Tensor]]:
+    """The tensors of the latents with the words that name them in an error."""
+    if isinstance(latents, Tensor):
+        return [("latents", latents)]
+    if isinstance(latents, dict):
+        return [(f"latents[{key!r}]", value) for key, value in latents.items()]
+    if isinstance(latents, (tuple, list)):
+        return [(f"latents[{i}]", value) for i, value in enumerate(latents)]
+    raise ProbeError(f"latents are a {type(latents).__name__}; give a tensor, a tuple of tensors or a dict of tensors")
+
+
+def apply(latents: Latents, function: Callable[[Tensor], Tensor]) -> Latents:
+    """The same structure with ``function`` applied to every tensor."""
+    if isinstance(latents, Tensor):
+        return function(latents)
+    if isinstance(latents, dict):
+        return {key: function(value) for key, value in latents.items()}
+    return tuple(function(value) for value in latents)
+
+
+def take(latents: Latents, index: slice | Tensor) -> Latents:
+    """Some of the samples: a slice, or a tensor of indices (which may repeat)."""
+    return apply(latents, lambda value: value[index])
+
+
+def join(parts: Sequence[Latents]) -> Latents:
+    """Concatenate samples; all parts must have the structure of the first."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    if isinstance(first, dict):
+        dicts = [part for part in parts if isinstance(part, dict)]
+        return {key: torch.cat([part[key] for part in dicts]) for key in first}
+    tuples = [part for part in parts if isinstance(part, (tuple, list))]
+    return tuple(torch.cat(column) for column in zip(*tuples, strict=True))
+
+
+def count(latents: Latents, what: str = "the latents") -> int:
+    """How many samples the latents hold; every tensor must agree."""
+    named = named_tensors(latents)
+    if not named:
+        raise ProbeError(f"{what} hold no tensor; give at least one, with the sample as first dimension")
+    for label, value in named:
+        if not isinstance(value, Tensor):
+            raise ProbeError(
+                f"{label} of {what} is a {type(value).__name__}; make it a tensor with the sample as its "
+                "first dimension (a truncation of 0.5 for 8 samples is torch.full((8,), 0.5))"
+            )
+        if value.dim() == 0:
+            raise ProbeError(f"{label} of {what} has no sample dimension; make it batch-first, shape (n, …)")
+    first_label, first = named[0]
+    for label, value in named[1:]:
+        if len(value) != len(first):
+            raise ProbeError(
+                f"{first_label} of {what} holds {len(first)} samples and {label} {len(value)}; "
+                "give every tensor the same first dimension"
+            )
+    if len(first) == 0:
+        raise ProbeError(f"{what} hold 0 samples; give at least one")
+    return len(first)
+
+
+def fingerprint(latents: Latents) -> str:
+    """SHA-256 over the names, types, shapes and values of the tensors."""
+    digest = hashlib.sha256()
+    for label, value in sorted(named_tensors(latents), key=lambda item: item[0]):
+        digest.update(f"{label} {value.dtype} {tuple(value.shape)}\n".encode())
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+def mix(base: Latents, source: Latents, share: float, seed: int) -> Latents:
+    """The base latents with a random share of their coordinates taken from the source.
+
+    Every sample takes the same coordinates, so that the mixture still follows a prior with
+    independent coordinates. Integer latents, such as classes, stay the base's. The control beside
+    hybrids: what does mixing the input by as much do (S003 Fig. 12)?
+    """
+    rng = np.random.default_rng([seed, len(named_tensors(base))])
+    others = iter(value for _, value in named_tensors(source))
+
+    def mixed(value: Tensor) -> Tensor:
+        other = next(others)
+        if not value.is_floating_point():
+            return value
+        coordinates = value[0].numel()
+        chosen = np.zeros(coordinates, dtype=bool)
+        chosen[rng.permutation(coordinates)[: round(share * coordinates)]] = True
+        mask = torch.from_numpy(chosen).to(value.device).reshape(value.shape[1:])
+        return torch.where(mask, other, value)
+
+    return apply(base, mixed)

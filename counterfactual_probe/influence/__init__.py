@@ -1,0 +1,1 @@
+"""Where in the image channels act: influence maps and their standard errors."""

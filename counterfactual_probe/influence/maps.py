@@ -1,0 +1,164 @@
+"""Influence maps of unit sets: what a run found, with what is needed to trust and repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..base.errors import ProbeError
+from ..generator.latents import fingerprint
+from ..generator.results import Result
+from ..generator.units import UnitSet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InfluenceMaps(Result):
+    """Influence maps of unit sets, with what is needed to trust and repeat them. On the CPU.
+
+    Attributes:
+        maps: (sets, H, W) float32, mean over pairs, then over colours, of |hybrid − original|, in
+            units of the image's range.
+        standard_error: (sets, H, W), of ``maps``; NaN when there was a single pair.
+        influence: (sets,), mean of a map over its pixels (S003 §3.3).
+        influence_standard_error: (sets,).
+        n_pairs: (sets,), pairs of latents behind each map.
+        units: the unit sets, in order.
+        provenance: generator, weights, layers, seed, range, versions, precision.
+        normalised: (sets, H, W) with ``normalise="pair"``: mean of pair maps of unit L2 norm each.
+        zero_maps: (sets,) pairs that changed nothing, which ``normalised`` leaves out.
+        block_sums: (sets, blocks, H, W) with ``blocks``: sums of pair maps, of pair i in block i mod blocks.
+            Blocks are independent, so resampling them says how far chance decides what is made of the maps.
+        normalised_block_sums: the same of pair maps of unit L2 norm, with ``normalise="pair"`` too.
+        components: (components, C, H, W) with ``components``: the leading principal components of what hybrids change.
+        energy: (sets, components) mean share of a change's squared norm in each, over pairs that change anything.
+        energy_block_sums: (sets, blocks, components) sums of these shares.
+    """
+
+    maps: Tensor
+    standard_error: Tensor
+    influence: Tensor
+    influence_standard_error: Tensor
+    n_pairs: Tensor
+    zero_maps: Tensor
+    units: tuple[UnitSet, ...]
+    provenance: dict[str, Any]
+    normalised: Tensor | None = None
+    block_sums: Tensor | None = None
+    normalised_block_sums: Tensor | None = None
+    components: Tensor | None = None
+    energy: Tensor | None = None
+    energy_block_sums: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @property
+    def relative_error(self) -> Tensor:
+        """(sets,) ‖standard error‖₂ / ‖map‖₂; 0 for a set that never changed anything."""
+        norms = self.maps.flatten(1).double().norm(dim=1)
+        errors = self.standard_error.flatten(1).double().norm(dim=1)
+        return torch.where(norms > 0, errors / norms, 0.0).float()
+
+    @property
+    def missed(self) -> tuple[UnitSet, ...]:
+        """The unit sets that were still above the tolerance asked for when the pairs ran out."""
+        tolerance = self.provenance.get("tolerance")
+        if tolerance is None:
+            return ()
+        above = (~(self.relative_error <= tolerance)).tolist()
+        return tuple(units for units, missed in zip(self.units, above, strict=True) if missed)
+
+    def plot(self, ax: Axes | None = None, *, most: int = 64) -> tuple[Figure, Axes]:
+        """A mosaic of the maps of largest influence, each with its own grey scale."""
+        from ..base.drawing import plot_mosaic
+
+        order = torch.argsort(self.influence, descending=True, stable=True)[:most]
+        return plot_mosaic(self.maps[order].numpy(), ax=ax)
+
+    def without_blocks(self) -> InfluenceMaps:
+        """The same maps without the block sums, which take many times their room."""
+        return dataclasses.replace(self, block_sums=None, normalised_block_sums=None, energy_block_sums=None)
+
+    def pooled(self, other: InfluenceMaps) -> InfluenceMaps:
+        """The maps over the pairs of both, which must be independent: other latents, everything else the same.
+
+        >>> more = cp.InfluenceMap(gen, "main.8").attribute(n_pairs=256, seed=1)  # doctest: +SKIP
+        >>> maps = maps.pooled(more)  # doctest: +SKIP
+        """
+        self._require_alike(other)
+        n, m = self.n_pairs, other.n_pairs
+        of_both = _pooled((self.maps, self.standard_error), n, (other.maps, other.standard_error), m)
+        influence = _pooled(
+            (self.influence, self.influence_standard_error), n, (other.influence, other.influence_standard_error), m
+        )
+        alive, others = (n - self.zero_maps).clamp_min(0), (m - other.zero_maps).clamp_min(0)
+        share = (others / (alive + others).clamp_min(1)).float()
+
+        def mean(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+            """Of pairs that change anything."""
+            return None if one is None or two is None else one + (two - one) * share.view(-1, *[1] * (one.dim() - 1))
+
+        def added(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+            return None if one is None or two is None else one + two
+
+        provenance = self.provenance | {
+            "n_pairs": self.provenance["n_pairs"] + other.provenance["n_pairs"],
+            "seed": [*_seeds(self), *_seeds(other)],
+        }
+        return InfluenceMaps(
+            *of_both,
+            *influence,
+            n + m,
+            self.zero_maps + other.zero_maps,
+            self.units,
+            provenance,
+            mean(self.normalised, other.normalised),
+            added(self.block_sums, other.block_sums),
+            added(self.normalised_block_sums, other.normalised_block_sums),
+            self.components,
+            mean(self.energy, other.energy),
+            added(self.energy_block_sums, other.energy_block_sums),
+        )
+
+    def _require_alike(self, other: InfluenceMaps) -> None:
+        for name, one, two in (
+            ("unit sets", self.units, other.units),
+            ("map size", self.maps.shape[1:], other.maps.shape[1:]),
+            ("weights", *(maps.provenance.get("weights_sha256") for maps in (self, other))),
+            ("blocks", *(None if maps.block_sums is None else maps.block_sums.shape[1] for maps in (self, other))),
+            ("normalise", self.normalised is None, other.normalised is None),
+            (
+                "components",
+                *(None if maps.components is None else fingerprint(maps.components) for maps in (self, other)),
+            ),
+        ):
+            if one != two:
+                raise ProbeError(
+                    f"these maps and the others differ in their {name} ({one!r:.60} and {two!r:.60}); pool maps of "
+                    "the same call on other latents"
+                )
+
+
+def _pooled(one: tuple[Tensor, Tensor], n: Tensor, two: tuple[Tensor, Tensor], m: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard error of n + m values from those of n and of m (Chan et al. 1983)."""
+    (mean, error), (other, other_error) = ([value.double() for value in both] for both in (one, two))
+    shape = (-1, *[1] * (mean.dim() - 1))
+    n, m = n.double().view(shape), m.double().view(shape)
+    # One value has no standard error, and no deviation from its mean.
+    deviation = torch.where(n > 1, error**2 * n * (n - 1), 0.0) + torch.where(m > 1, other_error**2 * m * (m - 1), 0.0)
+    gap, whole = other - mean, n + m
+    deviation += gap**2 * n * m / whole
+    return (mean + gap * m / whole).float(), (deviation / (whole * (whole - 1))).sqrt().float()
+
+
+def _seeds(maps: InfluenceMaps) -> list[int | None]:
+    seed = maps.provenance["seed"]
+    return seed if isinstance(seed, list) else [seed]

@@ -1,0 +1,1 @@
+"""Whether a transformed layer gives a transformed image, scale by scale."""

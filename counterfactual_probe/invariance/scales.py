@@ -1,0 +1,107 @@
+"""Images apart into scales by orthogonal wavelets: components that add up, and so do their squares (S000 §5.1.1)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base.errors import ProbeError, whole
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+# Five scales of 64×64 are four halvings and what is left: [a4, d4, d3, d2, d1] (conventions 22).
+DEFAULT_LEVELS = 4
+
+
+class Scales:
+    """A wavelet transform for images of one size, from the coarsest scale to the finest.
+
+    >>> scales = Scales((64, 64))
+    >>> len(scales), scales.pixels
+    (5, (16, 16, 8, 4, 2))
+
+    Args:
+        size: (H, W) of the images.
+        levels: how often they are halved; by default 4 times, or as often as both sides allow. 0 is one scale, the
+            image itself.
+        wavelet: any orthogonal one that PyWavelets knows, such as "haar" or "db2"; at the borders the image goes on
+            periodically, so that components stay orthogonal.
+    """
+
+    def __init__(self, size: tuple[int, int], levels: int | None = None, wavelet: str = "haar") -> None:
+        self.wavelet = _orthogonal(wavelet)
+        most = halvings(size, wavelet)
+        if levels is None and most == 0:
+            raise ProbeError(
+                f"images of {size[0]}×{size[1]} cannot be halved by {wavelet!r} wavelets, not even once; give levels=0 "
+                "for the error of the whole image alone"
+            )
+        self.levels = min(most, DEFAULT_LEVELS) if levels is None else whole(levels, "levels", 0)
+        if self.levels > most:
+            raise ProbeError(
+                f"{self.levels} levels asked of images of {size[0]}×{size[1]}, which {wavelet!r} wavelets can halve "
+                f"{most} times; give levels={most} or fewer"
+            )
+
+    def __len__(self) -> int:
+        return self.levels + 1
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        """The side of the square that a coefficient of each scale speaks of: the coarsest two have the same."""
+        return (2**self.levels, *(2**level for level in range(self.levels, 0, -1)))
+
+    def energies(self, images: npt.ArrayLike) -> Floats:
+        """(scales,) mean square of each component of images (…, H, W); the sum is the mean square of the images."""
+        values = np.asarray(images, np.float64)
+        sums = [sum(float((part**2).sum()) for part in parts) for parts in self._coefficients(values)]
+        return np.array(sums) / values.size
+
+    def components(self, images: npt.ArrayLike) -> Floats:
+        """(scales, …, H, W) the images with the coefficients of one scale alone; the sum is the images."""
+        import pywt
+
+        coefficients = self._coefficients(np.asarray(images, np.float64))
+        found = []
+        for kept in range(len(self)):
+            alone = [parts if i == kept else _zeros(parts) for i, parts in enumerate(coefficients)]
+            # The coarsest stands by itself, every other scale as (horizontal, vertical, diagonal).
+            found.append(pywt.waverec2([alone[0][0], *alone[1:]], self.wavelet, "periodization", axes=(-2, -1)))
+        return np.stack(found)
+
+    def _coefficients(self, values: Floats) -> list[tuple[Floats, ...]]:
+        import pywt
+
+        coarse, *details = pywt.wavedec2(values, self.wavelet, "periodization", self.levels, axes=(-2, -1))
+        return [(coarse,), *details]
+
+
+def _zeros(parts: tuple[Floats, ...]) -> tuple[Floats, ...]:
+    return tuple(np.zeros_like(part) for part in parts)
+
+
+def _orthogonal(name: str) -> Any:
+    import pywt
+
+    try:
+        wavelet = pywt.Wavelet(name)
+    except (ValueError, TypeError) as error:
+        raise ProbeError(f"PyWavelets knows no wavelet {name!r}; give an orthogonal one, such as 'haar'") from error
+    if not wavelet.orthogonal:
+        raise ProbeError(
+            f"the wavelet {name!r} is not orthogonal, so errors of its scales do not add up; give one that is, such as "
+            "'haar' or 'db2'"
+        )
+    return wavelet
+
+
+def halvings(size: tuple[int, int], wavelet: str = "haar") -> int:
+    """How often both sides can be halved while the wavelet still fits into them."""
+    import pywt
+
+    found, (height, width) = 0, size
+    while height % 2 == 0 and width % 2 == 0:
+        found, height, width = found + 1, height // 2, width // 2
+    return min(found, int(pywt.dwt_max_level(min(size), _orthogonal(wavelet).dec_len)))

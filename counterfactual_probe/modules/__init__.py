@@ -1,0 +1,1 @@
+"""Channels grouped by where they act, and how far such modules can be trusted."""

@@ -1,0 +1,168 @@
+"""What channels are clustered by: the features of an influence map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from ..base.errors import ProbeError
+from ..influence.maps import InfluenceMaps
+from .clustering import Array, Floats
+
+Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
+Kind: TypeAlias = Literal["bits", "l2", "pca"]
+
+_FLAT_WITHIN = 4  # units in the last place
+_HALF = 2
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a map becomes a row of numbers.
+
+    ``bits``: smoothed by a box mean and thresholded at a percentile of its values (S003 §3.4;
+    conventions 8 and 9), of the papers' mean maps. ``l2``: smoothed, averaged down 2×2 and scaled to
+    unit L2 norm, of maps in which every pair counts once; modules found by it come back sooner. ``pca``: the
+    share of energy of what a channel changes in each principal component of all changes, as a root, and scaled to
+    unit L2 norm: what channels do alike, wherever in the image.
+    """
+
+    kind: Kind = "bits"
+    window: int | None = None
+    percentile: float = 75.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ProbeError(f"features is {self.kind!r}; give one of {', '.join(map(repr, get_args(Kind)))}")
+
+    def values(self, maps: Maps) -> Array:
+        """The maps that features are made of, as a float64 array (channels, H, W), checked."""
+        if self.kind == "l2" and isinstance(maps, InfluenceMaps):
+            if maps.normalised is None:
+                raise ProbeError(
+                    "features='l2' are of pair-normalised maps, and these hold none; make them with "
+                    "attribute(..., normalise='pair')"
+                )
+            maps = maps.normalised
+        if self.kind == "pca":
+            return np.asarray(_energy(maps)[:, None].double().numpy())
+        return as_maps(maps)
+
+    def blocks(self, maps: Maps) -> Tensor | None:
+        """Sums over blocks of pairs of the same maps, (channels, blocks, H, W), if there are any."""
+        if not isinstance(maps, InfluenceMaps):
+            return None
+        if self.kind == "pca":
+            return None if maps.energy_block_sums is None else maps.energy_block_sums[:, :, None]
+        return maps.normalised_block_sums if self.kind == "l2" else maps.block_sums
+
+    def rows(self, values: Array) -> Array:
+        """(channels, features); of a map that says nothing, zeros."""
+        if self.kind == "bits":
+            return binary_features(values, self.window, self.percentile)
+        if self.kind == "pca":
+            return unit_rows(np.sqrt(values[:, 0]))
+        return unit_features(values, self.window)
+
+    def require_comparable(self, maps: Maps, other: Maps) -> None:
+        """Features of two draws must mean the same."""
+        if self.kind == "pca":
+            one, two = _components(maps), _components(other)
+            if one.shape != two.shape or not torch.equal(one, two):
+                raise ProbeError(
+                    "the two draws have principal components of their own; make the other with "
+                    "attribute(..., components=maps.components)"
+                )
+
+    def images(self, rows: Floats, maps: Maps) -> Floats:
+        """Rows of features as images of the maps' size, each of the norm of its row."""
+        size = maps.maps.shape[1:] if isinstance(maps, InfluenceMaps) else np.shape(maps)[1:]
+        if self.kind == "pca":
+            # Where the components of the row have their energy.
+            energy = _components(maps).double().square().mean(1).flatten(1).numpy()
+            found = np.sqrt(np.square(rows) @ energy)
+            norms = np.linalg.norm(rows, axis=1, keepdims=True)
+            return np.asarray((unit_rows(found) * norms).reshape(len(rows), *size))
+        if self.kind == "bits" or not _halves(*size):
+            return rows.reshape(len(rows), *size)
+        small = rows.reshape(len(rows), size[0] // _HALF, size[1] // _HALF)
+        return small.repeat(_HALF, axis=1).repeat(_HALF, axis=2) / _HALF
+
+
+def as_maps(maps: Maps) -> Array:
+    """Influence maps as a float64 array (channels, H, W), checked."""
+    if isinstance(maps, InfluenceMaps):
+        maps = maps.maps
+    values = maps.detach().cpu().double().numpy() if isinstance(maps, Tensor) else np.asarray(maps, np.float64)
+    if values.ndim != 3 or 0 in values.shape:
+        raise ProbeError(f"influence maps have shape {values.shape}; give (channels, H, W)")
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values).all((1, 2)))[0])
+        raise ProbeError(f"influence map {bad} holds NaN or infinite values; make the maps again from finite images")
+    return values
+
+
+def default_window(height: int, width: int) -> int:
+    """The largest odd number up to 3 · (shorter side) / 64, at least 3 (conventions 8)."""
+    largest = 3 * min(height, width) // 64
+    return max(3, largest - 1 + largest % 2)
+
+
+def binary_features(maps: Array, window: int | None = None, percentile: float = 75.0) -> Array:
+    """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values.
+
+    A flat map has no ones. Its means over the fewer pixels at the border round otherwise, so that
+    is decided before smoothing.
+    """
+    smooth = smoothed(maps, window).flatten(1).numpy()
+    threshold = np.percentile(smooth, percentile, axis=1, keepdims=True)
+    largest, smallest = maps.max((1, 2)), maps.min((1, 2))
+    varies = largest - smallest > _FLAT_WITHIN * np.spacing(np.abs(largest))
+    return np.asarray((smooth > threshold) & varies[:, None], dtype=np.float64)
+
+
+def unit_features(maps: Array, window: int | None = None) -> Array:
+    """(channels, pixels) of unit L2 norm: smoothed maps, averaged down 2×2 where that divides them."""
+    small = smoothed(maps, window)
+    if _halves(*maps.shape[1:]):
+        small = avg_pool2d(small, _HALF)
+    return unit_rows(small.flatten(1).numpy())
+
+
+def unit_rows(rows: Array) -> Array:
+    """Each row scaled to unit L2 norm; rows of zeros as they are."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms > 0, norms, 1))
+
+
+def _energy(maps: Maps) -> Tensor:
+    if not isinstance(maps, InfluenceMaps) or maps.energy is None:
+        raise ProbeError(
+            "features='pca' are of what hybrids change in its principal components, and these maps do not hold it; "
+            "make them with attribute(..., components=64)"
+        )
+    return maps.energy
+
+
+def _components(maps: Maps) -> Tensor:
+    _energy(maps)
+    found = maps.components if isinstance(maps, InfluenceMaps) else None
+    if found is None:
+        raise ProbeError("the maps hold energies without their components; make them again with attribute(...)")
+    return found
+
+
+def _halves(height: int, width: int) -> bool:
+    return height % _HALF == 0 and width % _HALF == 0
+
+
+def smoothed(maps: Array, window: int | None) -> Tensor:
+    """(channels, 1, H, W), box means over the pixels inside the image (conventions 8)."""
+    side = window or default_window(*maps.shape[1:])
+    return avg_pool2d(torch.from_numpy(maps)[:, None], side, stride=1, padding=side // 2, count_include_pad=False)

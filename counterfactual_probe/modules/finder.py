@@ -1,0 +1,383 @@
+"""Modules: channels grouped by where in the image they act (S001 §3.3, S003 §3.4)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+import torch
+
+from ..base.errors import ProbeError, first_line, number, share, whole
+from ..base.files import load_tensors, save_tensors
+from ..generator.results import units_from_json, units_to_json
+from ..generator.units import UnitSet, union
+from ..influence.components import COMPONENTS
+from ..influence.influence_map import InfluenceMap
+from ..influence.maps import InfluenceMaps
+from .clustering import NO_MODULE, Array, Floats, Labels, Method, factorise, factorising, live_rows, variance_explained
+from .confidence import ENOUGH, Assigned, Confidence, ExpectedDisagreement, advice, measure_confidence
+from .features import Features, Kind, Maps
+from .quality import ModuleQuality, measure_quality
+from .selection import Selection, selection_of
+from .stability import Stability, measure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A module is a unit set or, of maps given as an array, which names no layer, the numbers of its rows.
+Module: TypeAlias = "UnitSet | tuple[int, ...]"
+
+_ARRAYS = ("labels_", "templates_", "weights_")
+_PARAMETERS = ("n_modules", "method", "features", "window", "percentile", "seed")
+
+
+class ModuleFinder:
+    """Groups channels into modules by factorising their influence maps.
+
+    >>> finder = cp.ModuleFinder(n_modules=3).fit(maps)  # doctest: +SKIP
+    >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_)  # doctest: +SKIP
+
+    Maps are smoothed by a box mean, thresholded at a percentile of their own values, and the
+    resulting (channels × pixels) bits factorised, S ≈ W H; a channel belongs to the template that
+    contributes most to it (S003 §3.4).
+
+    Args:
+        n_modules: number of modules K.
+        method: "nmf", or "kmeans" on the same features.
+        features: "bits" as in the papers, or "l2", the variant that comes back sooner on other latents: rows
+            of unit L2 norm, without a threshold, of maps made with ``normalise="pair"``. It finds other modules.
+            "pca" compares what channels change, not where, on maps made with ``components=64``: for images
+            without spatial alignment (S001 §5).
+        window: side of the smoothing box, odd; by default the largest odd number up to
+            3 · (shorter side) / 64, at least 3 (conventions 8).
+        percentile: of a smoothed map's values; strictly larger ones count (conventions 9).
+        seed: of the clustering and of the subsets of :meth:`stability`.
+
+    Attributes:
+        labels_: set by :meth:`fit`, as all of them: (channels,) module of each channel, −1 for a dead one, whose map
+            says nothing.
+        templates_: (K, H, W) rows of H of unit L2 norm; for k-means the centroids.
+        weights_: (channels, K) rows of W on that scale; for k-means minus the distances.
+        modules_: K unit sets, as :class:`Hybridizer` takes them. Of an array, K tuples of row numbers:
+            if row i is channel i of a layer, these are unit sets of that layer.
+        provenance_: how the modules were found, and where their maps are from.
+        variance_explained_: share of the features' variance that lies between the modules.
+        confidence_, expected_ari_: how sure they are, for maps with blocks; computed when first asked for.
+    """
+
+    labels_: Labels
+    templates_: Floats
+    weights_: Floats
+    modules_: tuple[Module, ...]
+    provenance_: dict[str, Any]
+    variance_explained_: float
+
+    def __init__(
+        self,
+        n_modules: int = 3,
+        method: Method = "nmf",
+        *,
+        features: Kind = "bits",
+        window: int | None = None,
+        percentile: float = 75.0,
+        seed: int = 0,
+    ) -> None:
+        self.n_modules = whole(n_modules, "n_modules", 1)
+        self.seed = whole(seed, "the seed", 0)
+        if method not in ("nmf", "kmeans"):
+            raise ProbeError(f"method is {method!r}; give 'nmf' or 'kmeans'")
+        if window is not None:
+            window = whole(window, "window", 1)
+            if window % 2 == 0:
+                raise ProbeError(f"window is {window}; give an odd number of at least 1")
+        if not isinstance(percentile, (int, float, np.integer, np.floating)) or not 0 <= percentile < 100:
+            raise ProbeError(f"percentile is {percentile!r}; give a number of at least 0 and less than 100")
+        self.method: Method = method
+        self.features: Kind = features
+        self.window = window
+        self.percentile = float(percentile)
+        self._features = Features(features, window, self.percentile)
+        self._units: tuple[UnitSet, ...] | None = None
+        self._blocks: torch.Tensor | None = None
+        self._confidence: Confidence | None = None
+        self._pairs = 0  # of a channel's map; with a tolerance, of the median channel's
+
+    def __repr__(self) -> str:
+        return f"ModuleFinder(n_modules={self.n_modules}, method={self.method!r}, features={self.features!r})"
+
+    def fit(self, maps: Maps) -> ModuleFinder:
+        """Find the modules of influence maps: an :class:`InfluenceMaps` or an array (channels, H, W)."""
+        values = self._features.values(maps)
+        rows = self._features.rows(values)
+        alive = live_rows(rows, self.n_modules)
+        with factorising():
+            labels, templates, weights = factorise(rows[alive], self.n_modules, self.method, self.seed)
+        self.labels_ = np.full(len(rows), NO_MODULE, dtype=np.int64)
+        self.labels_[alive] = labels
+        self.weights_ = np.zeros((len(rows), self.n_modules))
+        self.weights_[alive] = weights
+        self.templates_ = self._features.images(templates, maps)
+        self.variance_explained_ = variance_explained(rows[alive], labels)
+        self._units = maps.units if isinstance(maps, InfluenceMaps) else None
+        self.modules_ = self.grouped(self.labels_)
+        self.provenance_ = self._about(maps)
+        self._blocks, self._confidence = self._features.blocks(maps), None
+        self._pairs = int(maps.n_pairs.median()) if isinstance(maps, InfluenceMaps) else 0
+        return self
+
+    def grouped(self, labels: Labels) -> tuple[Module, ...]:
+        """Channels by label: unit sets, or row numbers where maps named no layer."""
+        rows = [np.flatnonzero(labels == k).tolist() for k in range(self.n_modules)]
+        if self._units is None:
+            return tuple(map(tuple, rows))
+        units = self._units
+        layers = [layer for item in units for layer in item]
+        return tuple(union((units[row] for row in own), layers) for own in rows)
+
+    @property
+    def confidence_(self) -> Array:
+        """(channels,) share of resamples of half the pairs' blocks in which a channel keeps its module.
+
+        It says how often another draw of as many pairs would agree; NaN for a channel of no module.
+        """
+        return self._resampled().kept
+
+    @property
+    def expected_ari_(self) -> float:
+        """The adjusted Rand index to be expected against the modules of another draw of as many pairs."""
+        return float(self._resampled().ari.mean())
+
+    def assigned(self, confidence: float = 0.9) -> Assigned:
+        """The channels at least so sure of their module: their labels, −1 for the rest, and the modules of these.
+
+        >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.assigned(0.9).modules)  # doctest: +SKIP
+        """
+        kept, least = self.confidence_, number(confidence, "confidence")
+        sure = kept >= least  # a NaN is not
+        if not sure.any():
+            raise ProbeError(
+                f"no channel has a confidence of {least:g}, the largest is {np.nanmax(kept):.2f}; make maps of "
+                "more pairs, or ask for less"
+            )
+        labels = np.where(sure, self.labels_, NO_MODULE)
+        return Assigned(labels, self.grouped(labels))
+
+    def _resampled(self) -> Confidence:
+        self.require_fit()
+        if self._confidence is None:
+            if self._blocks is None:
+                raise ProbeError(
+                    "there are no sums over blocks of pairs, which say how sure modules are; fit maps made with "
+                    "attribute(..., blocks=32), and ask for .confidence_ before .save()"
+                )
+            with factorising():
+                self._confidence = measure_confidence(
+                    self._blocks,
+                    self.labels_,
+                    self._features,
+                    n_modules=self.n_modules,
+                    method=self.method,
+                    seed=self.seed,
+                )
+            self._blocks = None  # many times the room of the maps, and not needed again
+            if self.expected_ari_ < ENOUGH:
+                warnings.warn(advice(self._pairs, self.expected_ari_), ExpectedDisagreement, stacklevel=3)
+        return self._confidence
+
+    def stability(
+        self,
+        maps: Maps,
+        *,
+        n_modules: int | np.integer[Any] | Iterable[int] | None = None,
+        repetitions: int = 20,
+        other: Maps | None = None,
+    ) -> Stability:
+        """How well modules come back: between subsets of channels, and between draws of latents.
+
+        >>> finder.stability(maps, n_modules=range(2, 7), other=maps_of_another_draw).ari  # doctest: +SKIP
+
+        Channels are split at random into thirds A, B, C; A∪B and B∪C are clustered; labels are
+        matched on B (conventions 12). ``other``, maps of the same channels from independent pairs,
+        adds the agreement between draws, which the subsets say nothing about (conventions 13).
+        ``n_modules`` is 2…6 by default; with ``repetitions=0`` only the draws are compared.
+        """
+        numbers = _numbers(range(2, 7) if n_modules is None else n_modules)
+        repetitions = whole(repetitions, "repetitions", 0)
+        if other is not None:
+            self._features.require_comparable(maps, other)
+        one = self._features.rows(self._features.values(maps))
+        two = None if other is None else self._features.rows(self._features.values(other))
+        with factorising():
+            return measure(
+                one,
+                two,
+                numbers=numbers,
+                repetitions=repetitions,
+                method=self.method,
+                seed=self.seed,
+                provenance=self._about(maps),
+            )
+
+    def fit_until(
+        self,
+        influence: InfluenceMap,
+        *,
+        expected_ari: float = 0.9,
+        max_pairs: int = 4096,
+        seed: int = 0,
+        blocks: int = 32,
+        show_progress: bool = False,
+        **options: Any,
+    ) -> ModuleFinder:
+        """Draw pairs until the modules are sure enough, or the limit is reached; ``stopped_`` says which.
+
+        >>> finder = cp.ModuleFinder(3, features="l2").fit_until(cp.InfluenceMap(gen, "main.8"))  # doctest: +SKIP
+        >>> finder.stopped_, finder.maps_.n_pairs  # doctest: +SKIP
+
+        Pairs are doubled from two a block on, and none is run twice; ``maps_`` are the maps of all of them.
+
+        Args:
+            influence: of the generator and the layer.
+            expected_ari: stop when ``expected_ari_`` is at least this.
+            max_pairs: and here in any case.
+            options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``. Of a ``checkpoint`` every
+                round keeps a file of its own, PATH.64, PATH.128, …, with all sums over blocks.
+        """
+        if not isinstance(influence, InfluenceMap):
+            raise ProbeError(
+                f"influence is a {type(influence).__name__}; give an InfluenceMap(generator, layer), which draws pairs"
+            )
+        enough_ari = share(expected_ari, "expected_ari")
+        if self.features == "l2":
+            options["normalise"] = "pair"
+        if self.features == "pca":
+            options.setdefault("components", COMPONENTS)
+        growing = influence.growing(
+            whole(max_pairs, "max_pairs", 1), seed=seed, blocks=blocks, show_progress=show_progress, **options
+        )
+        for maps in growing:
+            self.fit(maps)
+            self.maps_ = maps
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExpectedDisagreement)
+                found = self.expected_ari_
+            pairs = maps.provenance["n_pairs"]
+            enough = found >= enough_ari
+            reached = f"the limit of {max_pairs} pairs was reached"
+            self.stopped_ = (
+                f"{reached if not enough else f'{pairs} pairs were enough'}: expected ARI {found:.2f}, "
+                f"{'of' if enough else 'short of'} {enough_ari:g}"
+            )
+            if enough:
+                break
+        return self
+
+    @classmethod
+    def choose(
+        cls, maps: Maps, n_modules: Iterable[int] = range(2, 9), *, repetitions: int = 20, **parameters: Any
+    ) -> Selection:
+        """What speaks for each number of modules: stability between subsets, expected ARI, variance explained.
+
+        >>> selection = cp.ModuleFinder.choose(maps, range(2, 9), features="l2")  # doctest: +SKIP
+        >>> selection.suggested, selection.plot()  # doctest: +SKIP
+
+        ``maps`` must hold blocks; ``parameters`` are those of the class.
+        """
+        numbers = _numbers(n_modules)
+        finders = [cls(k, **parameters).fit(maps) for k in numbers]
+        stability = finders[0].stability(maps, n_modules=numbers, repetitions=repetitions)
+        return compare_finders(finders, stability)
+
+    def quality(self, influence: InfluenceMap, *, n_pairs: int = 64, controls: int = 8, seed: int = 1) -> ModuleQuality:
+        """Whether the modules act in a place of their own, more than random sets of as many channels.
+
+        >>> finder.quality(cp.InfluenceMap(gen, "main.8")).specificity  # doctest: +SKIP
+        """
+        return measure_quality(
+            self.unit_sets(), self.templates_, influence, n_pairs=n_pairs, controls=controls, seed=seed
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write what was found, and the parameters it was found with, as a safetensors file."""
+        self.require_fit()
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        if self._confidence is not None:
+            arrays |= {"kept": self._confidence.kept, "ari": self._confidence.ari}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
+        header = {
+            "parameters": {name: getattr(self, name) for name in _PARAMETERS},
+            "units": None if self._units is None else units_to_json(self._units),
+            "provenance": self.provenance_,
+            "variance_explained": self.variance_explained_,
+        }
+        return save_tensors(path, type(self).__name__, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """A fitted finder from a file written by :meth:`save`."""
+        tensors, header = load_tensors(path, cls.__name__)
+        try:
+            finder = cls(**header["parameters"])
+            for name in _ARRAYS:
+                setattr(finder, name, tensors[name].numpy())
+            finder._units = None if header["units"] is None else units_from_json(header["units"])
+            finder.modules_ = finder.grouped(finder.labels_)
+            finder.provenance_ = dict(header["provenance"])
+            finder.variance_explained_ = float(header["variance_explained"])
+            if "kept" in tensors:
+                finder._confidence = Confidence(tensors["kept"].numpy(), tensors["ari"].numpy())
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise ProbeError(
+                f"{path} lacks a part of {cls.__name__} or holds one of another form ({first_line(error)}); "
+                "make it again with .save()"
+            ) from error
+        return finder
+
+    def unit_sets(self) -> tuple[UnitSet, ...]:
+        """The modules, where their maps named the layers."""
+        self.require_fit()
+        found = tuple(module for module in self.modules_ if isinstance(module, UnitSet))
+        if len(found) < len(self.modules_):
+            raise ProbeError("these modules are rows of an array, which names no layer; fit an InfluenceMaps instead")
+        return found
+
+    def _about(self, maps: Maps) -> dict[str, Any]:
+        """The parameters as provenance, beside that of the maps."""
+        about = {name: getattr(self, name) for name in _PARAMETERS if name != "n_modules"}
+        return about | ({"maps": maps.provenance} if isinstance(maps, InfluenceMaps) else {})
+
+    def require_fit(self) -> None:
+        """Raise a ProbeError before :meth:`fit` has set the attributes."""
+        if not hasattr(self, "modules_"):
+            raise ProbeError(f"{self!r} has no modules yet; fit it first, with .fit(maps)")
+
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """The templates side by side, with the number of channels of each module."""
+        from .plots import plot_templates
+
+        self.require_fit()
+        sizes = [module.size if isinstance(module, UnitSet) else len(module) for module in self.modules_]
+        titles = [f"module {k}\n{size} channels" for k, size in enumerate(sizes, 1)]
+        return plot_templates(self.templates_, titles, ax=ax)
+
+
+def compare_finders(finders: Sequence[ModuleFinder], stability: Stability) -> Selection:
+    """What speaks for each of several finders, fitted on maps with blocks: one for each number in the stability."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExpectedDisagreement)
+        expected = np.array([finder.expected_ari_ for finder in finders])
+    return selection_of(expected, np.array([finder.variance_explained_ for finder in finders]), stability)
+
+
+def _numbers(n_modules: Any) -> list[int]:
+    """One number of modules or several, as a list."""
+    several = isinstance(n_modules, Iterable) and not isinstance(n_modules, str)
+    numbers = [whole(number, "n_modules", 1) for number in (n_modules if several else [n_modules])]
+    if not numbers:
+        raise ProbeError("n_modules is []; give one number or several, such as range(2, 9)")
+    return numbers

@@ -1,0 +1,187 @@
+"""Figures of modules: templates, stability, the choice of their number, confidence and influence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+from ..base.drawing import PALETTE, Floats, _without_frame, canvas, module_colour, tile
+
+Quantity: TypeAlias = Literal["consistency", "cosine", "ari"]
+
+
+def plot_templates(templates: Floats, titles: Sequence[str], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Templates (rows, K, H, W) or (K, H, W), columns titled; each on its own scale."""
+    from matplotlib import colormaps
+
+    grid = templates[None] if templates.ndim == 3 else templates
+    down, across, height, width = grid.shape
+    largest = grid.max(axis=(2, 3), keepdims=True)
+    cells = colormaps["viridis"](grid / np.where(largest > 0, largest, 1))[..., :3]
+    figure, ax = canvas(ax, 2.3 * across, 2.3 * down * height / width + 0.5)
+    ax.imshow(tile(cells, gap=max(2, height // 16)), interpolation="nearest")
+    step = width + max(2, height // 16)
+    ax.set_xticks([step * i + width / 2 - 0.5 for i in range(across)], titles)
+    ax.xaxis.tick_top()
+    ax.set_yticks([])
+    _without_frame(ax)
+    return figure, ax
+
+
+def plot_stability(
+    curves: Mapping[str, tuple[npt.NDArray[np.int64], Floats]],
+    *,
+    quantity: Quantity = "consistency",
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """A stability measure against the number of modules (S003 Fig. 9).
+
+    One line per method, ``{name: (numbers of modules, values)}``; values (K,) or (K, repetitions),
+    of which mean and standard deviation are shown.
+    """
+    names = {
+        "consistency": "label consistency\n(subsets of channels)",
+        "cosine": "template cosine\n(subsets of channels)",
+        "ari": "adjusted Rand index\n(two draws of latents)",
+    }
+    figure, ax = canvas(ax, 4.2, 3.2)
+    for i, (label, (numbers, values)) in enumerate(curves.items()):
+        mean = values if values.ndim == 1 else values.mean(1)
+        spread = None if values.ndim == 1 else values.std(1)
+        # Side by side, so that error bars can be told apart.
+        at = numbers + 0.06 * (i - (len(curves) - 1) / 2)
+        ax.errorbar(at, mean, spread, label=label, color=PALETTE[i], marker="os^D"[i % 4], capsize=3)
+    ax.set_xlabel("number of modules K")
+    ax.set_ylabel(names[quantity])
+    ax.set_xticks(sorted({int(k) for numbers, _ in curves.values() for k in numbers}))
+    ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.03)
+    ax.legend(frameon=False)
+    return figure, ax
+
+
+def plot_selection(
+    numbers: npt.NDArray[np.int64],
+    consistency: Floats,
+    expected_ari: Floats,
+    variance_explained: Floats,
+    suggested: int,
+    *,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """What speaks for each number of modules, the suggested one marked."""
+    figure, ax = canvas(ax, 5.2, 3.4)
+    ax.axvline(suggested, color="0.85", lw=8, zorder=0)
+    if consistency.size:
+        ax.errorbar(
+            numbers - 0.05, consistency.mean(1), consistency.std(1), label="consistency of subsets", marker="o",
+            capsize=3, color=PALETTE[0],
+        )  # fmt: skip
+    ax.plot(numbers, expected_ari, marker="s", label="expected ARI of another draw", color=PALETTE[1])
+    ax.plot(numbers + 0.05, variance_explained, marker="^", label="variance explained", color=PALETTE[2])
+    ax.set_xlabel("number of modules K")
+    ax.set_xticks(numbers)
+    ax.set_ylim(min(0.0, float(expected_ari.min())), 1.03)
+    # Beside the axes: curves may be anywhere inside.
+    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, ax
+
+
+def plot_channel_influence(
+    influence: Floats, standard_error: Floats, labels: Sequence[int], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """Influence of each channel with ± one standard error, in falling order, coloured by module."""
+    figure, ax = canvas(ax, 6.0, 2.8)
+    order = np.argsort(-influence, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    for module in sorted(set(labels)):
+        own = np.asarray(labels) == module
+        name = f"module {module + 1}" if module >= 0 else "no module"
+        style: dict[str, Any] = {"fmt": ".", "ms": 3, "lw": 0.6, "color": module_colour(module)}
+        ax.errorbar(rank[own], influence[own], standard_error[own], label=name, **style)
+    ax.set_xlabel("channels, by influence")
+    ax.set_ylabel("influence ± standard error")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, ncols=2)
+    return figure, ax
+
+
+def plot_confidence(
+    influence: Floats, confidence: Floats, labels: Sequence[int], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """The channels of each module, the surest first: height is influence, colour is confidence."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    figure, ax = canvas(ax, 6.6, 2.8)
+    members = [np.flatnonzero(np.asarray(labels) == k) for k in sorted({k for k in labels if k >= 0})]
+    order = np.concatenate([own[np.argsort(-confidence[own], kind="stable")] for own in members])
+    colours, scale = colormaps["RdYlBu"], Normalize(0, 1)
+    ax.bar(np.arange(len(order)), influence[order], width=1.0, color=colours(scale(confidence[order])))
+    edges = np.cumsum([0, *map(len, members)])
+    for k, (start, stop) in enumerate(pairwise(edges)):
+        if k:
+            ax.axvline(start - 0.5, color="black", lw=0.8)
+        ax.text(
+            (start + stop - 1) / 2, 0.99, f"module {k + 1}", transform=ax.get_xaxis_transform(), ha="center", va="top"
+        )
+    ax.set_xlim(-0.5, len(order) - 0.5)
+    ax.set_ylim(0, 1.15 * float(influence[order].max()))
+    ax.set_xlabel("channels, by module and confidence")
+    ax.set_ylabel("influence")
+    figure.colorbar(ScalarMappable(scale, colours), ax=ax, label="confidence", pad=0.02)
+    return figure, ax
+
+
+def plot_influence_by_count(
+    counts: Mapping[str, Floats], influences: Mapping[str, Floats], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """Mean influence of the modules against their number, one line per layer (S001 Fig. 3, top)."""
+    figure, ax = canvas(ax, 4.6, 3.4)
+    for i, (layer, ks) in enumerate(counts.items()):
+        ax.plot(ks, influences[layer], marker="os^D"[i % 4], color=PALETTE[i % len(PALETTE)], label=layer)
+    ax.set_xlabel("number of modules K")
+    ax.set_ylabel("mean influence of a module")
+    ax.set_xticks(sorted({int(k) for ks in counts.values() for k in ks}))
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
+    return figure, ax
+
+
+def plot_influence_by_size(
+    sizes: Mapping[str, Floats], influences: Mapping[str, Floats], *, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """Influence of each module against its number of channels, with a regression line per layer
+    (S001 Fig. 3, bottom)."""
+    figure, ax = canvas(ax, 6.0, 3.4)
+    for i, (layer, size) in enumerate(sizes.items()):
+        colour, influence = PALETTE[i % len(PALETTE)], influences[layer]
+        fit = regression(size, influence)
+        ax.scatter(size, influence, s=14, color=colour, marker="os^D"[i % 4], label=f"{layer} (R² {fit[2]:.2f})")
+        along = np.geomspace(max(size.min(), 1), max(size.max(), 2), 64)
+        ax.plot(along, fit[0] * along + fit[1], "--", lw=1, color=colour)
+    ax.set_xscale("log", base=2)
+    ax.set_xlabel("channels in the module")
+    ax.set_ylabel("influence")
+    ax.set_ylim(bottom=0)
+    # Beside the axes: points may be anywhere inside.
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, ax
+
+
+def regression(x: Floats, y: Floats) -> tuple[float, float, float]:
+    """Slope, intercept and R² of a least-squares line; a flat line if x does not vary."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    spread, total = ((x - x.mean()) ** 2).sum(), ((y - y.mean()) ** 2).sum()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread if spread > 0 else 0.0
+    intercept = y.mean() - slope * x.mean()
+    residual = ((y - slope * x - intercept) ** 2).sum()
+    return float(slope), float(intercept), float(1 - residual / total) if total > 0 else float("nan")

@@ -1,0 +1,89 @@
+"""How good modules are: whether they act in a place of their own, more than random channels do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import ProbeError, whole
+from ..generator.results import Result
+from ..generator.units import UnitSet
+from ..influence.influence_map import InfluenceMap
+from .clustering import Array, Floats
+
+_QUARTER = 75.0  # the module's own region: the pixels above this percentile of its template
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModuleQuality(Result):
+    """Specificity of modules, beside random sets of as many channels.
+
+    Attributes:
+        units: the modules with at least one channel.
+        influence: (modules,) of the whole module.
+        specificity: (modules,) its influence inside the quarter of the image where its template is
+            largest, over that outside; 1 is no place of its own.
+        random: (modules, controls) the same of random sets of equal size, in the same region.
+    """
+
+    units: tuple[UnitSet, ...]
+    influence: Array
+    specificity: Array
+    random: Array
+    provenance: dict[str, Any]
+
+    @property
+    def above_random(self) -> Array:
+        """(modules,) share of the random sets that are less specific."""
+        return np.asarray((self.random < self.specificity[:, None]).mean(1))
+
+
+def measure_quality(
+    modules: Sequence[UnitSet], templates: Floats, influence: InfluenceMap, *, n_pairs: int, controls: int, seed: int
+) -> ModuleQuality:
+    """Influence maps of the modules and of random sets of the same channels, on pairs of their own."""
+    controls = whole(controls, "controls", 1)
+    kept = [k for k, units in enumerate(modules) if units.size]
+    pool = [(layer, channel) for units in modules for layer, channels in units.items() for channel in channels]
+    if len(kept) < 2:
+        raise ProbeError("there is one module only, so none has a place of its own; fit with more modules")
+    rng = np.random.default_rng([seed, len(pool)])
+    sets = [modules[k] for k in kept]
+    sets += [_random_set(pool, modules[k].size, rng) for k in kept for _ in range(controls)]
+    maps = influence.attribute(n_pairs=n_pairs, seed=seed, units=sets)
+    values = maps.maps.double().numpy()
+    if values.shape[1:] != templates.shape[1:]:
+        raise ProbeError(
+            f"the templates are {templates.shape[1:]} and the images {values.shape[1:]}; fit modules on maps "
+            "of the images' size to measure their quality"
+        )
+    own, others = values[: len(kept)], values[len(kept) :].reshape(len(kept), controls, *values.shape[1:])
+    specificity, random = [], []
+    for place, k in enumerate(kept):
+        template = templates[k]
+        inside = template > np.percentile(template, _QUARTER)
+        specificity.append(_specificity(own[place], inside))
+        random.append([_specificity(other, inside) for other in others[place]])
+    return ModuleQuality(
+        maps.units[: len(kept)],
+        maps.influence[: len(kept)].double().numpy(),
+        np.array(specificity),
+        np.array(random),
+        maps.provenance | {"modules": [k + 1 for k in kept], "controls": controls},
+    )
+
+
+def _random_set(pool: list[tuple[str, int]], size: int, rng: np.random.Generator) -> UnitSet:
+    found: dict[str, list[int]] = {}
+    for place in sorted(rng.choice(len(pool), size, replace=False)):
+        layer, channel = pool[place]
+        found.setdefault(layer, []).append(channel)
+    return UnitSet({layer: tuple(channels) for layer, channels in found.items()})
+
+
+def _specificity(values: Array, inside: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    outside = float(values[~inside].mean()) if not inside.all() else 0.0
+    return float(values[inside].mean()) / outside if inside.any() and outside > 0 else float("nan")

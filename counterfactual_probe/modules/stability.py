@@ -1,0 +1,170 @@
+"""How well modules come back: between subsets of channels, and between draws of latents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..base.errors import ProbeError
+from ..generator.results import Result
+from .clustering import (
+    Array,
+    Floats,
+    Labels,
+    Method,
+    agreement,
+    cosine_matrix,
+    factorise,
+    factorise_quickly,
+    live_rows,
+    match_labels,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Clusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats]]
+# As :meth:`ModuleFinder.fit` clusters: an index computed from two fits is the one reported here.
+ExactClusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats, Floats]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stability(Result):
+    """How well modules come back, for several numbers of modules K.
+
+    Attributes:
+        n_modules: (K,) the numbers of modules tried.
+        consistency: (K, repetitions) share of channels with the same label in two clusterings of
+            overlapping thirds of the channels (S003 Fig. 9, left; conventions 12).
+        cosine: (K, repetitions) mean cosine of their matched templates (Fig. 9, right).
+        ari: (K,) adjusted Rand index of the labels between two draws of latents (1: the same
+            modules; 0: chance), and None without a second draw. The papers do not report it.
+        draw_agreement: (K,) share of channels with the same label in both draws.
+        draw_cosine: (K,) mean cosine of matched templates between the draws.
+    """
+
+    n_modules: Labels
+    consistency: Array
+    cosine: Array
+    provenance: dict[str, Any]
+    ari: Array | None = None
+    draw_agreement: Array | None = None
+    draw_cosine: Array | None = None
+
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Label consistency against the number of modules; the ARI between draws, if that is all there is."""
+        from .plots import plot_stability
+
+        name = str(self.provenance["method"])
+        if self.ari is not None and not self.consistency.size:
+            return plot_stability({name: (self.n_modules, self.ari)}, quantity="ari", ax=ax)
+        return plot_stability({name: (self.n_modules, self.consistency)}, quantity="consistency", ax=ax)
+
+
+def measure(
+    bits: Floats,
+    other: Floats | None,
+    *,
+    numbers: Sequence[int],
+    repetitions: int,
+    method: Method,
+    seed: int,
+    provenance: dict[str, Any],
+) -> Stability:
+    """The stability of modules of rows of features, and against ``other``, those of another draw.
+
+    Call inside :func:`clustering.factorising`.
+    """
+    if not numbers or min(numbers) < 1 or repetitions < (other is None):
+        raise ProbeError(
+            f"n_modules is {list(numbers)} and repetitions {repetitions}; give at least one of each, from 1 up"
+        )
+    alive = np.flatnonzero(live_rows(bits, 1))
+    smallest = smallest_subset(len(alive))
+    if repetitions and max(numbers) > smallest:
+        draws_only = "" if other is None else ", or for repetitions=0 to compare draws only"
+        raise ProbeError(
+            f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}"
+            f"{draws_only}"
+        )
+    if other is not None:
+        _check_draws(bits, other, max(numbers))
+    thirds = []
+    for repetition in range(repetitions):
+        rng = np.random.default_rng([seed, repetition])
+        thirds.append(np.array_split(rng.permutation(alive), 3))
+
+    def score(task: tuple[int, int]) -> tuple[float, float]:
+        k, repetition = task
+        a, b, c = thirds[repetition]
+        cluster = partial(factorise_quickly, k=k, method=method, seed=seed)
+        return _overlap(cluster, bits[np.concatenate([b, a])], bits[np.concatenate([b, c])], len(b))
+
+    tasks = [(k, repetition) for k in numbers for repetition in range(repetitions)]
+    draws: tuple[Array | None, ...] = (None, None, None)
+    # Small factorisations are memory-bound: one thread each, side by side, is twice as fast.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        scores = np.array(list(pool.map(score, tasks))).reshape(len(numbers), repetitions, 2)
+        if other is not None:
+            clusterers = [partial(factorise, k=k, method=method, seed=seed) for k in numbers]
+            draws = _between_draws(bits, other, clusterers, pool)
+    consistency, cosine = scores.transpose(2, 0, 1)
+    return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *draws)
+
+
+def smallest_subset(live: int) -> int:
+    """Channels that are sure to be in a union of two thirds (conventions 12): the most modules it can hold."""
+    return 2 * (live // 3)
+
+
+def _check_draws(bits: Floats, other: Floats, most: int) -> None:
+    if len(other) != len(bits):
+        raise ProbeError(
+            f"the maps hold {len(bits)} unit sets and the other draw {len(other)}; give maps of the same ones"
+        )
+    if other.shape != bits.shape:
+        raise ProbeError(
+            f"the maps have {bits.shape[1]} pixels and those of the other draw {other.shape[1]}; "
+            "give maps of one image size"
+        )
+    alive = int((bits.any(1) & other.any(1)).sum())
+    if alive < most:
+        raise ProbeError(f"{alive} channels live in both draws and {most} modules are asked for; ask for fewer")
+
+
+def _overlap(cluster: Clusterer, one: Floats, two: Floats, shared: int) -> tuple[float, float]:
+    """Label consistency on the first ``shared`` rows of both, and cosine of matched templates."""
+    labels_one, templates_one = cluster(one)
+    labels_two, templates_two = cluster(two)
+    same, cosine, _ = _compare(labels_one[:shared], labels_two[:shared], templates_one, templates_two)
+    return same, cosine
+
+
+def _between_draws(
+    bits: Floats, other: Floats, clusterers: Sequence[ExactClusterer], pool: Executor
+) -> tuple[Array, ...]:
+    """ARI, label agreement and template cosine of two draws, for each number of modules."""
+    alive = bits.any(1) & other.any(1)
+
+    def compare(cluster: ExactClusterer) -> tuple[float, float, float]:
+        one, templates, _ = cluster(bits[alive])
+        two, other_templates, _ = cluster(other[alive])
+        same, cosine, ari = _compare(one, two, templates, other_templates)
+        return ari, same, cosine
+
+    return tuple(np.array(list(pool.map(compare, clusterers))).T.copy())
+
+
+def _compare(one: Labels, two: Labels, templates: Floats, others: Floats) -> tuple[float, float, float]:
+    """Share of equal labels after matching, mean cosine of the matched templates, and ARI."""
+    order = match_labels(one, two, len(templates))
+    same, ari = agreement(one, two, len(templates))
+    cosines = cosine_matrix(templates, others)[np.arange(len(order)), order]
+    return float(same.mean()), float(cosines.mean()), ari

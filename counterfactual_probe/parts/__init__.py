@@ -1,0 +1,1 @@
+"""Modules against parts of a scene that are known."""

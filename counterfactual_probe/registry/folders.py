@@ -1,0 +1,227 @@
+"""Generators in a folder or in a repository of the Hugging Face hub: config.json and a file of weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..base.errors import ProbeError, first_line, nearest
+from ..base.files import read_bytes, write_bytes, write_text
+from ..base.plugins import by_name, imported
+from ..generator.adapter import GeneratorAdapter
+from .weights import load_weights, tensors_only
+
+GROUP = "counterfactual_probe.architectures"
+HUB = "hf:"
+CONFIG, CARD, DISCRIMINATOR = "config.json", "README.md", "discriminator.safetensors"
+# Tried in this order; the second is what older repositories hold.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_PATIENCE = 10.0  # seconds for the hub to answer
+
+
+def _claims_nothing(_config: Mapping[str, Any]) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How the generators of a family are made from a configuration and tensors.
+
+    A package adds one with an entry point of the group ``counterfactual_probe.architectures``.
+
+    Attributes:
+        name: what config.json calls it, ``{"architecture": name, …}``.
+        build: from (config, tensors by name, device), with a ProbeError that says what does not fit.
+        claims: whether a configuration that names no architecture, another library's, is one of the family.
+        discriminator: from the tensors of discriminator.safetensors beside the weights, the generator's ``partner``.
+    """
+
+    name: str
+    build: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device | str | None], GeneratorAdapter]
+    claims: Callable[[Mapping[str, Any]], bool] = _claims_nothing
+    discriminator: Callable[[Mapping[str, Tensor]], nn.Module] | None = None
+
+
+def load_folder(
+    folder: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    checksums: Mapping[str, str] | None = None,
+) -> GeneratorAdapter:
+    """The generator in a folder with config.json and model.safetensors (or pytorch_model.bin).
+
+    >>> cp.load("path/to/folder")  # doctest: +SKIP
+
+    config.json names the architecture, ``{"architecture": "dcgan"}``, and holds what the tensors do not tell.
+    Weights are read as tensors only, and compared with ``checksums``, SHA-256 by file. A discriminator.safetensors
+    beside them becomes the generator's ``partner``.
+    """
+    folder = Path(folder).expanduser()
+    config = _config(folder / CONFIG)
+    architecture = _architecture(config, folder)
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if not found:
+        raise ProbeError(
+            f"{folder} holds no weights; put {WEIGHTS[0]} (or {WEIGHTS[1]}) beside its {CONFIG}, or load another folder"
+        )
+
+    def tensors(path: Path) -> dict[str, Tensor]:
+        return tensors_only(load_weights(path, (checksums or {}).get(path.name)))
+
+    gen = architecture.build(config, tensors(found[0]), device)
+    build, beside = architecture.discriminator, folder / DISCRIMINATOR
+    if build is not None and beside.is_file():
+        gen.make_partner = lambda: build(tensors(beside))
+    return gen
+
+
+def save_folder(
+    folder: str | os.PathLike[str],
+    architecture: str,
+    tensors: Mapping[str, Tensor],
+    *,
+    config: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> Path:
+    """Write a folder that :func:`load_folder` reads, and that can be uploaded to the hub as it is.
+
+    >>> from counterfactual_probe.folders import save_folder
+    >>> save_folder("my-generator", "dcgan", gen.module.state_dict(), card="# Mine")  # doctest: +SKIP
+
+    ``config`` is what the tensors do not tell, such as the names of classes; ``card`` becomes README.md.
+    """
+    folder = Path(folder)
+    _known(architecture, f"{folder} cannot be written as the architecture {architecture!r}")
+    # Tied weights are one memory under two names, which the format does not allow.
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    try:
+        described = json.dumps({**(config or {}), "architecture": architecture}, indent=1, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ProbeError(
+            f"the configuration for {folder} is no JSON ({first_line(error)}); give text, numbers, lists and objects"
+        ) from error
+    write_bytes(folder / WEIGHTS[0], safetensors.torch.save(plain))
+    write_text(folder / CONFIG, described + "\n")
+    if card is not None:
+        write_text(folder / CARD, card)
+    return folder
+
+
+def load_from_hub(name: str, *, device: torch.device | str | None = None) -> GeneratorAdapter:
+    """The generator of a repository ``hf:user/repo`` or ``hf:user/repo@revision``, from the hub or its local cache."""
+    return load_folder(hub_folder(name), device=device)
+
+
+def hub_folder(name: str) -> Path:
+    """Where a repository's files lie on this machine, fetched if they are not in the hub's cache."""
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError:
+        raise ProbeError(
+            f"{name!r} is on the Hugging Face hub, whose client is not installed; run: pip install huggingface-hub"
+        ) from None
+    try:
+        return Path(_fetched(repository, revision or None))
+    except Exception as error:  # its client's errors, and those of what it sends requests with
+        raise ProbeError(
+            f"{name!r} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {first_line(error)}); "
+            f"check the name and the connection, or fetch {CONFIG} and {WEIGHTS[0]} elsewhere and load their folder"
+        ) from error
+
+
+def _fetched(repository: str, revision: str | None) -> str:
+    """The local copy of a repository's configuration and weights; one fetched before needs no connection."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    wanted = [CONFIG, CARD, DISCRIMINATOR, *WEIGHTS[:1]]
+    try:
+        # Asked once, since the client would repeat the download of a file for half a minute.
+        found = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except Exception as error:
+        try:
+            # Without the patterns, files that were never asked for would count as missing.
+            return snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=True)
+        except LocalEntryNotFoundError:
+            raise error from None  # what went wrong first says more
+    if WEIGHTS[0] not in {file.rfilename for file in found.siblings or []}:
+        wanted += WEIGHTS[1:]
+    return snapshot_download(repository, revision=revision, allow_patterns=wanted)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is meant as a path and not as one of the registry."""
+    if not name or name.startswith(HUB):
+        return False
+    return name.startswith((".", "~")) or os.sep in name or (os.altsep or os.sep) in name or Path(name).is_dir()
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if path.parent.is_file():
+        raise ProbeError(f"{path.parent} is a file; give the folder that holds it, with {CONFIG} and {WEIGHTS[0]}")
+    if not path.parent.is_dir():
+        raise ProbeError(f"there is no folder {path.parent}; give one with {CONFIG} and {WEIGHTS[0]}")
+    if not path.is_file():
+        held = sorted(item.name for item in path.parent.iterdir())[:5]
+        raise ProbeError(
+            f"{path.parent} has no {CONFIG} (it holds {', '.join(held) or 'nothing'}); give a folder with {CONFIG} and "
+            f"{WEIGHTS[0]}"
+        )
+    try:
+        found = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise ProbeError(f"{path} is no JSON ({first_line(error)}); write it again") from error
+    if not isinstance(found, dict):
+        raise ProbeError(f"{path} holds a {type(found).__name__} and not an object; write it again")
+    return found
+
+
+def _architecture(config: Mapping[str, Any], folder: Path) -> Architecture:
+    if "architecture" in config:
+        name = config["architecture"]
+        return _known(name, f"the {CONFIG} of {folder} names the architecture {name!r}")
+    known = architectures()
+    claimed = [name for name, found in known.items() if found.claims(config)]
+    if len(claimed) == 1:
+        return known[claimed[0]]
+    by = f"and is claimed by {' and '.join(map(repr, claimed))}" if claimed else f"(its keys: {_few(config)})"
+    raise ProbeError(
+        f"the {CONFIG} of {folder} names no architecture {by}; add "
+        f'"architecture", one of {", ".join(map(repr, claimed or known))}'
+    )
+
+
+def _few(names: Mapping[str, Any]) -> str:
+    return ", ".join(list(names)[:5]) or "none"
+
+
+def _known(name: Any, what: str) -> Architecture:
+    """The architecture of this name, importing no other's package."""
+    entries = _entries()
+    if not isinstance(name, str) or name not in entries:
+        raise ProbeError(
+            f"{what}; nearest: {nearest(str(name), entries)} (a package adds one with an entry point of the group "
+            f"{GROUP})"
+        )
+    return imported(entries[name], "architecture", Architecture)
+
+
+def architectures() -> dict[str, Architecture]:
+    """The architectures that folders can hold, by name."""
+    return {name: imported(entry, "architecture", Architecture) for name, entry in _entries().items()}
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return by_name(entry_points(group=GROUP), "an architecture")

@@ -1,0 +1,99 @@
+"""Pretrained generators by name, found through the entry points of installed packages.
+
+A package adds one with an entry point of the group ``counterfactual_probe.generators`` that names a
+:class:`PretrainedGenerator`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import EntryPoint, entry_points
+
+import torch
+
+from ..base.errors import ProbeError, nearest
+from ..base.plugins import by_name, imported
+from ..generator.adapter import GeneratorAdapter
+from .folders import HUB, is_folder, load_folder, load_from_hub
+from .regions import Regions
+
+GROUP = "counterfactual_probe.generators"
+
+
+@dataclass(frozen=True)
+class PretrainedGenerator:
+    """A generator of the registry: how it is loaded, and what must be said about it."""
+
+    name: str
+    summary: str
+    trained_on: str
+    licence: str
+    source: str
+    install: str
+    load: Callable[[torch.device | str | None], GeneratorAdapter]
+    regions: Callable[[], Regions] | None = None
+
+    def card(self) -> str:
+        """A few lines: what it is, its data, its terms, where it comes from, how to install it."""
+        return "\n".join(
+            [
+                f"{self.name}: {self.summary}",
+                f"  trained on: {self.trained_on}",
+                f"  licence: {self.licence}",
+                f"  source: {self.source}",
+                f"  install: {self.install}",
+            ]
+        )
+
+
+def available(pattern: str = "*") -> list[str]:
+    """Names in the registry that match a wildcard pattern, sorted.
+
+    >>> cp.available("*-faces")
+    ['began-faces', 'dcgan-faces', 'vae-faces']
+    """
+    return sorted(name for name in _entries() if fnmatchcase(name, pattern))
+
+
+def pretrained(name: str) -> PretrainedGenerator:
+    """The registry's entry of this name, with its card."""
+    entries = _entries()
+    if name not in entries:
+        raise ProbeError(
+            f"no generator named {name!r} is in the registry; nearest: {nearest(name, sorted(entries))} "
+            "(cp.available() lists all, cp.wrap() takes your own module)"
+        )
+    return imported(entries[name], "generator", PretrainedGenerator)
+
+
+def load(name: str | os.PathLike[str], *, device: torch.device | str | None = None) -> GeneratorAdapter:
+    """A pretrained generator by name, from a folder, or from a repository of the Hugging Face hub.
+
+    >>> gen = cp.load("dcgan-faces")  # doctest: +SKIP
+    >>> gen(gen.sample(8, seed=0)).shape  # doctest: +SKIP
+    torch.Size([8, 3, 64, 64])
+    >>> cp.load("./my-generator"), cp.load("hf:user/repo@main")  # doctest: +SKIP
+
+    A folder or repository holds config.json and model.safetensors: see :func:`folders.load_folder`. A string
+    without a slash is a folder only if there is one and the registry has no such name; a ``Path`` always is.
+
+    Raises:
+        ProbeError: unknown name (with the nearest), weights not installed (with the one command
+            that installs them) or altered, a hub that cannot be reached.
+    """
+    if isinstance(name, os.PathLike):
+        return load_folder(name, device=device)
+    if not isinstance(name, str):
+        raise ProbeError(f"a generator is named by a string or a path, and {name!r} is a {type(name).__name__}")
+    if name.startswith(HUB):
+        return load_from_hub(name, device=device)
+    if is_folder(name) and name not in _entries():
+        return load_folder(name, device=device)
+    return pretrained(name).load(device)
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return by_name(entry_points(group=GROUP), "a generator")

@@ -1,0 +1,110 @@
+"""The section of the report on what happens when layers are stretched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...base.files import file_name
+from ...generator.adapter import GeneratorAdapter
+from ...invariance.result import Invariance
+from ...invariance.scales import DEFAULT_LEVELS, halvings
+from ...invariance.stretch import StretchTest
+from ..study import Study
+from .section import Section, SectionMaker, Table
+
+KEPT = 8  # images in a file and a figure
+
+
+def as_csv(results: Sequence[Invariance]) -> str:
+    """One line per layer and scale; scale 0 is the whole image."""
+    lines = ["layer,scale,pixels,mse,standard_error,relative_mse,images"]
+    for result in results:
+        whole = (0, "", result.mse, result.standard_error, result.relative_mse)
+        scales = zip(
+            range(1, len(result.scales) + 1),
+            result.scales.pixels,
+            result.mse_per_scale,
+            result.standard_error_per_scale,
+            result.relative_mse_per_scale,
+            strict=True,
+        )
+        for scale, pixels, mse, error, relative in (whole, *scales):
+            lines.append(
+                f'"{result.layer}",{scale},{pixels},{float(mse):.9g},{float(error):.9g},{float(relative):.9g},{len(result)}'
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
+    """Of the study's layers, stretched."""
+    from ...invariance import plots
+    from ..figures import shown
+
+    infos = [layer.layer for layer in study.layers if len(layer.layer.size) == 2]
+    if not infos:
+        return Section(
+            "Invariance", ("None of these layers has maps with a height and a width that could be stretched.",)
+        )
+    results = []
+    levels = min(DEFAULT_LEVELS, halvings(generator.image_size[1:]))
+    for info in infos:
+        say(f"stretching layer {info.name}")
+        test = StretchTest(generator, info.name, levels=levels)
+        results.append(test.measure(seed=study.settings.seed, keep=KEPT))
+    first = results[0]
+    about = f"{study.generator}, {first.provenance['transformation']}, {len(first)} images, seed {study.settings.seed}"
+    figures = (
+        shown(
+            "images",
+            plots.plot_transformed(results)[0],
+            "Images, the images that follow when all maps of a layer are stretched, and the stretched images.",
+            about,
+            photographs=True,
+        ),
+        shown(
+            "mse",
+            plots.plot_mse_per_scale(results, relative=True)[0],
+            "Mean squared error in each scale of the images ± one standard error, over that of a layer that takes no "
+            "notice of the stretch.",
+            about,
+            narrow=True,
+        ),
+        shown(
+            "scales",
+            plots.plot_components(results)[0],
+            "One image apart into scales, and what is between it and the stretched image in each; details stand on "
+            "grey, and every scale has a contrast of its own.",
+            about,
+            photographs=True,
+            narrow=True,
+        ),
+    )
+    files = {f"{file_name(result.layer)}.safetensors": result for result in results}
+    sentences = (_said(results),)
+    return Section("Invariance", sentences, (_table(results),), figures, files | {"mse.csv": as_csv(results)})
+
+
+def _said(results: Sequence[Invariance]) -> str:
+    finest = sum(bool(result.relative_mse_per_scale[-1] > result.relative_mse_per_scale[0]) for result in results)
+    return (
+        "All maps of a layer are stretched 1.5 times horizontally, and the image that follows is compared with the "
+        "stretched image: where layers after it work on a scale of their own, details are not stretched. Relative to a "
+        "layer that takes no notice, the error is larger in the finest scale than in the coarsest for "
+        f"{finest} of {len(results)} layer{'s' * (len(results) != 1)}."
+    )
+
+
+def _table(results: Sequence[Invariance]) -> Table:
+    names = [f"{pixels} px" for pixels in results[0].scales.pixels]
+    head = ("layer", "MSE", "± standard error", "relative", f"{names[0]} means", *names[1:])
+    rows = []
+    for result in results:
+        values = [f"{float(value):.2f}" for value in result.relative_mse_per_scale]
+        cells = [f"{float(result.mse):.3g}", f"{float(result.standard_error):.2g}", f"{float(result.relative_mse):.2f}"]
+        rows.append((result.layer, *cells, *values))
+    return Table(
+        head, tuple(rows), "From “relative” on: over the error of a layer that takes no notice of the stretch."
+    )
+
+
+SECTION = SectionMaker("invariance", "what happens to the image when a layer is stretched", _section)

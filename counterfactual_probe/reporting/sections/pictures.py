@@ -1,0 +1,103 @@
+"""Hybrids of given pictures: a section of the report, for generators that find latents of images (S001 §4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...base import drawing
+from ...base.errors import ProbeError
+from ...base.files import file_name
+from ...data import open_images
+from ...data.order import epoch_order
+from ...data.sources import Data
+from ...generator.adapter import GeneratorAdapter
+from ...hybrids.hybridizer import Hybridizer
+from ...hybrids.result import Hybrids
+from ..figures import Shown, shown
+from ..study import LayerStudy, Study
+from .section import Section
+
+TITLE = "Hybrids of given pictures"
+
+
+def encoder_of(generator: GeneratorAdapter) -> Any:
+    """The generator's ``encode``; a ProbeError if it has none."""
+    encode = getattr(generator, "encode", None)
+    if encode is None:
+        raise ProbeError(
+            f"{generator.name} makes images and does not find the latents of given ones; leave out the pictures, or "
+            "take a generator with encode(images), such as a VAE's"
+        )
+    return encode
+
+
+def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -> Section:
+    """Pictures, what the generator makes of their latents, and hybrids of two of them by each module.
+
+    >>> encoded_section(gen, study, "pictures")  # doctest: +SKIP
+
+    ``pictures`` are what :func:`data.open_images` takes; they are cut and resized to the generator's size. As many
+    pairs are shown as the study shows, in an order that its seed decides.
+    """
+    encode = encoder_of(generator)
+    n = study.settings.shown
+    # Another seed than the study's: where samples of a generator were trained on, these are others.
+    asked: dict[str, Any] = {"size": generator.image_size[1], "colours": generator.image_size[0]}
+    if isinstance(pictures, str) and pictures.startswith("generator:"):
+        asked["images"] = 2 * n
+    found = open_images(pictures, seed=study.settings.seed + 1, skip_unreadable=True, **asked)
+    n = min(n, len(found) // 2)
+    if n == 0:
+        raise ProbeError(f"{len(found)} pictures are given and a hybrid is of two; give at least two")
+    low, high = generator.image_range
+    chosen = epoch_order(len(found), seed=study.settings.seed, epoch=0)[: 2 * n]
+    images = ((found.floats(chosen) + 1) / 2 * (high - low) + low).to(generator.device)
+    z1, z2 = encode(images[:n]), encode(images[n:])
+    made = {layer.layer.name: _hybrids(generator, layer, z1, z2) for layer in study.layers if any(layer.modules)}
+    about = f"{'; '.join((found.source, *found.notes))}; latents are means of the posterior; {n} pairs"
+    first = next(iter(made.values()), None)
+    sentences = (_error_sentence(images, first),) if first is not None else ("No layer has modules.",)
+    return Section(
+        TITLE,
+        sentences,
+        figures=tuple(_figure(study, name, images, hybrids, about) for name, hybrids in made.items()),
+        results={f"hybrids-{file_name(name)}.safetensors": hybrids for name, hybrids in made.items()},
+    )
+
+
+def _hybrids(generator: GeneratorAdapter, layer: LayerStudy, z1: Any, z2: Any) -> Hybrids:
+    return Hybridizer(generator, layer.layer.name).hybridize(z1, z2, units=layer.finder.modules_)
+
+
+def _error_sentence(images: Tensor, hybrids: Hybrids) -> str:
+    """How much of the pictures the latents hold."""
+    source = hybrids.source
+    made = hybrids.base if source is None else torch.cat([hybrids.base, source])
+    low, high = hybrids.provenance["image_range"]
+    error = float((made - images).abs().mean() / (high - low))
+    spread = float((images - images.mean(0)).abs().mean() / (high - low))
+    return (
+        f"The images of the pictures' latents differ from the pictures by {100 * error:.1f} % of the range on average "
+        f"(their mean picture would by {100 * spread:.1f} %)."
+    )
+
+
+def _figure(study: Study, name: str, images: Tensor, hybrids: Hybrids, about: str) -> Shown:
+    n = hybrids.base.shape[0]
+    source = hybrids.base if hybrids.source is None else hybrids.source
+    rows = [images[:n], hybrids.base, images[n:], source, *hybrids.images]
+    labels = ["base\npicture", "base", "source\npicture", "source"]
+    labels += [f"module {k + 1}\n{units.size} ch." for k, units in enumerate(hybrids.units)]
+    stack = torch.stack([row.float().cpu() for row in rows]).numpy()
+    figure, _ = drawing.plot_images(stack, labels, hybrids.provenance["image_range"])
+    return shown(
+        f"encoded_hybrids_{name}",
+        figure,
+        "Hybrids of pictures: each column is a pair; below each picture is what the generator makes of its latent, and "
+        "in a module's row the base with that module's channels set to the source's values.",
+        f"{study.generator}, layer {name}, {about}",
+        photographs=True,
+    )

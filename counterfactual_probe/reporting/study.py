@@ -1,0 +1,297 @@
+"""The whole study of a generator: what the papers compute, layer by layer, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import ProbeError, whole
+from ..generator import latents as lt
+from ..generator.adapter import GeneratorAdapter
+from ..generator.layers import LayerInfo
+from ..generator.units import UnitSet
+from ..hybrids.hybridizer import Hybridizer
+from ..hybrids.result import Hybrids
+from ..influence.influence_map import InfluenceMap
+from ..influence.maps import InfluenceMaps
+from ..modules.clustering import Method
+from ..modules.confidence import BLOCKS, SURE
+from ..modules.finder import ModuleFinder, compare_finders
+from ..modules.matching import ModuleMatch, match_modules
+from ..modules.quality import ModuleQuality
+from ..modules.selection import Selection
+from ..modules.stability import Stability, smallest_subset
+
+# Latents that are shown come from streams of their own, apart from those that modules are found with.
+SHOWN_BASE, SHOWN_SOURCE = 10, 11
+METHODS: tuple[Method, ...] = ("nmf", "kmeans")
+_FEWEST_BLOCKS = 8  # of pairs; with fewer, resampling them says little
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study depends on; two studies with the same settings give the same files."""
+
+    n_pairs: int = 64
+    n_modules: int = 3
+    seed: int = 0
+    counts: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+    repetitions: int = 10
+    shown: int = 8
+
+    @property
+    def draws(self) -> tuple[int, int]:
+        """Seeds of the two independent draws of pairs."""
+        return self.seed, self.seed + 1
+
+    @property
+    def blocks(self) -> int | None:
+        """Blocks of pairs that say how sure modules are; None of too few pairs."""
+        found = min(BLOCKS, self.n_pairs // 2)
+        return found if found >= _FEWEST_BLOCKS else None
+
+
+@dataclass(frozen=True)
+class LayerStudy:
+    """One layer: two draws of maps, modules, how well they come back, and hybrids of each."""
+
+    layer: LayerInfo
+    maps: tuple[InfluenceMaps, InfluenceMaps]
+    finders: tuple[ModuleFinder, ModuleFinder]
+    stability: dict[Method, Stability]
+    influence_by_count: dict[int, InfluenceMaps]  # K -> maps of the K modules
+    hybrids: Hybrids
+    one_source: Hybrids
+    mixed: Tensor  # (K, n, C, H, W): the control of one_source
+    sure_hybrids: Hybrids | None  # of the channels that are sure; None where none is, or nothing is known
+    selection: Selection | None
+    quality: ModuleQuality | None
+
+    @property
+    def finder(self) -> ModuleFinder:
+        return self.finders[0]
+
+    @property
+    def modules(self) -> tuple[UnitSet, ...]:
+        return self.finder.unit_sets()
+
+    @property
+    def expected_ari(self) -> float:
+        """The agreement to be expected with another draw, from this one alone; NaN of too few pairs."""
+        return self.finder.expected_ari_ if self.selection is not None else float("nan")
+
+    @property
+    def most_in_subsets(self) -> int:
+        """The largest number of modules that subsets of the channels can be grouped into."""
+        return smallest_subset(int((self.finder.labels_ >= 0).sum()))
+
+    @property
+    def relative_errors(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """‖standard error‖₂ / ‖map‖₂ of every channel that acts at all."""
+        maps = self.maps[0]
+        return np.asarray(maps.relative_error[maps.maps.flatten(1).any(1)].double().numpy())
+
+    def at(self, quantity: str, k: int, method: Method = "nmf") -> float:
+        """A stability measure at K modules; a mean over repetitions where there are any."""
+        stability = self.stability[method]
+        row = np.flatnonzero(stability.n_modules == k)
+        values = getattr(stability, quantity)
+        found = np.empty(0) if values is None else values[row]
+        return float(found.mean()) if found.size else float("nan")
+
+
+@dataclass(frozen=True)
+class CrossLayer:
+    """Hybrids of matched modules over two successive layers (S003 §4.1)."""
+
+    layers: tuple[str, str]
+    match: ModuleMatch
+    hybrids: Hybrids
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report shows."""
+
+    generator: str
+    provenance: dict[str, Any]
+    settings: Settings
+    layers: tuple[LayerStudy, ...]
+    successive: tuple[CrossLayer, ...]
+
+
+def default_layers(generator: GeneratorAdapter) -> list[str]:
+    """The last layer of each resolution before the image itself: a few, from coarse to fine."""
+    last: dict[tuple[int, ...], str] = {}
+    image = generator.image_size[1:]
+    for name, info in generator.layers.items():
+        if info.size and not (info.size == image and info.channels == generator.image_size[0]):
+            last.pop(info.size, None)
+            last[info.size] = name
+    return list(last.values()) or list(generator.layers)[:1]
+
+
+def study_layers(
+    generator: GeneratorAdapter,
+    layers: Sequence[str] | None,
+    settings: Settings,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[LayerInfo]:
+    """The layers to study, with all that can be checked before anything runs.
+
+    Of the default layers those with fewer channels than modules are left out, and ``say`` tells.
+    """
+    whole(settings.n_modules, "n_modules", 1)
+    whole(settings.seed, "the seed", 0)
+    whole(settings.repetitions, "repetitions", 0)
+    if settings.n_pairs < 2:
+        raise ProbeError(f"{settings.n_pairs} pairs asked for; a study needs at least 2, for a standard error")
+    infos = [generator.layer(name) for name in (default_layers(generator) if layers is None else layers)]
+    small = [info for info in infos if info.channels < settings.n_modules]
+    if layers is None and len(small) < len(infos):
+        for info in small:
+            say(f"layer {info.name} is left out: {info.channels} channels are too few for {settings.n_modules} modules")
+        return [info for info in infos if info not in small]
+    for info in small:
+        raise ProbeError(
+            f"{settings.n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask "
+            "for fewer, or leave the layer out"
+        )
+    return infos
+
+
+def run_study(
+    generator: GeneratorAdapter,
+    layers: Sequence[str] | None = None,
+    *,
+    settings: Settings | None = None,
+    show_progress: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Study:
+    """Influence maps, modules, stability and hybrids for each layer, and for successive layers.
+
+    >>> study = run_study(cp.load("dcgan-faces"), ["main.8"])  # doctest: +SKIP
+    """
+    settings = settings or Settings()
+    if settings.n_modules not in settings.counts:
+        settings = replace(settings, counts=tuple(sorted({*settings.counts, settings.n_modules})))
+    infos = study_layers(generator, layers, settings, say)
+    studies = []
+    for number, info in enumerate(infos, 1):
+        say(
+            f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels, {settings.n_pairs} pairs, 2 draws"
+        )
+        studies.append(_study_layer(generator, info, settings, show_progress, say))
+    successive = []
+    for first, second in pairwise(studies):
+        say(f"matched modules over {first.layer.name} and {second.layer.name}")
+        successive.append(_study_successive(generator, first, second, settings))
+    return Study(generator.name, generator.provenance(), settings, tuple(studies), tuple(successive))
+
+
+def _study_layer(
+    generator: GeneratorAdapter,
+    info: LayerInfo,
+    settings: Settings,
+    show_progress: bool,
+    say: Callable[[str], None],
+) -> LayerStudy:
+    influence = InfluenceMap(generator, info.name)
+    first, second = (
+        influence.attribute(n_pairs=settings.n_pairs, seed=seed, blocks=blocks, show_progress=show_progress)
+        for seed, blocks in zip(settings.draws, (settings.blocks, None), strict=True)
+    )
+    say(f"  modules of {info.name} and their stability")
+    finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(first)
+    other = ModuleFinder(settings.n_modules, seed=settings.seed).fit(second)
+    counts, repetitions = _tried(finder, other, settings)
+    if repetitions < settings.repetitions:
+        say(f"  {info.name} has not enough channels to compare subsets of them; only the two draws are compared")
+    stability = {
+        method: ModuleFinder(settings.n_modules, method, seed=settings.seed).stability(
+            first, n_modules=counts, repetitions=repetitions, other=second
+        )
+        for method in METHODS
+    }
+    say(f"  hybrids of {info.name}")
+    finders = {k: finder if k == settings.n_modules else ModuleFinder(k, seed=settings.seed).fit(first) for k in counts}
+    by_count = {}
+    for k, each in finders.items():
+        modules = [units for units in each.unit_sets() if units.size]
+        by_count[k] = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=modules)
+    selection = None if first.block_sums is None else compare_finders(list(finders.values()), stability["nmf"])
+    hybridizer = Hybridizer(generator, info.name)
+    base, source = shown_pairs(generator, settings)
+    one = lt.take(source, torch.zeros(settings.shown, dtype=torch.long, device=generator.device))
+    mixed = []
+    for units, seed in zip(finder.unit_sets(), _seeds(settings.seed, settings.n_modules), strict=True):
+        mixed.append(generator(lt.mix(base, one, units.size / info.channels, seed)))
+    return LayerStudy(
+        info,
+        (first.without_blocks(), second),
+        (finder, other),
+        stability,
+        by_count,
+        hybridizer.hybridize(base, source, units=finder.modules_),
+        hybridizer.hybridize(base, one, units=finder.modules_),
+        torch.stack(mixed),
+        _sure_hybrids(finder, hybridizer, base, source) if selection is not None else None,
+        selection,
+        _quality(finder, influence, settings),
+    )
+
+
+def _sure_hybrids(finder: ModuleFinder, hybridizer: Hybridizer, base: lt.Latents, source: lt.Latents) -> Hybrids | None:
+    if not (finder.confidence_ >= SURE).any():
+        return None
+    return hybridizer.hybridize(base, source, units=finder.assigned(SURE).modules)
+
+
+def _quality(finder: ModuleFinder, influence: InfluenceMap, settings: Settings) -> ModuleQuality | None:
+    """On the pairs of the second draw, which the modules were not found with."""
+    if sum(units.size > 0 for units in finder.unit_sets()) < 2:
+        return None
+    return finder.quality(influence, n_pairs=settings.n_pairs, seed=settings.draws[1])
+
+
+def _tried(finder: ModuleFinder, other: ModuleFinder, settings: Settings) -> tuple[list[int], int]:
+    """The numbers of modules whose stability can be measured, K among them, and the repetitions.
+
+    Subsets hold fewer channels than a draw. Where K modules are too many for them, the two draws
+    are compared alone.
+    """
+    alive = finder.labels_ >= 0
+    in_subsets, in_both = smallest_subset(int(alive.sum())), int((alive & (other.labels_ >= 0)).sum())
+    compared = settings.n_modules <= in_subsets
+    most = min(in_subsets, in_both) if compared else in_both
+    counts = [k for k in settings.counts if k <= most or k == settings.n_modules]
+    return counts, settings.repetitions if compared else 0
+
+
+def _seeds(seed: int, n: int) -> list[int]:
+    """A seed for each module, so that no two mix the same coordinates."""
+    return [int(np.random.SeedSequence([seed, k]).generate_state(1)[0]) for k in range(n)]
+
+
+def _study_successive(
+    generator: GeneratorAdapter, first: LayerStudy, second: LayerStudy, settings: Settings
+) -> CrossLayer:
+    names = (first.layer.name, second.layer.name)
+    match = match_modules(first.finder, second.finder)
+    base, source = shown_pairs(generator, settings)
+    hybrids = Hybridizer(generator, names).hybridize(base, source, units=match.units)
+    return CrossLayer(names, match, hybrids)
+
+
+def shown_pairs(generator: GeneratorAdapter, settings: Settings) -> tuple[lt.Latents, lt.Latents]:
+    """The latents whose hybrids are shown."""
+    return (
+        generator.sample(settings.shown, seed=settings.seed, stream=SHOWN_BASE),
+        generator.sample(settings.shown, seed=settings.seed, stream=SHOWN_SOURCE),
+    )

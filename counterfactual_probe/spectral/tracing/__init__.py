@@ -1,0 +1,1 @@
+"""Which convolution of a network reaches which, and through what."""

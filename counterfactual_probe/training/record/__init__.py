@@ -1,0 +1,1 @@
+"""What a training writes: folder, model card, state, grids of images, losses."""

@@ -1,0 +1,94 @@
+"""The card of a trained model: data and terms, command, machine, losses, samples."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...version import __version__
+from ..plan import Plan
+from .losses import Losses
+
+_AVERAGED = 100  # last steps whose mean the table gives
+
+
+def card(plan: Plan, losses: Losses, *, seconds: float, device: torch.device, ranks: int) -> str:
+    """The text of README.md."""
+    lines = [f"# {plan.name}", "", f"{plan.summary[0].upper()}{plan.summary[1:]}.", ""]
+    lines += ["```python", "import counterfactual_probe as cp", "", 'gen = cp.load("path/to/this/folder")', "```", ""]
+    return "\n".join(lines + _data(plan) + _run(plan, losses, seconds, device, ranks) + _results(plan, losses)) + "\n"
+
+
+def _data(plan: Plan) -> list[str]:
+    images = plan.images
+    lines = ["## Data", "", f"- Training images: {images.source}, {'×'.join(map(str, images.size))}."]
+    if images.generated:
+        lines.append("- These are images that a generator made: none of them is real, and none is called so.")
+    lines += [f"- Terms: {images.terms}."]
+    lines += [f"- {note[0].upper()}{note[1:]}." for note in images.notes]
+    lines += [f"- Left out: {name}." for name in images.unreadable]
+    return [*lines, f"- SHA-256 of the decoded images: `{plan.identity['data']}`.", ""]
+
+
+def _run(plan: Plan, losses: Losses, seconds: float, device: torch.device, ranks: int) -> list[str]:
+    settings = ", ".join(f"{name} {_shown(value)}" for name, value in plan.recipe.settings().items())
+    done = len(losses)
+    return [
+        "## Training",
+        "",
+        "```",
+        plan.command,
+        "```",
+        "",
+        f"- {done} of {plan.steps} steps ({done / plan.epoch_steps:.1f} epochs) in {_duration(seconds)}, in "
+        f"{plan.precision}, seed {plan.seed}.",
+        f"- Settings: {settings}.",
+        f"- Machine: {machine(device)}{f', {ranks} processes' if ranks > 1 else ''}.",
+        f"- counterfactual-probe {__version__}, torch {torch.__version__}.",
+        "",
+    ]
+
+
+def _results(plan: Plan, losses: Losses) -> list[str]:
+    lines = ["## Losses", "", f"| | first step | mean of the last {min(_AVERAGED, len(losses))} |", "|---|---|---|"]
+    for name, values in losses.columns().items():
+        lines.append(f"| {name} | {values[0]:.4g} | {values[-_AVERAGED:].mean():.4g} |")
+    lines += ["", "Every step is in `losses.csv`.", ""]
+    for kind, text in (
+        ("samples", "Images of latents that are drawn at random, the same in every grid."),
+        ("reconstructions", "Training images, and below each what the model makes of it."),
+    ):
+        found = sorted(plan.out.glob(f"{kind}-*.png"))
+        if found:
+            lines += [f"## {kind.capitalize()}", "", f"{text}", "", f"![{kind}]({found[-1].name})", ""]
+    return lines[:-1]
+
+
+def machine(device: torch.device) -> str:
+    """What the time depends on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} of {os.cpu_count()} threads, {platform.system()}"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _shown(value: Any) -> str:
+    return "–".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.1f} min" if minutes < 60 else f"{hours:.1f} h"

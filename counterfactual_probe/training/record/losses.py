@@ -1,0 +1,92 @@
+"""Losses of a run: gathered without waiting for the device, watched, and written down."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...base.errors import ProbeError
+from ...base.files import read_bytes, write_text
+
+LARGEST = 1e8  # what no loss or gradient of a sound run comes near
+Values = npt.NDArray[np.float32]
+
+
+class Diverged(ProbeError):
+    """A loss or a gradient is no number any more, or far too large."""
+
+
+class Losses:
+    """Values by step, counted from 1, in float32. They are checked when :meth:`flush` is called."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.rows: list[Values] = []
+        self._waiting: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """The values of one more step, still on the device."""
+        if not self.names:
+            self.names = tuple(values)
+        if tuple(values) != self.names:
+            raise ProbeError(
+                f"a step shows {', '.join(values)} and the first showed {', '.join(self.names)}; show the same in each"
+            )
+        self._waiting.append(torch.stack([value.detach().float() for value in values.values()]))
+
+    def flush(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Fetch what waits, averaged over ranks; raises at the first step that is not sound, keeping those before."""
+        if not self._waiting:
+            return
+        found = mean(torch.stack(self._waiting)).cpu().numpy()
+        self._waiting.clear()
+        for row in found:
+            if not np.all(np.abs(row) < LARGEST):  # NaN compares as false
+                bad = int(np.flatnonzero(~(np.abs(row) < LARGEST))[0])
+                raise Diverged(f"step {len(self.rows) + 1}, where {self.names[bad]} is {row[bad]:.3g}")
+            self.rows.append(row)
+
+    def last(self) -> dict[str, float]:
+        """The values of the last step."""
+        return dict(zip(self.names, map(float, self.rows[-1]), strict=True)) if self.rows else {}
+
+    def columns(self) -> dict[str, Values]:
+        """All values by name."""
+        table = np.stack(self.rows) if self.rows else np.empty((0, len(self.names)), np.float32)
+        return {name: table[:, i] for i, name in enumerate(self.names)}
+
+    def save(self, path: Path) -> None:
+        """As CSV, each value in as few digits as give it back exactly."""
+        lines = [",".join(["step", *self.names])]
+        lines += [",".join([str(i), *map(str, row)]) for i, row in enumerate(self.rows, 1)]
+        write_text(path, "\n".join(lines) + "\n")
+
+    def load(self, path: Path, steps: int) -> None:
+        """The first ``steps`` rows of such a file."""
+        header, *rows = csv.reader(io.StringIO(read_bytes(path).decode(errors="replace")))
+        try:
+            self.names = tuple(header[1:])
+            self.rows = [np.array(row[1:], np.float32) for row in rows[:steps]]
+            complete = len(self.rows) == steps and all(len(row) == len(self.names) for row in self.rows)
+        except ValueError:
+            complete = False
+        if not complete:
+            raise ProbeError(f"{path} holds no losses of {steps} steps; put it back, or give another folder")
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """The L2 norm of all gradients together."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        raise ProbeError("no parameter of this optimiser has a gradient; let its loss depend on them")
+    return torch.nn.utils.get_total_norm(gradients)

@@ -1,0 +1,67 @@
+"""The folder of a training: model, card, losses and grids, each file written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ...base.errors import ProbeError
+from ...base.files import write_bytes
+from ...registry.folders import CARD, CONFIG, WEIGHTS, save_folder
+from ..plan import Plan
+from ..step import Ranks
+from .card import card
+from .losses import Losses
+
+STATE = "state.safetensors"
+
+
+class Output:
+    """Where a plan's files go."""
+
+    def __init__(self, plan: Plan, device: torch.device, ranks: Ranks) -> None:
+        self.plan, self._device, self._ranks = plan, device, ranks
+        self.losses = plan.out / "losses.csv"
+
+    def write(self, files: Mapping[str, Mapping[str, Tensor]], losses: Losses, seconds: float) -> None:
+        """Everything that is not needed to go on."""
+        plan = self.plan
+        losses.save(self.losses)
+        for name, tensors in files.items():
+            if name != "model":
+                plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+                write_bytes(plan.out / f"{name}.safetensors", safetensors.torch.save(plain))
+        text = card(plan, losses, seconds=seconds, device=self._device, ranks=self._ranks.count)
+        save_folder(plan.out, plan.recipe.architecture, files["model"], config={"name": plan.name}, card=text)
+
+    def prepare(self, needed: int) -> None:
+        """Make the folder, clear what kills have left in it, and see that a checkpoint of so many bytes fits."""
+        try:
+            self.plan.out.mkdir(parents=True, exist_ok=True)
+            # Temporary files of runs that were killed while they wrote.
+            for name in (CONFIG, CARD, "losses.csv", "*.safetensors", "*.png"):
+                for path in self.plan.out.glob(f".{name}.*"):
+                    path.unlink(missing_ok=True)
+            free = shutil.disk_usage(self.plan.out).free
+        except OSError as error:
+            raise ProbeError(f"{self.plan.out} cannot be written ({error.strerror}); choose another folder") from error
+        if free < needed:
+            raise ProbeError(
+                f"a checkpoint takes {needed / 1e6:.0f} MB and {self.plan.out} has {free / 1e6:.0f} MB left; free some "
+                "space or choose another disk"
+            )
+
+
+def bytes_needed(parameters: int) -> int:
+    """Of a checkpoint and the model beside it, in float32: weights twice, two moments, and one file being replaced."""
+    return 4 * parameters * (2 + 2 + 3)
+
+
+def holds_training(out: Path) -> bool:
+    """Whether a folder holds a training, or any generator."""
+    return (out / STATE).exists() or any((out / name).exists() for name in WEIGHTS)

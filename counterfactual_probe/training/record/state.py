@@ -1,0 +1,56 @@
+"""Networks and optimisers as flat tensors and plain values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...base.errors import ProbeError
+from ...registry.weights import load_state
+
+Optimisers = Mapping[str, torch.optim.Optimizer]
+
+
+def packed(
+    networks: Mapping[str, nn.Module], optimisers: Optimisers, extra: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All that the next step depends on: tensors by path, and each optimiser's groups."""
+    tensors = {f"extra/{key}": value for key, value in extra.items()}
+    groups: dict[str, Any] = {}
+    for name, module in networks.items():
+        tensors |= {f"network/{name}/{key}": value for key, value in module.state_dict().items()}
+    for name, optimiser in optimisers.items():
+        state = optimiser.state_dict()
+        groups[name] = {"groups": state["param_groups"], "plain": {}}
+        for number, values in state["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser/{name}/{number}/{key}"] = value
+                elif value is not None:
+                    groups[name]["plain"][f"{number}/{key}"] = value
+    return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, groups
+
+
+def unpack(
+    tensors: Mapping[str, Tensor], groups: Mapping[str, Any], networks: Mapping[str, nn.Module], optimisers: Optimisers
+) -> dict[str, Tensor]:
+    """Put it all back; returns what was extra."""
+    for name, module in networks.items():
+        load_state(module, _under(tensors, f"network/{name}/"), f"the network {name!r} of this training")
+    for name, optimiser in optimisers.items():
+        found = groups.get(name)
+        if found is None:
+            raise ProbeError(f"the checkpoint holds no optimiser {name!r}; give another folder, or start again")
+        values: dict[int, dict[str, Any]] = {}
+        for path, value in {**_under(tensors, f"optimiser/{name}/"), **found["plain"]}.items():
+            number, _, key = path.partition("/")
+            values.setdefault(int(number), {})[key] = value
+        optimiser.load_state_dict({"state": values, "param_groups": found["groups"]})
+    return _under(tensors, "extra/")
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
