@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,6 +124,36 @@ def _cure(error: OSError) -> str:
     return "choose a folder that you may write to; no partial file was left"
 
 
-def file_name(layer: str) -> str:
-    """A layer's name as part of a file's."""
-    return layer.replace("#", "-").replace("/", "-")
+_LONGEST = 100  # characters; two of them and what our files' names add stay below the 255 bytes of most disks
+_PLAIN = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST - 1}}}")
+_SAFE = re.compile(r"[A-Za-z0-9_.~+-]+")
+
+
+def safe_name(*names: str) -> str:
+    """Any names (of layers, classes, files) as one part of a file's name, an HTML id or an address.
+
+    >>> safe_name("main.8"), safe_name("main.8", "main.11")
+    ('main.8', 'main.8+main.11')
+    >>> safe_name("x/y"), safe_name("x-y")
+    ('x-y~bd3c9047d6', 'x-y')
+
+    Plain names stay as they are. Others keep what can be kept and end in "~" and ten digits of their hash, so that two
+    different ones never share a file; so do those of more than 100 characters, and more names than fit.
+    """
+    joined = "+".join(map(_safe, names))
+    return joined if len(joined) <= 2 * _LONGEST else _hashed(joined)
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether it holds no other characters than those of :func:`safe_name`."""
+    return _SAFE.fullmatch(name) is not None
+
+
+def _safe(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) else _hashed(name)
+
+
+def _hashed(name: str) -> str:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    kept = re.sub(r"[^A-Za-z0-9_.]+", "-", name)[: _LONGEST // 2].strip("-.")
+    return f"{kept}~{digest[:10]}"

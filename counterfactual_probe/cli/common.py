@@ -15,7 +15,7 @@ import torch
 
 from ..base.caller import blamed_on
 from ..base.errors import ProbeError, first_line
-from ..base.files import read_bytes, write_bytes
+from ..base.files import read_bytes, safe_name, write_bytes
 from ..generator.adapter import GeneratorAdapter
 from ..generator.results import units_from_json
 from ..registry.folders import HUB, is_folder
@@ -76,9 +76,7 @@ def save_figure(figure: Any, path: Path) -> Path:
 
 
 def file_name(layers: Sequence[str]) -> str:
-    from ..base.files import file_name as of_layer
-
-    return "+".join(map(of_layer, layers))
+    return safe_name(*layers)
 
 
 def unit_options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..base import drawing
-from ..base.files import file_name
+from ..base.files import safe_name
 from ..modules import plots
 from ..modules.clustering import cosine_matrix, match_labels
 from . import sentences as wording
@@ -271,4 +271,4 @@ def shown(
     if photographs is None:
         photographs = name.startswith(_PHOTOGRAPHS)
     png = drawing.png(figure, photographs=photographs)
-    return Shown(file_name(name), png, sentence, parameters, narrow or name.startswith(_NARROW))
+    return Shown(safe_name(name), png, sentence, parameters, narrow or name.startswith(_NARROW))

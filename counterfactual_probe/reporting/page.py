@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import ProbeError
-from ..base.files import file_name, read_bytes, write_bytes, write_json, write_text
+from ..base.files import read_bytes, safe_name, write_bytes, write_json, write_text
 from ..generator.results import units_to_json
 from ..modules.confidence import SURE
 from ..registry.regions import Regions, describe, generic_regions
@@ -98,7 +98,7 @@ def write_report(
     if study.successive:
         shown = [successive_figure(study, cross) for cross in study.successive]
         for cross in study.successive:
-            name = "+".join(map(file_name, cross.layers))
+            name = safe_name(*cross.layers)
             results.append(cross.hybrids.save(folder / f"hybrids-{name}.safetensors"))
         parts.append(_section("successive", "Two successive layers", _figures(shown, folder, figures)))
     for section in sections:
@@ -136,7 +136,7 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _save_layer(layer: LayerStudy, folder: Path, regions: Regions) -> list[Path]:
-    name = file_name(layer.layer.name)
+    name = safe_name(layer.layer.name)
     saved = [maps.save(folder / f"maps-{name}-draw{draw}.safetensors") for draw, maps in enumerate(layer.maps, 1)]
     for method, stability in layer.stability.items():
         saved.append(stability.save(folder / f"stability-{name}-{method}.safetensors"))
@@ -286,4 +286,4 @@ pairs of latents per map, in two independent draws (seeds {settings.draws[0]} an
 
 
 def _anchor(layer: LayerStudy) -> str:
-    return f"layer-{file_name(layer.layer.name)}"
+    return f"layer-{safe_name(layer.layer.name)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...base.files import file_name
+from ...base.files import safe_name
 from ...generator.adapter import GeneratorAdapter
 from ...invariance.result import Invariance
 from ...invariance.scales import DEFAULT_LEVELS, halvings
@@ -79,7 +79,7 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
             narrow=True,
         ),
     )
-    files = {f"{file_name(result.layer)}.safetensors": result for result in results}
+    files = {f"{safe_name(result.layer)}.safetensors": result for result in results}
     sentences = (_said(results),)
     return Section("Invariance", sentences, (_table(results),), figures, files | {"mse.csv": as_csv(results)})
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...base import drawing
 from ...base.errors import ProbeError
-from ...base.files import file_name
+from ...base.files import safe_name
 from ...data import open_images
 from ...data.order import epoch_order
 from ...data.sources import Data
@@ -64,7 +64,7 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
         TITLE,
         sentences,
         figures=tuple(_figure(study, name, images, hybrids, about) for name, hybrids in made.items()),
-        results={f"hybrids-{file_name(name)}.safetensors": hybrids for name, hybrids in made.items()},
+        results={f"hybrids-{safe_name(name)}.safetensors": hybrids for name, hybrids in made.items()},
     )
 
 
