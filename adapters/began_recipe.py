@@ -13,6 +13,7 @@ from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
 from .began import BEGANDiscriminator, BEGANGenerator
+from .cards import trained as cards
 from .vae_recipe import FACES
 
 
@@ -106,8 +107,8 @@ class BEGANRecipe(Recipe):
 
 ANY = Trainable("began", "images by a BEGAN", BEGANRecipe)
 BEGAN_FACES = Trainable(
-    "began-faces",
-    "64×64 faces by a BEGAN (Berthelot et al. 2017; latent 64, 32 channels)",
+    cards.BEGAN_FACES.name,
+    cards.BEGAN_FACES.summary,
     BEGANRecipe,
     # A tenth of the paper's steps are made, so that k must find its balance sooner.
     settings={"width": 32, "lr": 2e-4, "halve_every": 5_000, "batch": 8, "k_rate": 5e-3},

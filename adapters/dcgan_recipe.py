@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
+from .cards import trained as cards
 from .dcgan import DCGANDiscriminator, DCGANGenerator
 from .vae_recipe import CIFAR, FACES
 
@@ -97,8 +98,8 @@ def _start(module: nn.Module) -> None:
 
 ANY = Trainable("dcgan", "images by a DCGAN", DCGANRecipe)
 DCGAN_FACES_SMALL = Trainable(
-    "dcgan-faces-small",
-    "64×64 faces by the DCGAN of S001 (128, 64, 32, 16 and 3 channels; latent 150)",
+    cards.DCGAN_FACES_SMALL.name,
+    cards.DCGAN_FACES_SMALL.summary,
     DCGANRecipe,
     settings={"latent": 150, "width": 128, "d_rate": 0.5},
     data=FACES,
@@ -108,8 +109,8 @@ DCGAN_FACES_SMALL = Trainable(
     precision="bf16",
 )
 DCGAN_CIFAR10 = Trainable(
-    "dcgan-cifar10",
-    "32×32 natural images by the DCGAN of S001 (64, 32, 16 and 3 channels; latent 150)",
+    cards.DCGAN_CIFAR10.name,
+    cards.DCGAN_CIFAR10.summary,
     DCGANRecipe,
     settings={"latent": 150, "width": 64},
     data_wanted=CIFAR,

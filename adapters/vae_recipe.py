@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
+from .cards import trained as cards
 from .vae import VAE
 
 
@@ -96,8 +97,8 @@ CIFAR = "CIFAR-10 as a folder or zip of images, such as cifar10-images.zip/train
 
 ANY = Trainable("vae", "images by a β-VAE", VAERecipe)
 VAE_FACES = Trainable(
-    "vae-faces",
-    "64×64 faces by the β-VAE of S001 (4 deconvolutions: 64, 64, 32, 16 and 3 channels; latent 128)",
+    cards.VAE_FACES.name,
+    cards.VAE_FACES.summary,
     VAERecipe,
     data=FACES,
     images=20_000,
@@ -107,14 +108,14 @@ VAE_FACES = Trainable(
 )
 VAE_FACES_SHARP = replace(
     VAE_FACES,
-    name="vae-faces-sharp",
-    summary="64×64 faces by the β-VAE of S001, with a tenth of β: sharper images, of latents further from the prior",
+    name=cards.VAE_FACES_SHARP.name,
+    summary=cards.VAE_FACES_SHARP.summary,
     settings={"beta": 0.00005},
     steps=2_500,
 )
 VAE_CIFAR10 = Trainable(
-    "vae-cifar10",
-    "32×32 natural images by the β-VAE of S001 (3 deconvolutions: 64, 32, 16 and 3 channels; latent 128)",
+    cards.VAE_CIFAR10.name,
+    cards.VAE_CIFAR10.summary,
     VAERecipe,
     data_wanted=CIFAR,
     size=32,

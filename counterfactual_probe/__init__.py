@@ -11,42 +11,53 @@ another latent, and look at what happens to the image.
 >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_).plot()  # doctest: +SKIP
 """
 
-from . import autoencoders, metrics
-from .base.errors import Interrupted, ProbeError
-from .classifiers import Classifier, Preprocessing, load_classifier
-from .fidelity.compare import FidelityTest
-from .fidelity.frechet import frechet_distance
-from .fidelity.result import Fidelity
-from .generator.adapter import GeneratorAdapter, wrap
-from .generator.layers import LayerInfo
-from .generator.units import UnitSet
-from .hybrids.hybridizer import Hybridizer
-from .hybrids.result import Hybrids
-from .influence.influence_map import InfluenceMap
-from .influence.maps import InfluenceMaps
-from .invariance import transformations
-from .invariance.result import Invariance
-from .invariance.stretch import StretchTest
-from .modules.finder import ModuleFinder
-from .modules.matching import ModuleMatch, match_modules
-from .modules.quality import ModuleQuality
-from .modules.selection import Selection
-from .modules.stability import Stability
-from .parts.agreement import parts_agreement, parts_by_image
-from .parts.result import PartsAgreement
-from .registry.pretrained import PretrainedGenerator, available, load, pretrained
-from .robustness import Ranking, Robustness, RobustnessProbe
-from .spectral import (
-    ActivationRatios,
-    FilterRemoval,
-    SpectralDependency,
-    SpectralIndependence,
-    SpectralRatios,
-    SpectralTable,
-    spectral_independence_loss,
-)
-from .training import train
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from .version import __version__
+
+# For type checkers and editors only: at run time a name is imported when it is first used, since torch alone takes
+# seconds that `counterfactual-probe --help` need not spend.
+if TYPE_CHECKING:
+    from . import autoencoders, metrics
+    from .base.errors import Interrupted, ProbeError
+    from .classifiers import Classifier, Preprocessing, load_classifier
+    from .fidelity.compare import FidelityTest
+    from .fidelity.frechet import frechet_distance
+    from .fidelity.result import Fidelity
+    from .generator.adapter import GeneratorAdapter, wrap
+    from .generator.layers import LayerInfo
+    from .generator.units import UnitSet
+    from .hybrids.hybridizer import Hybridizer
+    from .hybrids.result import Hybrids
+    from .influence.influence_map import InfluenceMap
+    from .influence.maps import InfluenceMaps
+    from .invariance import transformations
+    from .invariance.result import Invariance
+    from .invariance.stretch import StretchTest
+    from .modules.finder import ModuleFinder
+    from .modules.matching import ModuleMatch, match_modules
+    from .modules.quality import ModuleQuality
+    from .modules.selection import Selection
+    from .modules.stability import Stability
+    from .parts.agreement import parts_agreement, parts_by_image
+    from .parts.result import PartsAgreement
+    from .registry.pretrained import PretrainedGenerator, available, load, pretrained
+    from .robustness import Ranking, Robustness, RobustnessProbe
+    from .spectral import (
+        ActivationRatios,
+        FilterRemoval,
+        SpectralDependency,
+        SpectralIndependence,
+        SpectralRatios,
+        SpectralTable,
+        spectral_independence_loss,
+    )
+    from .training import train
 
 __all__ = [
     "ActivationRatios",
@@ -96,3 +107,74 @@ __all__ = [
     "transformations",
     "wrap",
 ]
+
+# The same names at run time, each beside the module that it is imported from.
+_HOMES = {
+    "ActivationRatios": "spectral.ratios",
+    "Classifier": "classifiers.classifier",
+    "Fidelity": "fidelity.result",
+    "FidelityTest": "fidelity.compare",
+    "FilterRemoval": "spectral.removal",
+    "GeneratorAdapter": "generator.adapter",
+    "Hybridizer": "hybrids.hybridizer",
+    "Hybrids": "hybrids.result",
+    "InfluenceMap": "influence.influence_map",
+    "InfluenceMaps": "influence.maps",
+    "Interrupted": "base.errors",
+    "Invariance": "invariance.result",
+    "LayerInfo": "generator.layers",
+    "ModuleFinder": "modules.finder",
+    "ModuleMatch": "modules.matching",
+    "ModuleQuality": "modules.quality",
+    "PartsAgreement": "parts.result",
+    "Preprocessing": "classifiers.preprocessing",
+    "PretrainedGenerator": "registry.pretrained",
+    "ProbeError": "base.errors",
+    "Ranking": "robustness.ranking",
+    "Robustness": "robustness.result",
+    "RobustnessProbe": "robustness.probe",
+    "Selection": "modules.selection",
+    "SpectralDependency": "spectral.dependency",
+    "SpectralIndependence": "spectral.independence",
+    "SpectralRatios": "spectral.ratios",
+    "SpectralTable": "spectral.ratios",
+    "Stability": "modules.stability",
+    "StretchTest": "invariance.stretch",
+    "UnitSet": "generator.units",
+    "available": "registry.pretrained",
+    "frechet_distance": "fidelity.frechet",
+    "load": "registry.pretrained",
+    "load_classifier": "classifiers.opening",
+    "match_modules": "modules.matching",
+    "parts_agreement": "parts.agreement",
+    "parts_by_image": "parts.agreement",
+    "pretrained": "registry.pretrained",
+    "spectral_independence_loss": "spectral.loss",
+    "train": "training.train",
+    "wrap": "generator.adapter",
+}
+_MODULES = {"transformations": "invariance.transformations"}
+
+
+def _imported(name: str) -> Any:
+    """The public object, or the package inside this one, of that name: imported now, and kept."""
+    if name in _HOMES:
+        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name.isidentifier() and find_spec(path := f"{__name__}.{_MODULES.get(name, name)}"):
+        found = import_module(path)
+    else:
+        from .base.errors import nearest
+
+        # `obj` alone, since Python would add a suggestion of its own to an error that has a `name` too.
+        text = f"module {__name__!r} has no attribute {name!r}; nearest: {nearest(name, __all__)}"
+        raise AttributeError(text, obj=sys.modules[__name__])
+    globals()[name] = found
+    return found
+
+
+def _public_names() -> list[str]:
+    return list(__all__)
+
+
+if not TYPE_CHECKING:  # which take a module with a `__getattr__` for one that has every name
+    __getattr__, __dir__ = _imported, _public_names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import sys
@@ -53,6 +54,9 @@ def own_modules() -> list[ModuleType]:
 
 def import_types() -> None:
     """Import what modules import for type checkers only, so that names in annotations are known."""
+    package = importlib.import_module(PACKAGE)
+    for name in package.__all__:
+        getattr(package, name)  # which imports its module
     for module in own_modules():
         for node in ast.parse(Path(str(module.__file__)).read_text()).body:
             if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":

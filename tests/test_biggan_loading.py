@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from counterfactual_probe.adapters import biggan_deep as adapter
 from counterfactual_probe.adapters.biggan_deep import CONFIGS, BigGANDeep, biggan_deep, random_biggan_deep
 from counterfactual_probe.adapters.biggan_module import require_consistent
+from counterfactual_probe.adapters.cards.biggan_deep import FOLDERS
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from torch import Tensor
 
@@ -161,14 +161,14 @@ def small_128(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("size", [128, 256, 512])
 def test_the_card(size: int) -> None:
     card = cp.pretrained(f"biggan-deep-{size}").card()
-    for said in (f"{size}×{size}", "ImageNet (ILSVRC 2012)", "Apache", adapter.FOLDERS, "counterfactual-probe[biggan]"):
+    for said in (f"{size}×{size}", "ImageNet (ILSVRC 2012)", "Apache", FOLDERS, "counterfactual-probe[biggan]"):
         assert said in card
 
 
 @pytest.mark.usefixtures("small_128")
 def test_a_name_in_the_folder_of_the_environment(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path / "biggan-deep-128", model)
-    monkeypatch.setenv(adapter.FOLDERS, str(tmp_path))
+    monkeypatch.setenv(FOLDERS, str(tmp_path))
     assert cp.load("biggan-deep-128").image_size == (3, 16, 16)
     with pytest.raises(
         cp.ProbeError, match=r"PROBE_BIGGAN is '.*', which holds no folder biggan-deep-256; put the conf"
@@ -189,7 +189,7 @@ def test_a_name_in_the_cache_of_the_hub(model: Any, tmp_path: Path, monkeypatch:
         asked.append(repository)
         return str(publish(tmp_path, model))
 
-    monkeypatch.delenv(adapter.FOLDERS, raising=False)
+    monkeypatch.delenv(FOLDERS, raising=False)
     monkeypatch.setattr(folders, "_fetched", snapshot)
     assert cp.load("biggan-deep-128").name == "biggan-deep-16"
     assert asked == ["osanseviero/BigGAN-deep-128"]
@@ -202,12 +202,10 @@ def test_offline_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     def offline(*_: Any, **__: Any) -> str:
         raise ConnectionError("no route to the hub")
 
-    monkeypatch.delenv(adapter.FOLDERS, raising=False)
+    monkeypatch.delenv(FOLDERS, raising=False)
     monkeypatch.setattr(folders, "_fetched", offline)
     files = r"put the config\.json and pytorch_model\.bin \(or model\.safetensors\)"
-    place = (
-        f"into a folder of that name and set {adapter.FOLDERS} to the folder around it, or load the folder itself with"
-    )
+    place = f"into a folder of that name and set {FOLDERS} to the folder around it, or load the folder itself with"
     message = f"the weights of {name} are not here; {files} of {name} {place}"
     with pytest.raises(cp.ProbeError, match=message) as raised:
         cp.load(name)

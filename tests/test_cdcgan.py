@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 import torch
 from counterfactual_probe.adapters import wheels
-from counterfactual_probe.adapters.cdcgan import (
-    EYE_COLOURS,
-    PACKAGE,
-    VERSION,
-    WEIGHTS,
-    ClassSampler,
-    ConditionalDCGANGenerator,
-    cdcgan,
-)
+from counterfactual_probe.adapters.cards.cdcgan import PACKAGE, VERSION, WEIGHTS
+from counterfactual_probe.adapters.cdcgan import EYE_COLOURS, ClassSampler, ConditionalDCGANGenerator, cdcgan
 from torch import Tensor
 from torch.nn import functional as F
 

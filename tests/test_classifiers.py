@@ -344,5 +344,8 @@ def test_weights_in_the_cache_of_the_hub_and_without_a_connection(tmp_path: Path
 
 
 def test_importing_loads_no_timm() -> None:
-    code = "import sys, counterfactual_probe; print(sorted({'timm', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys; from counterfactual_probe import *; "
+        "print(sorted({'timm', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

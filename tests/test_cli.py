@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.registry import pretrained as registry
 
 FACTORY = """
 import sys, torch, counterfactual_probe as cp
@@ -65,6 +68,39 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "MIT" in text
     assert run("list", "no such thing") == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "raised", ["1 / 0", "raise SystemExit(3)", "import no_such_module", "class E(BaseException): ...\nraise E('a\\nb')"]
+)
+def test_a_package_that_cannot_be_imported_is_listed_with_its_reason(
+    raised: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "users_plugin.py").write_text(raised)
+    monkeypatch.syspath_prepend(str(folder))
+    given = [("own", "users_plugin:OWN"), ("faces", "counterfactual_probe.adapters.cards.dcgan:FACES")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(*pair, group) for pair in given])
+    assert run("list") == 0
+    assert capsys.readouterr().out.split() == ["faces", "own"]
+    assert run("list", "--verbose") == 0
+    faces, _, own = capsys.readouterr().out.partition("\nown: ")
+    assert "DigiFace-1M" in faces
+    message = (
+        r"cannot be opened\n  reason: generator 'own' of 'users_plugin:OWN' cannot be imported \(\w+: .*; reinstall"
+    )
+    assert re.match(message, own)
+    with pytest.raises(cp.ProbeError, match="cannot be imported"):
+        cp.load("own")
+
+
+def test_ctrl_c_while_a_package_is_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "users_plugin.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("own", "users_plugin:OWN", group)])
+    assert run("list", "--verbose") == 130
+    assert capsys.readouterr() == ("", "counterfactual-probe: interrupted\n")
 
 
 def test_influence_then_modules_then_hybrids(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

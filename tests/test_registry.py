@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import torch
-from counterfactual_probe.adapters import dcgan as faces_module
 from counterfactual_probe.adapters import wheels
+from counterfactual_probe.adapters.cards import dcgan as faces_module
 from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 from typing import TypeVar
 
-from .errors import ProbeError
+from .errors import ProbeError, first_line
 
 T = TypeVar("T")
 
@@ -28,9 +28,12 @@ def imported(entry: EntryPoint, what: str, kind: type[T]) -> T:
     """The object that an entry point names, which must be of the kind."""
     try:
         found = entry.load()
-    except (ImportError, AttributeError) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever another package does when it is imported, SystemExit too
         raise ProbeError(
-            f"{what} {entry.name!r} of {entry.value!r} cannot be imported ({error}); reinstall it"
+            f"{what} {entry.name!r} of {entry.value!r} cannot be imported ({type(error).__name__}: "
+            f"{first_line(error)}); reinstall it, or uninstall it"
         ) from error
     if not isinstance(found, kind):
         raise ProbeError(f"entry point {entry.value!r} is a {type(found).__name__} and not {_with_article(kind)}")

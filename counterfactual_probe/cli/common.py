@@ -1,4 +1,8 @@
-"""What the commands share: opening a generator, options that mean the same in all of them, writing figures."""
+"""What the commands share: opening a generator, options that mean the same in all of them, writing figures.
+
+Parsers are built before torch is imported, so that help and usage errors are there at once. In this folder, whatever
+needs torch or NumPy is imported in the functions that run a command.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..base.caller import blamed_on
 from ..base.errors import ProbeError, first_line
-from ..base.files import read_bytes, safe_name, write_bytes
-from ..generator.adapter import GeneratorAdapter
-from ..generator.results import units_from_json
-from ..registry.folders import HUB, is_folder
-from ..registry.pretrained import load
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..generator.adapter import GeneratorAdapter
 
 PAIRS = 64
 
 
 def open_generator(name: str, device: str | None) -> GeneratorAdapter:
     """A generator that ``load`` knows, or from ``package.module:factory``, called without arguments."""
+    from ..generator.adapter import GeneratorAdapter
+    from ..registry.folders import HUB, is_folder
+    from ..registry.pretrained import load
+
     if ":" not in name or name.startswith(HUB) or is_folder(name):
         return load(name, device=device)
     generator = made_by(name)
@@ -40,6 +45,8 @@ def open_generator(name: str, device: str | None) -> GeneratorAdapter:
 
 def made_by(name: str) -> Any:
     """What ``package.module:factory`` returns, called without arguments."""
+    from ..base.caller import blamed_on
+
     module_name, _, factory_name = name.partition(":")
     with _importing_from(str(Path.cwd())):  # the user's own module, in the folder they stand in
         with blamed_on(f"importing {module_name!r}", "run it in Python by itself to see why"):
@@ -53,6 +60,8 @@ def made_by(name: str) -> Any:
 
 def _device(name: str) -> torch.device:
     """The device that tensors made on this name are on: 'cuda' is the current one of several."""
+    import torch
+
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
@@ -71,11 +80,14 @@ def _importing_from(folder: str) -> Iterator[None]:
 
 def save_figure(figure: Any, path: Path) -> Path:
     from ..base.drawing import png
+    from ..base.files import write_bytes
 
     return write_bytes(path, png(figure, dpi=120))
 
 
 def file_name(layers: Sequence[str]) -> str:
+    from ..base.files import safe_name
+
     return safe_name(*layers)
 
 
@@ -110,6 +122,9 @@ def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | No
 
 
 def modules_of(path: str) -> dict[str, Any]:
+    from ..base.files import read_bytes
+    from ..generator.results import units_from_json
+
     try:
         content: dict[str, Any] = json.loads(read_bytes(path))
         units_from_json(content["modules"])

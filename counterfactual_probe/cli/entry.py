@@ -7,22 +7,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
-from ..base.files import write_json
-from ..generator.results import units_to_json
-from ..hybrids.hybridizer import Hybridizer
-from ..influence.components import COMPONENTS
-from ..influence.influence_map import InfluenceMap
-from ..influence.maps import InfluenceMaps
-from ..modules.confidence import BLOCKS, SURE, ExpectedDisagreement
-from ..modules.features import Kind
-from ..modules.finder import ModuleFinder
-from ..registry.pretrained import available, pretrained
 from ..version import __version__
 from .common import (
     PAIRS,
@@ -36,6 +23,7 @@ from .common import (
     trust,
     unit_options,
 )
+from .defaults import FEATURES
 from .fidelity import add_fidelity
 from .invariance import add_invariance
 from .report import add_report
@@ -43,11 +31,16 @@ from .robustness import add_robustness
 from .spectral import add_spectral
 from .train import add_train
 
+if TYPE_CHECKING:
+    import torch
+
+    from ..influence.maps import InfluenceMaps
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; errors the user can mend are one sentence on stderr and exit status 2."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.run(options)
     except KeyboardInterrupt as stop:
         print(f"counterfactual-probe: {str(stop) or 'interrupted'}", file=sys.stderr)
@@ -59,8 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
+    from ..registry.pretrained import available, pretrained
+
     for name in available(options.pattern):
-        print(pretrained(name).card() if options.verbose else name)
+        if not options.verbose:
+            print(name)
+            continue
+        try:
+            print(pretrained(name).card())
+        except ProbeError as error:  # of one package: the others' are listed all the same
+            print(f"{name}: cannot be opened\n  reason: {error}")
 
 
 def _influence(options: argparse.Namespace) -> None:
@@ -74,6 +75,14 @@ def _influence(options: argparse.Namespace) -> None:
 
 
 def _modules(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from ..base.files import write_json
+    from ..generator.results import units_to_json
+    from ..influence.maps import InfluenceMaps
+    from ..modules.confidence import SURE, ExpectedDisagreement
+    from ..modules.finder import ModuleFinder
+
     other = None
     if Path(options.generator).suffix == ".safetensors":
         for option in ("layer", "pairs", "device"):
@@ -109,6 +118,8 @@ def _modules(options: argparse.Namespace) -> None:
 
 
 def _hybridize(options: argparse.Namespace) -> None:
+    from ..hybrids.hybridizer import Hybridizer
+
     generator = open_generator(options.generator, options.device)
     units, labels, layers = chosen_units(options)
     if options.modules_file:
@@ -124,6 +135,10 @@ def _hybridize(options: argparse.Namespace) -> None:
 def _attribute(
     options: argparse.Namespace, seed: int | None = None, components: torch.Tensor | None = None
 ) -> InfluenceMaps:
+    from ..influence.components import COMPONENTS
+    from ..influence.influence_map import InfluenceMap
+    from ..modules.confidence import BLOCKS
+
     generator = open_generator(options.generator, options.device)
     influence = InfluenceMap(generator, options.layer)
     seed = options.seed if seed is None else seed
@@ -171,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     modules.add_argument("--other", metavar="MAPS.safetensors", help="maps of another draw, to compare with")
     modules.add_argument(
         "--features",
-        choices=get_args(Kind),
+        choices=FEATURES,
         default="bits",
         help="as in the papers, the variant that comes back sooner, or for images without spatial alignment",
     )

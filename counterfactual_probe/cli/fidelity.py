@@ -9,10 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..base.errors import ProbeError
-from ..base.files import write_json, write_text
-from ..fidelity.compare import DEFAULT_IMAGES, DEFAULT_RESAMPLES, FidelityTest
-from ..fidelity.frechet import FewSamples
 from .common import chosen_units, common, file_name, open_generator, save_figure, unit_options
+from .defaults import FIDELITY_IMAGES, FIDELITY_RESAMPLES
 
 
 def add_fidelity(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -28,14 +26,18 @@ def add_fidelity(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--real", metavar="PATH", help="a folder or zip of real pictures, or an .npy file")
     parser.add_argument("--training", metavar="PATH", help="the same of the images that the generator was trained on")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
-    parser.add_argument("--images", type=int, help=f"of each group (default {DEFAULT_IMAGES}, or as many as are real)")
+    parser.add_argument("--images", type=int, help=f"of each group (default {FIDELITY_IMAGES}, or as many as are real)")
     parser.add_argument(
-        "--resamples", type=int, default=DEFAULT_RESAMPLES, help=f"for standard errors (default {DEFAULT_RESAMPLES})"
+        "--resamples", type=int, default=FIDELITY_RESAMPLES, help=f"for standard errors (default {FIDELITY_RESAMPLES})"
     )
     common(parser, "out/fidelity", pairs=False)
 
 
 def _fidelity(options: argparse.Namespace) -> None:
+    from ..base.files import write_json, write_text
+    from ..fidelity.compare import FidelityTest
+    from ..fidelity.frechet import FewSamples
+
     if options.real and options.training:
         raise ProbeError("both --real and --training are given; give the images that the table is to be divided by")
     generator = open_generator(options.generator, options.device)

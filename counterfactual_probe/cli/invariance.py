@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from ..base.files import write_text
-from ..generator.adapter import GeneratorAdapter
-from ..invariance.stretch import DEFAULT_IMAGES, StretchTest
-from ..invariance.transformations import parse
-from ..reporting.sections.invariance import KEPT, as_csv
-from ..reporting.study import default_layers
 from .common import common, file_name, open_generator, save_figure
+from .defaults import INVARIANCE_IMAGES
+
+if TYPE_CHECKING:
+    from ..generator.adapter import GeneratorAdapter
 
 
 def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -27,14 +26,18 @@ def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="stretch:FACTOR, shift:RIGHT,DOWN in shares of the size, flip:AXIS or rotation:DEGREES "
         "(default stretch:1.5)",
     )
-    parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help=f"(default {DEFAULT_IMAGES})")
+    parser.add_argument("--images", type=int, default=INVARIANCE_IMAGES, help=f"(default {INVARIANCE_IMAGES})")
     parser.add_argument("--levels", type=int, help="how often images are halved (default 4, or as often as possible)")
     parser.add_argument("--wavelet", default="haar", help="an orthogonal wavelet of PyWavelets (default haar)")
     common(parser, "out/invariance", pairs=False)
 
 
 def _invariance(options: argparse.Namespace) -> None:
+    from ..base.files import write_text
     from ..invariance import plots
+    from ..invariance.stretch import StretchTest
+    from ..invariance.transformations import parse
+    from ..reporting.sections.invariance import KEPT, as_csv
 
     generator = open_generator(options.generator, options.device)
     layers = options.layers.split(",") if options.layers else spatial_layers(generator)
@@ -61,6 +64,8 @@ def _invariance(options: argparse.Namespace) -> None:
 
 def spatial_layers(generator: GeneratorAdapter) -> list[str]:
     """The last layer of each resolution that has a height and a width."""
+    from ..reporting.study import default_layers
+
     found = [name for name in default_layers(generator) if len(generator.layer(name).size) == 2]
     if not found:
         raise ProbeError(f"no layer of {generator.name} has maps with a height and a width; name one with --layers")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..registry.pretrained import PretrainedGenerator, available, pretrained
-from ..registry.regions import generic_regions
 from .common import common, open_generator
 
 DEMO = "dcgan-faces"
@@ -36,6 +35,7 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from ..registry.regions import generic_regions
     from ..reporting.page import require_writable, write_report
     from ..reporting.sections.pictures import encoded_section, encoder_of
     from ..reporting.sections.section import section_maker

@@ -6,18 +6,17 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
-from ..classifiers import Classifier, load_classifier
-from ..classifiers.timm_models import PREFIX
-from ..generator.adapter import GeneratorAdapter
-from ..generator.latents import Latents
-from ..registry.folders import HUB, is_folder
 from ..registry.pretrained import available, pretrained
-from ..robustness import RobustnessProbe
-from ..robustness.finding import HYBRIDS, modules_by_layer
 from .common import PAIRS, made_by, modules_of, open_generator
+from .defaults import ROBUSTNESS_HYBRIDS
+
+if TYPE_CHECKING:
+    from ..classifiers import Classifier
+    from ..generator.adapter import GeneratorAdapter
+    from ..generator.latents import Latents
 
 
 def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -50,7 +49,8 @@ def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--hybrids",
         type=int,
-        help=f"about so many for the influence maps of each layer (default {HYBRIDS}): fewer pairs for more channels",
+        help=f"about so many for the influence maps of each layer (default {ROBUSTNESS_HYBRIDS}): fewer pairs for more "
+        "channels",
     )
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents to score (default {PAIRS})")
     parser.add_argument("--seed", type=int, default=0)
@@ -62,6 +62,7 @@ def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _robustness(options: argparse.Namespace) -> None:
     from ..reporting.page import require_writable
     from ..reporting.robustness import in_short, write_robustness_page
+    from ..robustness import RobustnessProbe
 
     generator = open_generator(options.generator, options.device)
     classifiers = [open_classifier(name, options.device) for name in options.classifier]
@@ -91,6 +92,10 @@ def _robustness(options: argparse.Namespace) -> None:
 
 def open_classifier(name: str, device: str | None) -> Classifier:
     """A classifier that ``load_classifier`` knows, or from ``package.module:factory``, called without arguments."""
+    from ..classifiers import Classifier, load_classifier
+    from ..classifiers.timm_models import PREFIX
+    from ..registry.folders import HUB, is_folder
+
     if ":" not in name or name.startswith((HUB, PREFIX)) or is_folder(name):
         return load_classifier(name, device=device)
     found = made_by(name)
@@ -104,13 +109,14 @@ def open_classifier(name: str, device: str | None) -> Classifier:
 def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tuple[Any, Any]) -> dict[str, Any]:
     """Modules from files, or found here: with other latents than those that are scored."""
     from ..reporting.study import default_layers
+    from ..robustness.finding import modules_by_layer
 
     if options.modules_file:
         for option in ("layers", "modules", "hybrids"):
             if getattr(options, option) is not None:
                 raise ProbeError(f"--{option} is given with --modules-file, which holds the modules; leave it out")
         return _from_files(options.modules_file)
-    hybrids = HYBRIDS if options.hybrids is None else options.hybrids
+    hybrids = ROBUSTNESS_HYBRIDS if options.hybrids is None else options.hybrids
     n_modules = 3 if options.modules is None else options.modules
     layers = options.layers.split(",") if options.layers else default_layers(generator)
     if not options.layers:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from ..base.files import write_json
-from ..generator.adapter import GeneratorAdapter
-from ..spectral import ConvolutionPair, SpectralDependency, SpectralTable
-from ..spectral.filters import DRAWS
 from .common import common, file_name, open_generator, save_figure
+from .defaults import REMOVAL_DRAWS
+
+if TYPE_CHECKING:
+    from ..generator.adapter import GeneratorAdapter
+    from ..spectral import ConvolutionPair, SpectralDependency, SpectralTable
 
 
 def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -28,11 +30,14 @@ def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--activations", type=int, metavar="N", help="ratios of every layer's maps too, of N samples")
     parser.add_argument("--remove", type=int, metavar="N", help="N images without filters of low and of high ratio")
-    parser.add_argument("--draws", type=int, metavar="N", help=f"random controls beside these ({DRAWS})")
+    parser.add_argument("--draws", type=int, metavar="N", help=f"random controls beside these ({REMOVAL_DRAWS})")
     common(parser, "out/spectral", pairs=False)
 
 
 def _spectral(options: argparse.Namespace) -> None:
+    from ..base.files import write_json
+    from ..spectral import SpectralDependency
+
     if options.draws is not None and options.remove is None:
         raise ProbeError(f"--draws {options.draws} is of the controls of removed filters; give --remove N as well")
     generator = open_generator(options.generator, options.device)
@@ -53,7 +58,7 @@ def _spectral(options: argparse.Namespace) -> None:
         _activations(sd, generator, options, out)
     if options.remove is not None:
         latents = generator.sample(options.remove, seed=options.seed)
-        draws = DRAWS if options.draws is None else options.draws
+        draws = REMOVAL_DRAWS if options.draws is None else options.draws
         removal = sd.remove_filters(*pair, latents, draws=draws, seed=options.seed)
         print(removal.save(out / f"removal-{name}.safetensors"))
         print(write_json(out / f"removal-{name}.json", {"rows": removal.rows(), "provenance": removal.provenance}))
@@ -84,6 +89,8 @@ def finest(pairs: list[ConvolutionPair]) -> ConvolutionPair:
 
 
 def _against(generator: GeneratorAdapter, options: argparse.Namespace) -> SpectralDependency:
+    from ..spectral import SpectralDependency
+
     if options.against != "partner":
         return SpectralDependency(open_generator(options.against, options.device))
     if generator.partner is None:

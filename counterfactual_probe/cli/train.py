@@ -7,13 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
-from ..training import Trained
-from ..training.recipe import PRECISIONS
-from ..training.record.output import holds_training
-from ..training.train import DRAWN, OPTIONS, execute, planned
+from .defaults import TRAINING_IMAGES, TRAINING_PRECISIONS
+
+if TYPE_CHECKING:
+    from ..training import Trained
 
 
 def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -25,7 +25,7 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     data.add_argument("--size", type=int, help="side of the images; others are cut to squares and resized")
     data.add_argument("--colours", type=int, choices=[1, 3], help="3, or 1 for grey")
     data.add_argument(
-        "--images", type=int, help=f"at most so many; of a generator or the scene, how many (default {DRAWN})"
+        "--images", type=int, help=f"at most so many; of a generator or the scene, how many (default {TRAINING_IMAGES})"
     )
     data.add_argument("--terms", help="under what terms the images may be used, for the card")
     data.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
@@ -41,7 +41,7 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     run.add_argument("--steps", type=int)
     run.add_argument("--epochs", type=float)
     run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--precision", choices=PRECISIONS, help="by default the model's own, float32 for most")
+    run.add_argument("--precision", choices=TRAINING_PRECISIONS, help="by default the model's own, float32 for most")
     run.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder, if there is one")
     run.add_argument("--out", help="folder to write into (default out/MODEL)")
@@ -49,6 +49,9 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from ..training.record.output import holds_training
+    from ..training.train import OPTIONS, execute, planned
+
     first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
 
     def say(text: str) -> None:

