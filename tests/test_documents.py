@@ -164,26 +164,11 @@ def test_versions_of_python_agree() -> None:
     assert f"[{cp.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "autoencoder",
-        "autoencoder_recipe",
-        "began",
-        "began_recipe",
-        "biggan_deep",
-        "biggan_module",
-        "cdcgan",
-        "dcgan",
-        "dcgan_recipe",
-        "efficientnet_lite",
-        "imagenet",
-        "vae",
-        "vae_recipe",
-        "wheels",
-    ],
-)
+ADAPTERS = [path.relative_to(ROOT / "adapters").with_suffix("") for path in ROOT.glob("adapters/**/*.py")]
+
+
+@pytest.mark.parametrize("name", sorted(".".join(path.parts) for path in ADAPTERS))
 def test_examples_in_the_adapters_docstrings(name: str) -> None:
     # The folder adapters/ cannot be collected itself: it installs under another name.
-    module = importlib.import_module(f"counterfactual_probe.adapters.{name}")
+    module = importlib.import_module(f"counterfactual_probe.adapters.{name}".removesuffix(".__init__"))
     assert doctest.testmod(module, extraglobs={"cp": cp}).failed == 0
