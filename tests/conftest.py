@@ -11,7 +11,8 @@ import torch
 
 import counterfactual_probe as cp
 from counterfactual_probe.engine.interception import NotReplayable
-from toys import PLAIN, TOYS, Toy
+from support.paths import EXAMPLES
+from support.toys import PLAIN, TOYS, Toy
 
 # Toys are too small to share: two threads spend their time waiting for each other, and on a busy machine
 # the same tests were five times slower with two than with one.
@@ -28,9 +29,8 @@ def toy(request: pytest.FixtureRequest) -> Toy:
 @pytest.fixture
 def examples(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the examples, whose files can be imported by name."""
-    folder = Path(__file__).parent.parent / "examples"
-    monkeypatch.syspath_prepend(str(folder))
-    return folder
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return EXAMPLES
 
 
 @pytest.fixture(scope="session")

