@@ -109,7 +109,7 @@ def test_the_ten_lines_are_ten() -> None:
 
 def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (commands,) = blocks("bash")
+    (commands,) = blocks("bash", README)
     for line in commands.splitlines():
         program, *arguments = shlex.split(line)
         assert program == "counterfactual-probe"
