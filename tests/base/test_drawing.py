@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from matplotlib.figure import Figure
 
 import counterfactual_probe as cp
 from counterfactual_probe.base import drawing as plots
+from counterfactual_probe.modules.plots import plot_templates
 from support import toys
 
 
@@ -32,17 +31,6 @@ def test_tile_puts_every_cell_where_it_belongs() -> None:
     assert (sheet[0:4, 6:11] == 1).all()
     assert (sheet[5:9, 12:17] == 5).all()
     assert (sheet[4] == -1).all()
-
-
-def test_regression_is_least_squares() -> None:
-    rng = np.random.default_rng(0)
-    x, noise = rng.uniform(1, 50, 30), rng.standard_normal(30)
-    slope, intercept, fit = plots.regression(x, 0.5 * x + 2 + noise)
-    expected = np.polyfit(x, 0.5 * x + 2 + noise, 1)
-    assert (slope, intercept) == pytest.approx(tuple(expected))
-    assert 0.9 < fit < 1
-    assert plots.regression(x, 3 * x)[2] == pytest.approx(1)
-    assert plots.regression(np.ones(4), np.arange(4.0))[0] == 0
 
 
 def test_figures_use_the_callers_axes_and_no_window() -> None:
@@ -98,21 +86,9 @@ def test_a_mosaic_frames_modules_and_scales_each_map() -> None:
     np.testing.assert_allclose(sheet[5, 2 * cell + 5], sheet[15, 2 * cell + 15])
 
 
-def test_the_legend_covers_no_point() -> None:
-    rng = np.random.default_rng(0)
-    sizes = {f"layer {i}": rng.integers(1, 200, 40).astype(float) for i in range(6)}
-    influences = {name: rng.random(40) for name in sizes}
-    figure, ax = plots.plot_influence_by_size(sizes, influences)
-    figure.savefig(io.BytesIO())
-    legend = ax.get_legend()
-    assert legend is not None
-    assert not legend.get_window_extent().overlaps(ax.get_window_extent())
-    assert ax.get_window_extent().width > 200
-
-
 def test_png_is_the_same_every_time() -> None:
     def picture() -> bytes:
-        return plots.png(plots.plot_templates(np.eye(8).reshape(1, 8, 8), ["one"])[0])
+        return plots.png(plot_templates(np.eye(8).reshape(1, 8, 8), ["one"])[0])
 
     assert picture() == picture()
     assert picture().startswith(b"\x89PNG")
