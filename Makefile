@@ -24,9 +24,10 @@ demo: $(READY)  ## probe the pretrained face generator; the report is out/demo/r
 test: $(READY)  ## the tests, with branch coverage, on up to four cores
 	$(BIN)/pytest --cov --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-lint: $(READY)  ## style and format
+lint: $(READY)  ## style, format, and that imports run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 types: $(READY)  ## static types
 	$(BIN)/mypy
