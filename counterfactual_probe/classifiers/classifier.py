@@ -15,7 +15,7 @@ from ..base.memory import in_slices
 from ..generator import latents as lt
 from ..generator.device import home, on_device, unwrapped
 from ..generator.images import all_finite
-from ..generator.session import borrowed
+from ..generator.state.session import borrowed
 from .labels import class_number, short_name
 from .preprocessing import Preprocessing
 
@@ -124,7 +124,7 @@ class Classifier:
     @contextmanager
     def session(self) -> Iterator[None]:
         """Borrow the module for several forwards: eval mode, no gradients; all as found outside."""
-        with borrowed(self.module):
+        with borrowed(self.module, draws=False):
             yield
 
     def unit(self, images: Tensor, image_range: tuple[float, float]) -> Tensor:

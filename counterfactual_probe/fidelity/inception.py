@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ..base.errors import ProbeError, first_line
 from ..data.images import to_bytes
 from ..generator import latents as lt
-from ..generator.session import random_state_kept
+from ..generator.state.randomness import random_state_kept
 from ..registry.weights import load_weights, tensors_only
 
 EXTRACTOR, LAYER = "inception-v3-compat", "2048"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,7 +19,8 @@ from .device import home, on_device, unwrapped
 from .images import default_image, require_finite
 from .latents import Latents
 from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
-from .session import borrowed, random_state_kept, random_states, seed_everything
+from .state.randomness import random_state_kept, random_states, seed_everything
+from .state.session import borrowed
 
 T = TypeVar("T")
 SampleLatents: TypeAlias = Callable[..., Latents]
@@ -110,8 +110,7 @@ class GeneratorAdapter:
         self.image_range = (low, high)
         self._sample_latents = sample_latents
         self._read_image = image or default_image
-        self._lock = threading.RLock()
-        self._depth = 0
+        self.draws_noise = True  # until a forward has shown that it does not
         self._known_hash: str | None = None
         self.make_partner: Callable[[], nn.Module] | None = None
         self.device, self.dtype = home(self.module)
@@ -189,16 +188,10 @@ class GeneratorAdapter:
     @contextmanager
     def session(self) -> Iterator[None]:
         """Borrow the module for several forwards; nests, and gives it back at the outermost exit."""
-        with self._lock:
-            if self._depth:
-                yield
-                return
-            self._depth = 1
-            try:
-                with self._interruptible(), borrowed(self.module), memory_kept(self.device):
-                    yield
-            finally:
-                self._depth = 0
+        with self._interruptible(), ExitStack() as stack:
+            if stack.enter_context(borrowed(self.module, draws=self.draws_noise)):
+                stack.enter_context(memory_kept(self.device))
+            yield
 
     def forward(
         self,

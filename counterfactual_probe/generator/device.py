@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import platform
-from typing import cast
 
 import torch
 from torch import nn
 
 from ..base.errors import ProbeError, first_line
+from .state.wrappers import compiled_original
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -22,8 +22,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
                 "nn.Module that it was scripted from"
             )
     while True:
-        if hasattr(module, "_orig_mod"):
-            module = cast(nn.Module, module._orig_mod)
+        if (inner := compiled_original(module)) is not None:
+            module = inner
         elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             module = module.module
         else:

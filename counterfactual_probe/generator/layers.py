@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..base.errors import ProbeError, nearest
+from .state.wrappers import original
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def named_layers(module: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str
     aliases: dict[str, str] = {}
     for raw, found in module.named_modules(remove_duplicate=False):
         name = clean_name(raw)
-        part: nn.Module = getattr(found, "_orig_mod", found)
+        part = original(found)
         if not name:
             continue
         first = canonical.setdefault(id(part), name)

@@ -17,7 +17,7 @@ from ..base.progress import progress_bar
 from ..data.images import to_floats
 from ..data.order import epoch_order
 from ..generator.adapter import stream_seed
-from ..generator.session import random_state_kept, seed_everything
+from ..generator.state.randomness import random_state_kept, seed_everything
 from .launch import ranks_of, unwrapped
 from .plan import Plan
 from .record.grids import COLUMNS, save_grid
@@ -41,7 +41,7 @@ class Trainer:
     def __init__(self, plan: Plan, accelerator: Accelerator) -> None:
         self.plan, self.accelerator, self.recipe = plan, accelerator, plan.recipe
         self.ranks = ranks_of(accelerator, self.recipe.batch)
-        with random_state_kept(nn.Module()):
+        with random_state_kept():
             seed_everything(stream_seed(plan.seed, START, 0), nn.Module())
             made = self.recipe.networks(plan.images.size)
         optimisers = self.recipe.optimisers(made)

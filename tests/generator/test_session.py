@@ -26,7 +26,7 @@ HOOKS = (
 
 
 class Trigger:
-    """Raises in the n-th forward from now. Not an attribute that the library puts back."""
+    """Raises in the n-th forward from now. It lies outside the module, where the library does not put it back."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -41,9 +41,10 @@ class Trigger:
 class Messy(Deconv):
     """A forward that leaves things lying around, and may fail half way through."""
 
+    trigger = Trigger()
+
     def __init__(self) -> None:
         super().__init__(dropout=0.5)
-        self.trigger = Trigger()
         self.calls, self.cache = 0, None
         self.register_buffer("seen", torch.zeros(1))
         self.register_buffer("average", torch.zeros(5))
@@ -64,6 +65,7 @@ class Messy(Deconv):
 def messy() -> Messy:
     """In mixed modes, with hooks, gradients and non-default flags of its own."""
     torch.manual_seed(3)
+    Messy.trigger = Trigger()
     module = Messy().train()
     module.main[1].eval()
     module.main[6].eval()

@@ -20,7 +20,7 @@ from torch import Tensor
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images
 from counterfactual_probe.data.order import epoch_order
-from counterfactual_probe.generator.session import seed_everything
+from counterfactual_probe.generator.state.randomness import seed_everything
 from counterfactual_probe.registry.weights import load_weights
 from counterfactual_probe.training import Networks, Recipe, Step
 from counterfactual_probe.training.step import Ranks

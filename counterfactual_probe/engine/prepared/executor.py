@@ -20,7 +20,7 @@ from ...generator.adapter import GeneratorAdapter
 from ...generator.images import all_finite
 from ...generator.latents import Latents
 from ...generator.layers import channels_first
-from ...generator.session import random_states
+from ...generator.state.randomness import random_states
 from ..executors import Executor, FullForward, disagreement
 from ..interception import NotReplayable
 from ..interventions import SwapEdit

@@ -19,7 +19,7 @@ from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
 from ...generator.layers import activation_of
-from ...generator.session import random_states
+from ...generator.state.randomness import random_states
 from ..interception import NotReplayable, Observer, intercepted
 from .noise import draw_of, is_mask
 from .program import Draw, Op, Program, Ref, Size, leaves, map_leaves

@@ -16,7 +16,7 @@ from ...generator.adapter import GeneratorAdapter
 from ...generator.device import home, on_device, unwrapped
 from ...generator.latents import Latents
 from ...generator.layers import clean_name, named_layers
-from ...generator.session import borrowed
+from ...generator.state.session import borrowed
 
 # Sides of images that networks are commonly made for.
 _SIDES = (64, 32, 128, 256, 28, 224, 16, 512)
@@ -51,7 +51,7 @@ class Network:
     @contextmanager
     def session(self) -> Iterator[None]:
         """The module in eval mode, without gradients; as it was found at the end."""
-        manager: AbstractContextManager[None]
+        manager: AbstractContextManager[Any]
         manager = borrowed(self.module) if self.generator is None else self.generator.session()
         with manager:
             yield

@@ -1,0 +1,178 @@
+"""Undo whatever a forward leaves on the module: counters, caches, hooks, buffers; refuse what cannot be undone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...base.errors import ProbeError
+from .reachable import Container, Reachable, reachable
+
+_MISSING = object()
+
+
+@contextmanager
+def attributes_kept(module: nn.Module) -> Iterator[Reachable]:
+    """Inside, everything that the module leads to; at the end all of it is as it was found.
+
+    Raises:
+        ProbeError: at the end, if a forward changed a parameter's values, which are too large to keep a copy of.
+    """
+    found = reachable(module)
+    snapshot = _Snapshot.of(found)
+    try:
+        yield found
+    finally:
+        changed = snapshot.restore()
+    if changed:
+        names = [name for name, value in module.named_parameters() if any(value is other for other in changed)]
+        raise ProbeError(
+            f"the forward of {type(module).__name__} changes its parameter {(names or ['(unnamed)'])[0]!r}; make it a "
+            "function of latents and weights (a counter belongs into a buffer or an attribute, which are put back), "
+            "and load the weights again"
+        )
+
+
+@dataclass
+class _Weight:
+    """A parameter, and what about it can be put back."""
+
+    value: Tensor
+    needs_grad: bool
+    grad: Tensor | None
+    storage: Tensor  # shares the values
+
+    def restore(self) -> None:
+        """All but the values, which nobody has a copy of."""
+        if self.value.data_ptr() != self.storage.data_ptr():  # `.data = …`: the old values are still there
+            self.value.data = self.storage
+        if self.value.requires_grad != self.needs_grad:
+            self.value.requires_grad_(self.needs_grad)
+        if self.value.grad is not self.grad:
+            self.value.grad = self.grad
+
+
+@dataclass
+class _Snapshot:
+    containers: list[tuple[Container, Any]]
+    slots: list[tuple[Any, str, Any]]
+    tensors: list[tuple[Tensor, Tensor]]
+    arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
+    generators: list[tuple[torch.Generator, Tensor]]
+    weights: list[_Weight]
+    checksums: list[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, found: Reachable) -> _Snapshot:
+        tensors = [value for value in found.tensors if _is_plain(value)]
+        weights = [value for value in tensors if isinstance(value, nn.Parameter)]
+        others = [value for value in tensors if not isinstance(value, nn.Parameter)]
+        return cls(
+            containers=[(item, _copy(item)) for item in found.containers],
+            slots=[(item, name, getattr(item, name, _MISSING)) for item, name in found.slotted],
+            tensors=[(value, value.detach().clone()) for value in others],
+            arrays=[(value, value.copy()) for value in found.arrays if value.flags.writeable],
+            generators=[(item, item.get_state()) for item in found.generators],
+            weights=[_Weight(value, value.requires_grad, value.grad, value.data) for value in weights],
+            checksums=checksums(weights),
+        )
+
+    def restore(self) -> list[Tensor]:
+        """Put everything back; gives the parameters whose values cannot be."""
+        for item, before in self.containers:
+            _restore_container(item, before)
+        for item, name, value in self.slots:
+            _restore_slot(item, name, value)
+        for array, before in self.arrays:
+            if array.tobytes() != before.tobytes():
+                array[...] = before
+        for generator, state in self.generators:
+            generator.set_state(state)
+        for tensor, before in self.tensors:
+            _restore_tensor(tensor, before)
+        for weight in self.weights:
+            weight.restore()
+        values = [weight.value for weight in self.weights]
+        now = checksums(values)
+        return [value for value, one, two in zip(values, now, self.checksums, strict=True) if one != two]
+
+
+def _copy(item: Container) -> Any:
+    """By the built-in type: a subclass may copy otherwise, or refuse to."""
+    return dict(item) if isinstance(item, dict) else list(item)
+
+
+def _restore_container(item: Container, before: Any) -> None:
+    if _is_same(item, before):
+        return
+    if isinstance(item, dict):
+        # By the built-in type, since a subclass may refuse; an OrderedDict keeps an order of its own beside the dict's.
+        kind = OrderedDict if isinstance(item, OrderedDict) else dict
+        kind.clear(item)
+        for key, value in before.items():
+            kind.__setitem__(item, key, value)
+    elif isinstance(item, set):
+        item.clear()
+        item.update(before)
+    else:
+        item.clear()
+        item.extend(before)
+
+
+def _is_same(item: Container, before: Any) -> bool:
+    """The same objects in the same order."""
+    if len(item) != len(before):
+        return False
+    if isinstance(item, dict):
+        entries = zip(item.items(), before.items(), strict=True)
+        return all(one[0] is two[0] and one[1] is two[1] for one, two in entries)
+    return all(one is two for one, two in zip(item, before, strict=True))
+
+
+def _restore_slot(item: Any, name: str, value: Any) -> None:
+    now = getattr(item, name, _MISSING)
+    if now is value:
+        return
+    if value is _MISSING:
+        delattr(item, name)
+    else:
+        object.__setattr__(item, name, value)
+
+
+def _restore_tensor(tensor: Tensor, before: Tensor) -> None:
+    if tensor.shape == before.shape and torch.equal(tensor, before):
+        return
+    # An inference tensor may be written in inference mode only, and any other outside of it.
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        if tensor.shape != before.shape:
+            tensor.resize_(before.shape)
+        tensor.copy_(before)
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether its values can be read and copied: it has some, dense, and is of no kind that a library made."""
+    return value.device.type != "meta" and value.layout is torch.strided and type(value) in (Tensor, nn.Parameter)
+
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def checksums(values: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+    """One for each tensor, which changes when its values do: in-place operations count up its version, and the sum of
+    its bits knows of what is written through ``.data``."""
+    sums: dict[torch.device, list[Tensor]] = {}
+    for value in values:
+        bits = value.detach()
+        bits = torch.view_as_real(bits) if bits.is_complex() else bits
+        bits = bits.view(_BITS[bits.element_size()]) if bits.dtype is not torch.bool else bits
+        sums.setdefault(value.device, []).append(bits.sum(dtype=torch.int64))
+    # One transfer for each device, not one for each tensor.
+    by_device = {device: iter(torch.stack(found).tolist()) for device, found in sums.items()}
+    return [(None if value.is_inference() else value._version, next(by_device[value.device])) for value in values]

@@ -1,0 +1,113 @@
+"""The global random generators of torch, NumPy and Python: read, seeded and put back.
+
+A forward may draw from them, so a run that seeds them holds their lock until they are as they were found.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .locks import random_lock
+
+
+def seed_everything(seed: int, module: nn.Module) -> None:
+    """Put the global generators that the module's forward may draw from into a state set by ``seed``.
+
+    Those that :func:`random_state_kept` keeps, and no others: ``torch.manual_seed`` would reseed the
+    generators of every device.
+    """
+    torch.default_generator.manual_seed(seed)
+    for device in _cuda_devices(module):
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def random_states(module: nn.Module) -> list[bytes]:
+    """A fingerprint of the global generators: it changes when a forward has drawn noise."""
+    states = [torch.get_rng_state()]
+    states += [torch.cuda.get_rng_state(device) for device in _cuda_devices(module)]
+    keys = np.random.get_state(legacy=False)["state"]
+    python = str(hash(random.getstate())).encode()
+    return [state.numpy().tobytes() for state in states] + [
+        np.append(keys["key"], keys["pos"]).tobytes(),
+        python,
+    ]
+
+
+@contextmanager
+def random_state_kept(module: nn.Module | None = None) -> Iterator[None]:
+    """The global generators are this thread's inside, and at the end in the states of before.
+
+    Without a module, those of every GPU that has been used are kept as well as the CPU's.
+    """
+    with random_lock():
+        numpy_state, python_state = np.random.get_state(), random.getstate()
+        try:
+            with torch.random.fork_rng(devices=_cuda_devices(module)):
+                yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+@contextmanager
+def random_state_watched(module: nn.Module) -> Iterator[None]:
+    """For a forward that is known to draw nothing: should it draw after all, the states of before are put back.
+
+    It waits for no other thread: while one holds the generators, they are in no state that is worth keeping.
+    """
+    before = _states_if_free(module)
+    try:
+        yield
+    finally:
+        if before is not None and random_lock().acquire(blocking=False):
+            try:
+                _put_back(*before)
+            finally:
+                random_lock().release()
+
+
+_States = tuple[list[tuple[torch.device | None, torch.Tensor]], dict[str, Any], tuple[Any, ...]]
+
+
+def _states_if_free(module: nn.Module) -> _States | None:
+    """The states of the generators, if no other thread holds them."""
+    if not random_lock().acquire(blocking=False):
+        return None
+    try:
+        states: list[tuple[torch.device | None, torch.Tensor]] = [(None, torch.get_rng_state())]
+        states += [(device, torch.cuda.get_rng_state(device)) for device in _cuda_devices(module)]
+        return states, np.random.get_state(legacy=False), random.getstate()
+    finally:
+        random_lock().release()
+
+
+def _put_back(
+    torch_states: list[tuple[torch.device | None, torch.Tensor]],
+    numpy_state: dict[str, Any],
+    python_state: tuple[Any, ...],
+) -> None:
+    for device, state in torch_states:
+        if device is None:
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, device)
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)
+
+
+def _cuda_devices(module: nn.Module | None) -> list[torch.device]:
+    if module is None:
+        used = torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())] if used else []
+    tensors = [*module.parameters(), *module.buffers()]
+    return sorted({tensor.device for tensor in tensors if tensor.device.type == "cuda"}, key=str)

@@ -1,0 +1,98 @@
+"""What a module holds: every module, container, object and tensor that its attributes lead to.
+
+A forward reaches more than registered submodules: networks kept in a plain list, a scheduler's counters, a dict of
+grids. The walk follows attributes, slots, entries of containers and closures of nothing else: functions, classes
+and objects of the standard library are taken as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import UserDict, UserList, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+
+# Not walked into: they belong to the process, not to the module. Containers of `collections` are containers.
+_FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "counterfactual_probe"}
+_PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
+
+
+@dataclass
+class Reachable:
+    """Each thing once, in the order in which the walk met it."""
+
+    modules: list[nn.Module] = field(default_factory=list)
+    containers: list[Container] = field(default_factory=list)
+    slotted: list[tuple[Any, str]] = field(default_factory=list)  # objects with the names of their slots
+    tensors: list[Tensor] = field(default_factory=list)
+    arrays: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    generators: list[torch.Generator] = field(default_factory=list)
+
+
+def reachable(module: nn.Module) -> Reachable:
+    """Everything the module leads to, the module first."""
+    result, seen = Reachable(), set[int]()
+    waiting: deque[Any] = deque([module])
+    while waiting:
+        item = waiting.popleft()
+        if isinstance(item, _PLAIN) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        waiting.extend(_note(item, result))
+    return result
+
+
+def _note(item: Any, result: Reachable) -> Iterator[Any]:
+    """Put an item where it belongs; gives what it leads to."""
+    if isinstance(item, Tensor):
+        result.tensors.append(item)
+    elif isinstance(item, np.ndarray):
+        result.arrays.append(item)
+    elif isinstance(item, torch.Generator):
+        result.generators.append(item)
+    elif isinstance(item, dict):
+        result.containers.append(item)
+        yield from item.values()
+    elif isinstance(item, (list, set, deque)):
+        result.containers.append(item)
+        yield from item
+    elif isinstance(item, (tuple, frozenset)):
+        yield from item
+    elif isinstance(item, nn.Module):
+        result.modules.append(item)
+        yield item.__dict__
+    elif _is_own_object(item):
+        yield from _attributes(item, result)
+
+
+def _is_own_object(item: Any) -> bool:
+    kind = type(item)
+    if isinstance(item, (UserDict, UserList)):
+        return True
+    if isinstance(item, type) or callable(getattr(kind, "__get__", None)):  # classes, functions, methods
+        return False
+    return kind.__module__.partition(".")[0] not in _FOREIGN
+
+
+def _attributes(item: Any, result: Reachable) -> Iterator[Any]:
+    attributes = getattr(item, "__dict__", None)
+    if isinstance(attributes, dict):
+        yield attributes
+    for kind in type(item).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__"):
+                result.slotted.append((item, _mangled(kind, name)))
+                yield getattr(item, _mangled(kind, name), None)
+
+
+def _mangled(kind: type, name: str) -> str:
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{kind.__name__.lstrip('_')}{name}" if private else name

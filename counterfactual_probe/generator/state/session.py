@@ -1,0 +1,53 @@
+"""Borrow the user's module for a run and give it back exactly as it was.
+
+While a session is open the module is in eval mode, gradients and the caller's autocast are off, and the global random
+generators may be reseeded. When it closes, by whatever exit, modes, attributes, containers, hooks, buffers and the
+states of the random generators are those of before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from .attributes import attributes_kept
+from .locks import holding
+from .randomness import random_state_kept, random_state_watched
+from .wrappers import has_compiled_parts
+
+
+@contextmanager
+def borrowed(module: nn.Module, *, draws: bool = True) -> Iterator[bool]:
+    """Eval mode, no gradients and private random state inside; everything as found outside.
+
+    It nests in a thread, and gives whether it is the outermost, which alone changes and puts back anything.
+    ``draws`` says whether the forward may draw random numbers: other threads' sessions that do wait until this ends.
+    """
+    with ExitStack() as stack:
+        if draws:  # before the module's lock, so that two threads cannot wait for each other
+            stack.enter_context(random_state_kept(module))
+        held = stack.enter_context(holding(module))
+        if held.depth == 1:
+            if not draws:
+                stack.enter_context(random_state_watched(module))
+            _prepare(module, stack)
+        yield held.depth == 1
+
+
+def _prepare(module: nn.Module, stack: ExitStack) -> None:
+    reached = stack.enter_context(attributes_kept(module))
+    if has_compiled_parts(module):
+        # Compiled code ignores hooks (pytorch #117758), so its eager original is run.
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+    stack.enter_context(torch.inference_mode())
+    for kind in {value.device.type for value in reached.tensors} | {"cpu"}:
+        if torch.amp.is_autocast_available(kind):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+    for part in reached.modules:
+        # Not .eval(): some modules override train() with side effects (merging adapters, say).
+        part.training = False
+        if part.__dict__.get("_compiled_call_impl") is not None:
+            part.__dict__["_compiled_call_impl"] = None  # compiled in place: run the original
