@@ -16,18 +16,16 @@ from ..base.errors import Interrupted, ProbeError, whole
 from ..base.memory import default_batch, in_slices, memory_kept
 from . import latents as lt
 from .device import home, on_device, unwrapped
+from .examination import SAMPLES, TRACED, Examination, examine
 from .images import default_image, require_finite
 from .latents import Latents
-from .layers import LayerInfo, Trace, clean_name, hooked, listed, named_layers, trace
-from .state.randomness import random_state_kept, random_states, seed_everything
-from .state.session import borrowed
+from .layers import LayerInfo, clean_name, hooked, listed, named_layers
+from .state.randomness import random_state_kept, seed_everything
+from .state.session import borrowed, default_float32, forbids_gradients, fresh_settings
 
 T = TypeVar("T")
 SampleLatents: TypeAlias = Callable[..., Latents]
 BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
-
-# Between batches of one sample and of two, fifty convolutions round to within 2e-5 of each other.
-_RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
 def wrap(
@@ -111,12 +109,16 @@ class GeneratorAdapter:
         self._sample_latents = sample_latents
         self._read_image = image or default_image
         self.draws_noise = True  # until a forward has shown that it does not
+        self._inference = True
         self._known_hash: str | None = None
         self.make_partner: Callable[[], nn.Module] | None = None
         self.device, self.dtype = home(self.module)
         self.submodules, _ = named_layers(self.module)
-        images, self._trace = self._examine()
-        self.image_size: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
+        examination = self._examine()
+        self._trace, self.draws_noise = examination.trace, examination.draws_noise
+        self.batchable = examination.batchable
+        _, channels, height, width = examination.images.shape
+        self.image_size: tuple[int, int, int] = (channels, height, width)
         names = self._trace.once() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
             raise ProbeError(f"{self.name} has no {self._trace.why_none()}")
@@ -133,7 +135,10 @@ class GeneratorAdapter:
         >>> cp.load("dcgan-cifar10").partner  # doctest: +SKIP
         DCGANDiscriminator(...)
         """
-        return None if self.make_partner is None else self.make_partner().to(self.device).eval()
+        if self.make_partner is None:
+            return None
+        with fresh_settings():
+            return self.make_partner().to(self.device).eval()
 
     def layer(self, name: str) -> LayerInfo:
         """The layer of this name, listed or not; raises a ProbeError that names the nearest."""
@@ -156,7 +161,8 @@ class GeneratorAdapter:
                 raise ProbeError(f"{name} holds {len(value)} values for {n} samples; give one each, or one for all")
         drawn = []
         cure = "it gets a CPU torch.Generator and must return latents for one sample, drawn on the CPU"
-        with self._interruptible(), random_state_kept(self.module):
+        # Latents are ordinary tensors of float32 whatever the caller's settings are, so that the seed fixes them.
+        with self._interruptible(), random_state_kept(self.module), torch.inference_mode(False), default_float32():
             for i in range(n):
                 rng = torch.Generator().manual_seed(stream_seed(seed, stream, start + i))
                 own = {name: value[i] if _one_each(value) else value for name, value in conditions.items()}
@@ -189,7 +195,7 @@ class GeneratorAdapter:
     def session(self) -> Iterator[None]:
         """Borrow the module for several forwards; nests, and gives it back at the outermost exit."""
         with self._interruptible(), ExitStack() as stack:
-            if stack.enter_context(borrowed(self.module, draws=self.draws_noise)):
+            if stack.enter_context(borrowed(self.module, draws=self.draws_noise, inference=self._inference)):
                 stack.enter_context(memory_kept(self.device))
             yield
 
@@ -275,6 +281,7 @@ class GeneratorAdapter:
             "image_range": list(self.image_range),
             "device": self.device.type,
             "dtype": str(self.dtype).removeprefix("torch."),
+            **_unusual_settings(),
             "versions": {"counterfactual-probe": __version__, "torch": str(torch.__version__)},
         }
 
@@ -292,52 +299,36 @@ class GeneratorAdapter:
                 f"interrupted; {self.name} is as it was and nothing was saved; start again to get a result"
             ) from stop
 
-    def _examine(self) -> tuple[Tensor, Trace]:
-        """Two traced samples: shapes, and whether the same random state gives the same latent and image."""
-        self.batchable = True
-        self.example = self.sample(2)
+    def _examine(self) -> Examination:
+        """A few samples: shapes, and whether the same random state gives the same latent and image."""
+        example = self.sample(SAMPLES)
+        self.example = lt.take(example, slice(0, TRACED))
         with random_state_kept(self.module):
             seed_everything(1, self.module)  # another global state, which must make no difference
             redrawn = dict(lt.named_tensors(self.sample(1)))
-        for label, value in lt.named_tensors(self.example):
+        for label, value in lt.named_tensors(example):
             if label not in redrawn or not torch.equal(value[:1], redrawn[label]):
                 raise ProbeError(
                     f"sample_latents(1, rng) gives other {label} when sample 0 is drawn again; draw everything from "
                     "the rng that it is given, such as torch.randn(n, 128, generator=rng)"
                 )
-        with self.session():
-            seed_everything(0, self.module)
-            before = random_states(self.module)
-            versions = {name: value._version for name, value in self.module.named_parameters()}
-            output, traced = trace(self.module, lambda: self._call(self.example), samples=2)
-            images = self._image(output, 2)
-            self.draws_noise = random_states(self.module) != before
-            changed = [name for name, value in self.module.named_parameters() if value._version != versions[name]]
-            if changed:
-                raise ProbeError(
-                    f"the forward of {self.name} changes its parameter {changed[0]!r}; make it a function of latents "
-                    "and weights (a counter belongs into a buffer or an attribute, which are put back)"
-                )
-            seed_everything(0, self.module)
-            again = self._image(self._call(self.example), 2)
-            if not self._same(images, again):
-                raise ProbeError(
-                    f"{self.name} gives two images for one latent although the random state is the same (largest "
-                    f"difference {float((images - again).abs().max()):.3g}); make its forward a function of latents, "
-                    "weights and torch's global generator alone"
-                )
-            if self.draws_noise:
-                self.batchable = False
-            else:
-                alone = self._image(self._call(lt.take(self.example, slice(0, 1))), 1)
-                self.batchable = self._same(alone, images[:1])
-        return images, traced
+        return self._first_forwards(example)
 
-    def _same(self, one: Tensor, two: Tensor) -> bool:
-        """Equal but for rounding: NaNs, which are reported where images are used, count as equal."""
-        tolerance = _RELATIVE_TOLERANCE.get(self.dtype or one.dtype, 1e-2)
-        scale = float(torch.nan_to_num(one).abs().max())
-        return torch.allclose(one, two, rtol=0.0, atol=tolerance * max(scale, 1e-30), equal_nan=True)
+    def _first_forwards(self, example: Latents) -> Examination:
+        """In inference mode, and where the forward needs gradients of its own, without gradients outside of it."""
+
+        def run(latents: Latents) -> Tensor:
+            return self._image(self._call(latents), lt.count(latents))
+
+        try:
+            with self.session():
+                return examine(self.name, self.module, example, run, self.dtype)
+        except ProbeError as error:
+            if not forbids_gradients(error.__cause__):
+                raise
+        self._inference = False
+        with self.session():
+            return examine(self.name, self.module, example, run, self.dtype)
 
     def _call(self, latents: Latents) -> Any:
         given = _form(lt.named_tensors(latents))
@@ -367,6 +358,12 @@ class GeneratorAdapter:
 def stream_seed(seed: int, stream: int, index: int) -> int:
     """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
     return int(np.random.SeedSequence([whole(seed, "the seed", 0), stream, index]).generate_state(1, np.uint64)[0])
+
+
+def _unusual_settings() -> dict[str, str]:
+    """The caller's default type, where a forward may see another one than torch's."""
+    default = torch.get_default_dtype()
+    return {} if default is torch.float32 else {"default_dtype": str(default).removeprefix("torch.")}
 
 
 def _one_each(value: Any) -> bool:

@@ -34,16 +34,33 @@ def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
         raise ProbeError("the generator has lazy layers without weights yet; run it once on your data first")
     found = home(module)[0]
+    _require_values(module)
     try:
         target = found if device is None else torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise ProbeError(f"device {str(device)!r} cannot be used here ({first_line(error)}); try 'cpu'") from error
-    if "meta" in (found.type, target.type):
+    if target.type == "meta":
         raise ProbeError(
-            f"the generator is on device {str(found)!r} and is to run on {str(target)!r}, and 'meta' holds no values; "
-            "load the weights onto a real device, such as 'cpu'"
+            "the generator is to run on 'meta', and 'meta' holds no values; load the weights onto a real device"
         )
     return module if found == target else copy.deepcopy(module).to(target)
+
+
+def _require_values(module: nn.Module) -> None:
+    """Raise a ProbeError if weights lie on 'meta', where an offloading library or a skipped loading left them."""
+    empty = [name for name, value in module.named_parameters() if value.device.type == "meta"]
+    if not empty:
+        return
+    if any("_hf_hook" in part.__dict__ for part in module.modules()):
+        raise ProbeError(
+            f"weights of the generator are offloaded ({empty[0]!r} and {len(empty) - 1} more are on device 'meta' until "
+            "they are used); load it whole, without device_map or cpu_offload, or call "
+            "accelerate.hooks.remove_hook_from_submodules(module) first"
+        )
+    raise ProbeError(
+        f"parameter {empty[0]!r} of the generator is on device 'meta', and 'meta' holds no values; load the weights "
+        "onto a real device, such as 'cpu'"
+    )
 
 
 def home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:

@@ -1,0 +1,104 @@
+"""What the first forwards of a generator show: its layers, and whether it is reproducible, noisy or mixes samples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..base.errors import ProbeError
+from . import latents as lt
+from .latents import Latents
+from .layers import Trace, trace
+from .state.randomness import random_states, seed_everything
+
+SAMPLES = 3  # alone, in two batches of two, and in one of three
+TRACED = 2
+
+# Between batches of one sample and of two, fifty convolutions round to within 2e-5 of each other.
+_RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
+
+
+class LatentsIgnored(UserWarning):
+    """The images do not depend on the latents, so no swap between two latents can change anything."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the first forwards show.
+
+    Attributes:
+        images: of the first two samples.
+        trace: the layers that ran.
+        draws_noise: whether the forward draws random numbers.
+        batchable: whether samples of a batch are independent, and none draws noise.
+    """
+
+    images: Tensor
+    trace: Trace
+    draws_noise: bool
+    batchable: bool
+
+
+def examine(
+    name: str, module: nn.Module, example: Latents, run: Callable[[Latents], Tensor], dtype: torch.dtype | None
+) -> Examination:
+    """Run a generator on three samples, inside a session; ``run`` gives the images of latents.
+
+    Raises:
+        ProbeError: the same latents and random state give two images.
+    """
+
+    def seeded(latents: Latents) -> Tensor:
+        seed_everything(0, module)
+        return run(latents)
+
+    pair = lt.take(example, slice(0, TRACED))
+    seed_everything(0, module)
+    before = random_states(module)
+    images, traced = trace(module, lambda: run(pair), samples=TRACED)
+    draws_noise = random_states(module) != before
+    again = seeded(pair)
+    if not is_same(images, again, dtype):
+        raise ProbeError(
+            f"{name} gives two images for one latent although the random state is the same (largest difference "
+            f"{float((images - again).abs().max()):.3g}); make its forward a function of latents, weights and torch's "
+            "global generator alone"
+        )
+    alone = [seeded(lt.take(example, slice(i, i + 1))) for i in range(SAMPLES)]
+    _warn_if_ignored(name, alone, draws_noise)
+    batchable = not draws_noise and _are_independent(alone, images, example, run, dtype)
+    return Examination(images, traced, draws_noise, batchable)
+
+
+def is_same(one: Tensor, two: Tensor, dtype: torch.dtype | None) -> bool:
+    """Equal but for rounding: NaNs, which are reported where images are used, count as equal."""
+    tolerance = _RELATIVE_TOLERANCE.get(dtype or one.dtype, 1e-2)
+    scale = float(torch.nan_to_num(one).abs().max())
+    return torch.allclose(one, two, rtol=0.0, atol=tolerance * max(scale, 1e-30), equal_nan=True)
+
+
+def _are_independent(
+    alone: Sequence[Tensor],
+    pair: Tensor,
+    example: Latents,
+    run: Callable[[Latents], Tensor],
+    dtype: torch.dtype | None,
+) -> bool:
+    """Whether every sample gives the same image alone as in batches of two and of three."""
+    batches = [(0, pair), (1, run(lt.take(example, slice(1, SAMPLES)))), (0, run(example))]
+    return all(is_same(torch.cat(alone[start : start + len(images)]), images, dtype) for start, images in batches)
+
+
+def _warn_if_ignored(name: str, alone: Sequence[Tensor], draws_noise: bool) -> None:
+    if all(torch.equal(alone[0], other) for other in alone[1:]):
+        cure = 'its own draws can be the latent: wrap(..., noise="latent")' if draws_noise else "check sample_latents"
+        warnings.warn(
+            f"the images of {name} do not depend on the latents, so that swaps between two of them change nothing; "
+            f"{cure}",
+            LatentsIgnored,
+            stacklevel=5,
+        )
