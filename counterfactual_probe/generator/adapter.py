@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -16,7 +17,7 @@ from ..base.errors import Interrupted, ProbeError, whole
 from ..base.memory import default_batch, in_slices, memory_kept
 from . import latents as lt
 from .device import home, on_device, unwrapped
-from .examination import SAMPLES, TRACED, Examination, examine
+from .examination import SAMPLES, TRACED, Examination, LatentsIgnored, examine
 from .images import default_image, require_finite
 from .latents import Latents
 from .layers import LayerInfo, clean_name, hooked, listed, named_layers
@@ -123,6 +124,14 @@ class GeneratorAdapter:
         if not names:
             raise ProbeError(f"{self.name} has no {self._trace.why_none()}")
         self.layers: Mapping[str, LayerInfo] = {item: self.layer(item) for item in names}
+        if examination.ignores_latents:
+            cure = "let it take as latents what it draws itself" if self.draws_noise else "check sample_latents"
+            warnings.warn(
+                f"the images of {self.name} do not depend on the latents of sample_latents, so that swaps between two "
+                f"of them change nothing; {cure}",
+                LatentsIgnored,
+                stacklevel=3,
+            )
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.image_size))

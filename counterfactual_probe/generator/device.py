@@ -53,8 +53,8 @@ def _require_values(module: nn.Module) -> None:
         return
     if any("_hf_hook" in part.__dict__ for part in module.modules()):
         raise ProbeError(
-            f"weights of the generator are offloaded ({empty[0]!r} and {len(empty) - 1} more are on device 'meta' until "
-            "they are used); load it whole, without device_map or cpu_offload, or call "
+            f"weights of the generator are offloaded ({empty[0]!r} and {len(empty) - 1} more are on device 'meta' "
+            "until they are used); load it whole, without device_map or cpu_offload, or call "
             "accelerate.hooks.remove_hook_from_submodules(module) first"
         )
     raise ProbeError(

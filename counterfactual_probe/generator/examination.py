@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -35,12 +34,14 @@ class Examination:
         trace: the layers that ran.
         draws_noise: whether the forward draws random numbers.
         batchable: whether samples of a batch are independent, and none draws noise.
+        ignores_latents: whether all latents give the same image.
     """
 
     images: Tensor
     trace: Trace
     draws_noise: bool
     batchable: bool
+    ignores_latents: bool
 
 
 def examine(
@@ -69,9 +70,9 @@ def examine(
             "global generator alone"
         )
     alone = [seeded(lt.take(example, slice(i, i + 1))) for i in range(SAMPLES)]
-    _warn_if_ignored(name, alone, draws_noise)
+    ignored = all(torch.equal(alone[0], other) for other in alone[1:])
     batchable = not draws_noise and _are_independent(alone, images, example, run, dtype)
-    return Examination(images, traced, draws_noise, batchable)
+    return Examination(images, traced, draws_noise, batchable, ignored)
 
 
 def is_same(one: Tensor, two: Tensor, dtype: torch.dtype | None) -> bool:
@@ -91,14 +92,3 @@ def _are_independent(
     """Whether every sample gives the same image alone as in batches of two and of three."""
     batches = [(0, pair), (1, run(lt.take(example, slice(1, SAMPLES)))), (0, run(example))]
     return all(is_same(torch.cat(alone[start : start + len(images)]), images, dtype) for start, images in batches)
-
-
-def _warn_if_ignored(name: str, alone: Sequence[Tensor], draws_noise: bool) -> None:
-    if all(torch.equal(alone[0], other) for other in alone[1:]):
-        cure = 'its own draws can be the latent: wrap(..., noise="latent")' if draws_noise else "check sample_latents"
-        warnings.warn(
-            f"the images of {name} do not depend on the latents, so that swaps between two of them change nothing; "
-            f"{cure}",
-            LatentsIgnored,
-            stacklevel=5,
-        )

@@ -23,21 +23,35 @@ def attributes_kept(module: nn.Module) -> Iterator[Reachable]:
     """Inside, everything that the module leads to; at the end all of it is as it was found.
 
     Raises:
-        ProbeError: at the end, if a forward changed a parameter's values, which are too large to keep a copy of.
+        ModuleChanged: at the end, if a forward changed a parameter's values, which are too large to keep a copy of.
     """
     found = reachable(module)
     snapshot = _Snapshot.of(found)
     try:
         yield found
-    finally:
-        changed = snapshot.restore()
-    if changed:
-        names = [name for name, value in module.named_parameters() if any(value is other for other in changed)]
-        raise ProbeError(
-            f"the forward of {type(module).__name__} changes its parameter {(names or ['(unnamed)'])[0]!r}; make it a "
-            "function of latents and weights (a counter belongs into a buffer or an attribute, which are put back), "
-            "and load the weights again"
-        )
+    except ProbeError as error:
+        _refuse(module, snapshot.restore(), error)  # a forward that changes weights fails in many ways
+        raise
+    except BaseException:
+        snapshot.restore()
+        raise
+    else:
+        _refuse(module, snapshot.restore())
+
+
+class ModuleChanged(ProbeError):
+    """A forward changed weights, which cannot be put back: no other way of running it may be tried instead."""
+
+
+def _refuse(module: nn.Module, changed: Sequence[Tensor], cause: ProbeError | None = None) -> None:
+    if not changed:
+        return
+    names = [name for name, value in module.named_parameters() if any(value is other for other in changed)]
+    raise ModuleChanged(
+        f"the forward of {type(module).__name__} changes its parameter {(names or ['(unnamed)'])[0]!r}; make it a "
+        "function of latents and weights (a counter belongs into a buffer or an attribute, which are put back), "
+        "and load the weights again"
+    ) from cause
 
 
 @dataclass
