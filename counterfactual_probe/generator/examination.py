@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +83,7 @@ def is_same(one: Tensor, two: Tensor, dtype: torch.dtype | None) -> bool:
 
 
 def _are_independent(
-    alone: Sequence[Tensor],
+    alone: list[Tensor],
     pair: Tensor,
     example: Latents,
     run: Callable[[Latents], Tensor],
