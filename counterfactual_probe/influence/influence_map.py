@@ -223,7 +223,7 @@ class InfluenceMap:
             "n_pairs": stream.pairs.n,
             "precision": estimate.precision,
             "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": stream.executor.name,
+            "executor": str(stream.executor.choice),
             "noise_in_forward": not self.generator.batchable,
             "tolerance": estimate.wanted.tolerance,
             "blocks": estimate.wanted.blocks or None,
