@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from .errors import ProbeError
-from .files import load_tensors, save_tensors
+from .files import as_path, load_tensors, save_tensors
 
 KIND = "Checkpoint"
 SECONDS_BETWEEN = 15.0
@@ -21,7 +20,7 @@ class Checkpoint:
     """A run's file of progress. ``identity`` is all that must be equal for a run to be the same run."""
 
     def __init__(self, path: str | os.PathLike[str], identity: dict[str, Any]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         # As it will be read back: tuples become lists, and so on.
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
         self._saved = time.monotonic()

@@ -6,9 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import re
-import tempfile
+import secrets
+import stat
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +26,109 @@ _HEADER = "counterfactual-probe"
 FORMAT = 1
 
 
+def as_path(path: Any) -> Path:
+    """A path given by the caller, with ``~`` written out; a ProbeError if it is none, or no file can have it."""
+    try:
+        name = os.fspath(path)
+        name.encode(sys.getfilesystemencoding(), "strict")
+        if "\0" in name:
+            raise ValueError("a null byte")
+        return Path(name).expanduser()
+    except (TypeError, AttributeError):
+        raise ProbeError(f"the path is {path!r}, a {type(path).__name__}; give a string or a pathlib.Path") from None
+    except (ValueError, RuntimeError) as error:
+        raise ProbeError(f"the path {path!r} cannot be a file's ({first_line(error)}); give another") from error
+
+
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write a whole file or nothing: to a temporary neighbour first, then renamed into place."""
-    target = Path(path)
+    """Write a whole file or nothing: to a temporary neighbour first, then renamed into place.
+
+    A link stays a link, whose target is written; a file keeps its mode. What is no file, such as a pipe or a device,
+    is refused: it would be replaced by one.
+    """
+    target = as_path(path)
     temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        place = Path(os.path.realpath(target))
+        mode = _mode_of(place, target)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _clear_partial(place)
+        temporary = place.with_name(_partial_name(place))
+        # Created with the modes that the process's umask leaves, which no other thread sees changed.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(target)
+            _flush_to_disk(file.fileno())
+            if (size := os.fstat(file.fileno()).st_size) != len(content):
+                raise OSError(errno.ENOSPC, f"{size} of {len(content)} bytes were taken")
+        if mode is not None:
+            with suppress(OSError):  # some disks have no modes; the content is what must not be lost
+                temporary.chmod(mode)
+        temporary.replace(place)
     except OSError as error:
         raise ProbeError(f"{target} cannot be written ({_reason(error)}); {_cure(error)}") from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
     return target
+
+
+def _mode_of(place: Path, target: Path) -> int | None:
+    """The mode of the file that is there, or None if there is none."""
+    try:
+        found = place.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise ProbeError(f"{target} cannot be written (it is a folder); give the name of a file in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise ProbeError(
+            f"{target} cannot be written (it is a device, pipe or socket, which a file would replace); give a file's name"
+        )
+    return stat.S_IMODE(found.st_mode)
+
+
+_REFUSED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EBADF}
+
+
+def _flush_to_disk(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _REFUSED:  # some file systems cannot; a full or broken disk is another matter
+            raise
+
+
+def _partial_name(place: Path) -> str:
+    """A hidden name that tells whose process writes it: what a killed one left can then be cleared."""
+    host = re.sub(r"[^A-Za-z0-9-]", "", platform.node())[:20]
+    return f".{_stem(place)}.{host}.{os.getpid()}.{secrets.token_hex(4)}.partial"
+
+
+def _stem(place: Path) -> str:
+    return hashlib.sha256(place.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _clear_partial(place: Path) -> None:
+    """Remove what killed processes of this machine left of the same file."""
+    prefix = _partial_name(place).split(".")[1:3]
+    for left in place.parent.glob(f".{'.'.join(prefix)}.*.partial"):
+        number = left.name.split(".")[3]
+        if number.isdecimal() and not _is_running(int(number)):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> Path:
@@ -53,7 +141,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return as_path(path).read_bytes()
     except OSError as error:
         raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
 
@@ -82,7 +170,7 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
 def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """The header of such a file alone, without reading its tensors."""
     try:
-        with safetensors.safe_open(path, "pt") as file:
+        with safetensors.safe_open(as_path(path), "pt") as file:
             metadata = file.metadata() or {}
     except OSError as error:
         raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
@@ -106,12 +194,6 @@ def _header(path: str | os.PathLike[str], kind: str, metadata: Mapping[str, str]
     if version != FORMAT:
         raise ProbeError(f"{path} has format {version} and this version reads {FORMAT}; install a matching version")
     return header
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _reason(error: OSError) -> str:

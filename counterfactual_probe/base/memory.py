@@ -29,11 +29,20 @@ def default_batch(bytes_per_sample: int, device: torch.device) -> int:
     return max(1, min(_MOST, limit // max(1, bytes_per_sample)))
 
 
+# CPUs on Linux and Windows; CUDA, HIP and MPS; the libraries of kernels.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",  # cuDNN, cuBLAS, MIOpen
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that an allocation failed, on any device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def no_room(what: str) -> ProbeError:

@@ -1,0 +1,177 @@
+"""A file is written whole, where its name leads, with the modes it had; what is no file is left alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import counterfactual_probe as cp
+from counterfactual_probe.base.checkpoint import Checkpoint
+from counterfactual_probe.base.files import as_path, read_bytes, write_bytes
+from counterfactual_probe.base.memory import is_out_of_memory
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pipes are POSIX's")
+
+
+@posix
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    assert write_bytes(tmp_path / "link", b"new") == tmp_path / "link"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+@posix
+def test_a_dangling_link_makes_its_target(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("later")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "later").read_bytes() == b"new"
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o777])
+def test_a_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    path = write_bytes(tmp_path / "file", b"one")
+    path.chmod(mode)
+    write_bytes(path, b"two")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@posix
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_new_file_has_the_modes_that_the_umask_leaves(tmp_path: Path, mask: int) -> None:
+    code = (
+        f"import os; os.umask({mask}); from counterfactual_probe.base.files import write_bytes; write_bytes('x', b'')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=600)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o666 & ~mask
+
+
+def test_the_umask_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "umask", lambda *_: pytest.fail("other threads would see it"))
+    write_bytes(tmp_path / "file", b"")
+
+
+@posix
+def test_a_pipe_and_a_folder_are_refused_and_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(cp.ProbeError, match=r"pipe cannot be written \(it is a device, pipe or socket, which"):
+        write_bytes(tmp_path / "pipe", b"x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    with pytest.raises(cp.ProbeError, match=r"cannot be written \(it is a folder\); give the name"):
+        write_bytes(tmp_path / "folder", b"x")
+    with pytest.raises(cp.ProbeError, match=r"/dev/null cannot be written \(it is a device"):
+        write_bytes("/dev/null", b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def refused(number: int) -> Any:
+    def call(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("call", ["fsync", "chmod"])
+def test_what_a_disk_cannot_do_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    write_bytes(tmp_path / "file", b"one")
+    monkeypatch.setattr(os, call, refused(errno.EPERM))
+    write_bytes(tmp_path / "file", b"two")
+    assert (tmp_path / "file").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_full_or_broken_disk_is_said_and_the_old_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write_bytes(tmp_path / "file", b"one")
+    monkeypatch.setattr(os, "fsync", refused(number))
+    with pytest.raises(cp.ProbeError, match="file cannot be written"):
+        write_bytes(tmp_path / "file", b"two")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"one")]
+
+
+def test_fewer_bytes_than_given_are_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fstat
+
+    def short(descriptor: int) -> Any:
+        values = list(real(descriptor))
+        values[stat.ST_SIZE] = 1
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", short)
+    with pytest.raises(cp.ProbeError, match=r"1 of 3 bytes were taken.*free some space"):
+        write_bytes(tmp_path / "file", b"two")
+    assert not list(tmp_path.iterdir())
+
+
+@posix
+def test_what_a_killed_writer_left_is_cleared_and_a_running_ones_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import os, signal; from counterfactual_probe.base import files; "
+        "files._flush_to_disk = lambda _: os.kill(os.getpid(), signal.SIGKILL); files.write_bytes('file', b'x')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=600)
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".partial")
+    own = left.with_name(left.name.replace(left.name.split(".")[3], str(os.getpid())))
+    own.write_bytes(b"of a thread of this process")
+    write_bytes(tmp_path / "file", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", own.name}
+
+
+def test_the_home_folder_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write_bytes("~/deep/file", b"x")
+    assert (tmp_path / "deep" / "file").read_bytes() == read_bytes("~/deep/file") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (5, "the path is 5, a int; give a string"),
+        (None, "the path is None, a NoneType; give a string"),
+        ("a\0b", "cannot be a file's"),
+        ("a\ud800b", "cannot be a file's"),
+        ("x" * 300, "cannot be written"),
+    ],
+)
+def test_what_is_no_path_is_said(path: Any, message: str) -> None:
+    with pytest.raises(cp.ProbeError, match=message):
+        write_bytes(path, b"")
+
+
+def test_a_checkpoint_that_is_no_path_is_said() -> None:
+    with pytest.raises(cp.ProbeError, match="the path is 5, a int"):
+        Checkpoint(5, {})  # type: ignore[arg-type]
+    assert as_path(Path("x")) == Path("x")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+        "MPS backend out of memory (MPS allocated: 7.23 GB). Tried to allocate",
+        "HIP out of memory. Tried to allocate",
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)",
+    ],
+)
+def test_running_out_of_memory_is_known_on_every_device(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError(words))
