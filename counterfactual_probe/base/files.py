@@ -85,7 +85,8 @@ def _mode_of(place: Path, target: Path) -> int | None:
         raise ProbeError(f"{target} cannot be written (it is a folder); give the name of a file in it")
     if not stat.S_ISREG(found.st_mode):
         raise ProbeError(
-            f"{target} cannot be written (it is a device, pipe or socket, which a file would replace); give a file's name"
+            f"{target} cannot be written (it is a device, pipe or socket, which a file would replace); give "
+            "a file's name"
         )
     return stat.S_IMODE(found.st_mode)
 
