@@ -1,124 +1,92 @@
-"""Running means of influence maps and their spread, one pair after the other, in fixed memory."""
+"""Influence maps and their spread, accumulated one pair after the other, in fixed memory."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .arrays import MapArrays
 
-class RunningMaps:
+
+class MapAccumulator:
     """Welford's running mean and squared deviations, in the arrays that will be returned.
 
-    Pairs are added one at a time and in order, so that batch size changes no sum. Unit sets may
-    stop at different numbers of pairs. With ``blocks``, pair i is also added to the sum of block
-    i mod blocks, so that blocks hold equally many pairs wherever a set stops.
+    Pairs are added one at a time and in order, so that the batch size changes no sum. Unit sets may stop at different
+    numbers of pairs. With blocks, pair i is also added to the sum of block i mod blocks, so that blocks hold equally
+    many pairs wherever a set stops.
     """
 
-    def __init__(
-        self,
-        sets: int,
-        height: int,
-        width: int,
-        device: torch.device,
-        *,
-        normalise: bool = False,
-        blocks: int = 0,
-        components: Tensor | None = None,
-    ) -> None:
-        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(*shape, dtype=dtype, device=device)
-
-        self.mean, self.deviation = zeros(sets, height, width), zeros(sets, height, width)
-        self.influence = zeros(sets, dtype=torch.float64)
-        self.influence_deviation = zeros(sets, dtype=torch.float64)
-        self.zero_maps, self.n_pairs = zeros(sets, dtype=torch.int64), zeros(sets, dtype=torch.int64)
-        self.normalised = zeros(sets, height, width) if normalise else None
-        self.block_sums = zeros(sets, blocks, height, width) if blocks else None
-        self.normalised_block_sums = zeros(sets, blocks, height, width) if blocks and normalise else None
-        self.components = components
-        self.energy = None if components is None else zeros(sets, len(components))
-        self.energy_block_sums = zeros(sets, blocks, len(components)) if blocks and components is not None else None
+    def __init__(self, arrays: MapArrays) -> None:
+        self.arrays = arrays
 
     def add(self, pair: int, sets: Sequence[int], maps: Tensor, energy: Tensor | None = None) -> None:
         """Add pair number ``pair``'s maps (sets, H, W) of these unit sets, given in rising order, and their energy
         (sets, components) if it is wanted."""
+        arrays = self.arrays
         first, last = sets[0], sets[-1] + 1
         # A slice where possible: it updates in place, without copies.
         index: slice | list[int] = slice(first, last) if last - first == len(sets) else list(sets)
         n = pair + 1
-        self.n_pairs[index] = n
-        _update(self.mean, self.deviation, index, maps, n)
+        arrays.n_pairs[index] = n
+        _update(arrays.maps, arrays.standard_error, index, maps, n)
         influence = maps.mean((1, 2), dtype=torch.float64)
-        _update(self.influence, self.influence_deviation, index, influence, n)
-        self.zero_maps[index] += influence == 0
-        if self.block_sums is not None:
-            block = pair % self.block_sums.shape[1]
-            self.block_sums[index, block] += maps
-        if self.normalised is not None:
+        _update(arrays.influence, arrays.influence_standard_error, index, influence, n)
+        arrays.zero_maps[index] += influence == 0
+        _add(arrays.block_sums, pair, index, maps)
+        if arrays.normalised is not None:
             norms = maps.flatten(1).norm(dim=1)
             unit = maps / norms.clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
-            self.normalised[index] += unit
-            if self.normalised_block_sums is not None:
-                self.normalised_block_sums[index, block] += unit
-        if self.energy is not None and energy is not None:
-            self.energy[index] += energy
-            if self.energy_block_sums is not None:
-                self.energy_block_sums[index, block] += energy
+            arrays.normalised[index] += unit
+            _add(arrays.normalised_block_sums, pair, index, unit)
+        if arrays.energy is not None and energy is not None:
+            arrays.energy[index] += energy
+            _add(arrays.energy_block_sums, pair, index, energy)
 
     def relative_error(self, chosen: int) -> float:
-        """‖standard error‖₂ / ‖map‖₂ of a unit set; infinite while it has changed nothing, which costs
-        nothing to go on with."""
-        n, norm = int(self.n_pairs[chosen]), float(self.mean[chosen].double().norm())
+        """‖standard error‖₂ / ‖map‖₂ of a unit set; infinite while it has changed nothing, since it then costs
+        nothing to go on."""
+        n, norm = int(self.arrays.n_pairs[chosen]), float(self.arrays.maps[chosen].double().norm())
         if n < 2 or norm == 0:
             return float("inf")
-        return float((self.deviation[chosen].double().sum() / (n * (n - 1))).sqrt()) / norm
+        return float((self.arrays.standard_error[chosen].double().sum() / (n * (n - 1))).sqrt()) / norm
 
-    def state(self) -> dict[str, Tensor]:
-        """The arrays as they are, to be written down and put back by :meth:`restore`."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        for name, value in state.items():
-            getattr(self, name).copy_(value)
-
-    def result(self) -> dict[str, Tensor | None]:
+    def finish(self) -> MapArrays:
         """The arrays of :class:`InfluenceMaps`, on the CPU; nothing can be added afterwards."""
+        arrays, n = self.arrays, self.arrays.n_pairs
         # The squared deviations become standard errors in place: (Σ(x − x̄)² / (n − 1) / n)^½.
-        divisor = (self.n_pairs * (self.n_pairs - 1)).double()
+        divisor = (n * (n - 1)).double()
         divisor[divisor == 0] = float("nan")
-        alive = (self.n_pairs - self.zero_maps).clamp_min(1)
-        if self.normalised is not None:
-            self.normalised /= alive[:, None, None]
-        if self.energy is not None:
-            self.energy /= alive[:, None]
-        found: dict[str, Any] = {
-            "maps": self.mean,
-            # A product of one type: a quotient of two would be five times as slow.
-            "standard_error": self.deviation.mul_((1 / divisor).float()[:, None, None]).sqrt_(),
-            "influence": self.influence.float(),
-            "influence_standard_error": self.influence_deviation.div(divisor).sqrt().float(),
-            "n_pairs": self.n_pairs,
-            "zero_maps": self.zero_maps,
-            "normalised": self.normalised,
-            "block_sums": self.block_sums,
-            "normalised_block_sums": self.normalised_block_sums,
-            "components": self.components,
-            "energy": self.energy,
-            "energy_block_sums": self.energy_block_sums,
-        }
-        return {name: None if value is None else value.cpu() for name, value in found.items()}
+        changing = (n - arrays.zero_maps).clamp_min(1)
+        if arrays.normalised is not None:
+            arrays.normalised.div_(changing[:, None, None])
+        if arrays.energy is not None:
+            arrays.energy.div_(changing[:, None])
+        # A product of one type: a quotient of two would be five times as slow.
+        arrays.standard_error.mul_((1 / divisor).float()[:, None, None]).sqrt_()
+        return dataclasses.replace(
+            arrays,
+            influence=arrays.influence.float(),
+            influence_standard_error=arrays.influence_standard_error.div(divisor).sqrt().float(),
+        ).cpu()
 
 
-def _update(mean: Tensor, deviation: Tensor, index: slice | list[int], value: Tensor, n: int) -> None:
+def _add(block_sums: Tensor | None, pair: int, index: slice | list[int], values: Tensor) -> None:
+    """Add the values of a pair to the sums of its block, if there are blocks."""
+    if block_sums is not None:
+        block_sums[index, pair % block_sums.shape[1]] += values
+
+
+def _update(mean: Tensor, deviation: Tensor, index: slice | list[int], values: Tensor, n: int) -> None:
+    """Welford's update of mean and squared deviations by the n-th values."""
     if n == 1:
-        mean[index] = value.to(mean)
+        mean[index] = values.to(mean)
         return
     old, spread = mean[index], deviation[index]
-    before = value - old
+    before = values - old
     old.add_(before, alpha=1 / n)
-    spread.addcmul_(before, value - old)
+    spread.addcmul_(before, values - old)
     if not isinstance(index, slice):
         mean[index], deviation[index] = old, spread

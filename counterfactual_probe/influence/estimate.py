@@ -1,9 +1,8 @@
-"""An estimate of influence maps in the making: it advances block by block, and can stop and go on."""
+"""An estimate of influence maps in progress: it advances block by block, and can stop and go on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,12 +10,13 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ..base.checkpoint import Checkpoint
+from ..distributed.exchange import Exchange
+from ..distributed.ranks import Ranks
 from ..engine import Stream, Swap
-from ..generator.adapter import GeneratorAdapter
-from ..generator.units import UnitSet
-from .accumulator import RunningMaps
+from .accumulator import MapAccumulator
+from .arrays import MapArrays
 from .components import energy_shares
-from .ranks import Meeting, Ranks
+from .request import MapOptions
 
 STAGE = 16  # pairs between two decisions to stop; fixed, so that batch size and machine change no decision
 
@@ -38,64 +38,30 @@ def pairs_are_shared(sets: int, n_pairs: int, ranks: Ranks, tolerance: float | N
     return by_pairs < by_sets
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What an estimate is to hold, beside mean maps and their errors.
-
-    Attributes:
-        tolerance: of the relative error at which a unit set stops; None: it sees all pairs.
-        normalise: whether pair maps of unit norm are averaged too.
-        blocks: in how many blocks pairs are summed up; 0 for none.
-        size: (height, width) of the maps, which divide those of the image.
-        cell: (height, width) of the pixels that become one of a map's.
-        components: the principal components of the changes whose energy is wanted; None for none.
-    """
-
-    tolerance: float | None
-    normalise: bool
-    blocks: int
-    size: tuple[int, int]
-    cell: tuple[int, int] = (1, 1)
-    components: Tensor | None = None
-
-    @property
-    def least(self) -> int:
-        """Pairs before which no unit set stops: two in every block."""
-        return 2 * self.blocks
-
-    def bytes(self, sets: int) -> int:
-        """Memory of the block sums of so many unit sets."""
-        return sets * self.blocks * (1 + self.normalise) * self.size[0] * self.size[1] * 4
-
-
 class Estimate:
-    """Running maps of unit sets, the pairs they have seen, and the sets that still go on.
+    """Accumulated maps of unit sets, the pairs they have seen, and the sets that still go on.
 
     ``advance`` runs one block of pairs inside ``generator.session()``. Between blocks,
     ``state`` holds all that is needed to ``restore`` the estimate and end with the same bits.
     """
 
-    def __init__(
-        self,
-        generator: GeneratorAdapter,
-        sets: Sequence[UnitSet],
-        stream: Stream,
-        wanted: Wanted,
-    ) -> None:
-        self.running = RunningMaps(
-            len(sets),
-            *wanted.size,
-            generator.device,
-            normalise=wanted.normalise,
-            blocks=wanted.blocks,
-            components=None if wanted.components is None else wanted.components.to(generator.device),
+    def __init__(self, stream: Stream, options: MapOptions, components: Tensor | None) -> None:
+        self.stream, self.options = stream, options
+        self._sets = stream.intervention.sets
+        device = stream.generator.device
+        self.accumulator = MapAccumulator(
+            MapArrays.zeros(
+                len(self._sets),
+                options.size,
+                device,
+                normalise=options.normalise,
+                blocks=options.blocks,
+                components=None if components is None else components.to(device),
+            )
         )
-        self.stream = stream
-        self.wanted = wanted
         self.position = 0
         self.precision = ""
-        self._sets = sets
-        self._active = list(range(len(sets)))
+        self._active = list(range(len(self._sets)))
 
     @property
     def done(self) -> bool:
@@ -105,13 +71,13 @@ class Estimate:
         """Run the next block of pairs for the active sets, and stop those that are precise enough."""
         n = self.stream.pairs.n
         end = min(n, self.position + self._block())
-        if self.wanted.tolerance is not None:
+        tolerance = self.options.tolerance
+        if tolerance is not None:
             end = min(end, self.position - self.position % STAGE + STAGE)
         self._run(end)
         self.position = end
-        tolerance = self.wanted.tolerance
-        if tolerance is not None and end % STAGE == 0 and self.wanted.least <= end < n:
-            going_on = [chosen for chosen in self._active if self.running.relative_error(chosen) > tolerance]
+        if tolerance is not None and end % STAGE == 0 and self.options.least_pairs <= end < n:
+            going_on = [chosen for chosen in self._active if self.accumulator.relative_error(chosen) > tolerance]
             self._go_on_with(going_on)
 
     def _block(self) -> int:
@@ -120,11 +86,11 @@ class Estimate:
 
     def _run(self, end: int) -> None:
         for pair, sets, maps, energy in self._maps(self.position, end):
-            self.running.add(pair, [self._active[chosen] for chosen in sets], maps, energy)
+            self.accumulator.add(pair, [self._active[chosen] for chosen in sets], maps, energy)
 
     def _maps(self, start: int, end: int) -> Iterator[tuple[int, list[int], Tensor, Tensor | None]]:
         """Pair, places among the active sets, their maps, and the energy of their changes if it is wanted."""
-        components, cell = self.running.components, self.wanted.cell
+        components, cell = self.accumulator.arrays.components, self.options.cell
         for effect in self.stream.run(start, end):
             maps = effect.maps()
             self.precision = self.stream.executor.rounding or str(maps.dtype).removeprefix("torch.")
@@ -145,8 +111,8 @@ class Estimate:
 
     def resume(self, file: Checkpoint | None) -> None:
         """Go on from where the file left it, if there is one."""
-        if file is not None and (found := file.load()) is not None:
-            self.restore(*found)
+        if file is not None and (state := file.load()) is not None:
+            self.restore(*state)
 
     def keep(self, file: Checkpoint) -> None:
         """Write the progress, once in a while and at the end."""
@@ -160,10 +126,10 @@ class Estimate:
             "hybrids_per_eval": self.stream.hybrids_per_eval,
             "precision": self.precision,
         }
-        return self.running.state(), progress
+        return self.accumulator.arrays.state(), progress
 
     def restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-        self.running.restore(tensors)
+        self.accumulator.arrays.restore(tensors)
         self.position = progress["position"]
         self.precision = progress["precision"]
         self.stream.hybrids_per_eval = progress["hybrids_per_eval"]
@@ -179,59 +145,51 @@ class SharedEstimate(Estimate):
 
     All ranks get the maps of the whole block and add them in the order of the pairs. So all hold the
     same state, decide the same, and end with what one rank would, up to the rounding of batches. Rank
-    0 alone keeps it in a file, and gives it to the others when the run is taken up again.
+    0 alone keeps it in a file, and gives it to the others when the run is resumed.
     """
 
-    def __init__(
-        self,
-        generator: GeneratorAdapter,
-        sets: Sequence[UnitSet],
-        stream: Stream,
-        meeting: Meeting,
-        wanted: Wanted,
-    ) -> None:
-        super().__init__(generator, sets, stream, wanted)
-        self._meeting = meeting
-        self._device = generator.device
-        self._size = wanted.size
-        # No narrower than the running maps, so that nothing is lost on the way.
-        self._dtype = torch.promote_types(generator.dtype or torch.float64, torch.float32)
-        pair_bytes = len(sets) * self._size[0] * self._size[1] * self._dtype.itemsize
-        room = max(1, _BLOCK_BYTES // (pair_bytes * meeting.ranks.world))
+    def __init__(self, stream: Stream, options: MapOptions, components: Tensor | None, exchange: Exchange) -> None:
+        super().__init__(stream, options, components)
+        self._exchange = exchange
+        self._device = stream.generator.device
+        # No narrower than the accumulated maps, so that nothing is lost on the way.
+        self._dtype = torch.promote_types(stream.generator.dtype or torch.float64, torch.float32)
+        pair_bytes = len(self._sets) * options.size[0] * options.size[1] * self._dtype.itemsize
+        room = max(1, _BLOCK_BYTES // (pair_bytes * exchange.ranks.world))
         # Enough for whole batches. Rank 0's and fixed, because ranks that halve their batches must stay in step.
-        each = min(room, max(STAGE, stream.hybrids_per_eval // len(sets)))
-        self._block_pairs: int = meeting.from_first(each * meeting.ranks.world)
+        each = min(room, max(STAGE, stream.hybrids_per_eval // len(self._sets)))
+        self._block_pairs: int = exchange.from_first(each * exchange.ranks.world)
 
     def _block(self) -> int:
         return self._block_pairs
 
     def _run(self, end: int) -> None:
-        ranks, start = self._meeting.ranks, self.position
-        own = ranks.share(end - start)
+        start, share = self.position, self._exchange.ranks.share(end - self.position)
+        components = self.accumulator.arrays.components
+        maps_of_block = self._empty_block(end, *self.options.size)
+        energy_of_block = None if components is None else self._empty_block(end, len(components))
+        for pair, sets, maps, energy in self._maps(start + share.start, start + share.stop):
+            maps_of_block[pair - start, sets] = maps.to(maps_of_block)
+            if energy_of_block is not None and energy is not None:
+                energy_of_block[pair - start, sets] = energy.to(energy_of_block)
+        self._exchange.complete(maps_of_block)
+        if energy_of_block is not None:
+            self._exchange.complete(energy_of_block)
+        for place, maps in enumerate(maps_of_block):
+            energy = None if energy_of_block is None else energy_of_block[place].to(self._device)
+            self.accumulator.add(start + place, self._active, maps.to(self._device), energy)
 
-        def room(*size: int) -> Tensor:
-            shape = (end - start, len(self._active), *size)
-            return torch.zeros(shape, dtype=self._dtype, device=ranks.place(self._device))
-
-        components = self.running.components
-        found, shares = room(*self._size), None if components is None else room(len(components))
-        for pair, sets, maps, energy in self._maps(start + own.start, start + own.stop):
-            found[pair - start, sets] = maps.to(found)
-            if shares is not None and energy is not None:
-                shares[pair - start, sets] = energy.to(shares)
-        self._meeting.complete(found)
-        if shares is not None:
-            self._meeting.complete(shares)
-        for place, maps in enumerate(found):
-            energy = None if shares is None else shares[place].to(self._device)
-            self.running.add(start + place, self._active, maps.to(self._device), energy)
+    def _empty_block(self, end: int, *size: int) -> Tensor:
+        """(pairs, active sets, *size) zeros, where they can be exchanged."""
+        shape = (end - self.position, len(self._active), *size)
+        return torch.zeros(shape, dtype=self._dtype, device=self._exchange.ranks.place(self._device))
 
     def resume(self, file: Checkpoint | None) -> None:
         # Also without a file here: the others may have been given none, and wait.
-        found = file.load() if file is not None and self._meeting.ranks.rank == 0 else None
-        if (found := self._meeting.from_first(found)) is not None:
-            self.restore(*found)
+        state = file.load() if file is not None and self._exchange.ranks.rank == 0 else None
+        if (state := self._exchange.from_first(state)) is not None:
+            self.restore(*state)
 
     def keep(self, file: Checkpoint) -> None:
-        if self._meeting.ranks.rank == 0:
+        if self._exchange.ranks.rank == 0:
             super().keep(file)

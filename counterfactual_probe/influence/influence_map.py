@@ -5,29 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal
 
-import numpy as np
 from torch import Tensor
 
-from ..base.checkpoint import Checkpoint
-from ..base.errors import Interrupted, ProbeError, whole
-from ..base.memory import free_memory
-from ..base.progress import progress_bar
-from ..engine import Pairs, Stream, Swap
-from ..engine.pairs import given_pairs
-from ..generator import latents as lt
+from ..base.errors import ProbeError, whole
+from ..distributed.ranks import current_ranks
 from ..generator.adapter import BASE, NOISE, SOURCE, GeneratorAdapter, stream_seed
 from ..generator.latents import Latents
-from ..generator.results import units_to_json
-from ..generator.units import UnitSet, UnitsLike, parse_layers, parse_units
-from .components import components_for_all
-from .estimate import Estimate, SharedEstimate, Wanted, pairs_are_shared
+from ..generator.units import UnitsLike, parse_layers, parse_units
 from .maps import InfluenceMaps
-from .ranks import Ranks, current_ranks
-
-DEFAULT_PAIRS = 256
+from .request import MapRequest, latent_pairs, map_options
+from .run import Run
 
 
 class InfluenceMap:
@@ -100,53 +89,30 @@ class InfluenceMap:
             ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
                 another run.
         """
-        _require_options(normalise, tolerance)
         seed = whole(seed, "the seed", 0)
-        sets = parse_units(units, self.layers, self.generator)
-        pairs, drawn = self._pairs(z1, z2, n_pairs, seed)
-        wanted = self._wanted(tolerance, normalise == "pair", blocks, map_size, pairs.n)
-        chosen = _components(components, self.generator.image_size, wanted.cell)
+        pairs = latent_pairs(self.generator, z1, z2, n_pairs, seed)
+        options = map_options(
+            self.generator.image_size,
+            pairs.n,
+            tolerance=tolerance,
+            normalise=normalise,
+            blocks=blocks,
+            map_size=map_size,
+            components=components,
+        )
+        request = MapRequest(
+            generator=self.generator,
+            layers=[layer.name for layer in self.layers],
+            sets=parse_units(units, self.layers, self.generator),
+            pairs=pairs,
+            latents=(z1, z2),
+            seed=seed,
+            options=options,
+            precision=precision,
+            hybrids_per_eval=hybrids_per_eval,
+        )
         with self.generator.unchanged():
-            ranks = current_ranks(self.generator.device)
-            about = self.generator.provenance()
-            identity: dict[str, Any] = {}
-            if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
-                identity = _identity(about, sets, seed, pairs, (z1, z2)) | {"hybrids_per_eval": hybrids_per_eval}
-                identity |= {"tolerance": tolerance, "normalise": normalise, "requested precision": precision}
-                identity |= {"blocks": blocks, "map_size": list(wanted.size)}
-                identity |= {"components": lt.fingerprint(chosen) if isinstance(chosen, Tensor) else chosen}
-                ranks.require_same(identity)
-            by_pairs = pairs_are_shared(len(sets), pairs.n, ranks, tolerance)
-            own = sets if by_pairs else [sets[chosen] for chosen in ranks.dealt(len(sets))]
-            with ranks.together() as meeting:
-                self._require_room(wanted, len(own))
-                components = components_for_all(
-                    self.generator, sets, pairs, chosen, seed=seed, cell=wanted.cell, meeting=meeting
-                )
-                wanted = dataclasses.replace(wanted, components=components)
-                stream = Stream(
-                    self.generator, Swap(own), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval, precision=precision
-                )
-                estimate = (
-                    SharedEstimate(self.generator, own, stream, meeting, wanted)
-                    if by_pairs
-                    else Estimate(self.generator, own, stream, wanted)
-                )
-                file = _checkpoint(checkpoint, ranks, identity, by_pairs)
-                self._complete(estimate, file, show_progress and ranks.rank == 0)
-                arrays = estimate.running.result()
-                provenance = (
-                    about
-                    | self._about(stream, estimate)
-                    | {
-                        "seed": seed if drawn or not self.generator.batchable else None,
-                        "pairs": "drawn" if drawn else "given",
-                        "ranks": ranks.world,
-                    }
-                )
-            of_all: dict[str, Any] = {"components": arrays.pop("components")}  # the others hold a row for each set
-            of_all |= arrays if by_pairs else ranks.gather(arrays, len(sets), self.generator.device)
-            return InfluenceMaps(**of_all, units=tuple(sets), provenance=ranks.first(provenance))
+            return Run(request, current_ranks(self.generator.device)).maps(checkpoint, show_progress)
 
     def growing(
         self, max_pairs: int, *, seed: int = 0, blocks: int = 32, show_progress: bool = False, **options: Any
@@ -184,156 +150,3 @@ class InfluenceMap:
             maps = dataclasses.replace(maps, provenance=maps.provenance | {"seed": seed, "pairs": "drawn"})
             yield maps
             done, stop = stop, 2 * stop
-
-    def _wanted(
-        self, tolerance: float | None, normalise: bool, blocks: int | None, map_size: Any, n_pairs: int
-    ) -> Wanted:
-        """The options that say what is kept, checked."""
-        number = 0 if blocks is None else whole(blocks, "blocks", 2)
-        if n_pairs < 2 * number:
-            raise ProbeError(
-                f"{n_pairs} pairs are given for {number} blocks; a block needs two, so give n_pairs={2 * number} or "
-                f"more, or fewer blocks"
-            )
-        image = self.generator.image_size[1:]
-        size = _map_size(map_size, image)
-        return Wanted(tolerance, normalise, number, size, (image[0] // size[0], image[1] // size[1]))
-
-    def _require_room(self, wanted: Wanted, sets: int) -> None:
-        """Block sums that do not fit are refused before anything runs."""
-        needed, free = wanted.bytes(sets), free_memory(self.generator.device)
-        if free is None or needed <= free:
-            return
-        height, width = wanted.size
-        fitting = [
-            (height // step, width // step)
-            for step in range(2, height + 1)
-            if height % step == 0 and width % step == 0 and needed / step**2 <= free
-        ]
-        cure = f"map_size={fitting[0]} fits" if fitting else "give fewer channels or blocks"
-        raise ProbeError(
-            f"the sums of {wanted.blocks} blocks for {sets} unit sets take {needed:,} bytes and {free:,} are free; "
-            f"{cure}"
-        )
-
-    def _about(self, stream: Stream, estimate: Estimate) -> dict[str, Any]:
-        """What the run itself adds to the provenance."""
-        return {
-            "layers": [layer.name for layer in self.layers],
-            "n_pairs": stream.pairs.n,
-            "precision": estimate.precision,
-            "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": str(stream.executor.choice),
-            "noise_in_forward": not self.generator.batchable,
-            "tolerance": estimate.wanted.tolerance,
-            "blocks": estimate.wanted.blocks or None,
-            "map_size": list(estimate.wanted.size),
-            "components": None if (found := estimate.running.components) is None else len(found),
-        }
-
-    def _complete(self, estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
-        """Take the estimate from wherever the checkpoint left it to its end."""
-        estimate.resume(file)
-        with (
-            _told_where(file),
-            self.generator.session(),
-            progress_bar(estimate.total, "influence maps", "hybrid", show_progress) as bar,
-        ):
-            bar.update(estimate.settled)
-            while not estimate.done:
-                estimate.advance()
-                bar.update(estimate.settled - bar.n)
-                if file is not None:
-                    estimate.keep(file)
-
-    def _pairs(self, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int) -> tuple[Pairs, bool]:
-        if z1 is None and z2 is None:
-            n = DEFAULT_PAIRS if n_pairs is None else whole(n_pairs, "n_pairs", 1)
-            sample = self.generator.sample
-            return (
-                Pairs(
-                    n,
-                    lambda start, stop: sample(stop - start, seed=seed, stream=BASE, start=start),
-                    lambda start, stop: sample(stop - start, seed=seed, stream=SOURCE, start=start),
-                ),
-                True,
-            )
-        if n_pairs is not None:
-            raise ProbeError(f"latents are given and n_pairs={n_pairs} too; give one or the other")
-        return given_pairs(self.generator, z1, z2), False
-
-
-def _require_options(normalise: Any, tolerance: Any) -> None:
-    if normalise not in (None, "pair"):
-        raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
-    if tolerance is not None and not (isinstance(tolerance, (int, float, np.floating)) and tolerance > 0):
-        raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
-
-
-def _map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the maps: the image's, or one that divides it."""
-    if given is None:
-        return image
-    height, width = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, given)
-    found = whole(height, "map_size", 1), whole(width, "map_size", 1)
-    if image[0] % found[0] or image[1] % found[1]:
-        raise ProbeError(
-            f"map_size is {found} and images are {image[0]}×{image[1]}; give a size that divides them, such as "
-            f"{tuple(side // 2 if side % 2 == 0 else side for side in image)}"
-        )
-    return found
-
-
-def _components(given: Any, image: tuple[int, int, int], cell: tuple[int, int]) -> int | Tensor | None:
-    """How many components, or those of an earlier run."""
-    if given is None:
-        return None
-    if not isinstance(given, Tensor):
-        return whole(given, "components", 1)
-    size = (image[0], image[1] // cell[0], image[2] // cell[1])
-    if given.dim() != 4 or tuple(given.shape[1:]) != size:
-        raise ProbeError(
-            f"the components have shape {tuple(given.shape)} and changes are {size}; give the .components of maps of "
-            "this generator and map_size, or a number"
-        )
-    return given.float()
-
-
-def _identity(
-    about: dict[str, Any],
-    sets: Sequence[UnitSet],
-    seed: int,
-    pairs: Pairs,
-    given: tuple[Latents | None, Latents | None],
-) -> dict[str, Any]:
-    """What decides a run's bits, beside its options: a checkpoint of anything else is refused."""
-    plain: dict[str, Any] = {key: value for key, value in about.items() if key != "versions"} | about["versions"]
-    latents = [None if value is None else lt.fingerprint(value) for value in given]
-    plain |= {"units": units_to_json(sets), "seed": seed, "n_pairs": pairs.n, "latents": latents}
-    return plain
-
-
-def _checkpoint(
-    path: str | os.PathLike[str] | None, ranks: Ranks, identity: dict[str, Any], by_pairs: bool
-) -> Checkpoint | None:
-    if path is None:
-        return None
-    identity = identity | {"ranks": ranks.world}
-    if ranks.world == 1:
-        return Checkpoint(path, identity)
-    # Ranks that share the sets keep their own progress each; of those that share pairs, rank 0 keeps that of all.
-    rank = 0 if by_pairs else ranks.rank
-    return Checkpoint(
-        f"{os.fspath(path)}.rank{rank}of{ranks.world}", identity | {"shared": "pairs" if by_pairs else "sets"}
-    )
-
-
-@contextmanager
-def _told_where(file: Checkpoint | None) -> Iterator[None]:
-    """Ctrl-C says where the progress is, if any has been written."""
-    try:
-        yield
-    except Interrupted as stop:
-        if file is None or not file.path.exists():
-            raise
-        raise Interrupted(f"interrupted; progress is in {file.path}, and the same call goes on from it") from stop

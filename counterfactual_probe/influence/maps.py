@@ -13,6 +13,7 @@ from ..base.errors import ProbeError
 from ..generator.latents import fingerprint
 from ..generator.results import Result
 from ..generator.units import UnitSet
+from .arrays import MapArrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class InfluenceMaps(Result):
+class InfluenceMaps(Result, MapArrays):
     """Influence maps of unit sets, with what is needed to trust and repeat them. On the CPU.
 
     Attributes:
@@ -42,20 +43,8 @@ class InfluenceMaps(Result):
         energy_block_sums: (sets, blocks, components) sums of these shares.
     """
 
-    maps: Tensor
-    standard_error: Tensor
-    influence: Tensor
-    influence_standard_error: Tensor
-    n_pairs: Tensor
-    zero_maps: Tensor
     units: tuple[UnitSet, ...]
     provenance: dict[str, Any]
-    normalised: Tensor | None = None
-    block_sums: Tensor | None = None
-    normalised_block_sums: Tensor | None = None
-    components: Tensor | None = None
-    energy: Tensor | None = None
-    energy_block_sums: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.units)
@@ -120,12 +109,12 @@ class InfluenceMaps(Result):
             self.zero_maps + other.zero_maps,
             self.units,
             provenance,
-            mean(self.normalised, other.normalised),
-            added(self.block_sums, other.block_sums),
-            added(self.normalised_block_sums, other.normalised_block_sums),
-            self.components,
-            mean(self.energy, other.energy),
-            added(self.energy_block_sums, other.energy_block_sums),
+            normalised=mean(self.normalised, other.normalised),
+            block_sums=added(self.block_sums, other.block_sums),
+            normalised_block_sums=added(self.normalised_block_sums, other.normalised_block_sums),
+            components=self.components,
+            energy=mean(self.energy, other.energy),
+            energy_block_sums=added(self.energy_block_sums, other.energy_block_sums),
         )
 
     def _require_alike(self, other: InfluenceMaps) -> None:

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 import counterfactual_probe as cp
-from counterfactual_probe.influence import influence_map as influence
+from counterfactual_probe.influence import request
+from counterfactual_probe.influence.accumulator import MapAccumulator
+from counterfactual_probe.influence.arrays import MapArrays
 from support import twins
 from support.toys import PLAIN
 
@@ -101,13 +103,13 @@ def test_blocks_that_do_not_fit_are_refused_with_a_size_that_does(
     plain: cp.GeneratorAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 3 * BLOCKS * 16 * 16 * 4
-    monkeypatch.setattr(influence, "free_memory", lambda device: needed - 1)
+    monkeypatch.setattr(request, "free_memory", lambda device: needed - 1)
     with pytest.raises(
         cp.ProbeError, match=rf"take {needed:,} bytes and {needed - 1:,} are free; map_size=\(8, 8\) fits"
     ):
         attribute(plain, n_pairs=N, blocks=BLOCKS)
     assert attribute(plain, n_pairs=N, blocks=BLOCKS, map_size=(8, 8)).block_sums is not None
-    monkeypatch.setattr(influence, "free_memory", lambda device: 1)
+    monkeypatch.setattr(request, "free_memory", lambda device: 1)
     with pytest.raises(cp.ProbeError, match="give fewer channels or blocks"):
         attribute(plain, n_pairs=N, blocks=BLOCKS)
 
@@ -184,12 +186,10 @@ def test_growing_maps_are_those_of_one_call(plain: cp.GeneratorAdapter) -> None:
 
 
 def test_a_pair_that_changes_nothing_counts_in_no_normalised_mean() -> None:
-    running = influence.Estimate.__init__.__globals__["RunningMaps"](
-        1, 1, 2, torch.device("cpu"), normalise=True, blocks=2
-    )
+    accumulator = MapAccumulator(MapArrays.zeros(1, (1, 2), torch.device("cpu"), normalise=True, blocks=2))
     for pair, value in enumerate([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]]):
-        running.add(pair, [0], torch.tensor([[value]]))
-    found = running.result()
-    assert found["zero_maps"].tolist() == [1]
-    assert np.allclose(found["normalised"], [[[0.3, 0.9]]])
-    assert np.allclose(found["normalised_block_sums"], [[[[0.6, 1.8]], [[0.0, 0.0]]]])
+        accumulator.add(pair, [0], torch.tensor([[value]]))
+    arrays = accumulator.finish()
+    assert arrays.zero_maps.tolist() == [1]
+    assert np.allclose(arrays.normalised, [[[0.3, 0.9]]])
+    assert np.allclose(arrays.normalised_block_sums, [[[[0.6, 1.8]], [[0.0, 0.0]]]])

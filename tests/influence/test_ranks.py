@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,20 +14,21 @@ import pytest
 import torch
 
 import counterfactual_probe as cp
+from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.influence.estimate import pairs_are_shared
-from counterfactual_probe.influence.ranks import Ranks, current_ranks
-from support import toys
+from support import processes, toys
 from support.analyses.ranks import CASES, MANY, generator
 from support.paths import EXAMPLES, TESTS
+from support.processes import finish
 
 START = """
 import json, os, signal, sys, torch
 from pathlib import Path
 sys.path[:0] = {path!r}
-from support import toys
+from support import processes, toys
 import counterfactual_probe as cp
 from counterfactual_probe.base import checkpoint
-from counterfactual_probe.influence import estimate as estimation
+from counterfactual_probe.influence import estimate as estimation, run as run_module
 torch.set_num_threads(1)
 rank = int(os.environ["RANK"])
 generator = toys.PLAIN.generator()
@@ -46,38 +45,8 @@ estimation.Stream.run = run
 OPTIONAL = ("normalised", "block_sums", "normalised_block_sums", "components", "energy", "energy_block_sums")
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def start(world: int, code: str) -> list[subprocess.Popen[str]]:
-    port = str(free_port())
-    processes = []
-    for rank in range(world):
-        # What torchrun sets, without its agent.
-        given = {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        program = START.format(path=[str(TESTS)]) + code
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", program], env={**os.environ, **given}, stderr=subprocess.PIPE, text=True
-            )
-        )
-    return processes
-
-
-def finish(processes: list[subprocess.Popen[str]], seconds: float = 600) -> list[tuple[int, str]]:
-    end = time.monotonic() + seconds
-    try:
-        results = []
-        for process in processes:
-            errors = process.communicate(timeout=max(1.0, end - time.monotonic()))[1]
-            results.append((process.returncode, errors))
-        return results
-    finally:
-        for process in processes:
-            process.kill()
+    return processes.start(world, START.format(path=[str(TESTS)]) + code)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +128,6 @@ def test_ranks_that_make_another_call_are_told() -> None:
 # Where rank 1, or 0, fails, and how; the other must hear of it wherever it happens.
 FAILURES = """
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background starts without
-from counterfactual_probe import ranks
 def failing(error, at):
     def run(stream, *span):
         for effect in original_run(stream, *span):
@@ -185,7 +153,7 @@ failures = [
     (1, torch.distributed, "broadcast_object_list", interrupted(broadcast_object)),
     (0, checkpoint.Checkpoint, "save", unwritable),
     (0, checkpoint.Checkpoint, "load", unwritable),
-    (1, estimation.RunningMaps, "add", grown),
+    (1, estimation.MapAccumulator, "add", grown),
 ]
 checkpoint.SECONDS_BETWEEN = 0.0
 """
@@ -238,7 +206,7 @@ class Halved(estimation.Stream):
     def run(self, *span):
         self.hybrids_per_eval = 1 if rank == 1 else self.hybrids_per_eval
         yield from super().run(*span)
-cp.influence.Stream = Halved
+run_module.Stream = Halved
 given = f"{tmp_path}/p" if rank == 0 else None
 estimation.Stream.run = failing(ValueError("out of ink"), 70)
 try:
@@ -276,13 +244,13 @@ checkpoint.Checkpoint.save = waiting
 influence.attribute(
     n_pairs=180, units={units}, hybrids_per_eval=16, checkpoint="{tmp_path}/p").save(f"{tmp_path}/{{rank}}")
 """
-    processes = start(2, code)
+    started = start(2, code)
     end = time.monotonic() + 600
     while not (tmp_path / kept).exists() and time.monotonic() < end:
         time.sleep(0.01)
-    processes[1].send_signal(signal.SIGKILL)
+    started[1].send_signal(signal.SIGKILL)
     (tmp_path / "killed").touch()
-    (status, errors), _ = finish(processes)
+    (status, errors), _ = finish(started)
     assert status not in (0, -signal.SIGKILL)
     assert "ProbeError: another rank ended or cannot be reached" in errors
     for status, errors in finish(start(2, code)):
@@ -308,33 +276,6 @@ influence.attribute(
 )
 def test_what_is_shared(sets: int, pairs: int, world: int, tolerance: float | None, shared: bool) -> None:
     assert pairs_are_shared(sets, pairs, Ranks(0, world), tolerance) is shared
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 7])
-@pytest.mark.parametrize("items", [0, 1, 5, 14])
-@pytest.mark.parametrize("how", ["share", "dealt"])
-def test_shares_cover_everything_once(how: str, world: int, items: int) -> None:
-    shares = [getattr(Ranks(rank, world), how)(items) for rank in range(world)]
-    found = [item for share in shares for item in share]
-    assert sorted(found) == list(range(items))
-    assert (found == sorted(found)) == (how == "share" or items <= world or world == 1)
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert len(shares[0]) == max(map(len, shares))
-
-
-def test_without_a_launcher_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    assert current_ranks(torch.device("cpu")) == Ranks(0, 1)
-    assert Ranks().first("x") == "x"
-    arrays = {"maps": torch.ones(2), "normalised": None}
-    assert Ranks().gather(arrays, 2, torch.device("cpu")) == arrays
-    with Ranks().together() as meeting:
-        assert meeting.from_first("x") == "x"
-        meeting.complete(array := torch.ones(2))
-    assert torch.equal(array, torch.ones(2))
-    with pytest.raises(ValueError, match="as it is"), Ranks().together():
-        raise ValueError("as it is")
 
 
 def test_the_example_runs_under_torchrun(tmp_path: Path) -> None:

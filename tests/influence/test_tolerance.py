@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.influence.accumulator import RunningMaps
+from counterfactual_probe.influence.accumulator import MapAccumulator
+from counterfactual_probe.influence.arrays import MapArrays
 from support import toys
 
 
@@ -107,18 +108,14 @@ def coverage(sample: np.ndarray, truth: float, tolerance: float | None, limit: i
     """Share of repetitions in which the truth is within two standard errors, and the mean number of pairs."""
     hits, used = [], []
     for draws in sample:
-        running = RunningMaps(1, 1, 1, torch.device("cpu"), normalise=False)
+        accumulator = MapAccumulator(MapArrays.zeros(1, (1, 1), torch.device("cpu")))
         for pair, value in enumerate(draws[:limit]):
-            running.add(pair, [0], torch.full((1, 1, 1), float(value), dtype=torch.float64))
-            if tolerance is not None and (pair + 1) % 16 == 0 and running.relative_error(0) <= tolerance:
+            accumulator.add(pair, [0], torch.full((1, 1, 1), float(value), dtype=torch.float64))
+            if tolerance is not None and (pair + 1) % 16 == 0 and accumulator.relative_error(0) <= tolerance:
                 break
-        found = running.result()
-        mean, error, n = found["maps"], found["standard_error"], found["n_pairs"]
-        assert isinstance(mean, Tensor)
-        assert isinstance(error, Tensor)
-        assert isinstance(n, Tensor)
-        hits.append(abs(float(mean) - truth) <= 2 * float(error))
-        used.append(float(n))
+        arrays = accumulator.finish()
+        hits.append(abs(float(arrays.maps) - truth) <= 2 * float(arrays.standard_error))
+        used.append(float(arrays.n_pairs))
     return float(np.mean(hits)), float(np.mean(used))
 
 

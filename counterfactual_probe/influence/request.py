@@ -1,0 +1,188 @@
+"""What is asked of influence maps, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import ProbeError, whole
+from ..base.memory import free_memory
+from ..engine import Pairs
+from ..engine.pairs import given_pairs
+from ..generator import latents as lt
+from ..generator.adapter import BASE, SOURCE, GeneratorAdapter
+from ..generator.latents import Latents
+from ..generator.results import units_to_json
+from ..generator.units import UnitSet
+
+DEFAULT_PAIRS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """What maps are to hold, beside means and their errors.
+
+    Attributes:
+        tolerance: the relative error at which a unit set stops; None: it sees all pairs.
+        normalise: whether pair maps of unit norm are averaged too.
+        blocks: in how many blocks pairs are summed up; 0 for none.
+        size: (height, width) of the maps, which divide those of the image.
+        cell: (height, width) of the image's pixels that make one of a map's.
+        components: how many principal components of the changes, or those of earlier maps; None for none.
+    """
+
+    tolerance: float | None
+    normalise: bool
+    blocks: int
+    size: tuple[int, int]
+    cell: tuple[int, int]
+    components: int | Tensor | None
+
+    @property
+    def least_pairs(self) -> int:
+        """Pairs before which no unit set stops: two in every block."""
+        return 2 * self.blocks
+
+    def require_room(self, sets: int, device: torch.device) -> None:
+        """Refuse block sums of so many unit sets that do not fit, before anything runs."""
+        height, width = self.size
+        needed, free = sets * self.blocks * (1 + self.normalise) * height * width * 4, free_memory(device)
+        if free is None or needed <= free:
+            return
+        fitting = [
+            (height // step, width // step)
+            for step in range(2, height + 1)
+            if height % step == 0 and width % step == 0 and needed / step**2 <= free
+        ]
+        cure = f"map_size={fitting[0]} fits" if fitting else "give fewer channels or blocks"
+        raise ProbeError(
+            f"the sums of {self.blocks} blocks for {sets} unit sets take {needed:,} bytes and {free:,} are free; {cure}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapRequest:
+    """A call of :meth:`InfluenceMap.attribute`.
+
+    Attributes:
+        latents: base and source as given; both None where pairs are sampled.
+    """
+
+    generator: GeneratorAdapter
+    layers: Sequence[str]
+    sets: Sequence[UnitSet]
+    pairs: Pairs
+    latents: tuple[Latents | None, Latents | None]
+    seed: int
+    options: MapOptions
+    precision: str
+    hybrids_per_eval: int | None
+
+    @property
+    def sampled(self) -> bool:
+        """Whether pairs are sampled here, not given."""
+        return self.latents[0] is None
+
+    def identity(self, about: dict[str, Any]) -> dict[str, Any]:
+        """All that decides a run's bits: a checkpoint of anything else is refused."""
+        options, components = self.options, self.options.components
+        return {
+            **{key: value for key, value in about.items() if key != "versions"},
+            **about["versions"],
+            "units": units_to_json(self.sets),
+            "seed": self.seed,
+            "n_pairs": self.pairs.n,
+            "latents": [None if latents is None else lt.fingerprint(latents) for latents in self.latents],
+            "hybrids_per_eval": self.hybrids_per_eval,
+            "tolerance": options.tolerance,
+            "normalise": "pair" if options.normalise else None,
+            "requested precision": self.precision,
+            "blocks": options.blocks or None,
+            "map_size": list(options.size),
+            "components": lt.fingerprint(components) if isinstance(components, Tensor) else components,
+        }
+
+
+def map_options(
+    image: tuple[int, int, int],
+    n_pairs: int,
+    *,
+    tolerance: Any,
+    normalise: Any,
+    blocks: Any,
+    map_size: Any,
+    components: Any,
+) -> MapOptions:
+    """The options of maps of images (C, H, W) over so many pairs, checked."""
+    if normalise not in (None, "pair"):
+        raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
+    _require_tolerance(tolerance)
+    number = 0 if blocks is None else whole(blocks, "blocks", 2)
+    if n_pairs < 2 * number:
+        raise ProbeError(
+            f"{n_pairs} pairs are given for {number} blocks; a block needs two, so give n_pairs={2 * number} or "
+            f"more, or fewer blocks"
+        )
+    size = _map_size(map_size, image[1:])
+    cell = image[1] // size[0], image[2] // size[1]
+    return MapOptions(
+        tolerance=tolerance,
+        normalise=normalise == "pair",
+        blocks=number,
+        size=size,
+        cell=cell,
+        components=_components(components, (image[0], *size)),
+    )
+
+
+def latent_pairs(
+    generator: GeneratorAdapter, z1: Latents | None, z2: Latents | None, n_pairs: int | None, seed: int
+) -> Pairs:
+    """Zipped pairs of given latents, or ``n_pairs`` that are sampled block by block."""
+    if z1 is None and z2 is None:
+        return Pairs(
+            DEFAULT_PAIRS if n_pairs is None else whole(n_pairs, "n_pairs", 1),
+            lambda start, stop: generator.sample(stop - start, seed=seed, stream=BASE, start=start),
+            lambda start, stop: generator.sample(stop - start, seed=seed, stream=SOURCE, start=start),
+        )
+    if n_pairs is not None:
+        raise ProbeError(f"latents are given and n_pairs={n_pairs} too; give one or the other")
+    return given_pairs(generator, z1, z2)
+
+
+def _require_tolerance(tolerance: Any) -> None:
+    if tolerance is not None and not (isinstance(tolerance, (int, float, np.floating)) and tolerance > 0):
+        raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
+
+
+def _map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the maps: the image's, or one that divides it."""
+    if given is None:
+        return image
+    height, width = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, given)
+    size = whole(height, "map_size", 1), whole(width, "map_size", 1)
+    if image[0] % size[0] or image[1] % size[1]:
+        raise ProbeError(
+            f"map_size is {size} and images are {image[0]}×{image[1]}; give a size that divides them, such as "
+            f"{tuple(side // 2 if side % 2 == 0 else side for side in image)}"
+        )
+    return size
+
+
+def _components(given: Any, size: tuple[int, int, int]) -> int | Tensor | None:
+    """How many components, or those of earlier maps, for changes (C, h, w)."""
+    if given is None:
+        return None
+    if not isinstance(given, Tensor):
+        return whole(given, "components", 1)
+    if given.dim() != 4 or tuple(given.shape[1:]) != size:
+        raise ProbeError(
+            f"the components have shape {tuple(given.shape)} and changes are {size}; give the .components of maps of "
+            "this generator and map_size, or a number"
+        )
+    return given.float()

@@ -1,0 +1,127 @@
+"""Run a request for influence maps: this rank's share of it, progress in a file, and the maps of all ranks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..base.checkpoint import Checkpoint
+from ..base.errors import Interrupted
+from ..base.progress import progress_bar
+from ..distributed.exchange import Exchange, together
+from ..distributed.ranks import Ranks
+from ..engine import Stream, Swap
+from .components import components_on_all_ranks
+from .estimate import Estimate, SharedEstimate, pairs_are_shared
+from .maps import InfluenceMaps
+from .request import MapRequest
+
+CheckpointPath = str | os.PathLike[str] | None
+
+
+class Run:
+    """A request on these ranks.
+
+    Attributes:
+        by_pairs: whether ranks share the pairs, not the unit sets.
+        sets: the unit sets that this rank runs.
+    """
+
+    def __init__(self, request: MapRequest, ranks: Ranks) -> None:
+        self.request, self.ranks = request, ranks
+        self.by_pairs = pairs_are_shared(len(request.sets), request.pairs.n, ranks, request.options.tolerance)
+        dealt = ranks.dealt(len(request.sets))
+        self.sets = list(request.sets) if self.by_pairs else [request.sets[chosen] for chosen in dealt]
+
+    def maps(self, checkpoint: CheckpointPath, show_progress: bool) -> InfluenceMaps:
+        """The maps of all ranks, on each of them."""
+        request, ranks, device = self.request, self.ranks, self.request.generator.device
+        about = request.generator.provenance()
+        identity: dict[str, Any] = {}
+        if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
+            identity = request.identity(about)
+            ranks.require_same(identity)
+        with together(ranks) as exchange:
+            request.options.require_room(len(self.sets), device)
+            estimate = self._estimate(exchange)
+            _complete(estimate, self._checkpoint(checkpoint, identity), show_progress and ranks.rank == 0)
+            arrays = estimate.accumulator.finish()
+            provenance = about | self._about(estimate)
+        if not self.by_pairs:
+            arrays = arrays.gathered(ranks, len(request.sets), device)
+        return InfluenceMaps(**vars(arrays), units=tuple(request.sets), provenance=ranks.first(provenance))
+
+    def _estimate(self, exchange: Exchange) -> Estimate:
+        request = self.request
+        components = components_on_all_ranks(request, exchange)
+        stream = Stream(
+            request.generator,
+            Swap(self.sets),
+            request.pairs,
+            seed=request.seed,
+            hybrids_per_eval=request.hybrids_per_eval,
+            precision=request.precision,
+        )
+        if self.by_pairs:
+            return SharedEstimate(stream, request.options, components, exchange)
+        return Estimate(stream, request.options, components)
+
+    def _checkpoint(self, path: CheckpointPath, identity: dict[str, Any]) -> Checkpoint | None:
+        if path is None:
+            return None
+        ranks, identity = self.ranks, identity | {"ranks": self.ranks.world}
+        if ranks.world == 1:
+            return Checkpoint(path, identity)
+        # Ranks that share the sets keep their own progress each; of those that share pairs, rank 0 keeps that of all.
+        rank = 0 if self.by_pairs else ranks.rank
+        shared = "pairs" if self.by_pairs else "sets"
+        return Checkpoint(f"{os.fspath(path)}.rank{rank}of{ranks.world}", identity | {"shared": shared})
+
+    def _about(self, estimate: Estimate) -> dict[str, Any]:
+        """What the run adds to the provenance."""
+        request, stream, components = self.request, estimate.stream, estimate.accumulator.arrays.components
+        batchable = request.generator.batchable
+        return {
+            "layers": list(request.layers),
+            "n_pairs": request.pairs.n,
+            "precision": estimate.precision,
+            "hybrids_per_eval": stream.hybrids_per_eval,
+            "executor": stream.executor.name,
+            "noise_in_forward": not batchable,
+            "tolerance": request.options.tolerance,
+            "blocks": request.options.blocks or None,
+            "map_size": list(request.options.size),
+            "components": None if components is None else len(components),
+            "seed": request.seed if request.sampled or not batchable else None,
+            "pairs": "drawn" if request.sampled else "given",
+            "ranks": self.ranks.world,
+        }
+
+
+def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
+    """Take the estimate from wherever the checkpoint left it to its end."""
+    estimate.resume(file)
+    with (
+        _progress_named(file),
+        estimate.stream.generator.session(),
+        progress_bar(estimate.total, "influence maps", "hybrid", show_progress) as bar,
+    ):
+        bar.update(estimate.settled)
+        while not estimate.done:
+            estimate.advance()
+            bar.update(estimate.settled - bar.n)
+            if file is not None:
+                estimate.keep(file)
+
+
+@contextmanager
+def _progress_named(file: Checkpoint | None) -> Iterator[None]:
+    """On Ctrl-C, say where the progress is, if any has been written."""
+    try:
+        yield
+    except Interrupted as stop:
+        if file is None or not file.path.exists():
+            raise
+        raise Interrupted(f"interrupted; progress is in {file.path}, and the same call goes on from it") from stop
