@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -154,7 +153,7 @@ class RobustnessProbe:
             "layers": sorted({layer for units in stream.intervention.sets for layer in units}),
             "n_pairs": stream.pairs.n,
             "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": str(stream.executor.choice),
+            "executor": stream.executor.name,
         }
 
 
@@ -207,11 +206,10 @@ def _distance(images: Tensor, original: Tensor) -> Tensor:
 def _result(
     tally: Tally, plan: Plan, classes: tuple[Any, Any], size: tuple[int, int, int], about: dict[str, Any]
 ) -> Robustness:
-    arrays = {item.name: getattr(tally.arrays, item.name) for item in fields(tally.arrays)}
     chosen = tally.shown.in_order()
     images = [images for _, _, images in chosen]
     return Robustness(
-        **arrays,
+        **vars(tally.arrays),
         shown=torch.stack(images).clone() if images else torch.zeros(0, 3, *size),
         shown_at=np.array([[*plan.places[units], pair] for pair, units, _ in chosen], np.int64).reshape(-1, 3),
         classifiers=tuple(classifier.name for classifier in tally.classifiers),

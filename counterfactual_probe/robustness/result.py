@@ -19,6 +19,7 @@ from ..base.errors import ProbeError
 from ..base.files import write_json, write_text
 from ..generator.results import Result
 from ..generator.units import UnitSet
+from .arrays import ScoreArrays
 from .ranking import Ranking, ranked
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _NAMES = ("classifiers", "layers", "modules", "classes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Robustness(Result):
+class Robustness(Result, ScoreArrays):
     """What classifiers see in hybrids of two classes; in every array, NaN where a layer has no such module.
 
     >>> result.recognition.shape, result.entropy.shape  # doctest: +SKIP
@@ -55,15 +56,6 @@ class Robustness(Result):
         provenance: generator, classifiers with their preprocessing, weights and maps of classes, versions.
     """
 
-    answers: npt.NDArray[np.int32]
-    confidence: npt.NDArray[np.float32]
-    hits: npt.NDArray[np.bool_]
-    hits5: npt.NDArray[np.bool_]
-    probabilities: npt.NDArray[np.float32]
-    entropies: npt.NDArray[np.float32]
-    distances: npt.NDArray[np.float32]
-    original_hits: npt.NDArray[np.bool_]
-    disagreement: npt.NDArray[np.float32]
     shown: Tensor
     shown_at: npt.NDArray[np.int64]
     classifiers: tuple[str, ...]

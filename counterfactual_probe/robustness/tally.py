@@ -16,6 +16,7 @@ from ..base.memory import in_slices
 from ..classifiers import Classifier
 from ..classifiers.classifier import ONE_IMAGE
 from ..generator.images import all_finite
+from .arrays import ScoreArrays
 from .plan import Plan
 from .pool import Pool
 
@@ -38,40 +39,6 @@ class Row:
             return f"the {'base' if self.image is self.base else 'source'} of pair {self.pair}"
         layer, module = plan.places[self.chosen]
         return f"the hybrid of pair {self.pair} by module {plan.modules[module]!r} of {plan.layers[layer]!r}"
-
-
-@dataclass
-class Arrays:
-    """Per classifier, layer, module and pair; −1 and NaN where a layer has no such module."""
-
-    answers: npt.NDArray[np.int32]
-    confidence: npt.NDArray[np.float32]
-    hits: npt.NDArray[np.bool_]
-    hits5: npt.NDArray[np.bool_]
-    probabilities: npt.NDArray[np.float32]
-    entropies: npt.NDArray[np.float32]
-    distances: npt.NDArray[np.float32]
-    original_hits: npt.NDArray[np.bool_]
-    disagreement: npt.NDArray[np.float32]
-
-    @classmethod
-    def empty(cls, classifiers: int, plan: Plan, n: int) -> Arrays:
-        shape = classifiers, len(plan.layers), len(plan.modules), n
-
-        def unknown(*size: int) -> npt.NDArray[np.float32]:
-            return np.full(size, np.nan, np.float32)
-
-        return cls(
-            answers=np.full(shape, -1, np.int32),
-            confidence=unknown(*shape),
-            hits=np.zeros((*shape, 2), np.bool_),
-            hits5=np.zeros((*shape, 2), np.bool_),
-            probabilities=unknown(*shape, 2),
-            entropies=unknown(*shape),
-            distances=unknown(*shape[1:], 2),
-            original_hits=np.zeros((classifiers, n, 2), np.bool_),
-            disagreement=unknown(*shape[1:]),
-        )
 
 
 @dataclass
@@ -120,7 +87,7 @@ class Tally:
         shown: int,
     ) -> None:
         self.classifiers, self.numbers, self.plan, self.image_range = classifiers, numbers, plan, image_range
-        self.arrays = Arrays.empty(len(classifiers), plan, n)
+        self.arrays = ScoreArrays.empty(len(classifiers), len(plan.layers), len(plan.modules), n)
         self.pools = [Pool(classifier.n_classes) for classifier in classifiers]
         self.shown = Shown(shown)
         self._rows: list[Row] = []
