@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -50,7 +51,8 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from ..training.record.output import holds_training
-    from ..training.train import OPTIONS, execute, planned
+    from ..training.request import OPTIONS, RunOptions, TrainingRequest
+    from ..training.train import execute, planned
 
     first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
 
@@ -64,25 +66,24 @@ def _train(options: argparse.Namespace) -> None:
         if name in settings or hasattr(options, name):
             raise ProbeError(f"--set {text} is given for an option; give --{name} once")
         settings[name] = value
-    plan = planned(
-        options.model,
-        options.data,
+    given = vars(options)
+    request = TrainingRequest(
+        **{item.name: given[item.name] for item in dataclasses.fields(TrainingRequest) if item.name in given},
+        settings=settings,
+    )
+    run = RunOptions(
         out=options.out,
-        asked={name: getattr(options, name) for name in ("size", "colours", "images", "terms", "skip_unreadable")},
         cache=options.cache,
-        length={"steps": options.steps, "epochs": options.epochs},
-        seed=options.seed,
-        precision=options.precision,
         device=options.device,
         resume=options.resume,
         show_progress=options.progress and first,
-        settings=settings,
     )
+    plan = planned(request, run)
     for note in plan.images.notes:
         say(note)
     if options.resume and not holds_training(plan.out):
         say(f"{plan.out} holds nothing to go on from: this is the start")
-    trained = execute(plan, resume=options.resume, show_progress=options.progress)
+    trained = execute(plan, run)
     if trained.resumed_at:
         say(f"went on from step {trained.resumed_at}")
     if first:

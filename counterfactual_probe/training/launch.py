@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..base.errors import ProbeError, first_line
+from ..distributed.ranks import Ranks
 from .recipe import PRECISIONS, Precision
-from .step import Ranks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,12 +61,7 @@ def ranks_of(accelerator: Accelerator, batch: int) -> Ranks:
     count = accelerator.num_processes
     if batch % count:
         raise ProbeError(f"a batch of {batch} cannot be shared by {count} processes; give a multiple of {count}")
-
-    def mean(value: Tensor) -> Tensor:
-        found: Tensor = accelerator.reduce(value, "mean")
-        return found
-
-    return Ranks(accelerator.process_index, count, mean if count > 1 else None)
+    return Ranks(accelerator.process_index, count)
 
 
 def unwrapped(accelerator: Accelerator, module: nn.Module) -> nn.Module:

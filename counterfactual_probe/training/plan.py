@@ -14,8 +14,8 @@ from .recipe import Precision, Recipe
 _MOST_GRIDS = 50
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
     """A recipe, its data, and for how long."""
 
     name: str

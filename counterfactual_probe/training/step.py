@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..distributed.ranks import Ranks
 from ..generator.adapter import stream_seed
 
 DRAWS = 6  # a stream of random numbers of its own
@@ -43,34 +43,6 @@ class Networks(Mapping[str, nn.Module]):
                 parameter.requires_grad_(True)
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """Which of how many processes this is."""
-
-    index: int = 0
-    count: int = 1
-    reduce: Callable[[Tensor], Tensor] | None = None
-
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over all processes."""
-        return value if self.reduce is None else self.reduce(value)
-
-    def whole(self, value: Tensor) -> Tensor:
-        """The rows of all processes, in the order of the batch, without gradients."""
-        value = value.detach()
-        if self.count == 1:
-            return value
-        rows = value.new_zeros(self.count * len(value), *value.shape[1:])
-        rows[self.index * len(value) : (self.index + 1) * len(value)] = value
-        # The others' rows are zeros here and there: a mean over processes is all that they have in common.
-        return self.mean(rows) * self.count
-
-    def share(self, value: Tensor) -> Tensor:
-        """This process's part of a whole batch."""
-        part = len(value) // self.count
-        return value[self.index * part : (self.index + 1) * part]
-
-
 class Step:
     """A step's images and random numbers.
 
@@ -102,11 +74,11 @@ class Step:
 
     def whole(self, value: Tensor) -> Tensor:
         """The rows (n, …) of all ranks, for losses that no wrapper for ranks averages; no gradient passes."""
-        return self._ranks.whole(value)
+        return self._ranks.batch(value)
 
     @property
     def _n(self) -> int:
-        return len(self.images) * self._ranks.count
+        return len(self.images) * self._ranks.world
 
     def _placed(self, value: Tensor) -> Tensor:
-        return self._ranks.share(value).to(self.images.device, self.images.dtype)
+        return self._ranks.rows(value).to(self.images.device, self.images.dtype)

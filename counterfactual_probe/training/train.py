@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,14 @@ from ..data.generated import PREFIX
 from ..data.scene import SCENE
 from ..data.sources import Data
 from .launch import accelerated
-from .plan import Plan
+from .plan import TrainingPlan
 from .recipe import Precision, Recipe, Trainable, trainable
 from .record.output import bytes_needed, holds_training
+from .request import RunOptions, TrainingRequest
 from .result import Trained
 from .trainer import Trainer
 
 DRAWN = 20_000  # images drawn from a generator or the scene where nobody says how many
-# Settings of recipes that the command has options for; --set takes the others.
-OPTIONS = ("beta", "latent", "width", "batch", "lr")
 
 
 def train(
@@ -68,54 +65,56 @@ def train(
         ProbeError: unknown names and settings, data that does not fit, other settings than those of the run that is
             resumed, a full disk, a diverging run.
     """
-    asked: dict[str, Any] = {"size": size, "colours": colours, "images": images, "terms": terms}
-    asked["skip_unreadable"] = skip_unreadable
-    length = {"steps": steps, "epochs": epochs}
-    plan = planned(
-        model, data, out=out, asked=asked, cache=cache, length=length, seed=seed, precision=precision, device=device,
-        resume=resume, show_progress=show_progress, settings=settings,
-    )  # fmt: skip
-    return execute(plan, resume=resume, show_progress=show_progress)
+    request = TrainingRequest(
+        model=model,
+        data=data,
+        size=size,
+        colours=colours,
+        images=images,
+        terms=terms,
+        skip_unreadable=skip_unreadable,
+        seed=seed,
+        steps=steps,
+        epochs=epochs,
+        precision=precision,
+        settings=settings,
+    )
+    run = RunOptions(out=out, cache=cache, device=device, resume=resume, show_progress=show_progress)
+    return execute(planned(request, run), run)
 
 
-def planned(
-    model: str | Recipe,
-    data: Data | None,
-    *,
-    out: str | os.PathLike[str] | None,
-    asked: dict[str, Any],
-    cache: str | os.PathLike[str] | None,
-    length: dict[str, Any],
-    seed: int,
-    precision: Precision | None,
-    device: str | None,
-    resume: bool,
-    show_progress: bool,
-    settings: dict[str, Any],
-) -> Plan:
+def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
     """Everything settled and the data decoded, so that what was done to it can be said before it is trained on."""
-    entry = _entry(model, settings)
-    recipe = dataclasses.replace(model) if isinstance(model, Recipe) else entry.make(settings)
-    folder = Path(out) if out is not None else Path("out") / entry.name
-    if holds_training(folder) and not resume:
+    entry = _entry(request)
+    given = request.model if isinstance(request.model, Recipe) else None
+    recipe = entry.make(request.settings) if given is None else dataclasses.replace(given)
+    folder = Path(run.out) if run.out is not None else Path("out") / entry.name
+    if holds_training(folder) and not run.resume:
         raise ProbeError(
             f"{folder} holds a training or another generator; go on with resume=True, or --resume, or give another "
             "folder"
         )
-    whole(seed, "the seed", 0)
-    found = _images(entry, data, seed=seed, cache=cache, show_progress=show_progress, **asked)
-    steps = _length(entry, recipe, len(found), **length)
-    own = None if precision == entry.precision else precision
-    plain = {name: value or None for name, value in {**asked, "seed": seed}.items()}  # what is the default goes untold
-    command = _command(model, data, {**plain, **length, "precision": own, **settings})
-    plan = Plan(
-        entry.name, entry.summary, recipe, found, folder, steps, seed, precision or entry.precision, device, command
+    whole(request.seed, "the seed", 0)
+    images = _images(entry, request, run)
+    # The model's own precision goes without saying.
+    repeated = dataclasses.replace(request, precision=None) if request.precision == entry.precision else request
+    plan = TrainingPlan(
+        name=entry.name,
+        summary=entry.summary,
+        recipe=recipe,
+        images=images,
+        out=folder,
+        steps=_steps(entry, recipe, len(images), request),
+        seed=request.seed,
+        precision=request.precision or entry.precision,
+        device=run.device,
+        command=repeated.command(),
     )
     plan.check()
     return plan
 
 
-def execute(plan: Plan, *, resume: bool, show_progress: bool) -> Trained:
+def execute(plan: TrainingPlan, run: RunOptions) -> Trained:
     """Run a plan to its end."""
     with accelerated(plan.precision, plan.device) as accelerator:
         trainer = Trainer(plan, accelerator)
@@ -123,55 +122,48 @@ def execute(plan: Plan, *, resume: bool, show_progress: bool) -> Trained:
         if accelerator.is_main_process:
             trainer.output.prepare(bytes_needed(parameters))
         accelerator.wait_for_everyone()
-        if resume:
+        if run.resume:
             trainer.resume()
-        return trainer.run(show_progress)
+        return trainer.run(run.show_progress)
 
 
-def _entry(model: str | Recipe, settings: dict[str, Any]) -> Trainable:
-    if not isinstance(model, Recipe):
-        return trainable(model)
-    if settings:
-        raise ProbeError(f"{next(iter(settings))} is given beside a recipe; give it to the recipe itself")
-    name = type(model).__name__
-    return Trainable(name.lower(), f"images by {name}", type(model))
+def _entry(request: TrainingRequest) -> Trainable:
+    if not isinstance(request.model, Recipe):
+        return trainable(request.model)
+    if request.settings:
+        raise ProbeError(f"{next(iter(request.settings))} is given beside a recipe; give it to the recipe itself")
+    name = type(request.model).__name__
+    return Trainable(name.lower(), f"images by {name}", type(request.model))
 
 
-def _images(entry: Trainable, data: Data | None, **asked: Any) -> Images:
-    if data is None:
-        data = entry.data
+def _images(entry: Trainable, request: TrainingRequest, run: RunOptions) -> Images:
+    data = entry.data if request.data is None else request.data
     if data is None:
         raise ProbeError(f"{entry.name} has no data of its own; give data=, or --data: {entry.data_wanted}")
-    if isinstance(data, str) and (data.startswith(PREFIX) or data == SCENE) and asked["images"] is None:
-        asked["images"] = entry.images or DRAWN
-    if isinstance(data, (str, os.PathLike)) and asked["size"] is None:
-        asked["size"] = entry.size
-    return open_images(data, **asked)
+    images, size = request.images, request.size
+    if isinstance(data, str) and (data.startswith(PREFIX) or data == SCENE) and images is None:
+        images = entry.images or DRAWN
+    if isinstance(data, (str, os.PathLike)) and size is None:
+        size = entry.size
+    return open_images(
+        data,
+        size=size,
+        colours=request.colours,
+        images=images,
+        seed=request.seed,
+        terms=request.terms,
+        cache=run.cache,
+        skip_unreadable=request.skip_unreadable,
+        show_progress=run.show_progress,
+    )
 
 
-def _length(entry: Trainable, recipe: Recipe, n: int, steps: int | None, epochs: float | None) -> int:
+def _steps(entry: Trainable, recipe: Recipe, n_images: int, request: TrainingRequest) -> int:
+    steps, epochs = request.steps, request.epochs
     if steps is not None and epochs is not None:
         raise ProbeError(f"both steps ({steps}) and epochs ({epochs:g}) are given; give one")
     if epochs is not None:
         if not 0 < epochs < float("inf"):
             raise ProbeError(f"epochs is {epochs!r}; give a number above 0")
-        return max(1, round(epochs * (n // recipe.batch)))
+        return max(1, round(epochs * (n_images // recipe.batch)))
     return whole(entry.steps if steps is None else steps, "steps", 1)
-
-
-def _command(model: str | Recipe, data: Data | None, told: dict[str, Any]) -> str:
-    """The command that does this again, or the call where no command can."""
-    told = {name: value for name, value in told.items() if value is not None}
-    if isinstance(model, Recipe) or not (data is None or isinstance(data, (str, os.PathLike))):
-        shown = "".join(f", {name}={value!r}" for name, value in told.items())
-        given = f", {os.fspath(data)!r}" if isinstance(data, (str, os.PathLike)) else "" if data is None else ", data"
-        return f"cp.train({model!r}{given}{shown})"
-    words = ["counterfactual-probe", "train", model]
-    words += [] if data is None else ["--data", os.fspath(data)]
-    options = (*OPTIONS, "size", "colours", "images", "seed", "terms", "steps", "epochs", "precision")
-    for name, value in told.items():
-        if name == "skip_unreadable":
-            words.append("--skip-unreadable")
-            continue
-        words += [f"--{name}", str(value)] if name in options else ["--set", f"{name}={json.dumps(value)}"]
-    return shlex.join(words)

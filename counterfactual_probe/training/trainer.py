@@ -16,16 +16,17 @@ from ..base.errors import Interrupted, ProbeError
 from ..base.progress import progress_bar
 from ..data.images import to_floats
 from ..data.order import epoch_order
+from ..distributed.ranks import Ranks
 from ..generator.adapter import stream_seed
 from ..generator.state.randomness import random_state_kept, seed_everything
 from .launch import ranks_of, unwrapped
-from .plan import Plan
+from .plan import TrainingPlan
 from .record.grids import COLUMNS, save_grid
 from .record.losses import LARGEST, Diverged, Losses, gradient_norm
 from .record.output import Output
 from .record.state import packed, unpack
 from .result import Trained
-from .step import DRAWS, Networks, Ranks, Step
+from .step import DRAWS, Networks, Step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,7 +39,7 @@ _SHARE = 50  # a checkpoint is due after this many times as long as the last one
 class Trainer:
     """Networks and optimisers of a plan, on the devices of an Accelerator."""
 
-    def __init__(self, plan: Plan, accelerator: Accelerator) -> None:
+    def __init__(self, plan: TrainingPlan, accelerator: Accelerator) -> None:
         self.plan, self.accelerator, self.recipe = plan, accelerator, plan.recipe
         self.ranks = ranks_of(accelerator, self.recipe.batch)
         with random_state_kept():
@@ -67,7 +68,7 @@ class Trainer:
         """All updates of one step; returns what it shows."""
         batch = self.recipe.batch
         position = number % self.plan.epoch_steps * batch
-        index = self.ranks.share(order[position : position + batch])
+        index = self.ranks.rows(order[position : position + batch])
         # Bytes travel, a quarter of the floats.
         images = to_floats(self._pixels[index.to(self._pixels.device)].to(self.accelerator.device))
         step = Step(number, self.networks, images, seed=self.plan.seed, ranks=self.ranks)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.data.order import epoch_order
+from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.generator.adapter import stream_seed
 from counterfactual_probe.generator.state.randomness import seed_everything
 from counterfactual_probe.training import Networks, Step, Update, trainable
-from counterfactual_probe.training.step import Ranks
 from counterfactual_probe.training.trainer import START
 from support.spectral import twins
 from support.toy_training import assert_same, small, squares, train
@@ -189,21 +189,3 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], sentence: str) ->
 def test_a_layer_that_the_decoder_lacks(tmp_path: Path) -> None:
     with pytest.raises(cp.ProbeError, match=r"layer 'level9\.0' is not in this VAEDecoder; nearest: '"):
         train(IndependentVAERecipe(**SETTINGS, layers=["level9.0"]), tmp_path, steps=1)
-
-
-def test_the_whole_batch_is_put_together_from_shares() -> None:
-    batch = torch.arange(12.0).reshape(6, 2)
-    shares = [Ranks(index, 3).share(batch) for index in range(3)]
-    assert torch.equal(Ranks().whole(batch), batch)
-    parts: list[Tensor] = []
-
-    def keep(rows: Tensor) -> Tensor:
-        parts.append(rows)
-        return rows
-
-    for index, share in enumerate(shares):
-        Ranks(index, 3, keep).whole(share)
-    mean = torch.stack(parts).mean(0)  # what a reduction over processes gives each of them
-    for index, share in enumerate(shares):
-        assert torch.allclose(Ranks(index, 3, lambda _: mean).whole(share), batch)
-    assert not torch.equal(parts[0], batch)

@@ -26,8 +26,8 @@ from counterfactual_probe import autoencoders as ae
 from counterfactual_probe.autoencoders import losses
 from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.data import Scene
+from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.training import Networks, Step, trainable
-from counterfactual_probe.training.step import Ranks
 from support.toy_training import assert_same, squares, train
 
 SMALL: dict[str, Any] = {"latent": 4, "width": 8, "convolutions": 4, "batch": 5}

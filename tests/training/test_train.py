@@ -20,10 +20,10 @@ from torch import Tensor
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images
 from counterfactual_probe.data.order import epoch_order
+from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.generator.state.randomness import seed_everything
 from counterfactual_probe.registry.weights import load_weights
 from counterfactual_probe.training import Networks, Recipe, Step
-from counterfactual_probe.training.step import Ranks
 from counterfactual_probe.training.trainer import START, stream_seed
 from support.toy_training import SMALL, Toy, assert_same, small, squares, train
 

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from ...version import __version__
-from ..plan import Plan
+from ..plan import TrainingPlan
 from .losses import Losses
 
 _AVERAGED = 100  # last steps whose mean the table gives
 
 
-def card(plan: Plan, losses: Losses, *, seconds: float, device: torch.device, ranks: int) -> str:
+def card(plan: TrainingPlan, losses: Losses, *, seconds: float, device: torch.device, ranks: int) -> str:
     """The text of README.md."""
     lines = [f"# {plan.name}", "", f"{plan.summary[0].upper()}{plan.summary[1:]}.", ""]
     lines += ["```python", "import counterfactual_probe as cp", "", 'gen = cp.load("path/to/this/folder")', "```", ""]
     return "\n".join(lines + _data(plan) + _run(plan, losses, seconds, device, ranks) + _results(plan, losses)) + "\n"
 
 
-def _data(plan: Plan) -> list[str]:
+def _data(plan: TrainingPlan) -> list[str]:
     images = plan.images
     lines = ["## Data", "", f"- Training images: {images.source}, {'×'.join(map(str, images.size))}."]
     if images.generated:
@@ -34,7 +34,7 @@ def _data(plan: Plan) -> list[str]:
     return [*lines, f"- SHA-256 of the decoded images: `{plan.identity['data']}`.", ""]
 
 
-def _run(plan: Plan, losses: Losses, seconds: float, device: torch.device, ranks: int) -> list[str]:
+def _run(plan: TrainingPlan, losses: Losses, seconds: float, device: torch.device, ranks: int) -> list[str]:
     settings = ", ".join(f"{name} {_shown(value)}" for name, value in plan.recipe.settings().items())
     done = len(losses)
     return [
@@ -53,7 +53,7 @@ def _run(plan: Plan, losses: Losses, seconds: float, device: torch.device, ranks
     ]
 
 
-def _results(plan: Plan, losses: Losses) -> list[str]:
+def _results(plan: TrainingPlan, losses: Losses) -> list[str]:
     lines = ["## Losses", "", f"| | first step | mean of the last {min(_AVERAGED, len(losses))} |", "|---|---|---|"]
     for name, values in losses.columns().items():
         lines.append(f"| {name} | {values[0]:.4g} | {values[-_AVERAGED:].mean():.4g} |")

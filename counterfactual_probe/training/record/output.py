@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ...base.errors import ProbeError
 from ...base.files import write_bytes
+from ...distributed.ranks import Ranks
 from ...registry.folders import CARD, CONFIG, WEIGHTS, save_folder
-from ..plan import Plan
-from ..step import Ranks
+from ..plan import TrainingPlan
 from .card import card
 from .losses import Losses
 
@@ -24,7 +24,7 @@ STATE = "state.safetensors"
 class Output:
     """Where a plan's files go."""
 
-    def __init__(self, plan: Plan, device: torch.device, ranks: Ranks) -> None:
+    def __init__(self, plan: TrainingPlan, device: torch.device, ranks: Ranks) -> None:
         self.plan, self._device, self._ranks = plan, device, ranks
         self.losses = plan.out / "losses.csv"
 
@@ -36,7 +36,7 @@ class Output:
             if name != "model":
                 plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
                 write_bytes(plan.out / f"{name}.safetensors", safetensors.torch.save(plain))
-        text = card(plan, losses, seconds=seconds, device=self._device, ranks=self._ranks.count)
+        text = card(plan, losses, seconds=seconds, device=self._device, ranks=self._ranks.world)
         save_folder(plan.out, plan.recipe.architecture, files["model"], config={"name": plan.name}, card=text)
 
     def prepare(self, needed: int) -> None:
