@@ -110,35 +110,33 @@ class FidelityTest:
         with self.generator.unchanged():
             about = self.generator.provenance()
             with progress_bar(n * len(groups), "features", "image", show_progress) as bar:
-                found = [self._collect(images, keep, bar) for _, images in groups]
-        features = [values for values, _ in found]
+                collected = [self._collect(images, keep, bar) for _, images in groups]
+        features = [values for values, _ in collected]
         if sentence := few_samples(n, features[0].shape[1]):
             warnings.warn(sentence, FewSamples, stacklevel=2)
-        distances = _distances([Gaussian.of(values) for values in features])
+        settings = {"n_features": features[0].shape[1], "n_images": n, "seed": seed}
+        settings |= {"resamples": resamples, "neighbours": neighbours}
         return Fidelity(
             groups=tuple(name for name, _ in groups),
-            distances=distances,
+            distances=_distances([Gaussian.of(values) for values in features]),
             replicates=_replicates(features, resamples, seed, show_progress),
-            realism=np.stack([_of_others(realism, values, features[0], neighbours) for values in features]),
-            inside=np.stack([_of_others(inside, values, features[0], neighbours) for values in features]).astype(float),
-            examples=torch.stack([images for _, images in found]),
+            realism=_by_group(realism, features, neighbours),
+            inside=_by_group(inside, features, neighbours),
+            examples=torch.stack([images for _, images in collected]),
             units=tuple(sets),
-            provenance=about
-            | {
-                "layers": [layer.name for layer in self.layers],
-                "features": self.features.provenance(),
-                "n_features": features[0].shape[1],
-                "n_images": n,
-                "real": None if pictures is None else real_is,
-                "real_source": None if pictures is None else pictures.source,
-                "real_notes": [] if pictures is None else list(pictures.notes),
-                "resamples": resamples,
-                "neighbours": neighbours,
-                "seed": seed,
-            },
+            provenance=about | self._provenance(pictures, real_is) | settings,
         )
 
-    # --- what is asked for --------------------------------------------------------------------------
+    def _provenance(self, pictures: Images | None, real_is: str) -> dict[str, Any]:
+        return {
+            "layers": [layer.name for layer in self.layers],
+            "features": self.features.provenance(),
+            "real": None if pictures is None else real_is,
+            "real_source": None if pictures is None else pictures.source,
+            "real_notes": [] if pictures is None else list(pictures.notes),
+        }
+
+    # --- arguments, checked -------------------------------------------------------------------------
 
     def _named(self, units: UnitsLike, labels: Sequence[str] | None) -> tuple[list[UnitSet], list[str]]:
         if units is None:
@@ -270,8 +268,9 @@ def _replicates(features: Sequence[Floats], resamples: int, seed: int, show: boo
     return np.stack(found) if found else np.zeros((0, len(features), len(features)))
 
 
-def _of_others(measure: Any, values: Floats, reference: Floats, neighbours: int) -> Floats:
-    """How real images are; NaN of the reference itself, each of which lies in its own ball."""
-    if values is reference:
-        return np.full(len(values), np.nan)
-    return np.asarray(measure(values, reference, neighbours=neighbours), np.float64)
+def _by_group(measure: Any, features: Sequence[Floats], neighbours: int) -> Floats:
+    """(groups, images) how real the images are beside the first group; NaN for that group, each of whose images lies
+    in its own ball."""
+    reference, *others = features
+    rows = [np.asarray(measure(values, reference, neighbours=neighbours), np.float64) for values in others]
+    return np.stack([np.full(len(reference), np.nan), *rows])

@@ -144,7 +144,7 @@ class Hybridizer:
             "n_pairs": pairs.n,
             "precision": str(images.dtype).removeprefix("torch."),
             "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": str(stream.executor.choice),
+            "executor": stream.executor.name,
         }
         return Hybrids(images, base, tuple(sets), provenance, source)
 
