@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe.engine import Pairs, Replay, Stream, Swap
+from counterfactual_probe.engine import Checked, Pairs, Replay, Strategy, Stream, Swap
 from counterfactual_probe.generator.units import UnitSet
 
 CHANNELS, PAIRS, ROUNDS = 64, 2, 5
 TOLERANCE = 1e-5
 
 
-def stream_of(gen: cp.GeneratorAdapter, replay: Replay, layer: str, chosen: Sequence[int], z: Any) -> Stream:
+def stream_of(gen: cp.GeneratorAdapter, replay: Checked, layer: str, chosen: Sequence[int], z: Any) -> Stream:
     base, source = z
     pairs = Pairs(len(base), lambda start, stop: base[start:stop], lambda start, stop: source[start:stop])
     return Stream(gen, Swap([UnitSet({layer: (channel,)}) for channel in chosen]), pairs, executor=replay)
@@ -81,7 +81,7 @@ def layer_row(gen: cp.GeneratorAdapter, layer: str, pairs: int, rounds: int, cha
 
     with gen.session():
         for number in range(rounds + 1):
-            replay = timed("plan", lambda: Replay(gen, [layer]))
+            replay = timed("plan", lambda: Checked(gen, {Strategy.REPLAY: lambda: Replay(gen, [layer])}))
             stream = stream_of(gen, replay, layer, chosen, z)
             timed("first", partial(replay_maps, stream))
             works = {
@@ -90,8 +90,8 @@ def layer_row(gen: cp.GeneratorAdapter, layer: str, pairs: int, rounds: int, cha
             }
             for name in sorted(works, reverse=bool(number % 2)):
                 maps[name] = timed(name, works[name])
-            if replay.name != "replay":
-                raise SystemExit(f"replay was not used at {layer}: {replay.name}")
+            if replay.choice.strategy is not Strategy.REPLAY:
+                raise SystemExit(f"replay was not used at {layer}: {replay.choice}")
             gap = float((maps["replay"] - maps["split"]).abs().max())
             if not gap <= TOLERANCE:
                 raise SystemExit(f"maps of replay and of the split differ by {gap:.1e} at {layer}")

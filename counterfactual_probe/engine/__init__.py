@@ -1,11 +1,13 @@
 """The engine: how many counterfactual images are run, exactly and fast. It knows no statistics.
 
 ``interventions`` say what is set where; an ``Executor`` runs the generator with it (the seam:
-executors differ in how much of the forward they skip, never in what comes out); ``stream`` walks
-over pairs and unit sets in a fixed order, within a fixed memory.
+executors differ in how much of the forward they skip, never in what comes out); ``Checked`` compares
+the fast ones with whole forwards and falls back; ``stream`` walks over pairs and unit sets in a fixed
+order, within a fixed memory.
 """
 
-from .executors import Executor, FullForward
+from .checked import Checked
+from .executors import Choice, Executor, FullForward, Rejection, Strategy
 from .interventions import Assignment, Intervention, Swap
 from .pairs import Pairs
 from .prepared.executor import Prepared
@@ -16,6 +18,8 @@ from .stream import Effect, Stream
 
 __all__ = [
     "Assignment",
+    "Checked",
+    "Choice",
     "CleanRun",
     "Effect",
     "Executor",
@@ -23,7 +27,9 @@ __all__ = [
     "Intervention",
     "Pairs",
     "Prepared",
+    "Rejection",
     "Replay",
+    "Strategy",
     "Stream",
     "Swap",
     "executor_for",

@@ -7,6 +7,8 @@ how much of the generator they run again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 import torch
@@ -19,10 +21,46 @@ from ..generator.layers import channels_first
 from .runs import CleanRun, Edit, Runs
 
 
+class Strategy(Enum):
+    """How hybrids are computed, fastest first."""
+
+    PREPARED = "prepared"  # the recorded forward, simplified, from the edited layer on
+    REPLAY = "replay"  # the module's own code, from the edited layer on
+    FULL_FORWARD = "full forward"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a faster strategy was not used."""
+
+    strategy: Strategy
+    reason: str
+    disagreed: bool  # it ran and gave other images, or failed while it ran; False: it could not be set up
+
+    def __str__(self) -> str:
+        if self.disagreed:
+            return f"{self.strategy.value} disagreed: {self.reason}"
+        return f"not {'replayed' if self.strategy is Strategy.REPLAY else self.strategy.value}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strategy in use and the faster ones rejected before it. As a string it is what results record."""
+
+    strategy: Strategy
+    rejected: tuple[Rejection, ...] = ()
+
+    def __str__(self) -> str:
+        reasons = f" ({'; '.join(map(str, self.rejected))})" if self.rejected else ""
+        return self.strategy.value + reasons
+
+
 class Executor(Protocol):
     """How the generator is run. Called inside ``generator.session()`` only."""
 
-    name: str  # how it runs; it may change when an executor falls back, and results record it
+    @property
+    def choice(self) -> Choice:
+        """What runs the hybrids; it changes when an executor falls back."""
 
     @property
     def batches(self) -> bool:
@@ -42,21 +80,14 @@ class Executor(Protocol):
         soon as they are computed; everything not set is recomputed from what is already set."""
 
 
-def disagreement(found: Tensor, expected: Tensor, tolerance: float) -> str | None:
-    """What a result says when images are not those of full forwards, up to rounding; None if they are."""
-    gap = float((found - expected).abs().max())
-    # Written so that a NaN disagrees.
-    return None if gap <= tolerance * max(1.0, float(expected.abs().max())) else f"a difference of {gap:.2g}"
-
-
 class FullForward:
     """The plain way: every hybrid is a whole forward with hooks. The reference for all others."""
 
+    choice = Choice(Strategy.FULL_FORWARD)
     rounding = ""
 
     def __init__(self, generator: GeneratorAdapter) -> None:
         self.generator = generator
-        self.name = "full forward"
 
     @property
     def batches(self) -> bool:

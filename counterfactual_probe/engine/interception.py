@@ -84,6 +84,14 @@ def tensors_of(output: Any) -> list[Tensor]:
     return found
 
 
+def storage_of(value: Tensor) -> int | None:
+    """Where the values are in memory: equal for tensors that share it. None for types without memory of their own."""
+    try:
+        return value.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
 class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode that sees every tensor operation. By itself torch would import its compiler for one."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from ..base.errors import Interrupted, ProbeError
-from ..base.memory import is_out_of_memory
+from ..base.errors import ProbeError
 from ..generator.adapter import GeneratorAdapter
 from ..generator.device import multiplies_bfloat16
 from ..generator.units import UnitSet
-from .executors import Executor, FullForward
-from .interception import NotReplayable
+from .checked import Checked
+from .executors import Executor, FullForward, Strategy
 from .interventions import layers_of, way_of
 from .prepared.executor import Prepared
 from .replay import Replay
@@ -38,31 +37,15 @@ def executor_for(
     layers = layers_of(sets)
     if not layers or not (generator.batchable or generator.draws_noise):
         return FullForward(generator)
-
-    def replay() -> Executor:
-        # Noise is drawn in the order of the forward: skipping part of it would shift the rest.
-        if generator.draws_noise:
-            return FullForward(generator)
-        return _tried(lambda: Replay(generator, layers), lambda: FullForward(generator))
-
-    # Folding needs a type in which products of parameters keep their digits.
-    if generator.dtype not in (torch.float32, torch.float64):
-        return replay()
-    ways = list(dict.fromkeys(way_of(units) for units in sets if units.size))
     # Where bfloat16 is not multiplied but imitated, exact hybrids are faster.
     narrow = torch.bfloat16 if precision == "bf16-diff" and multiplies_bfloat16(generator.device) else None
     if narrow is None and pairs is not None and pairs * len(sets) <= _FEW_HYBRIDS:
         return FullForward(generator)
-    return _tried(lambda: Prepared(generator, ways, replay, narrow), replay)
-
-
-def _tried(make: Callable[[], Executor], instead: Callable[[], Executor]) -> Executor:
-    try:
-        return make()
-    except Interrupted:
-        raise
-    except Exception as error:
-        # With room for less than the samples of a trial run, the slower one may still do.
-        if not isinstance(error, (NotReplayable, ProbeError)) and not is_out_of_memory(error):
-            raise
-        return instead()
+    ways = list(dict.fromkeys(way_of(units) for units in sets if units.size))
+    return Checked(
+        generator,
+        {
+            Strategy.PREPARED: lambda: Prepared(generator, ways, narrow),
+            Strategy.REPLAY: lambda: Replay(generator, layers),
+        },
+    )

@@ -6,7 +6,7 @@ Every tensor has the sample as its first dimension; classes and truncations are 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -84,10 +84,21 @@ def fingerprint(latents: Latents) -> str:
     """SHA-256 over the names, types, shapes and values of the tensors."""
     digest = hashlib.sha256()
     for label, value in sorted(named_tensors(latents), key=lambda item: item[0]):
-        digest.update(f"{label} {value.dtype} {tuple(value.shape)}\n".encode())
-        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(raw.numpy().data)
+        for name, part in _plain_parts(label, value):
+            digest.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
+            raw = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().data)
     return digest.hexdigest()
+
+
+def _plain_parts(label: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that hold the values: several behind one of a quantised type, which few operations know."""
+    flatten = getattr(value, "__tensor_flatten__", None)
+    if flatten is None:
+        yield label, value
+        return
+    for name in flatten()[0]:
+        yield from _plain_parts(f"{label}.{name}", getattr(value, name))
 
 
 def mix(base: Latents, source: Latents, share: float, seed: int) -> Latents:

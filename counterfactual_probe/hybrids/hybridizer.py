@@ -144,7 +144,7 @@ class Hybridizer:
             "n_pairs": pairs.n,
             "precision": str(images.dtype).removeprefix("torch."),
             "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": stream.executor.name,
+            "executor": str(stream.executor.choice),
         }
         return Hybrids(images, base, tuple(sets), provenance, source)
 

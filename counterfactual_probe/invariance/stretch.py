@@ -156,5 +156,5 @@ class StretchTest:
             "seed": seed,
             "latents_sha256": None if latents is None else lt.fingerprint(latents),
             "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": stream.executor.name,
+            "executor": str(stream.executor.choice),
         }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe.engine import FullForward, Pairs, Replay, Stream, Swap
+from counterfactual_probe.engine import Checked, FullForward, Pairs, Replay, Strategy, Stream, Swap
 from counterfactual_probe.generator.units import parse_layers, parse_units
 from support import toys, twins
 from support.programs import cut
@@ -33,6 +33,11 @@ def hybrids(generator: cp.GeneratorAdapter, layers: list[str], executor: Any) ->
     return found
 
 
+def replay(generator: cp.GeneratorAdapter, layers: list[str]) -> Checked:
+    """Replay, and full forwards where it is wrong."""
+    return Checked(generator, {Strategy.REPLAY: lambda: Replay(generator, layers)})
+
+
 def test_replay_equals_full_forwards_on_every_toy(toy: Toy) -> None:
     generator = toy.generator()
     for layers in (
@@ -42,13 +47,13 @@ def test_replay_equals_full_forwards_on_every_toy(toy: Toy) -> None:
     ):
         if not generator.batchable:
             continue  # noise is drawn in the order of the forward, so nothing of it is skipped
-        executor = Replay(generator, layers)
+        executor = replay(generator, layers)
         replayed = hybrids(generator, layers, executor)
         full = hybrids(generator, layers, FullForward(generator))
         assert (replayed - full).abs().max() <= toy.tolerance
         # Not by falling back: where the generator can be batched, replay must work.
         replays = toy is not toys.HIDDEN_PATH
-        assert executor.name.startswith("replay" if replays else "full forward")
+        assert executor.choice.strategy is (Strategy.REPLAY if replays else Strategy.FULL_FORWARD)
         assert not torch.equal(full, full[:1].expand_as(full)), "the hybrids must differ for the test to mean anything"
 
 
@@ -87,7 +92,7 @@ def test_unit_sets_of_several_sizes_in_any_batches(toy: Toy, hybrids_per_eval: i
     hybridizer = cp.Hybridizer(generator, toy.layer)
     found = hybridizer.hybridize(z1, z2, units=sets, hybrids_per_eval=hybrids_per_eval)
     torch.testing.assert_close(found.images, twins.hybrids(toy, z1, z2, sets), rtol=0, atol=1e-10)
-    assert found.provenance["executor"] == "replay"
+    assert found.provenance["executor"] == "replay (not prepared: not in these tests)"
 
 
 def test_a_replaced_forward_is_not_taken_apart(only_replay: None) -> None:
@@ -156,8 +161,9 @@ def test_a_hidden_path_is_found_out_and_full_forwards_are_used(only_replay: None
     torch.manual_seed(0)
     generator = cp.wrap(ReadsAttribute(), lambda n, rng: torch.randn(n, 4, generator=rng))
     maps = cp.InfluenceMap(generator, "second").attribute(n_pairs=4)
-    assert maps.provenance["executor"].startswith("full forward (replay disagreed")
-    executor = Replay(generator, ["second"])
+    rejected = "not prepared: not in these tests; replay disagreed: "
+    assert maps.provenance["executor"].startswith(f"full forward ({rejected}")
+    executor = replay(generator, ["second"])
     replayed = hybrids(generator, ["second"], executor)
     assert torch.equal(replayed, hybrids(generator, ["second"], FullForward(generator)))
 
@@ -182,9 +188,9 @@ class Views(nn.Module):
 def test_a_module_that_takes_the_usual_layout_only_is_replayed_in_it(only_replay: None) -> None:
     torch.manual_seed(0)
     generator = cp.wrap(Views().double(), toys.vectors(5))
-    executor = Replay(generator, ["act"])
+    executor = replay(generator, ["act"])
     found = hybrids(generator, ["act"], executor)
-    assert executor.name == "replay"
+    assert str(executor.choice) == "replay"
     full = hybrids(generator, ["act"], FullForward(generator))
     torch.testing.assert_close(found, full, rtol=0, atol=1e-10)
     assert not torch.equal(full, full[:1].expand_as(full))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.engine import FullForward, Pairs, Prepared, Stream, Swap, executor_for
+from counterfactual_probe.engine import Checked, FullForward, Pairs, Prepared, Strategy, Stream, Swap, executor_for
 from counterfactual_probe.generator.units import parse_layers, parse_units
 from support import toys
 
@@ -37,8 +37,10 @@ def hybrids(generator: cp.GeneratorAdapter, sets: Any, executor: Any, **options:
     return found
 
 
-def prepared(generator: cp.GeneratorAdapter, *layers: str, narrow: torch.dtype | None = None) -> Prepared:
-    return Prepared(generator, [frozenset([layer]) for layer in layers], lambda: FullForward(generator), narrow)
+def prepared(generator: cp.GeneratorAdapter, *layers: str) -> Checked:
+    """A program, and full forwards where it is wrong."""
+    sets = [frozenset([layer]) for layer in layers]
+    return Checked(generator, {Strategy.PREPARED: lambda: Prepared(generator, sets)})
 
 
 class Net(nn.Module):
@@ -67,7 +69,7 @@ def largest_gap(generator: cp.GeneratorAdapter, layer: str) -> float:
     sets = [*parse_units(None, infos, generator), *parse_units([[0, 1]], infos, generator)]
     executor = prepared(generator, layer)
     found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
-    assert executor.name == "prepared"
+    assert str(executor.choice) == "prepared"
     assert full.std(0).max() > 1e-3, "the hybrids must differ to mean anything"
     return float((found - full).abs().max())
 
@@ -77,10 +79,10 @@ def conv(inputs: int = 8, outputs: int = 3) -> nn.Conv2d:
 
 
 def agrees(generator: cp.GeneratorAdapter, layer: str) -> str:
-    """The executor's name after a run whose hybrids were those of full forwards."""
+    """What a result records of the executor after a run whose hybrids were those of full forwards."""
     sets = parse_units(None, parse_layers(generator, layer))
     executor = executor_for(generator, sets)
     found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
     assert (found - full).abs().max() <= 1e-10
     assert full.std(0).max() > 1e-3, "the hybrids must differ to mean anything"
-    return executor.name
+    return str(executor.choice)

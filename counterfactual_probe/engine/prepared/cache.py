@@ -6,7 +6,7 @@ latest of each generator is remembered, one for exact hybrids and one for differ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
@@ -43,7 +43,7 @@ class Preparation:
     ways: dict[WayKey, Way]
     needs: frozenset[int]
     frees: Sequence[Sequence[int]]
-    checked: set[WayKey] = field(default_factory=set)
+    checked: set[Hashable] = field(default_factory=set)
 
 
 class Preparations:

@@ -1,31 +1,27 @@
 """Run a generator as a simplified program: folded, cut to what the images need, started at the layer.
 
-The program is the generator's own forward, recorded. Every way through it is compared with full
-forwards on the first batch that takes it.
+The program is the generator's own forward, recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ...base.errors import described
-from ...base.memory import is_out_of_memory
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
-from ...generator.images import all_finite
 from ...generator.latents import Latents
 from ...generator.layers import channels_first
 from ...generator.state.randomness import random_states
-from ..executors import Executor, FullForward, disagreement
+from ..checked import disagreement
+from ..executors import FullForward
 from ..interception import NotReplayable
 from ..interventions import SwapEdit
 from ..program.program import Draw, outputs
-from ..program.recording import in_order
+from ..program.recording import NotRecordable, in_order
 from ..runs import CleanRun, Edits, Runs
 from .batch import Batch, Clean, laid_out
 from .cache import Preparations
@@ -49,82 +45,35 @@ class PreparedRun(CleanRun):
 class Prepared:
     """Executor of simplified programs; raises NotRecordable if there is none for the generator.
 
-    ``instead`` makes the executor to fall back to. ``narrow`` is the type in which differences travel;
-    None for exact hybrids.
+    ``narrow`` is the type in which differences travel; None for exact hybrids.
     """
 
+    run_type = PreparedRun
+    batches = True
+
     def __init__(
-        self,
-        generator: GeneratorAdapter,
-        ways: Sequence[frozenset[str]],
-        instead: Callable[[], Executor],
-        narrow: torch.dtype | None = None,
+        self, generator: GeneratorAdapter, ways: Sequence[frozenset[str]], narrow: torch.dtype | None = None
     ) -> None:
+        if generator.dtype not in (torch.float32, torch.float64):
+            # Folding needs a type in which products of parameters keep their digits.
+            raise NotRecordable(f"parameters are {generator.dtype}, and are folded in float32 and float64 only")
         self.generator = generator
-        self._instead = instead
-        self.name = "prepared"
+        self.rounding = "" if narrow is None else "bf16-diff"
         self._full = FullForward(generator)
         self._narrow = narrow
-        self._clean_checked = False
         with generator.session():
             self._preparations = Preparations(generator, ways, narrow)
             remembered = self._preparations.remembered()
             self._preparation = remembered or self._preparations.anew()
         # What is remembered may be out of date, and is then made once more.
-        self._another_try = remembered is not None
-
-    @cached_property
-    def instead(self) -> Executor:
-        """What runs the rest when this one is found wrong."""
-        return self._instead()
+        self._may_be_stale = remembered is not None
 
     @property
-    def batches(self) -> bool:
-        return self.name == "prepared" or self.instead.batches
-
-    @property
-    def rounding(self) -> str:
-        return "bf16-diff" if self._narrow is not None and self.name == "prepared" else ""
+    def confirmed(self) -> set[Hashable]:
+        return self._preparation.checked
 
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
-    ) -> CleanRun:
-        if self.name == "prepared":
-            found, problem = self._attempt(latents, layers, numbers, seed, base)
-            if found is None and self._another_try:
-                self._another_try = False
-                problem = self._prepared_anew()
-                if problem is None:
-                    found, problem = self._attempt(latents, layers, numbers, seed, base)
-            if found is not None:
-                return found
-            self._give_up(problem or "")
-        return self.instead.clean(latents, layers, numbers, seed, base=base)
-
-    def _attempt(
-        self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, base: bool
-    ) -> tuple[PreparedRun | None, str | None]:
-        """A clean run, or why it cannot be had; the first is compared with a full forward."""
-        try:
-            found = self._clean(latents, layers, numbers, seed, base=base)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            return None, described(error)
-        if not self._clean_checked and (problem := self._clean_problem(found, layers)) is not None:
-            return None, problem
-        self._clean_checked, self._another_try = True, False
-        return found, None
-
-    def _prepared_anew(self) -> str | None:
-        try:
-            self._preparation = self._preparations.anew()
-        except NotReplayable as error:
-            return described(error)
-        return None
-
-    def _clean(
-        self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool
     ) -> PreparedRun:
         simplified, n = self._preparation.simplified, len(numbers)
         program = simplified.program
@@ -151,26 +100,53 @@ class Prepared:
         return {value: torch.cat(rows) for value, rows in drawn.items()}
 
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
-        if self.name != "prepared" or not isinstance(base, PreparedRun):
-            return self.instead.intervened(base, runs)
-        chosen = frozenset(runs.edits)
-        few = self._few(runs.edits, self._preparation.first.get(chosen))
-        key = (chosen, few is not None)
-        try:
-            images = self._preparation.ways[key](Batch(base.clean, runs, few, self.generator.device))
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            return self._fall_back(base, runs, described(error))
-        if key in self._preparation.checked:
-            return images
-        if (problem := self._problem(base, runs, images)) is not None:
-            return self._fall_back(base, runs, problem)
-        self._preparation.checked.add(key)
-        return images
+        if not isinstance(base, PreparedRun):
+            raise NotReplayable("the clean run is not of a program")
+        few = self._few(runs.edits)
+        way = self._preparation.ways[frozenset(runs.edits), few is not None]
+        return way(Batch(base.clean, runs, few, self.generator.device))
 
-    def _few(self, edits: Edits, first: str | None) -> SwapEdit | None:
+    def kind(self, runs: Runs) -> Hashable:
+        """Which layers are set, and whether by a swap of few channels."""
+        return frozenset(runs.edits), self._few(runs.edits) is not None
+
+    def rows_to_compare(self, rows: int) -> list[int]:
+        """Some, spread over the batch."""
+        return list(range(rows))[:: -max(1, rows // _CHECKED_ROWS)][:_CHECKED_ROWS]
+
+    def hybrid_problem(self, images: Tensor, reference: Tensor, originals: Tensor) -> str | None:
+        if self._narrow is None:
+            return self._disagreement(images, reference)
+        gap, change = (images - reference).abs(), (reference - originals).abs()
+        allowed = _NARROW_TOLERANCE * change.mean((1, 2, 3)) + 1e-5
+        return None if bool((gap.mean((1, 2, 3)) <= allowed).all()) else f"a difference of {float(gap.max()):.2g}"
+
+    def try_differently(self) -> bool:
+        """With a program made anew, if this one is from an earlier call: the forward may have changed since."""
+        stale, self._may_be_stale = self._may_be_stale, False
+        if stale:
+            self._preparation = self._preparations.anew()
+        return stale
+
+    def clean_problem(self, run: CleanRun, layers: Sequence[str]) -> str | None:
+        """As a full forward of the first sample shows: what is put into hybrids comes from here."""
+        first = lt.take(run.latents, slice(0, 1))
+        expected = self._full.clean(first, layers, run.numbers[:1], run.seed)
+        if self.generator.draws_noise:
+            after = random_states(self.generator.module)
+            self._noise(self._preparation.simplified.program.draws, run.numbers[:1], run.seed)
+            if random_states(self.generator.module) != after:
+                return "the forward draws noise outside torch's operations"
+        pairs = [(run.images[:1], expected.images)]
+        pairs += [(run.activations[layer][:1], expected.activations[layer]) for layer in layers]
+        problem = next((text for pair in pairs if (text := self._disagreement(*pair))), None)
+        if problem is None:
+            self._may_be_stale = False
+        return problem
+
+    def _few(self, edits: Edits) -> SwapEdit | None:
         """The swap of the first layer, if it sets few channels, and as many in every row."""
+        first = self._preparation.first.get(frozenset(edits))
         if first is None:
             return None
         swap, *more = edits[first]
@@ -178,41 +154,5 @@ class Prepared:
             return None
         return swap if swap.per_row <= LARGEST_SHARE * swap.values.shape[1] else None
 
-    def _clean_problem(self, found: CleanRun, layers: Sequence[str]) -> str | None:
-        """What is wrong with a clean run, as a full forward of its first sample shows: what is put into
-        hybrids comes from here."""
-        first = lt.take(found.latents, slice(0, 1))
-        expected = self._full.clean(first, layers, found.numbers[:1], found.seed)
-        if self.generator.draws_noise:
-            after = random_states(self.generator.module)
-            self._noise(self._preparation.simplified.program.draws, found.numbers[:1], found.seed)
-            if random_states(self.generator.module) != after:
-                return "the forward draws noise outside torch's operations"
-        pairs = [(found.images[:1], expected.images)]
-        pairs += [(found.activations[layer][:1], expected.activations[layer]) for layer in layers]
-        return next((problem for pair in pairs if (problem := self._disagreement(*pair))), None)
-
     def _disagreement(self, found: Tensor, expected: Tensor) -> str | None:
         return disagreement(found, expected, _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2))
-
-    def _problem(self, base: CleanRun, runs: Runs, images: Tensor) -> str | None:
-        """What is wrong with images, as full forwards of some of the rows show; None if nothing is."""
-        if not all_finite(images):
-            return "an image is not finite"
-        step = max(1, len(runs) // _CHECKED_ROWS)
-        chosen = list(range(len(runs)))[::-step][:_CHECKED_ROWS]
-        some = runs.part(chosen)
-        reference = self._full.intervened(base, some)
-        if self._narrow is not None:
-            gap = (images[chosen] - reference).abs()
-            change = (reference - base.images[some.samples]).abs()
-            allowed = _NARROW_TOLERANCE * change.mean((1, 2, 3)) + 1e-5
-            return None if bool((gap.mean((1, 2, 3)) <= allowed).all()) else f"a difference of {float(gap.max()):.2g}"
-        return self._disagreement(images[chosen], reference)
-
-    def _fall_back(self, base: CleanRun, runs: Runs, problem: str) -> Tensor:
-        self._give_up(problem)
-        return self.instead.intervened(base, runs)
-
-    def _give_up(self, problem: str) -> None:
-        self.name = f"{self.instead.name} (prepared disagreed: {problem})"

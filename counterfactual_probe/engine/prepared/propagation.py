@@ -16,8 +16,7 @@ from torch import Tensor
 
 from ...generator.layers import channels_first
 from ..program.operators import ELEMENTWISE, Affine, Edit
-from ..program.program import Op, Program, map_leaves
-from ..program.recording import NotRecordable
+from ..program.program import Op, Program, map_leaves, outputs
 from ..program.simplify import Simplified
 from .batch import Batch
 from .difference import route_narrow
@@ -58,7 +57,7 @@ def way(simplified: Simplified, layers: frozenset[str], *, sparse: str | None, n
     for op in program.ops:
         if isinstance(op.run, Edit):
             _edit(routing, op, op.run.layer)
-        elif routing.changed.intersection(op.reads):
+        elif routing.changed.intersection(op.outs):
             _route(routing, op)
     routing.as_full(program.image)
     return routing.way()
@@ -120,12 +119,12 @@ def _whole(routing: Routing, op: Op) -> None:
     def arguments(batch: Batch) -> list[Any]:
         return [map_leaves(item, lambda reader: reader(batch)) for item in readers]
 
-    if not op.single:
-        _several(routing, op, arguments, keys)
-        return
+    def compute(batch: Batch) -> Any:
+        return run(*arguments(batch), **map_leaves(named, lambda reader: reader(batch)))
 
-    def compute(batch: Batch) -> Tensor:
-        return run(*arguments(batch), **map_leaves(named, lambda reader: reader(batch)))  # type: ignore[no-any-return]
+    if not op.single:
+        _several(routing, op, compute, keys)
+        return
 
     overwrite = _in_place(op, arguments) if op.args and routing.changes(op.args[0]) else None
     if overwrite is not None and op.reads[0] != changed[0]:
@@ -133,15 +132,11 @@ def _whole(routing: Routing, op: Op) -> None:
     routing.make(FULL, op.out, compute, keys, overwrite, shares=op.kind not in _FRESH)
 
 
-def _several(routing: Routing, op: Op, arguments: Callable[[Batch], list[Any]], keys: tuple[Key, ...]) -> None:
+def _several(routing: Routing, op: Op, compute: Callable[[Batch], Any], keys: tuple[Key, ...]) -> None:
     """An operation that returns several tensors."""
-    if op.kwargs:
-        raise NotRecordable(f"{op.kind} returns several tensors and takes keyword arguments")
 
     def run(batch: Batch) -> None:
-        for number, value in zip(op.outs, op.run(*arguments(batch)), strict=True):
-            if number is not None:
-                batch.full[number] = value
+        batch.full.update(outputs(op, compute(batch)))
 
     makes = tuple((FULL, number) for number in op.outs if number is not None)
     routing.make_several(Step(run, keys, makes, shares=True))

@@ -55,7 +55,7 @@ class Routing:
 
     def __init__(self, program: Program, sparse: str | None, narrow: torch.dtype | None) -> None:
         self.program, self.constants = program, program.constants
-        self.changed = program.reached(op.out for op in program.ops if isinstance(op.run, Edit))
+        self.changed = _computed_anew(program)
         self.sparse, self.narrow = sparse, narrow
         self._steps: list[Step] = []
         self._needs: set[int] = set()
@@ -102,7 +102,7 @@ class Routing:
     def need(self, number: int) -> int:
         """A value of the clean run that steps read; one for each sample."""
         if not self.program.per_sample(number):
-            raise NotRecordable("a value that is not one for each sample is read after the layer")
+            raise NotRecordable("a value that is not one for each sample is read as a difference")
         self._needs.add(number)
         return number
 
@@ -171,6 +171,18 @@ class Routing:
         if narrow:
             return lambda batch: batch.rows_of(batch.clean.derive(number, "narrow", lambda value: value.to(dtype)))
         return lambda batch: batch.rows_of(batch.clean.values[number])
+
+
+def _computed_anew(program: Program) -> frozenset[int]:
+    """What the edits reach, and what no row of the clean run holds for a sample, so that each batch makes it.
+
+    An example of the latter is the first state of an LSTM, (layers, samples, features).
+    """
+    anew = set(program.reached(op.out for op in program.ops if isinstance(op.run, Edit)))
+    for op in reversed(program.ops):
+        if anew.intersection(op.outs):
+            anew.update(n for n in op.reads if n not in program.constants and not program.per_sample(n))
+    return frozenset(anew)
 
 
 def only_changed(routing: Routing, op: Op) -> int | None:

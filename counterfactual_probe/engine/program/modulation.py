@@ -28,10 +28,10 @@ def ordinary_convolutions(work: Rewriting) -> None:
 
     def rewrite(op: Op) -> list[Op]:
         grouped = makers.get(op.reads[0]) if op.kind in _VIEWS and op.reads else None
-        # With a fixed number of groups it is a Convolution by now, and nothing is to be done.
-        if grouped is None or isinstance(grouped.run, Convolution) or uses[grouped.out] != 1:
+        if grouped is None or grouped.kind not in ("conv2d", "convolution"):
             return [op]
-        if grouped.kind not in ("conv2d", "convolution"):
+        # With a fixed number of groups it is a Convolution by now, and nothing is to be done.
+        if isinstance(grouped.run, Convolution) or uses[grouped.out] != 1:
             return [op]
         return _rewritten(work, makers, grouped, op) or [op]
 

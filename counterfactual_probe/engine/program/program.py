@@ -140,7 +140,7 @@ def map_leaves(structure: Any, function: Callable[[Any], Any]) -> Any:
 
 def outputs(op: Op, result: Any) -> Iterator[tuple[int, Tensor]]:
     """The numbered tensors that an operation returned."""
-    for number, value in zip(op.outs, (result,) if op.single else result, strict=False):
+    for number, value in zip(op.outs, leaves(result), strict=True):
         if number is not None and isinstance(value, Tensor):
             yield number, value
 

@@ -20,7 +20,7 @@ from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
 from ...generator.layers import activation_of
 from ...generator.state.randomness import random_states
-from ..interception import NotReplayable, Observer, intercepted
+from ..interception import NotReplayable, Observer, intercepted, storage_of
 from .noise import draw_of, is_mask
 from .program import Draw, Op, Program, Ref, Size, leaves, map_leaves
 
@@ -108,7 +108,10 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         if before is not None and self._random_states(func) != before:
             self._draw(func, op_args, op_kwargs, result)
             return result
-        moves = any(isinstance(leaf, Ref) and leaf.number in self._moving for leaf in leaves((op_args, op_kwargs)))
+        read = [leaf.number for leaf in leaves((op_args, op_kwargs)) if isinstance(leaf, Ref)]
+        if not read and not any(isinstance(leaf, Tensor) for leaf in leaves(result)):
+            return result  # a profiler's mark, say: nothing that images are made of
+        moves = not self._moving.isdisjoint(read)
         if any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result)):
             # Such as .item(): what follows may depend on the value in any way. One that no latent decides, of a
             # table of noise levels say, is the same in every run.
@@ -153,9 +156,11 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
 
     def _require_alone(self, func: Any, written: Tensor) -> None:
         """What is changed in place must be seen by nothing else, so that a new value can stand for it."""
-        place = written.untyped_storage().data_ptr()
+        place = storage_of(written)
+        if place is None:
+            raise NotRecordable(f"{func} changes a {type(written).__name__}, whose memory is not known")
         for other in list(self._numbers):
-            if other is not written and other.numel() and other.untyped_storage().data_ptr() == place:
+            if other is not written and other.numel() and storage_of(other) == place:
                 raise NotRecordable(f"{func} changes a tensor that is a view, or that has views")
         if self._numbers.get(written) in self.constants:
             raise NotRecordable(f"{func} changes a tensor that was there before the forward")
@@ -192,7 +197,7 @@ def _unified(one: Any, two: Any) -> Any:
             raise NotRecordable("an operation takes other arguments for another batch")
         return {key: _unified(item, two[key]) for key, item in one.items()}
     # A NaN or a generator would not be equal either; such operations run as they are.
-    if type(one) is type(two) and one == two:
+    if type(one) is type(two) and _equal(one, two):
         return one
     if type(one) is int and type(two) is int:
         each = (two - one) // (_MORE - _FEW)
@@ -206,5 +211,11 @@ def _unified_op(one: Op, two: Op) -> Op:
     return Op(one.run, _unified(one.args, two.args), _unified(dict(one.kwargs), dict(two.kwargs)), one.outs, one.single)
 
 
-def _equal(one: Tensor, two: Tensor) -> bool:
-    return one.shape == two.shape and one.dtype == two.dtype and bool(torch.equal(one, two))
+def _equal(one: Any, two: Any) -> bool:
+    """Whether two arguments are the same; what cannot be compared, such as packed weights, is not."""
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return one.shape == two.shape and one.dtype == two.dtype and bool(torch.equal(one, two))
+    try:
+        return one is two or bool(one == two)
+    except Exception as error:
+        raise NotRecordable(f"an operation takes a {type(one).__name__}, which cannot be compared") from error

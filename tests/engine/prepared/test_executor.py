@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.base.memory import memory_kept
-from counterfactual_probe.engine import FullForward, Prepared, Replay, executor_for
+from counterfactual_probe.engine import FullForward, Prepared, Strategy, executor_for
 from counterfactual_probe.engine import select as choice
 from counterfactual_probe.engine.prepared.batch import Batch
 from counterfactual_probe.engine.program.recording import NotRecordable, record
@@ -34,9 +34,9 @@ def test_prepared_equals_full_forwards_on_every_toy(toy: Toy) -> None:
         several = parse_units([{info.name: [0, 1] for info in infos}, {infos[0].name: [1]}], infos, generator)
         for sets in (alone, several):
             executor = executor_for(generator, sets)
-            assert (executor.name == "prepared") == (toy.name not in UNPREPARED), executor.name
+            assert (str(executor.choice) == "prepared") == (toy.name not in UNPREPARED), str(executor.choice)
             found = hybrids(generator, sets, executor)
-            assert (executor.name == "prepared") == (toy.name not in UNPREPARED), executor.name
+            assert (str(executor.choice) == "prepared") == (toy.name not in UNPREPARED), str(executor.choice)
             full = hybrids(generator, sets, FullForward(generator))
             assert (found - full).abs().max() <= toy.tolerance
             assert not torch.equal(full, full[:1].expand_as(full)), "the hybrids must differ to mean anything"
@@ -77,7 +77,7 @@ def test_what_is_no_fixed_program_is_refused_and_right_all_the_same(name: str) -
     if name != "another path for more samples":  # whose samples are not those of smaller batches anyway
         sets = parse_units(None, parse_layers(generator, "first"), generator)
         executor = executor_for(generator, sets)
-        assert isinstance(executor, (Replay, FullForward))
+        assert executor.choice.strategy in (Strategy.REPLAY, Strategy.FULL_FORWARD)
         found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
         assert (found - full).abs().max() <= 1e-11
     with generator.session(), pytest.raises(NotRecordable):
@@ -97,7 +97,7 @@ def test_what_goes_wrong_after_recording_is_found_out() -> None:
     with torch.no_grad():
         generator.module.get_submodule("norm").bias.add_(0.5)  # the program has folded the old one
     found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
-    assert executor.name.startswith("replay (prepared disagreed: a difference of 0.5")
+    assert str(executor.choice).startswith("replay (prepared disagreed: a difference of 0.5")
     assert (found - full).abs().max() <= 1e-11
 
 

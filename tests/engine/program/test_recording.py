@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe.engine import FullForward, executor_for
+from counterfactual_probe.engine import Checked, FullForward, Prepared, Replay, Strategy, executor_for
 from counterfactual_probe.engine import select as choice
 from counterfactual_probe.engine.interception import NotReplayable
 from counterfactual_probe.engine.prepared import cache as preparation
-from counterfactual_probe.engine.prepared.executor import Prepared
 from counterfactual_probe.engine.program.recording import record
 from counterfactual_probe.generator.units import parse_layers, parse_units
 from support import toys
@@ -39,6 +38,19 @@ def branches(m: Any, x: Tensor) -> Tensor:
     return image
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Images that attend to themselves, from channels in one row."""
+    weights = (q.mT @ k).softmax(-1)
+    return torch.cat([v @ weights, v], 1).view(len(v), 8, 4, 4)
+
+
+def marked(m: Any, x: Tensor) -> Tensor:
+    """As FSDP marks its forwards, with an object that cannot be compared."""
+    with torch.profiler.record_function("the last convolution"):
+        image: Tensor = m.conv(x)
+    return image
+
+
 RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a path for each sample, by where": branches,
     "zeros with a row for each sample": lambda m, x: m.conv(x) + torch.zeros(len(x), 3, 4, 4, dtype=x.dtype) + 1.0,
@@ -46,6 +58,24 @@ RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "in place on a tensor of its own": lambda m, x: m.conv(x * 2).mul_(0.5).tanh_(),
     "pieces": lambda m, x: m.conv(torch.cat(x.chunk(2, 1)[::-1], 1)),
     "dropout in eval mode": lambda m, x: m.conv(m.drop(x)),
+    "views of pieces": lambda m, x: m.conv(
+        torch.cat([part.reshape(len(x), 4, 16) for part in x.split(4, 1)], 1).view_as(x)
+    ),
+    "attention": lambda m, x: m.conv(attention(*(part.reshape(len(x), 4, 16) for part in m.wide(x).chunk(3, 1)))),
+    "a view of a maximum": lambda m, x: m.conv(x * x.max(1).values.view(len(x), 1, 4, 4)),
+    "a view of moments": lambda m, x: m.conv(x - torch.var_mean(x, (2, 3))[1].view(len(x), 8, 1, 1)),
+    "a view of group norm": lambda m, x: m.conv(
+        torch.native_group_norm(x, None, None, len(x), 8, 16, 2, 1e-5)[0].view(len(x), 8, 16).view_as(x)
+    ),
+    "a view of sorted values": lambda m, x: m.conv(x.flatten(2).sort(2).values.view_as(x)),
+    "a view of a recurrent layer": lambda m, x: m.conv(m.lstm(x.flatten(2).mT)[0].mT.reshape(len(x), 8, 4, 4)),
+    "several outputs of an operation with named arguments": lambda m, x: m.conv(
+        x / (1 + x.aminmax(dim=2, keepdim=True).max.view(len(x), 8, 1, 4))
+    ),
+    "a profiler's mark": marked,
+    "a row for each sample on another axis": lambda m, x: m.conv(
+        (x.transpose(0, 1) + m.wide(torch.ones_like(x)).mean((1, 2, 3)).view(1, len(x), 1, 1)).transpose(0, 1)
+    ),
     "a number from a table": lambda m, x: m.conv(x) * torch.linspace(1, 2, 5).sqrt()[torch.tensor(3)].item(),
     "a path by a parameter": lambda m, x: m.conv(x if bool(m.conv.bias.sum() > 1e6) else 2 * x),
 }
@@ -53,7 +83,8 @@ RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_these_are_recorded_and_right(name: str) -> None:
-    generator = build(RECORDED[name], conv=conv(), drop=nn.Dropout(0.5))
+    parts = {"wide": conv(8, 12), "lstm": nn.LSTM(8, 8, batch_first=True), "drop": nn.Dropout(0.5)}
+    generator = build(RECORDED[name], conv=conv(), **parts)
     assert agrees(generator, "act") == "prepared"
 
 
@@ -82,6 +113,54 @@ def test_recording_leaves_the_module_as_it_was() -> None:
     assert {name: set(vars(part)) for name, part in module.named_modules()} == attributes
     assert sum(len(part._forward_hooks) for part in module.modules()) == hooks
     assert module.training
+
+
+class Int8(torch.Tensor):
+    """A weight in eight bits and a scale that stand for a float one, as quantisation libraries have it: known to few
+    operations."""
+
+    def __new__(cls, values: Tensor, scale: Tensor) -> Int8:
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=scale.dtype)  # type: ignore[attr-defined,no-any-return]
+
+    def __init__(self, values: Tensor, scale: Tensor) -> None:
+        self.values_, self.scale = values, scale
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["values_", "scale"], None
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("detach", "alias"):
+            return args[0]
+        if func.overloadpacket.__name__ not in ("linear", "mm", "addmm", "t"):
+            raise NotImplementedError(f"no {func} of eight bits")
+        plain = [value.values_ * value.scale if isinstance(value, Int8) else value for value in args]
+        return func(*plain, **(kwargs or {}))
+
+
+def test_weights_of_a_quantised_type_are_read_by_their_parts() -> None:
+    linear = nn.Linear(128, 48).double()
+    scale = linear.weight.detach().abs().max() / 127
+    weight = Int8((linear.weight.detach() / scale).round().to(torch.int8), scale)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    generator = build(lambda m, x: m.linear(x.flatten(1)).view(len(x), 3, 4, 4), linear=linear)
+    assert agrees(generator, "act") == "prepared"
+    before = generator.weights_hash()
+    with torch.no_grad():
+        weight.values_.neg_()
+    assert generator.weights_hash() != before
+
+
+def test_packed_weights_cannot_be_compared_and_are_replayed() -> None:
+    torch.manual_seed(0)
+    packed = torch.ops.quantized.linear_prepack(torch.quantize_per_tensor(torch.randn(48, 128), 0.05, 0, torch.qint8))
+
+    def in_eight_bits(_: Any, x: Tensor) -> Tensor:
+        rows = torch.quantize_per_tensor(x.flatten(1).float(), 0.01, 0, torch.quint8)
+        return torch.ops.quantized.linear(rows, packed, 0.1, 128).dequantize().double().view(len(x), 3, 4, 4)  # type: ignore[no-any-return]
+
+    expected = "replay (not prepared: an operation takes a ScriptObject, which cannot be compared)"
+    assert agrees(build(in_eight_bits), "act") == expected
 
 
 # --- refused ----------------------------------------------------------------------------------------------------
@@ -252,7 +331,7 @@ def test_a_forward_that_changes_after_recording_is_found_out(where: str) -> None
     executor = executor_for(generator, sets)
     now[where] = 2.0
     found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
-    assert executor.name.startswith("replay (prepared disagreed: a difference of")
+    assert str(executor.choice).startswith("replay (prepared disagreed: a difference of")
     assert (found - full).abs().max() <= 1e-10
 
 
@@ -260,15 +339,14 @@ def test_a_forward_that_changes_after_recording_is_found_out(where: str) -> None
 def test_wrong_images_are_never_handed_on(replays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = build(lambda m, x: m.conv(x), conv=conv())
     sets = parse_units(None, parse_layers(generator, "act"))
-    executor = executor_for(generator, sets)
-    assert isinstance(executor, Prepared)
-    if not replays:
-        executor.instead = FullForward(generator)
-    ways = executor._preparation.ways
+    program = Prepared(generator, [frozenset(["act"])])
+    candidates = {Strategy.PREPARED: lambda: program, Strategy.REPLAY: lambda: Replay(generator, ["act"])}
+    executor = Checked(generator, candidates if replays else {Strategy.PREPARED: lambda: program})
+    ways = program._preparation.ways
     for key, way in list(ways.items()):
         monkeypatch.setitem(ways, key, lambda batch, way=way: way(batch) + 0.01)
     found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
-    assert executor.name.startswith(
+    assert str(executor.choice).startswith(
         f"{'replay' if replays else 'full forward'} (prepared disagreed: a difference of 0.01"
     )
     assert torch.equal(found, full) if not replays else (found - full).abs().max() <= 1e-10

@@ -2,32 +2,28 @@
 
 Works on any module, without reading its code: the forward itself runs, but finished submodules
 answer from a record. An answer that only other answered submodules would read is not even kept:
-a NaN stands for it, so that a wrong guess shows. The first batch of each way through the generator
-is compared with full forwards; when they differ, or anything fails, everything falls back to full
-forwards, and the result says so.
+a NaN stands for it, so that a wrong guess shows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..base.errors import described
-from ..base.memory import is_out_of_memory
-from ..generator import latents as lt
-from ..generator.adapter import GeneratorAdapter
-from ..generator.images import all_finite
-from ..generator.latents import Latents
-from ..generator.layers import activation_of, channels_first, require_once, with_activation
-from .executors import FullForward, disagreement
-from .interception import Call, Handler, NotReplayable, intercepted, map_tensors, tensors_of
-from .replay_plan import TRACED, make_plan
-from .runs import CleanRun, Runs
+from ...generator import latents as lt
+from ...generator.adapter import GeneratorAdapter
+from ...generator.latents import Latents
+from ...generator.layers import activation_of, channels_first, require_once, with_activation
+from ..checked import disagreement
+from ..executors import FullForward
+from ..interception import Call, Handler, NotReplayable, intercepted, map_tensors, tensors_of
+from ..runs import CleanRun, Runs
+from .plan import TRACED, make_plan
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -42,26 +38,28 @@ class RecordedRun(CleanRun):
 class Replay:
     """Executor that runs only what comes after the first intervened layer."""
 
+    run_type = RecordedRun
     rounding = ""
+    batches = True
 
     def __init__(self, generator: GeneratorAdapter, layers: Sequence[str]) -> None:
+        if generator.draws_noise:
+            # Skipping part of a forward would shift the noise of the rest.
+            raise NotReplayable("noise is drawn in the order of the forward")
+        if not generator.batchable:
+            raise NotReplayable("the samples of a batch influence one another")
         self.generator = generator
-        self.name = "replay"
+        self.confirmed: set[Hashable] = set()
         self._full = FullForward(generator)
-        self._checked: set[frozenset[str]] = set()
         # Convolutions on a CPU are faster in this layout, and pass it on to the next.
         self._channels_last = generator.device.type == "cpu"
         with generator.session():
             self.plan = make_plan(generator, layers)
 
-    @property
-    def batches(self) -> bool:
-        return self.generator.batchable
-
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:
-        if not base or self.name != "replay":
+        if not base:
             return self._full.clean(latents, layers, numbers, seed, base=base)
         outputs: dict[Call, list[Tensor]] = {}
         activations: dict[str, Tensor] = {}
@@ -88,42 +86,28 @@ class Replay:
         require_once(layers, runs)
         return RecordedRun(latents, images, activations, numbers, seed, outputs)
 
+    def clean_problem(self, run: CleanRun, layers: Sequence[str]) -> str | None:
+        return None  # it is a whole forward
+
+    def kind(self, runs: Runs) -> Hashable:
+        """Which layers are set."""
+        return frozenset(runs.edits)
+
+    def rows_to_compare(self, rows: int) -> list[int]:
+        return list(range(rows))
+
+    def hybrid_problem(self, images: Tensor, reference: Tensor, originals: Tensor) -> str | None:
+        return disagreement(images, reference, _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2))
+
+    def try_differently(self) -> bool:
+        """In the usual layout: the module may not take the other."""
+        changed, self._channels_last = self._channels_last, False
+        self.confirmed.clear()
+        return changed
+
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
-        if self.name != "replay" or not isinstance(base, RecordedRun):
-            return self._full.intervened(base, runs)
-        # Each way through the generator is compared once: which layers are set.
-        way = frozenset(runs.edits)
-        images, problem = self._attempt(base, runs)
-        if images is not None and way in self._checked:
-            return images
-        if images is None and self._channels_last:
-            # The module may not take the layout; in the usual one it may well replay.
-            self._channels_last = False
-            self._checked.clear()
-            images, problem = self._attempt(base, runs)
-        # Only now: a full forward of the same rows would leave behind what a hidden path reads.
-        reference = self._full.intervened(base, runs)
-        if images is not None:
-            tolerance = _TOLERANCE.get(self.generator.dtype or reference.dtype, 1e-2)
-            wrong = disagreement(images, reference, tolerance)
-            if wrong is None:
-                self._checked.add(way)
-                return images
-            problem = wrong
-        self.name = f"full forward (replay disagreed: {problem})"
-        return reference
-
-    def _attempt(self, base: RecordedRun, runs: Runs) -> tuple[Tensor | None, str]:
-        """The images, or None and why there are none."""
-        try:
-            images = self._replayed(base, runs)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            return None, described(error)
-        return (images, "") if all_finite(images) else (None, "an image is not finite")
-
-    def _replayed(self, base: RecordedRun, runs: Runs) -> Tensor:
+        if not isinstance(base, RecordedRun):
+            raise NotReplayable("the clean run was not recorded for replay")
         rows = runs.samples
         index = torch.tensor(rows, device=self.generator.device)
         by_call = {self.plan.edited[layer]: edits for layer, edits in runs.edits.items()}

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ..generator.adapter import GeneratorAdapter
-from .interception import Call, NotReplayable, Observer, call_of, intercepted, map_tensors, tensors_of
+from ...generator.adapter import GeneratorAdapter
+from ..interception import Call, NotReplayable, Observer, call_of, intercepted, map_tensors, storage_of, tensors_of
 
 TRACED = 2  # samples in the traced forward
 
@@ -90,14 +90,14 @@ def _readers(
     generator: GeneratorAdapter, answers: Mapping[Call, Any], made: Mapping[str, Sequence[int]]
 ) -> dict[Call, set[Call | None]]:
     """For each answered call whose output is read by anything that still runs: the calls that read it."""
-    owner: dict[int, Call] = {}
+    owner: dict[int | None, Call] = {}
     readers: dict[Call, set[Call | None]] = {}
     running: list[Call] = []
 
     class Watch(Observer):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             for leaf in tree_leaves((args, kwargs)):
-                if isinstance(leaf, Tensor) and (call := owner.get(leaf.untyped_storage().data_ptr())):
+                if isinstance(leaf, Tensor) and (call := owner.get(storage_of(leaf))):
                     readers.setdefault(call, set()).add(running[-1] if running else None)
             return func(*args, **(kwargs or {}))
 
@@ -105,7 +105,7 @@ def _readers(
         call = (name, made[name][number - 1])
         if call in answers:
             for leaf in tensors_of(answers[call]):
-                owner[leaf.untyped_storage().data_ptr()] = call
+                owner[storage_of(leaf)] = call
             return answers[call]
         running.append(call)
         output = run()
@@ -115,7 +115,7 @@ def _readers(
     with intercepted(generator.submodules, handler), Watch():
         images = generator.forward(generator.example, noise=range(TRACED))
     # An answer that is the image itself is read by the caller.
-    if (call := owner.get(images.untyped_storage().data_ptr())) is not None:
+    if (call := owner.get(storage_of(images))) is not None:
         readers.setdefault(call, set()).add(None)
     return readers
 
