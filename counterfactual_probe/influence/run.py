@@ -88,7 +88,7 @@ class Run:
             "n_pairs": request.pairs.n,
             "precision": estimate.precision,
             "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": stream.executor.name,
+            "executor": str(stream.executor.choice),
             "noise_in_forward": not batchable,
             "tolerance": request.options.tolerance,
             "blocks": request.options.blocks or None,

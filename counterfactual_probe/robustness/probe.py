@@ -153,7 +153,7 @@ class RobustnessProbe:
             "layers": sorted({layer for units in stream.intervention.sets for layer in units}),
             "n_pairs": stream.pairs.n,
             "hybrids_per_eval": stream.hybrids_per_eval,
-            "executor": stream.executor.name,
+            "executor": str(stream.executor.choice),
         }
 
 
