@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -10,11 +10,12 @@ from ..base.errors import ProbeError
 from ..generator.adapter import GeneratorAdapter
 from ..generator.device import multiplies_bfloat16
 from ..generator.units import UnitSet
-from .checked import Checked
+from .checked import Checked, FastExecutor
 from .executors import Executor, FullForward, Strategy
 from .interventions import layers_of, way_of
 from .prepared.executor import Prepared
 from .replay import Replay
+from .unmixed import Unmixed
 
 PRECISIONS = ("float32", "bf16-diff")
 
@@ -40,12 +41,10 @@ def executor_for(
     # Where bfloat16 is not multiplied but imitated, exact hybrids are faster.
     narrow = torch.bfloat16 if precision == "bf16-diff" and multiplies_bfloat16(generator.device) else None
     if narrow is None and pairs is not None and pairs * len(sets) <= _FEW_HYBRIDS:
-        return FullForward(generator)
+        return Unmixed(generator, FullForward(generator))
     ways = list(dict.fromkeys(way_of(units) for units in sets if units.size))
-    return Checked(
-        generator,
-        {
-            Strategy.PREPARED: lambda: Prepared(generator, ways, narrow),
-            Strategy.REPLAY: lambda: Replay(generator, layers),
-        },
-    )
+    candidates: dict[Strategy, Callable[[], FastExecutor]] = {
+        Strategy.PREPARED: lambda: Prepared(generator, ways, narrow),
+        Strategy.REPLAY: lambda: Replay(generator, layers),
+    }
+    return Unmixed(generator, Checked(generator, candidates))

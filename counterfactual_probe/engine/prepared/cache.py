@@ -1,6 +1,6 @@
 """What a prepared run needs beside latents: the simplified program and the ways through it.
 
-It takes several forwards to make, and as long as the weights are the same it serves every call: the
+It takes several forwards to make, and as long as weights, hooks and attributes are the same it serves every call: the
 latest of each generator is remembered, one for exact hybrids and one for differences in a narrow type.
 """
 
@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ...generator.adapter import GeneratorAdapter
+from ...generator.state.fingerprint import fingerprint
 from ..interception import call_of
 from ..program.program import Program
 from ..program.recording import record
@@ -53,8 +54,8 @@ class Preparations:
 
     def __init__(self, generator: GeneratorAdapter, ways: Sequence[frozenset[str]], narrow: torch.dtype | None) -> None:
         self.generator, self.ways, self.narrow = generator, ways, narrow
-        # Attributes and hooks can change too: so whoever uses it compares a clean run in every call.
-        self._key = (generator.weights_hash(), generator.device, tuple(ways))
+        # What no attribute tells can change too: so whoever uses it compares a clean run in every call.
+        self._key = (generator.weights_hash(), fingerprint(generator.module), generator.device, tuple(ways))
 
     def remembered(self) -> Preparation | None:
         key, found = self._latest.get(self.generator, {}).get(self.narrow, (None, None))
