@@ -32,12 +32,12 @@ def modules_by_layer(
 
     >>> units = modules_by_layer(gen, z1, z2, layers=["main.8"])  # doctest: +SKIP
 
-    Every layer gets about as many ``hybrids``, and at least two pairs: layers of many channels, which are the early and
-    the slow ones, get fewer pairs. ``progress`` is a folder for checkpoints: the same call goes on from it.
+    Every layer gets about ``hybrids`` hybrids, and at least two pairs: layers of many channels, which are the early and
+    slow ones, get fewer pairs. ``progress`` is a folder for checkpoints: the same call goes on from it.
     """
     n_modules, hybrids = whole(n_modules, "n_modules", 1), whole(hybrids, "hybrids", 1)
     given = generator.check(z1, "the base latents z1")
-    found = {}
+    by_layer = {}
     for info in parse_layers(generator, layers):
         if info.channels < n_modules:
             raise ProbeError(
@@ -45,11 +45,11 @@ def modules_by_layer(
                 "or leave the layer out"
             )
         pairs = min(given, max(2, hybrids // info.channels))
-        own = [lt.take(latents, slice(0, pairs)) for latents in (z1, z2)]
+        first = [lt.take(latents, slice(0, pairs)) for latents in (z1, z2)]
         file = f"{info.name.replace('/', '-')}-{pairs}.progress"
         checkpoint = None if progress is None else Path(progress) / file
-        maps = InfluenceMap(generator, info.name).attribute(*own, checkpoint=checkpoint, show_progress=show_progress)
+        maps = InfluenceMap(generator, info.name).attribute(*first, checkpoint=checkpoint, show_progress=show_progress)
         modules = ModuleFinder(n_modules).fit(maps).unit_sets()
         # A module without channels changes nothing: there is no hybrid to score.
-        found[info.name] = {str(k): units for k, units in enumerate(modules, 1) if units.size}
-    return found
+        by_layer[info.name] = {str(k): units for k, units in enumerate(modules, 1) if units.size}
+    return by_layer

@@ -1,4 +1,4 @@
-"""The classes over which entropy is taken, and logits kept for it: on disk, since there are too many for memory."""
+"""The classes that entropy is taken over, and the logits for it: kept on disk, since memory has no room for them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ POOLED = 10
 _ROWS = 1024
 
 
-class Pool:
-    """Logits of one classifier for hybrids as they come, and in the end their entropies.
+class LogitPool:
+    """Logits of one classifier, added as hybrids are scored, and in the end the hybrids' entropies.
 
-    Which ten classes are pooled over all hybrids (conventions 24) is known only when the last has come.
+    The ten classes of largest mean probability over all hybrids (conventions 24) are known only after the last one.
     """
 
     def __init__(self, n_classes: int) -> None:
         self.n_classes = n_classes
-        self.total = np.zeros(n_classes)  # of probabilities
+        self.probability_sums = np.zeros(n_classes)
         self.rows = 0
         self._places: list[npt.NDArray[np.int32]] = []
         self._file: Any = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the pool
 
     def add(self, logits: Tensor, places: npt.NDArray[np.int32]) -> None:
-        """Logits (rows, classes) float32 on the CPU, and for each row a place."""
-        self.total += logits.double().softmax(1).sum(0).numpy()
+        """Logits (rows, classes) float32 on the CPU, and where each row's entropy goes in a flat array."""
+        self.probability_sums += logits.double().softmax(1).sum(0).numpy()
         self.rows += len(logits)
         self._places.append(places)
         try:
@@ -42,8 +42,8 @@ class Pool:
             ) from error
 
     def classes(self) -> list[int]:
-        """The classes of largest mean probability over all hybrids, the first first."""
-        order = np.argsort(-self.total, kind="stable")
+        """The classes of largest mean probability over all hybrids, in falling order."""
+        order = np.argsort(-self.probability_sums, kind="stable")
         return [int(number) for number in order[: min(POOLED, self.n_classes)]]
 
     def entropies(self, out: npt.NDArray[np.float32]) -> list[int]:
@@ -63,7 +63,7 @@ class Pool:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of the classes given, their probabilities renormalised: from logits, so that none vanishes."""
+    """Entropy in nats over the given classes, renormalised; from logits, so that no probability underflows to 0."""
     logs = logits.double().log_softmax(1)
-    found: Tensor = torch.special.entr(logs.exp()).sum(1).float()
-    return found
+    in_nats: Tensor = torch.special.entr(logs.exp()).sum(1).float()
+    return in_nats

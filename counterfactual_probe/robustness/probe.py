@@ -21,7 +21,7 @@ from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
 from ..generator.units import parse_layers
-from .plan import Plan, mapped, planned, two_classes
+from .grid import class_numbers, module_grid, two_classes
 from .result import Robustness
 from .tally import Row, Tally
 
@@ -46,15 +46,15 @@ class RobustnessProbe:
         given = [classifiers] if isinstance(classifiers, (Classifier, str)) else list(classifiers)
         if not given:
             raise ProbeError("no classifier is given; give a list of cp.Classifier or of names")
-        self.classifiers = tuple(_opened(item) for item in given)
+        self.classifiers = tuple(_open_classifier(item) for item in given)
         names = [classifier.name for classifier in self.classifiers]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ProbeError(f"two classifiers are named {twice!r}; give each a name of its own (name=)")
         for classifier in self.classifiers:
-            found = self_check(classifier, warn=False)
-            if found is not None and found.problem:
-                warnings.warn(f"classifier {classifier.name!r} {found.problem}", SuspiciousClassifier, stacklevel=2)
+            check = self_check(classifier, warn=False)
+            if check is not None and check.problem:
+                warnings.warn(f"classifier {classifier.name!r} {check.problem}", SuspiciousClassifier, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"RobustnessProbe({self.generator.name!r}, {', '.join(item.name for item in self.classifiers)})"
@@ -72,17 +72,17 @@ class RobustnessProbe:
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
     ) -> Robustness:
-        """What each classifier says of the hybrids of each module, and how far these are from their originals.
+        """What each classifier predicts for the hybrids of each module, and how far these are from their originals.
 
-        Hybrids are scored as they are made, and none is kept, but for a few to be shown.
+        Hybrids are scored as they are made; none is stored, except a few to be shown.
 
         Args:
             z1, z2: base latents of the first class and source latents of the second, in pairs.
             units_by_layer: {layer: {module: units}}, from early to late; units are channels of the layer, or a mapping
-                over several layers, under any name. A list of unit sets has modules 1, 2 and so on.
+                over several layers, under any name. In a list of unit sets, modules are named 1, 2 and so on.
             classes: the generator's classes of the bases and of the sources.
             class_map: {generator's class: what the classifiers call it}, one or several, by name or number; under a
-                classifier's name another such map, for that one. By default the names are the same.
+                classifier's name another such map, for that classifier alone. By default the names are the same.
             seed: of noise inside the forward, if any.
             shown: how many of the hybrids that classifiers disagree about most are kept.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
@@ -90,31 +90,31 @@ class RobustnessProbe:
         Raises:
             ProbeError: unknown layer, channel or class; a class that the map lacks; NaN images or logits.
         """
-        plan = planned(self.generator, units_by_layer)
-        first, second = two_classes(classes)
-        numbers = mapped(self.classifiers, (first, second), class_map)
+        grid = module_grid(self.generator, units_by_layer)
+        both = two_classes(classes)
+        numbers = class_numbers(self.classifiers, both, class_map)
         pairs = given_pairs(self.generator, z1, z2)
         seed, shown = whole(seed, "the seed", 0), whole(shown, "shown", 0)
-        tally = Tally(self.classifiers, numbers, plan, pairs.n, image_range=self.generator.image_range, shown=shown)
+        tally = Tally(self.classifiers, numbers, grid, pairs.n, image_range=self.generator.image_range, shown=shown)
         with self.generator.unchanged(), ExitStack() as stack:
             stack.callback(tally.close)
             stack.enter_context(self.generator.session())
             for classifier in self.classifiers:
                 stack.enter_context(classifier.session())
-            stream = Stream(self.generator, Swap(list(plan.sets)), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
+            stream = Stream(self.generator, Swap(list(grid.sets)), pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
             self._run(stream, tally, show_progress)
             pooled = tally.finish()
-            about = self._provenance(stream, (first, second), tally, pooled) | {"seed": seed}
-        return _result(tally, plan, (first, second), self.generator.image_size, about)
+            about = self._provenance(stream, both, tally, pooled) | {"seed": seed}
+        return _result(tally, both, self.generator.image_size, about)
 
     def _run(self, stream: Stream, tally: Tally, show_progress: bool) -> None:
-        sources = _Sources(self.generator, stream)
-        total, asked = stream.pairs.n * len(tally.plan.sets), np.zeros(stream.pairs.n, np.bool_)
+        sources = _SourceImages(self.generator, stream)
+        total, scored = stream.pairs.n * len(tally.grid.sets), np.zeros(stream.pairs.n, np.bool_)
         with progress_bar(total, "robustness", "hybrid", show_progress) as bar:
             for effect in stream.run():
                 source = sources.image(effect.pair)
-                if not asked[effect.pair]:
-                    asked[effect.pair] = True
+                if not scored[effect.pair]:
+                    scored[effect.pair] = True
                     tally.add(Row(effect.original, effect.pair, None, effect.original, source))
                     tally.add(Row(source, effect.pair, None, effect.original, source))
                 for row in _rows(effect, source):
@@ -123,7 +123,7 @@ class RobustnessProbe:
                 bar.update(len(effect.sets))
 
     def _measure(self, effect: Effect, source: Tensor, tally: Tally) -> None:
-        """Mean |hybrid − original|, for both originals (conventions 23)."""
+        """Write the mean |hybrid − original| for both originals (conventions 23)."""
         to_base = effect.of_sets(_distance(effect.hybrids, effect.original))
         # A set that changes nothing leaves the base.
         to_source = torch.full_like(to_base, float(_distance(effect.original[None], source)[0]))
@@ -131,23 +131,23 @@ class RobustnessProbe:
         to_source[changed] = _distance(effect.hybrids, source)
         values = torch.stack([to_base, to_source], 1).float().cpu().numpy()
         for chosen, value in zip(effect.sets, values, strict=True):
-            tally.arrays.distances[(*tally.plan.places[chosen], effect.pair)] = value
+            tally.arrays.distances[(*tally.grid.places[chosen], effect.pair)] = value
 
     def _provenance(
         self, stream: Stream, classes: tuple[Any, Any], tally: Tally, pooled: Sequence[Sequence[int]]
     ) -> dict[str, Any]:
         described = []
-        said = [np.unique(answers[answers >= 0]).tolist() for answers in tally.arrays.answers]
-        for classifier, own, pool, answered in zip(self.classifiers, tally.numbers, pooled, said, strict=True):
-            counted = {
-                str(name): {str(number): classifier.class_name(number) for number in side}
-                for name, side in zip(classes, own, strict=True)
-            }
-            named = {
-                what: {str(k): classifier.class_name(k) for k in those}
-                for what, those in (("pooled", pool), ("answered", answered))
-            }
-            described.append(classifier.provenance() | {"counts_as": counted} | named)
+        predicted = [np.unique(answers[answers >= 0]).tolist() for answers in tally.arrays.answers]
+        for classifier, both, pool, answered in zip(self.classifiers, tally.numbers, pooled, predicted, strict=True):
+            counted = {str(name): _class_names(classifier, side) for name, side in zip(classes, both, strict=True)}
+            described.append(
+                classifier.provenance()
+                | {
+                    "counts_as": counted,
+                    "pooled": _class_names(classifier, pool),
+                    "answered": _class_names(classifier, answered),
+                }
+            )
         return self.generator.provenance() | {
             "classifiers": described,
             "layers": sorted({layer for units in stream.intervention.sets for layer in units}),
@@ -157,8 +157,8 @@ class RobustnessProbe:
         }
 
 
-class _Sources:
-    """Images of the sources, a window of pairs at a time: a block of the stream comes once for each of its ways."""
+class _SourceImages:
+    """Images of the sources, a window of pairs at a time: the stream visits a block once for each set of layers."""
 
     def __init__(self, generator: GeneratorAdapter, stream: Stream) -> None:
         self.generator, self.stream = generator, stream
@@ -181,7 +181,11 @@ class _Sources:
         )
 
 
-def _opened(item: Any) -> Classifier:
+def _class_names(classifier: Classifier, numbers: Sequence[int]) -> dict[str, str]:
+    return {str(number): classifier.class_name(number) for number in numbers}
+
+
+def _open_classifier(item: Any) -> Classifier:
     if isinstance(item, Classifier):
         return item
     if isinstance(item, str):
@@ -204,18 +208,19 @@ def _distance(images: Tensor, original: Tensor) -> Tensor:
 
 
 def _result(
-    tally: Tally, plan: Plan, classes: tuple[Any, Any], size: tuple[int, int, int], about: dict[str, Any]
+    tally: Tally, classes: tuple[Any, Any], image_size: tuple[int, int, int], about: dict[str, Any]
 ) -> Robustness:
-    chosen = tally.shown.in_order()
+    grid = tally.grid
+    chosen = tally.sample.in_order()
     images = [images for _, _, images in chosen]
     return Robustness(
         **vars(tally.arrays),
-        shown=torch.stack(images).clone() if images else torch.zeros(0, 3, *size),
-        shown_at=np.array([[*plan.places[units], pair] for pair, units, _ in chosen], np.int64).reshape(-1, 3),
+        shown=torch.stack(images).clone() if images else torch.zeros(0, 3, *image_size),
+        shown_at=np.array([[*grid.places[units], pair] for pair, units, _ in chosen], np.int64).reshape(-1, 3),
         classifiers=tuple(classifier.name for classifier in tally.classifiers),
-        layers=plan.layers,
-        modules=plan.modules,
+        layers=grid.layers,
+        modules=grid.modules,
         classes=(str(classes[0]), str(classes[1])),
-        units=plan.sets,
+        units=grid.sets,
         provenance=about,
     )

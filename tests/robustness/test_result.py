@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 from counterfactual_probe.robustness.pool import entropy
 from counterfactual_probe.robustness.ranking import ranked
-from counterfactual_probe.robustness.tally import divergence
+from counterfactual_probe.robustness.tally import jensen_shannon
 from support.analyses.robust_toys import FLAT, OWN, Z1, Z2, N, arrays, classifiers, close, score
 from support.toys import PLAIN
 
@@ -38,11 +38,11 @@ def test_entropy_of_known_distributions() -> None:
 
 def test_divergence_of_known_masses() -> None:
     sure = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
-    assert divergence(sure).item() == pytest.approx(math.log(2))
-    assert divergence(sure[[0, 0]]).item() == 0
+    assert jensen_shannon(sure).item() == pytest.approx(math.log(2))
+    assert jensen_shannon(sure[[0, 0]]).item() == 0
     neither = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.0]]])
-    assert divergence(neither).item() == pytest.approx(math.log(3))
-    assert divergence(torch.full((4, 1, 2), 0.3)).item() == pytest.approx(0, abs=1e-12)
+    assert jensen_shannon(neither).item() == pytest.approx(math.log(3))
+    assert jensen_shannon(torch.full((4, 1, 2), 0.3)).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_ranking_of_known_rates() -> None:
