@@ -8,17 +8,17 @@ from ..modules.clustering import NO_MODULE, Array, Floats, Labels, assign
 
 
 def strongest(values: Floats) -> Labels:
-    """(…, pixels) which of (…, K, pixels) is largest at each pixel, the first of equals; −1 where none is above 0."""
+    """(…, pixels) argmax over K at each pixel (lowest index on ties); −1 where no value is positive."""
     return np.where(values.max(-2) > 0, values.argmax(-2), NO_MODULE).astype(np.int64)
 
 
-def tables(one: Labels, two: Labels, k: int, p: int) -> Array:
-    """(n, k + 1, p + 1) numbers of pixels by label of the one and of the other; −1 is the last row or column.
+def contingency_tables(one: Labels, two: Labels, k: int, p: int) -> Array:
+    """(n, k + 1, p + 1) contingency tables: pixels by label in both partitions; −1 is the last row or column.
 
-    Labels are (n, pixels), or (1, pixels) for one partition of all images.
+    Labels are (n, pixels), or (1, pixels) for the same partition of all images.
     """
     images = max(len(one), len(two))
-    cells = (one % (k + 1)) * (p + 1) + two % (p + 1)  # in Python's way, −1 is the last
+    cells = (one % (k + 1)) * (p + 1) + two % (p + 1)  # Python's modulo makes −1 the last
     numbered = np.arange(images)[:, None] * (k + 1) * (p + 1) + cells
     counts = np.bincount(numbered.ravel(), minlength=images * (k + 1) * (p + 1))
     return counts.reshape(images, k + 1, p + 1).astype(np.float64)
@@ -30,12 +30,12 @@ def overlaps(counts: Array) -> Array:
     first, second = counts.sum(2)[:, :-1, None], counts.sum(1)[:, None, :-1]
     union = first + second - shared
     shown = np.broadcast_to(second > 0, shared.shape)
-    found = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return np.asarray(found.sum(0, where=shown) / shown.sum(0))
+    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(iou.sum(0, where=shown) / shown.sum(0))
 
 
-def matched(iou: Array) -> tuple[Labels, float]:
-    """Modules and parts matched one to one for the largest sum, and its mean over all parts."""
+def match_parts(iou: Array) -> tuple[Labels, float]:
+    """Modules and parts matched one to one for the largest sum of IoU, and that sum over the number of parts."""
     k, p = iou.shape
     pairs = np.stack([np.arange(k), assign(iou)], 1) if k <= p else np.stack([assign(iou.T), np.arange(p)], 1)
     return pairs, float(iou[tuple(pairs.T)].sum() / p)

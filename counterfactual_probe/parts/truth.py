@@ -1,4 +1,4 @@
-"""The parts that pixels belong to, of one image or of many, and what a partition of the pixels scores on them."""
+"""The ground-truth part of each pixel, in one image or many, and how a partition of the pixels scores against it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ..base.errors import ProbeError
 from ..modules.clustering import Array, Floats, Labels
-from .partitions import adjusted_rand, matched, overlaps, strongest, tables
+from .partitions import adjusted_rand, contingency_tables, match_parts, overlaps, strongest
 from .result import PartsAgreement
 
 
@@ -19,7 +19,7 @@ class Truth:
 
     Args:
         masks: (P, H, W) or (n, P, H, W), as :func:`parts_agreement` takes them.
-        size: (H, W) that is wanted.
+        size: (H, W) that the masks must have.
         names: of the parts; by default their numbers from 1.
 
     Attributes:
@@ -28,7 +28,7 @@ class Truth:
     """
 
     def __init__(self, masks: Any, size: tuple[int, int], names: Sequence[str] | None) -> None:
-        values = _checked(masks, size)
+        values = _shares(masks, size)
         self.size = size
         n, p = values.shape[:2]
         self.names = [f"part {part + 1}" for part in range(p)] if names is None else list(names)
@@ -42,21 +42,21 @@ class Truth:
         self.parts: Array = shown.reshape(p, *size)
 
     def tables(self, regions: Labels, k: int) -> Array:
-        return tables(regions, self.labels, k, len(self.parts))
+        return contingency_tables(regions, self.labels, k, len(self.parts))
 
     def means(self, regions: Labels, k: int) -> tuple[float, float]:
         """Mean IoU and mean ARI of k regions (n, pixels), or (1, pixels) for all images."""
         counts = self.tables(regions, k)
-        return matched(overlaps(counts))[1], float(adjusted_rand(counts).mean())
+        return match_parts(overlaps(counts))[1], float(adjusted_rand(counts).mean())
 
     def result(
         self, regions: Labels, templates: Floats, chance: Sequence[tuple[float, float]], about: dict[str, Any]
     ) -> PartsAgreement:
-        """The regions' scores beside those of random groups and of each pixel's most frequent part."""
+        """The regions' scores, next to those of random groups and of each pixel's most frequent part."""
         counts = self.tables(regions, len(templates))
         iou, ari = overlaps(counts), adjusted_rand(counts)
-        pairs, mean_iou = matched(iou)
-        # A pixel of no part in most images is best left to none.
+        pairs, mean_iou = match_parts(iou)
+        # A pixel that is in no part in most images belongs to none.
         none = (self.labels < 0).mean(0)
         most = strongest(self.parts.reshape(1, len(self.parts), -1))
         most = np.where(none > self.parts.reshape(len(self.parts), -1).max(0), -1, most)
@@ -78,7 +78,7 @@ class Truth:
         )
 
 
-def _checked(masks: Any, size: tuple[int, int]) -> Array:
+def _shares(masks: Any, size: tuple[int, int]) -> Array:
     """Masks as an array (n, P, H, W) of shares."""
     given = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else np.asarray(masks)
     if given.ndim not in (3, 4) or 0 in given.shape or given.dtype.kind not in "biuf":
@@ -87,7 +87,7 @@ def _checked(masks: Any, size: tuple[int, int]) -> Array:
         )
     if given.shape[-2:] != size:
         raise ProbeError(
-            f"the masks are {given.shape[-2]}×{given.shape[-1]} pixels and the modules' places {size[0]}×{size[1]}; "
+            f"the masks are {given.shape[-2]}×{given.shape[-1]} pixels and the modules' maps {size[0]}×{size[1]}; "
             "make masks of that size, such as Scene(size=…).masks, or maps of the images' size"
         )
     values = given.astype(np.float64).reshape(-1, *given.shape[-3:])

@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 import counterfactual_probe as cp
 from counterfactual_probe.data import Scene
 from counterfactual_probe.data.scene import PARTS
-from counterfactual_probe.parts.partitions import adjusted_rand, matched, overlaps, strongest, tables
+from counterfactual_probe.parts.partitions import adjusted_rand, contingency_tables, match_parts, overlaps, strongest
 from counterfactual_probe.registry.folders import save_folder
 from counterfactual_probe.testing import Model1
 from support.paths import BENCHMARKS
@@ -89,15 +89,15 @@ def test_the_index_is_scikit_learns() -> None:
     one, two = rng.integers(-1, 3, (20, 40)), rng.integers(-1, 4, (20, 40))
     one[0], two[1] = 2, -1  # a single set against several
     one[2] = two[2] = 1  # and against itself
-    found = adjusted_rand(tables(one, two, 3, 4))
+    found = adjusted_rand(contingency_tables(one, two, 3, 4))
     expected = [adjusted_rand_score(a, b) for a, b in zip(one, two, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     assert found[:3].tolist() == [0, 0, 1]
-    assert adjusted_rand(tables(one[:1], two, 3, 4)).shape == (20,)
+    assert adjusted_rand(contingency_tables(one[:1], two, 3, 4)).shape == (20,)
 
 
 def test_matching_is_for_the_largest_sum() -> None:
-    pairs, mean = matched(np.array([[0.6, 0.5], [0.5, 0.1]]))  # the greedy 0.6 + 0.1 is less
+    pairs, mean = match_parts(np.array([[0.6, 0.5], [0.5, 0.1]]))  # the greedy 0.6 + 0.1 is less
     assert pairs.tolist() == [[0, 1], [1, 0]]
     assert mean == 0.5
 
@@ -228,7 +228,7 @@ def test_modules_of_model_1_are_the_parts_of_every_image() -> None:
             hybrid = cp.Hybridizer(gen, "hidden").hybridize(z[:1], z[other : other + 1], units=[units])
             total[k] += (hybrid.images[0, 0] - hybrid.base[0]).abs().mean(0).flatten()
     region = strongest((total / total.norm(dim=1, keepdim=True)).numpy())
-    counts = tables(region[None], np.where(alone.any(0), alone.int().argmax(0), -1).reshape(1, -1), 3, 3)
+    counts = contingency_tables(region[None], np.where(alone.any(0), alone.int().argmax(0), -1).reshape(1, -1), 3, 3)
     one = cp.parts_by_image(finder, masks, generator=gen, latents=z, sources=2, controls=0)
     np.testing.assert_allclose(one.ari[0], adjusted_rand(counts)[0])
     assert one.chance_iou.shape == (0,)
@@ -280,7 +280,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     maps, _ = planted(3, side=12)
     finder = cp.ModuleFinder(3).fit(maps)
     for match, arguments in (
-        (r"the masks are 12×12 pixels and the modules' places 6×6; make masks of that size", (stripes(3, 6), masks)),
+        (r"the masks are 12×12 pixels and the modules' maps 6×6; make masks of that size", (stripes(3, 6), masks)),
         (r"the masks are bool \(12, 12\); give booleans \(P, H, W\)", (finder, masks[0])),
         (r"the masks range from 0 to 2; give booleans, or shares from 0 to 1", (finder, 2 * stripes())),
         (r"pixel \(0, 4\) of image 0 belongs to several parts", (finder, masks | masks[1])),
@@ -295,7 +295,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         cp.parts_agreement(finder, masks, names=["a", "b"])
     with pytest.raises(cp.ProbeError, match="there are 5 maps and the finder was fitted on 18; give these"):
         cp.parts_agreement(finder, masks, maps=maps[:5])
-    with pytest.raises(cp.ProbeError, match="maps are given with templates, which tell no channels"):
+    with pytest.raises(cp.ProbeError, match="maps are given with templates, which have no channels"):
         cp.parts_agreement(stripes(), masks, maps=maps)
 
 
@@ -304,7 +304,7 @@ def test_what_cannot_be_compared_image_by_image_is_refused() -> None:
     gen = model.generator()
     finder = cp.ModuleFinder(2, window=1, percentile=0).fit(cp.InfluenceMap(gen, "hidden").attribute(n_pairs=2))
     z, masks = gen.sample(3), stripes(2, 16).astype(bool)
-    with pytest.raises(cp.ProbeError, match="3 sources are asked and each image has 2 others; give more latents"):
+    with pytest.raises(cp.ProbeError, match="3 sources are asked for and each image has 2 others; give more latents"):
         cp.parts_by_image(finder, np.stack([masks] * 3), generator=gen, latents=z, sources=3)
     with pytest.raises(cp.ProbeError, match="there are masks of 1 images and 3 latents; give both for every image"):
         cp.parts_by_image(finder, masks, generator=gen, latents=z, sources=1)
