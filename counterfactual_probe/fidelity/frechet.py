@@ -16,11 +16,11 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 class FewSamples(UserWarning):
-    """There are not more samples than features."""
+    """There are no more samples than features."""
 
 
 def frechet_distance(features_a: Tensor | npt.ArrayLike, features_b: Tensor | npt.ArrayLike) -> float:
-    """Distance of the normal distributions that have the means and covariances of the two sets, squared as usual.
+    """Distance between the normal distributions with the means and covariances of the two sets; squared, as is usual.
 
     >>> import numpy as np
     >>> a = np.random.default_rng(0).standard_normal((100, 3))
@@ -36,8 +36,8 @@ def frechet_distance(features_a: Tensor | npt.ArrayLike, features_b: Tensor | np
         ProbeError: other shapes, different numbers of features, a single sample, a NaN.
 
     Warns:
-        FewSamples: not more samples than features. The distance of these samples is right all the same, but larger
-            than that of the distributions they were drawn from.
+        FewSamples: no more samples than features. The distance between these samples is still right, but larger than
+            that between the distributions they come from.
     """
     a, b = as_features(features_a, "features_a"), as_features(features_b, "features_b")
     if a.shape[1] != b.shape[1]:
@@ -51,7 +51,7 @@ def frechet_distance(features_a: Tensor | npt.ArrayLike, features_b: Tensor | np
 
 @dataclass(frozen=True)
 class Gaussian:
-    """What the distance needs of a set of features: the mean, and a matrix whose square, FᵀF, is the covariance."""
+    """Mean and factor of a set of features: F with FᵀF = covariance, which is all that the distance needs."""
 
     mean: Floats
     factor: Floats
@@ -59,8 +59,8 @@ class Gaussian:
     @classmethod
     def of(cls, features: Floats) -> Self:
         mean = features.mean(0)
-        # The triangular factor of the samples, and not the root of their covariance: a root doubles the digits that
-        # are lost, and where the covariance is singular it makes something of what is rounding.
+        # The triangular factor of the samples, not the square root of their covariance: a root loses twice the digits,
+        # and amplifies rounding where the covariance is singular.
         factor = np.linalg.qr(features - mean, mode="r") / np.sqrt(len(features) - 1)
         return cls(mean, factor)
 
@@ -79,7 +79,7 @@ def as_features(given: Any, what: str) -> Floats:
     if values.ndim != 2 or values.shape[1] == 0:
         raise ProbeError(f"{what} have shape {values.shape}; give (n, features)")
     if len(values) < 2:
-        raise ProbeError(f"{what} hold {len(values)} sample, of which there is no covariance; give at least 2")
+        raise ProbeError(f"{what} hold {len(values)} sample, which has no covariance; give at least 2")
     if not np.isfinite(values).all():
         raise ProbeError(f"{what} hold NaN or infinite values; leave those samples out")
     return values
@@ -91,5 +91,6 @@ def few_samples(n: int, features: int) -> str | None:
         return None
     return (
         f"{n} samples of {features} features are few: their covariance is singular, and their Fréchet distance larger "
-        f"than that of what they are drawn from; give at least {features + 1}, and equally many of all that you compare"
+        f"than that of the distribution they come from; give at least {features + 1}, and equally many of all that you "
+        "compare"
     )

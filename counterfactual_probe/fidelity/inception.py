@@ -1,4 +1,4 @@
-"""The features that Fréchet inception distances are usually taken of, through torch-fidelity."""
+"""The usual features of Fréchet inception distances, from torch-fidelity."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BATCH = 32
 
 
 class Inception:
-    """InceptionV3 as in TensorFlow, 2048 features: numbers that can be compared with published FIDs.
+    """InceptionV3 as in TensorFlow, 2048 features, for distances comparable with published FIDs.
 
     >>> cp.FidelityTest(gen, "main.8", features="inception")  # the same  # doctest: +SKIP
     >>> Inception(weights="weights-inception-2015-12-05-6726825d.pth").features(images)  # doctest: +SKIP
 
     Args:
-        weights: the file that torch-fidelity publishes; by default from torch's hub cache, or fetched into it.
+        weights: the file that torch-fidelity publishes; by default the one in torch's hub cache, downloaded if absent.
         device: cpu or cuda.
     """
 
@@ -41,7 +41,7 @@ class Inception:
         self.device = torch.device(device or "cpu")
         state = tensors_only(load_weights(Path(weights) if weights is not None else _published()))
         self._weights = lt.fingerprint(dict(state))
-        # torch-fidelity would unpickle the file; what it is given are tensors, written down again.
+        # torch-fidelity would unpickle the file; it gets one written anew from tensors alone.
         copy = io.BytesIO()
         torch.save(dict(state), copy)
         copy.seek(0)
@@ -56,14 +56,13 @@ class Inception:
             ) from error
 
     def features(self, images: Tensor, *, image_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-        """(n, 2048) float32, of images (n, C, H, W) rounded to bytes; grey ones are repeated."""
+        """(n, 2048) float32, of images (n, C, H, W) rounded to bytes; grey becomes three equal colours."""
         if images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ProbeError(f"images are {tuple(images.shape)}; give (n, C, H, W) with 1 or 3 colours")
-        pixels = to_bytes(images.detach().float().cpu(), image_range)
-        found = pixels.expand(-1, 3, -1, -1)
+        pixels = to_bytes(images.detach().float().cpu(), image_range).expand(-1, 3, -1, -1)
         with random_state_kept(self.module):  # a data loader draws from the global generator
             features: Tensor = _torch_fidelity().get_featuresdict_from_dataset(
-                _Pictures(found), self.module, _BATCH, self.device.type == "cuda", True, False
+                _ByteImages(pixels), self.module, _BATCH, self.device.type == "cuda", True, False
             )[LAYER]
         return features
 
@@ -71,8 +70,8 @@ class Inception:
         return {"name": self.name, "source": "torch-fidelity", "weights_sha256": self._weights, "layer": LAYER}
 
 
-class _Pictures(Dataset[Tensor]):
-    """Images of bytes, as torch-fidelity takes them."""
+class _ByteImages(Dataset[Tensor]):
+    """Images of bytes as the data set that torch-fidelity expects."""
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
@@ -96,7 +95,7 @@ def _torch_fidelity() -> Any:
 
 
 def _published() -> Path:
-    """The published weights in torch's hub cache, fetched if they are not there."""
+    """The published weights in torch's hub cache, downloaded if absent."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     url = str(URL_INCEPTION_V3)

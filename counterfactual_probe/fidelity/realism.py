@@ -1,7 +1,7 @@
-"""How real single images are, among the nearest neighbours of others in a space of features.
+"""How realistic single images are, judged by the nearest neighbours of reference images in feature space.
 
 T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila: Improved precision and recall metric for assessing
-generative models, NeurIPS 2019. Each reference image stands for a ball that reaches to its k-th neighbour.
+generative models, NeurIPS 2019. Each reference image is the centre of a ball that reaches to its k-th neighbour.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def inside(
     >>> inside([[0.1], [9.0]], [[0.0], [1.0], [2.0], [3.0]]).tolist()
     [True, False]
     """
-    values, others = _both(features, reference, neighbours)
+    values, others = _matched_features(features, reference, neighbours)
     radii = _radii(others, neighbours)
     return np.concatenate([(block <= radii).any(1) for block in _distances(values, others)])
 
@@ -43,21 +43,21 @@ def realism(
     >>> realism([[4.0], [20.0]], [[0.0], [1.0], [2.0], [3.0]], neighbours=1).round(3).tolist()
     [1.0, 0.059]
 
-    Balls above the median radius are left out, as in the paper: few images reach far where references are rare.
+    Balls above the median radius are left out, as in the paper: where references are rare, balls are too large.
     """
-    values, others = _both(features, reference, neighbours)
+    values, others = _matched_features(features, reference, neighbours)
     radii = _radii(others, neighbours)
     kept = radii <= np.median(radii)
     ratios = []
     for block in _distances(values, others[kept]):
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = radii[kept] / block
-        found[np.isnan(found)] = np.inf  # a reference image itself, with all its neighbours in one place
-        ratios.append(found.max(1))
+            ratio = radii[kept] / block
+        ratio[np.isnan(ratio)] = np.inf  # a reference image itself, with all its neighbours in one place
+        ratios.append(ratio.max(1))
     return np.concatenate(ratios)
 
 
-def _both(
+def _matched_features(
     features: Tensor | npt.ArrayLike, reference: Tensor | npt.ArrayLike, neighbours: int
 ) -> tuple[Floats, Floats]:
     whole(neighbours, "neighbours", 1)
@@ -80,7 +80,7 @@ def _radii(reference: Floats, neighbours: int) -> Floats:
 
 
 def _distances(rows: Floats, columns: Floats) -> Iterator[Floats]:
-    """Blocks of Euclidean distances, without the short cut that makes equal points differ."""
+    """Blocks of rows of Euclidean distances, without the matrix-product shortcut, which makes equal points differ."""
     others = torch.from_numpy(columns)
     for start in range(0, len(rows), _ROWS):
         block = torch.from_numpy(rows[start : start + _ROWS])

@@ -1,4 +1,4 @@
-"""Images apart into scales by orthogonal wavelets: components that add up, and so do their squares (S000 §5.1.1)."""
+"""Images split into scales by orthogonal wavelets: components add up, and so do their energies (S000 §5.1.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..base.errors import ProbeError, whole
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-# Five scales of 64×64 are four halvings and what is left: [a4, d4, d3, d2, d1] (conventions 22).
+# Four halvings of 64×64 make five scales: [a4, d4, d3, d2, d1] (conventions 22).
 DEFAULT_LEVELS = 4
 
 
@@ -26,8 +26,8 @@ class Scales:
         size: (H, W) of the images.
         levels: how often they are halved; by default 4 times, or as often as both sides allow. 0 is one scale, the
             image itself.
-        wavelet: any orthogonal one that PyWavelets knows, such as "haar" or "db2"; at the borders the image goes on
-            periodically, so that components stay orthogonal.
+        wavelet: any orthogonal one of PyWavelets, such as "haar" or "db2"; borders are periodic, so that components
+            stay orthogonal.
     """
 
     def __init__(self, size: tuple[int, int], levels: int | None = None, wavelet: str = "haar") -> None:
@@ -50,26 +50,26 @@ class Scales:
 
     @property
     def pixels(self) -> tuple[int, ...]:
-        """The side of the square that a coefficient of each scale speaks of: the coarsest two have the same."""
+        """Side of the square of pixels that one coefficient covers, by scale; it is the same for the coarsest two."""
         return (2**self.levels, *(2**level for level in range(self.levels, 0, -1)))
 
     def energies(self, images: npt.ArrayLike) -> Floats:
-        """(scales,) mean square of each component of images (…, H, W); the sum is the mean square of the images."""
+        """(scales,) mean square of each component of images (…, H, W); they sum to the mean square of the images."""
         values = np.asarray(images, np.float64)
         sums = [sum(float((part**2).sum()) for part in parts) for parts in self._coefficients(values)]
         return np.array(sums) / values.size
 
     def components(self, images: npt.ArrayLike) -> Floats:
-        """(scales, …, H, W) the images with the coefficients of one scale alone; the sum is the images."""
+        """(scales, …, H, W) the images rebuilt from the coefficients of one scale each; they sum to the images."""
         import pywt
 
         coefficients = self._coefficients(np.asarray(images, np.float64))
-        found = []
-        for kept in range(len(self)):
-            alone = [parts if i == kept else _zeros(parts) for i, parts in enumerate(coefficients)]
-            # The coarsest stands by itself, every other scale as (horizontal, vertical, diagonal).
-            found.append(pywt.waverec2([alone[0][0], *alone[1:]], self.wavelet, "periodization", axes=(-2, -1)))
-        return np.stack(found)
+        components = []
+        for scale in range(len(self)):
+            alone = [parts if i == scale else _zeros(parts) for i, parts in enumerate(coefficients)]
+            # The coarsest scale is one array, every other one (horizontal, vertical, diagonal).
+            components.append(pywt.waverec2([alone[0][0], *alone[1:]], self.wavelet, "periodization", axes=(-2, -1)))
+        return np.stack(components)
 
     def _coefficients(self, values: Floats) -> list[tuple[Floats, ...]]:
         import pywt
@@ -101,7 +101,7 @@ def halvings(size: tuple[int, int], wavelet: str = "haar") -> int:
     """How often both sides can be halved while the wavelet still fits into them."""
     import pywt
 
-    found, (height, width) = 0, size
+    count, (height, width) = 0, size
     while height % 2 == 0 and width % 2 == 0:
-        found, height, width = found + 1, height // 2, width // 2
-    return min(found, int(pywt.dwt_max_level(min(size), _orthogonal(wavelet).dec_len)))
+        count, height, width = count + 1, height // 2, width // 2
+    return min(count, int(pywt.dwt_max_level(min(size), _orthogonal(wavelet).dec_len)))

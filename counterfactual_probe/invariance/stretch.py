@@ -1,4 +1,4 @@
-"""Invariance: does a layer that is stretched give a stretched image, and in which scales not (S000 §5.1)?"""
+"""Invariance: does stretching a layer stretch the image, and at which scales does it not (S000 §5.1)?"""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ MapsFunction: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class StretchTest:
-    """Transforms all maps of a layer, and compares the image that follows with the transformed image.
+    """Transforms all maps of a layer and compares the resulting image with the transformed image.
 
-    >>> test = cp.StretchTest(gen, "main.8")  # stretched 1.5 times, horizontally  # doctest: +SKIP
+    The field calls this property equivariance; the name is that of S000.
+
+    >>> test = cp.StretchTest(gen, "main.8")  # 1.5 times, horizontally  # doctest: +SKIP
     >>> result = test.measure(gen.sample(64))  # doctest: +SKIP
     >>> result.mse, result.mse_per_scale, result.images.shape  # doctest: +SKIP
     >>> cp.StretchTest(gen, "main.8", transformation=cp.transformations.flip()).measure().plot()  # doctest: +SKIP
@@ -38,8 +40,8 @@ class StretchTest:
     Args:
         generator: from :func:`wrap` or :func:`load`.
         layer: a layer's name; its maps must have a height and a width.
-        transformation: by default :func:`transformations.stretch`; others there, or a function from maps
-            (channels, H, W) to maps of the same shape, which is given the maps of the layer and the images.
+        transformation: by default :func:`transformations.stretch`; another one from there, or a function from maps
+            (channels, H, W) to maps of the same shape, which is called with the maps of the layer and with images.
         levels, wavelet: of the scales (see :class:`wavelets.Scales`).
     """
 
@@ -84,8 +86,8 @@ class StretchTest:
         """The error of each image, and of its scales.
 
         Args:
-            latents: of the images. Without them ``n_images`` (64 by default) are drawn with ``seed``.
-            seed: of the latents drawn, and of noise inside the forward, which both runs of an image share.
+            latents: of the images. Without them ``n_images`` (64 by default) are sampled with ``seed``.
+            seed: of these samples, and of noise inside the forward, which both runs of an image share.
             keep: how many images the result holds, by default all; errors are measured on every one.
         """
         pairs = self._pairs(latents, n_images, seed)
@@ -126,7 +128,7 @@ class StretchTest:
         return Pairs(n, lambda start, stop: lt.take(latents, slice(start, stop)))
 
     def _images(self, effect: Effect) -> Tensor:
-        """(3, C, H, W): of the transformed layer, without intervention, and that one transformed."""
+        """(3, C, H, W): with the layer transformed, without intervention, and the latter transformed."""
         return torch.stack([effect.hybrids[0], effect.original, self._transformed(effect.original)])
 
     def _transformed(self, maps: Tensor) -> Tensor:
@@ -135,18 +137,18 @@ class StretchTest:
             return transformation(maps)
         cure = f"call it on a tensor of shape {tuple(maps.shape)} by itself to see why"
         with blamed_on("the transformation", cure):
-            found: Any = transformation(maps.clone())
-        if not isinstance(found, Tensor) or found.shape != maps.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            transformed: Any = transformation(maps.clone())
+        if not isinstance(transformed, Tensor) or transformed.shape != maps.shape:
+            shape = tuple(transformed.shape) if isinstance(transformed, Tensor) else type(transformed).__name__
             raise ProbeError(
                 f"the transformation returned {shape} for maps of shape {tuple(maps.shape)}; return a tensor of the "
                 "same shape, for layers and images of every size"
             )
-        return found
+        return transformed
 
     def _provenance(self, latents: Latents | None, n: int, seed: int, stream: Stream) -> dict[str, Any]:
-        own = self.transformation
-        name = own.name if isinstance(own, Transformation) else getattr(own, "__name__", type(own).__name__)
+        given = self.transformation
+        name = given.name if isinstance(given, Transformation) else getattr(given, "__name__", type(given).__name__)
         return self.generator.provenance() | {
             "layers": [self.layer.name],
             "transformation": name,

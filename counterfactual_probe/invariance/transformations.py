@@ -1,4 +1,4 @@
-"""Transformations of maps and images: the same thing done to a layer of any size and to the image."""
+"""Transformations of maps and images: the same one for a layer of any size and for the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Axis = Literal["horizontal", "vertical"]
 
 @dataclass(frozen=True)
 class Transformation:
-    """Every pixel is read at another place, bilinearly (align_corners=False); beyond the edge, the edge goes on.
+    """Resamples each pixel from another place, bilinearly (align_corners=False), with edges repeated.
 
     >>> import torch
     >>> stretch(2)(torch.arange(4.0).expand(1, 4, 4))[0, 0]
@@ -28,8 +28,8 @@ class Transformation:
 
     Attributes:
         name: what results call it.
-        matrix: ((xx, xy), (yx, yy)), from a pixel's place, counted from the centre, to the place that is read.
-        offset: (x, y), added to that place, in widths and heights: a layer and its image have the same.
+        matrix: ((xx, xy), (yx, yy)), from a pixel's place, relative to the centre, to the place it is read from.
+        offset: (x, y), added to that place, in widths and heights, so that it is the same for a layer and its image.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Transformation:
         return (upper * (1 - down) + lower * down).to(maps.dtype)
 
     def _places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Row and column that every pixel is read at, both (H, W) and inside the maps."""
+        """Row and column that each pixel is read from, both (H, W) and inside the maps."""
         y = torch.arange(height, dtype=torch.float64)[:, None] + 0.5 - height / 2
         x = torch.arange(width, dtype=torch.float64)[None] + 0.5 - width / 2
         (xx, xy), (yx, yy) = self.matrix
@@ -58,19 +58,19 @@ class Transformation:
 
 
 def _snapped(places: Tensor) -> Tensor:
-    """Places that are whole numbers but for rounding, made whole: they are then read exactly."""
+    """Places within rounding of a whole number become whole, so that they are read exactly."""
     whole = places.round()
     return torch.where((places - whole).abs() < 1e-9, whole, places)
 
 
 def _between(places: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole numbers around each place, and how far it lies towards the second, on the values' device."""
+    """The whole numbers below and above each place, and the weight of the one above, on the values' device."""
     first, second = places.floor(), places.ceil()
     return first.long().to(values.device), second.long().to(values.device), (places - first).to(values)
 
 
 def stretch(factor: float = 1.5, axis: Axis = "horizontal") -> Transformation:
-    """Stretched about the centre and cropped on both sides to the old size (S000 §5.1; conventions 22).
+    """Stretched about the centre and cropped on both sides to the original size (S000 §5.1; conventions 22).
 
     >>> stretch()
     Transformation(name='stretch 1.5', matrix=((0.6666666666666666, 0.0), (0.0, 1.0)), offset=(0.0, 0.0))
@@ -85,18 +85,18 @@ def stretch(factor: float = 1.5, axis: Axis = "horizontal") -> Transformation:
 def shift(horizontal: float = 0.25, vertical: float = 0.0) -> Transformation:
     """Moved right and down by shares of the width and height: 0.25 is 16 pixels of 64, and 2 of a layer's 8."""
     if not (abs(horizontal) < 1 and abs(vertical) < 1):
-        raise ProbeError(f"a shift by {horizontal} and {vertical} of the size leaves no picture; give shares below 1")
+        raise ProbeError(f"a shift by {horizontal} and {vertical} of the size leaves no image; give shares below 1")
     return Transformation(f"shift {horizontal:g}, {vertical:g}", ((1.0, 0.0), (0.0, 1.0)), (-horizontal, -vertical))
 
 
 def flip(axis: Axis = "horizontal") -> Transformation:
-    """Mirrored: left and right change places, or top and bottom."""
+    """Mirrored left to right, or top to bottom."""
     x, y = (-1.0, 1.0) if _is_horizontal(axis) else (1.0, -1.0)
     return Transformation(f"{axis} flip", ((x, 0.0), (0.0, y)))
 
 
 def rotation(degrees: float = 90.0) -> Transformation:
-    """Turned anticlockwise about the centre; by 90°, exactly as ``torch.rot90`` does square maps."""
+    """Turned anticlockwise about the centre; for square maps and 90°, exactly ``torch.rot90``."""
     if not math.isfinite(degrees):
         raise ProbeError(f"a rotation by {degrees} degrees has no meaning; give a finite number")
     cosine, sine = (round(function(math.radians(degrees)), 12) for function in (math.cos, math.sin))
@@ -114,12 +114,12 @@ def parse(text: str) -> Transformation:
         return flip(given) if given else flip()  # type: ignore[arg-type]  # it says what is wrong
     try:
         numbers = [float(number) for number in given.split(",")] if given else []
-        made: dict[str, Callable[..., Transformation]] = {"stretch": stretch, "shift": shift, "rotation": rotation}
-        return made[name](*numbers)
+        by_name: dict[str, Callable[..., Transformation]] = {"stretch": stretch, "shift": shift, "rotation": rotation}
+        return by_name[name](*numbers)
     except (KeyError, TypeError, ValueError):
         raise ProbeError(
-            f"the transformation is {text!r}; give stretch, shift, flip or rotation, with numbers if others than the "
-            "usual are wanted, such as stretch:1.5, shift:0.25,0, rotation:15"
+            f"the transformation is {text!r}; give stretch, shift, flip or rotation, with numbers where the defaults "
+            "do not suit, such as stretch:1.5, shift:0.25,0, rotation:15"
         ) from None
 
 

@@ -35,7 +35,7 @@ def parts_agreement(
     controls: int = 100,
     seed: int = 0,
 ) -> PartsAgreement:
-    """How well the modules' templates match the parts: each pixel belongs to the module with the largest template there.
+    """How well the modules' templates match the parts: a pixel belongs to the module with the largest template there.
 
     >>> import torch
     >>> truth = torch.eye(3).bool()[:, None].expand(3, 8, 3)  # three stripes
@@ -117,7 +117,7 @@ def parts_by_image(
     groupings = [finder.labels_, *(shuffled_labels(finder.labels_, rng) for _ in range(controls))]
     units = [module for labels in groupings for module in finder.grouped(labels)]
     k, changes = finder.n_modules, _total_changes(finder, generator, latents, units, sources)
-    maps = unit_rows(changes.reshape(len(units) * n, -1)).reshape(len(groupings), k, n, -1)
+    maps = unit_rows(np.asarray(changes.reshape(len(units) * n, -1))).reshape(len(groupings), k, n, -1)
     of_modules, *of_groups = [strongest(of_grouping.swapaxes(0, 1)) for of_grouping in maps]
     share = np.stack([(of_modules == module).mean(0) for module in range(k)]).reshape(k, *truth.size)
     about = {"regions": "image by image", "sources": sources, "seed": seed, "modules": finder.provenance_}
@@ -125,13 +125,17 @@ def parts_by_image(
 
 
 def _total_changes(
-    finder: ModuleFinder, generator: GeneratorAdapter, latents: Latents, units: Sequence[UnitSet], sources: int
+    finder: ModuleFinder,
+    generator: GeneratorAdapter,
+    latents: Latents,
+    units: Sequence[UnitSet | tuple[int, ...]],
+    sources: int,
 ) -> Floats:
     """(units, n, pixels) |hybrid − base| of n images, averaged over colours and summed over as many sources each."""
     n = lt.count(latents)
     layers = list(dict.fromkeys(layer for module in finder.unit_sets() for layer in module))
     hybridizer = Hybridizer(generator, layers)
-    total = np.zeros((len(units), n, generator.image_size[1] * generator.image_size[2]))
+    total: Floats = np.zeros((len(units), n, generator.image_size[1] * generator.image_size[2]))
     for shift in range(1, sources + 1):
         others = lt.take(latents, torch.arange(n).roll(-shift))
         hybrids = hybridizer.hybridize(latents, others, units=units)

@@ -34,15 +34,15 @@ def _claims_nothing(_config: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Architecture:
-    """How the generators of a family are made from a configuration and tensors.
+    """How the generators of a family are built from a configuration and tensors.
 
     A package adds one with an entry point of the group ``counterfactual_probe.architectures``.
 
     Attributes:
         name: what config.json calls it, ``{"architecture": name, …}``.
-        build: from (config, tensors by name, device), with a ProbeError that says what does not fit.
-        claims: whether a configuration that names no architecture, another library's, is one of the family.
-        discriminator: from the tensors of discriminator.safetensors beside the weights, the generator's ``partner``.
+        build: a generator from (config, tensors by name, device), or a ProbeError that says what does not fit.
+        claims: whether a configuration that names no architecture, such as another library's, belongs to the family.
+        discriminator: the generator's ``partner`` from the tensors of discriminator.safetensors.
     """
 
     name: str
@@ -61,15 +61,15 @@ def load_folder(
 
     >>> cp.load("path/to/folder")  # doctest: +SKIP
 
-    config.json names the architecture, ``{"architecture": "dcgan"}``, and holds what the tensors do not tell.
+    config.json names the architecture, ``{"architecture": "dcgan"}``, and holds all that the tensors do not determine.
     Weights are read as tensors only, and compared with ``checksums``, SHA-256 by file. A discriminator.safetensors
     beside them becomes the generator's ``partner``.
     """
     folder = Path(folder).expanduser()
-    config = _config(folder / CONFIG)
-    architecture = _architecture(config, folder)
-    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    if not found:
+    config = _read_config(folder / CONFIG)
+    architecture = _architecture_of(config, folder)
+    weights = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if not weights:
         raise ProbeError(
             f"{folder} holds no weights; put {WEIGHTS[0]} (or {WEIGHTS[1]}) beside its {CONFIG}, or load another folder"
         )
@@ -77,7 +77,7 @@ def load_folder(
     def tensors(path: Path) -> dict[str, Tensor]:
         return tensors_only(load_weights(path, (checksums or {}).get(path.name)))
 
-    gen = architecture.build(config, tensors(found[0]), device)
+    gen = architecture.build(config, tensors(weights[0]), device)
     build, beside = architecture.discriminator, folder / DISCRIMINATOR
     if build is not None and beside.is_file():
         gen.make_partner = lambda: build(tensors(beside))
@@ -97,11 +97,12 @@ def save_folder(
     >>> from counterfactual_probe.registry.folders import save_folder
     >>> save_folder("my-generator", "dcgan", gen.module.state_dict(), card="# Mine")  # doctest: +SKIP
 
-    ``config`` is what the tensors do not tell, such as the names of classes; ``card`` becomes README.md.
+    ``config`` holds what the tensors do not determine, such as the names of classes; ``card``, the model card, becomes
+    README.md.
     """
     folder = Path(folder)
-    _known(architecture, f"{folder} cannot be written as the architecture {architecture!r}")
-    # Tied weights are one memory under two names, which the format does not allow.
+    _architecture_named(architecture, f"{folder} cannot be written as the architecture {architecture!r}")
+    # Tied weights share memory under two names, which the format does not allow.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
         described = json.dumps({**(config or {}), "architecture": architecture}, indent=1, sort_keys=True)
@@ -131,32 +132,32 @@ def hub_folder(name: str) -> Path:
             f"{name!r} is on the Hugging Face hub, whose client is not installed; run: pip install huggingface-hub"
         ) from None
     try:
-        return Path(_fetched(repository, revision or None))
-    except Exception as error:  # its client's errors, and those of what it sends requests with
+        return Path(_fetch(repository, revision or None))
+    except Exception as error:  # the client's errors, and those of its HTTP library
         raise ProbeError(
             f"{name!r} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {first_line(error)}); "
             f"check the name and the connection, or fetch {CONFIG} and {WEIGHTS[0]} elsewhere and load their folder"
         ) from error
 
 
-def _fetched(repository: str, revision: str | None) -> str:
-    """The local copy of a repository's configuration and weights; one fetched before needs no connection."""
+def _fetch(repository: str, revision: str | None) -> str:
+    """The local copy of a repository's configuration and weights; one fetched earlier needs no connection."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     wanted = [CONFIG, CARD, DISCRIMINATOR, *WEIGHTS[:1]]
     try:
-        # Asked once, since the client would repeat the download of a file for half a minute.
-        found = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
+        # One request without retries: the client would repeat the download of a file for half a minute.
+        about = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except Exception as error:
         try:
-            # Without the patterns, files that were never asked for would count as missing.
+            # Without the patterns, files that were never requested would count as missing.
             return snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=True)
         except LocalEntryNotFoundError:
-            raise error from None  # what went wrong first says more
-    if WEIGHTS[0] not in {file.rfilename for file in found.siblings or []}:
+            raise error from None  # the first error says more
+    if WEIGHTS[0] not in {file.rfilename for file in about.siblings or []}:
         wanted += WEIGHTS[1:]
     return snapshot_download(repository, revision=revision, allow_patterns=wanted)
 
@@ -168,7 +169,7 @@ def is_folder(name: str) -> bool:
     return name.startswith((".", "~")) or os.sep in name or (os.altsep or os.sep) in name or Path(name).is_dir()
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     if path.parent.is_file():
         raise ProbeError(f"{path.parent} is a file; give the folder that holds it, with {CONFIG} and {WEIGHTS[0]}")
     if not path.parent.is_dir():
@@ -180,36 +181,36 @@ def _config(path: Path) -> dict[str, Any]:
             f"{WEIGHTS[0]}"
         )
     try:
-        found = json.loads(read_bytes(path))
+        config = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise ProbeError(f"{path} is no JSON ({first_line(error)}); write it again") from error
-    if not isinstance(found, dict):
-        raise ProbeError(f"{path} holds a {type(found).__name__} and not an object; write it again")
-    return found
+    if not isinstance(config, dict):
+        raise ProbeError(f"{path} holds a {type(config).__name__} and not an object; write it again")
+    return config
 
 
-def _architecture(config: Mapping[str, Any], folder: Path) -> Architecture:
+def _architecture_of(config: Mapping[str, Any], folder: Path) -> Architecture:
     if "architecture" in config:
         name = config["architecture"]
-        return _known(name, f"the {CONFIG} of {folder} names the architecture {name!r}")
+        return _architecture_named(name, f"the {CONFIG} of {folder} names the architecture {name!r}")
     known = architectures()
-    claimed = [name for name, found in known.items() if found.claims(config)]
+    claimed = [name for name, architecture in known.items() if architecture.claims(config)]
     if len(claimed) == 1:
         return known[claimed[0]]
-    by = f"and is claimed by {' and '.join(map(repr, claimed))}" if claimed else f"(its keys: {_few(config)})"
+    by = f"and is claimed by {' and '.join(map(repr, claimed))}" if claimed else f"(its keys: {_first_keys(config)})"
     raise ProbeError(
         f"the {CONFIG} of {folder} names no architecture {by}; add "
         f'"architecture", one of {", ".join(map(repr, claimed or known))}'
     )
 
 
-def _few(names: Mapping[str, Any]) -> str:
-    return ", ".join(list(names)[:5]) or "none"
+def _first_keys(config: Mapping[str, Any]) -> str:
+    return ", ".join(list(config)[:5]) or "none"
 
 
-def _known(name: Any, what: str) -> Architecture:
-    """The architecture of this name, importing no other's package."""
-    entries = _entries()
+def _architecture_named(name: Any, what: str) -> Architecture:
+    """The architecture of this name, importing no other package."""
+    entries = _architecture_plugins()
     if not isinstance(name, str) or name not in entries:
         raise ProbeError(
             f"{what}; nearest: {nearest(str(name), entries)} (a package adds one with an entry point of the group "
@@ -220,8 +221,8 @@ def _known(name: Any, what: str) -> Architecture:
 
 def architectures() -> dict[str, Architecture]:
     """The architectures that folders can hold, by name."""
-    return {name: imported(entry, "architecture", Architecture) for name, entry in _entries().items()}
+    return {name: imported(entry, "architecture", Architecture) for name, entry in _architecture_plugins().items()}
 
 
-def _entries() -> dict[str, EntryPoint]:
+def _architecture_plugins() -> dict[str, EntryPoint]:
     return by_name(entry_points(group=GROUP), "an architecture")

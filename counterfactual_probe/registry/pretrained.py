@@ -27,7 +27,7 @@ GROUP = "counterfactual_probe.generators"
 
 @dataclass(frozen=True)
 class PretrainedGenerator:
-    """A generator of the registry: how it is loaded, and what must be said about it."""
+    """A generator of the registry: how it is loaded, its data, licence and source."""
 
     name: str
     summary: str
@@ -57,12 +57,12 @@ def available(pattern: str = "*") -> list[str]:
     >>> cp.available("*-faces")
     ['began-faces', 'dcgan-faces', 'vae-faces']
     """
-    return sorted(name for name in _entries() if fnmatchcase(name, pattern))
+    return sorted(name for name in _generator_plugins() if fnmatchcase(name, pattern))
 
 
 def pretrained(name: str) -> PretrainedGenerator:
-    """The registry's entry of this name, with its card."""
-    entries = _entries()
+    """The registry's entry of this name, with its model card."""
+    entries = _generator_plugins()
     if name not in entries:
         raise ProbeError(
             f"no generator named {name!r} is in the registry; nearest: {nearest(name, sorted(entries))} "
@@ -94,10 +94,10 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
         raise ProbeError(f"a generator is named by a string or a path, and {name!r} is a {type(name).__name__}")
     if name.startswith(HUB):
         return load_from_hub(name, device=device)
-    if is_folder(name) and name not in _entries():
+    if is_folder(name) and name not in _generator_plugins():
         return load_folder(name, device=device)
     return pretrained(name).load(device)
 
 
-def _entries() -> dict[str, EntryPoint]:
+def _generator_plugins() -> dict[str, EntryPoint]:
     return by_name(entry_points(group=GROUP), "a generator")

@@ -1,4 +1,4 @@
-"""Files of weights, read as tensors only, and put into modules with nothing missing and nothing left over."""
+"""Weight files, read as tensors only, and loaded into modules with nothing missing and nothing left over."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ..base.files import read_bytes
 def load_weights(path: Path, sha256: str | None = None) -> Mapping[str, Any]:
     """What ``torch.save`` or safetensors wrote, read as tensors only (``weights_only=True``) onto the CPU."""
     content = read_bytes(path)
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and found != sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and digest != sha256:
         raise ProbeError(
-            f"{path.name} has SHA-256 {found[:12]}… and {sha256[:12]}… is expected (truncated or altered file); "
+            f"{path.name} has SHA-256 {digest[:12]}… and {sha256[:12]}… is expected (truncated or altered file); "
             "reinstall the package that ships it"
         )
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(content)
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes reach every corner of torch's reader, which has no error of its own
+    except Exception as error:  # on damaged bytes torch's reader may raise anything
         raise ProbeError(
             f"{path.name} holds no readable weights ({first_line(error)}); get a complete, plain file"
         ) from error
@@ -61,6 +61,6 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], what: str) -> Non
         "of another shape": shaped,
     }
     if any(problems.values()):
-        found = "; ".join(f"{kind}: {', '.join(keys[:3])}" for kind, keys in problems.items() if keys)
-        raise ProbeError(f"the state dict is not that of {what} ({found}); give a complete one")
+        listed = "; ".join(f"{kind}: {', '.join(keys[:3])}" for kind, keys in problems.items() if keys)
+        raise ProbeError(f"the state dict is not that of {what} ({listed}); give a complete one")
     module.load_state_dict(dict(state), strict=False)

@@ -101,7 +101,7 @@ def test_few_samples_give_larger_distances() -> None:
         (
             np.zeros((1, 3)),
             np.zeros((5, 3)),
-            "features_a hold 1 sample, of which there is no covariance",
+            "features_a hold 1 sample, which has no covariance",
         ),
         (np.zeros((5, 3)), np.zeros((5, 3, 2)), r"features_b have shape \(5, 3, 2\); give \(n, features\)"),
         (np.zeros((5, 1)), np.full((5, 1), np.nan), "features_b hold NaN or infinite values"),

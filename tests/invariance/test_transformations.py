@@ -84,7 +84,7 @@ def test_the_command_lines_words(text: str, made: Transformation) -> None:
         (lambda: stretch(0), "the factor of a stretch is 0; give a positive number"),
         (lambda: stretch(1.5, "sideways"), "the axis is 'sideways'; give 'horizontal' or 'vertical'"),
         (lambda: flip("x"), "the axis is 'x'"),
-        (lambda: shift(1.0), "a shift by 1.0 and 0.0 of the size leaves no picture; give shares below 1"),
+        (lambda: shift(1.0), "a shift by 1.0 and 0.0 of the size leaves no image; give shares below 1"),
         (lambda: rotation(float("nan")), "a rotation by nan degrees has no meaning"),
         (lambda: parse("twist:3"), "the transformation is 'twist:3'; give stretch, shift, flip or rotation"),
         (lambda: parse("stretch:a"), "the transformation is 'stretch:a'"),
