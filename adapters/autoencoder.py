@@ -1,4 +1,4 @@
-"""The autoencoders of S004 as generators, built from a state dict alone."""
+"""The autoencoders of S004 as generators, from a state dict alone."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ WAYS = ("hybrid", "prior")
 
 
 class AutoencoderAdapter(GeneratorAdapter):
-    """A generator that also finds the codes of given images."""
+    """A generator that also encodes images."""
 
     module: Autoencoder
 
     def encode(self, images: Tensor) -> Tensor:
-        """The codes (n, latent) of images (n, C, H, W) in 0…1; of a variational model, their means.
+        """Codes (n, latent) of images (n, C, H, W) with values 0…1; for a variational model, the posterior's means.
 
         >>> z1, z2 = gen.encode(photos), gen.encode(others)  # doctest: +SKIP
 
         Raises:
-            ProbeError: images of another size, number of colours or range than the generator's.
+            ProbeError: the images' size, number of colours or range is not the generator's.
         """
         (codes,) = encoded(self, images, lambda batch: (self.module.encode(batch),))
         return codes
@@ -45,7 +45,7 @@ class AutoencoderAdapter(GeneratorAdapter):
 def autoencoder(
     state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "autoencoder"
 ) -> AutoencoderAdapter:
-    """A generator from the state dict of one of :mod:`counterfactual_probe.autoencoders`; which, is read off.
+    """A generator from the state dict of a model of :mod:`counterfactual_probe.autoencoders`, which follows from it.
 
     >>> from counterfactual_probe.adapters.autoencoder import autoencoder
     >>> model = cp.autoencoders.StructuralAutoencoder(6, 3, image_size=16, width=8, convolutions=4)
@@ -53,9 +53,9 @@ def autoencoder(
     >>> gen.image_size, list(gen.layers)
     ((3, 16, 16), ['decoder.block1', 'decoder.block2', 'decoder.block3'])
 
-    ``gen.sample(8)`` draws from the prior for a variational model, and otherwise hybrids of the codes that were stored
-    in training (S004 §2.3); ``gen.sample(8, way="prior")`` and ``way="hybrid"`` choose. Hybrids mix dimensions one by
-    one, as in the authors' code; ``groups=6`` keeps each of six variables whole.
+    ``gen.sample(8)`` samples from the prior if the model is variational; otherwise it makes hybrids of the codes that
+    were stored in training (S004 §2.3). ``gen.sample(8, way="prior")`` and ``way="hybrid"`` choose. Hybrids mix single
+    dimensions, as in the authors' code; ``groups=6`` keeps the dimensions of each of six variables together.
 
     Raises:
         ProbeError: the tensors are not those of one; the message says what differs.
@@ -72,10 +72,10 @@ def autoencoder(
             raise ProbeError(f"way is {way!r}; give 'hybrid' or 'prior'")
         if way == "prior":
             if groups is not None:
-                raise ProbeError("groups are given with way='prior', which draws every dimension; leave them out")
+                raise ProbeError("groups have no effect with way='prior'; leave them out, or give way='hybrid'")
             return torch.randn(n, module.backbone.latent, generator=rng)
         if not len(stored):
-            raise ProbeError(f"{name} holds no codes of training images to make hybrids of; give way='prior'")
+            raise ProbeError(f"{name} stores no codes of training images to make hybrids of; give way='prior'")
         return mixed(stored.float().cpu(), n, groups, rng)
 
     gen = AutoencoderAdapter(
@@ -91,12 +91,12 @@ def autoencoder(
 
 
 def _module(state: Mapping[str, Tensor]) -> Autoencoder:
-    """The model with these tensors, as far as the ones that tell its sizes say."""
+    """The model that has these tensors, with random weights."""
     first, codes, size = (state.get(key) for key in ("encoder.block1.0.weight", "codes", "encoder.image_size"))
     if first is None or codes is None or size is None or first.dim() != 4 or codes.dim() != 2 or size.dim() != 0:
         raise ProbeError(
             "the state dict holds no encoder.block1.0.weight, codes and encoder.image_size of an autoencoder (its "
-            f"first keys: {list(state)[:3]}); give that of a whole one"
+            f"first keys: {list(state)[:3]}); give that of a complete one"
         )
     latent = codes.shape[1]
     sizes: dict[str, Any] = {
@@ -109,7 +109,7 @@ def _module(state: Mapping[str, Tensor]) -> Autoencoder:
         return LadderAutoencoder(latent, rungs, **sizes)
     if transforms := _count(state, "decoder.transform{}.mlp.0.weight"):
         given = state["decoder.transform1.mlp.0.weight"].shape[-1]
-        # One transform is given the whole code by either.
+        # With a single transform both models give it the whole code.
         structural = given * transforms == latent
         return (StructuralAutoencoder if structural else AdaptiveAutoencoder)(latent, transforms, **sizes)
     outputs = state.get("encoder.dense.5.bias")

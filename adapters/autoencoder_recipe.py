@@ -28,14 +28,14 @@ DIVERGENCES = {"gaussian": divergence, "authors": authors_divergence}
 
 @dataclass
 class AERecipe(Recipe):
-    """The hourglass by cross-entropy alone, summed over pixels and colours of images in 0…1.
+    """The plain ("hourglass") autoencoder: cross-entropy, summed over pixels and colours of images with values 0…1.
 
-    The codes of the last batch are kept, for hybrid sampling.
+    The codes of the last batch are stored, for hybrid sampling.
 
     Attributes:
         latent: dimensions of the code.
         width: channels of every convolution.
-        convolutions: of the encoder, and of the decoder.
+        convolutions: their number in the encoder, and in the decoder.
     """
 
     architecture: ClassVar[str] = "autoencoder"
@@ -74,7 +74,7 @@ class AERecipe(Recipe):
         yield Update("autoencoder", loss, {"loss": loss, "reconstruction": entropy, **shown})
 
     def regularised(self, step: Step, found: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Codes for the decoder, their means, and the penalty with what it is made of."""
+        """Codes for the decoder, their means, and the penalty together with its terms, by name."""
         del step
         return found, found, {}
 
@@ -105,7 +105,7 @@ class SAERecipe(AERecipe):
     """A structural autoencoder, SAE-k.
 
     Attributes:
-        variables: k, by which the latent can be divided.
+        variables: k; must divide the latent.
     """
 
     model: ClassVar[type[Autoencoder]] = StructuralAutoencoder
@@ -117,18 +117,18 @@ class SAERecipe(AERecipe):
 
 @dataclass
 class AdaAERecipe(SAERecipe):
-    """The same with the whole code given to every transform, AdaAE-k."""
+    """An adaptive autoencoder, AdaAE-k: as SAE-k, but every transform receives the whole code."""
 
     model: ClassVar[type[Autoencoder]] = AdaptiveAutoencoder
 
 
 @dataclass
 class WAERecipe(AERecipe):
-    """A Wasserstein autoencoder: cross-entropy + ``mmd`` · discrepancy of the codes from N(0, 1).
+    """A Wasserstein autoencoder: cross-entropy + ``mmd`` · maximum mean discrepancy of the codes from N(0, 1).
 
     Attributes:
         mmd: weight of the discrepancy.
-        per_batch: divide it by the size of the batch, as the authors' code does, which leaves little of it.
+        per_batch: divide the discrepancy by the batch size, as the authors' code does, which makes it very small.
     """
 
     mmd: float = 10.0
@@ -148,15 +148,15 @@ class WAERecipe(AERecipe):
 
 @dataclass
 class VariationalRecipe(AERecipe):
-    """A VAE on the hourglass: cross-entropy + ``beta`` · KL from N(0, 1), summed over dimensions.
+    """A VAE on the same backbone: cross-entropy + ``beta`` · KL from N(0, 1), summed over dimensions.
 
     Attributes:
         beta: weight of the KL: 1 for a VAE; 2 is the β-VAE of S004's tables.
-        kl: "gaussian", or "authors": what their code has, with σ where σ² belongs.
-        anneal: steps in which the KL's weight rises to ``beta``, evenly. Without, dimensions may be given up before the
-            decoder has learnt to use them.
-        deviation: about that of the posterior at the start. The authors' is 1, at which codes are little but noise;
-            small models learn several times as fast at 0.05.
+        kl: "gaussian", or "authors", the formula in the authors' code, which has σ where σ² belongs.
+        anneal: number of steps in which the KL's weight rises linearly to ``beta``. With 0, dimensions may be given up
+            before the decoder has learnt to use them.
+        deviation: approximate standard deviation of the posterior at the start. The authors' is 1, with which codes are
+            mostly noise; small models learn several times as fast with 0.05.
     """
 
     model: ClassVar[type[Autoencoder]] = VariationalAutoencoder
@@ -189,10 +189,10 @@ class VariationalRecipe(AERecipe):
 
 @dataclass
 class VLAERecipe(VariationalRecipe):
-    """A variational ladder, VLAE-k.
+    """A variational ladder autoencoder, VLAE-k.
 
     Attributes:
-        variables: k, by which the latent can be divided.
+        variables: k; must divide the latent.
     """
 
     model: ClassVar[type[Autoencoder]] = LadderAutoencoder
@@ -205,7 +205,7 @@ class VLAERecipe(VariationalRecipe):
 _SCENE: dict[str, Any] = {"data": "scene", "images": 50_000, "size": 64, "steps": 100_000}
 SAE = Trainable("sae", "images by a structural autoencoder (S004)", SAERecipe, **_SCENE)
 ADAAE = Trainable("adaae", "images by an adaptive autoencoder (S004's AdaAE)", AdaAERecipe, **_SCENE)
-AE = Trainable("ae", "images by an hourglass autoencoder (S004's AE)", AERecipe, **_SCENE)
+AE = Trainable("ae", "images by a plain autoencoder (S004's AE)", AERecipe, **_SCENE)
 WAE = Trainable("wae", "images by a Wasserstein autoencoder (S004's WAE)", WAERecipe, **_SCENE)
 BETAVAE = Trainable("betavae", "images by a VAE or β-VAE on S004's backbone", VariationalRecipe, **_SCENE)
 VLAE = Trainable("vlae", "images by a variational ladder autoencoder (S004's VLAE)", VLAERecipe, **_SCENE)

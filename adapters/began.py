@@ -1,4 +1,4 @@
-"""Boundary-equilibrium GANs (Berthelot et al. 2017; S003, appendix C), built from a state dict alone."""
+"""Boundary-equilibrium GANs (Berthelot et al. 2017; S003, appendix C), from a state dict alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from counterfactual_probe.registry.weights import load_state, tensors_only
 
 
 def _convolutions(before: int, after: int, repeats: int) -> list[nn.Module]:
-    """3×3 convolutions with an ELU after each; the first changes the number of channels."""
+    """3×3 convolutions, each followed by an ELU; the first changes the number of channels."""
     stages: list[nn.Module] = []
     for i in range(repeats):
         stages += [nn.Conv2d(after if i else before, after, 3, padding=1), nn.ELU(inplace=True)]
@@ -26,21 +26,21 @@ def _convolutions(before: int, after: int, repeats: int) -> list[nn.Module]:
 
 
 def _blocks(image_size: int, start: int) -> int:
-    """One block for each size, from the first to the image's."""
+    """The number of blocks: one for each size, from ``start`` to the image's."""
     found = (image_size // start).bit_length() if start > 0 else 0
     if found < 1 or start * 2 ** (found - 1) != image_size:
         raise ProbeError(
-            f"images of {image_size}×{image_size} are asked from {start}×{start}; give a size that doubling {start} "
-            "leads to"
+            f"images are {image_size}×{image_size} and the first maps {start}×{start}; give a size that is {start} "
+            "doubled some number of times"
         )
     return found
 
 
 class BEGANGenerator(nn.Module):
-    """Latents (n, latent) to images: ``h0`` is fully connected; then a block of convolutions for each size.
+    """Latents (n, latent) to images: a fully connected layer ``h0``, then a block of convolutions for each size.
 
-    Between blocks the size doubles (nearest neighbour). With ``skip``, ``h0``, as large as the block's input, is
-    concatenated to the input of every block but the first, so that no later layer is a full cut of the graph.
+    Between blocks the size doubles (nearest neighbour). With ``skip``, ``h0`` is upsampled and concatenated to the
+    input of every block but the first, so that no later layer is a full cut of the graph.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class BEGANGenerator(nn.Module):
 
 
 class BEGANEncoder(nn.Module):
-    """Images to codes (n, latent): blocks of width, 2·width, … channels, with a convolution of stride 2 between."""
+    """Images to codes (n, latent): blocks of width, 2·width, … channels, with convolutions of stride 2 between them."""
 
     def __init__(self, latent: int, width: int, colours: int, *, image_size: int, start: int, repeats: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class BEGANEncoder(nn.Module):
 
 
 class BEGANDiscriminator(nn.Module):
-    """An autoencoder of images, whose decoder has the generator's form and weights of its own."""
+    """An autoencoder of images; its decoder has the generator's architecture, but its own weights."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class BEGANDiscriminator(nn.Module):
 def began(
     state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "began"
 ) -> GeneratorAdapter:
-    """A generator from the state dict of a :class:`BEGANGenerator`: all its arguments are read off.
+    """A generator from the state dict of a :class:`BEGANGenerator`; all its arguments follow from the tensors' shapes.
 
     >>> from counterfactual_probe.adapters.began import BEGANGenerator, began
     >>> gen = began(BEGANGenerator(16, 8, 1, image_size=16).state_dict())
@@ -149,7 +149,7 @@ def began(
 
 
 def began_discriminator(state_dict: Mapping[str, Any]) -> BEGANDiscriminator:
-    """The discriminator of a state dict, such as ``discriminator.safetensors`` beside a trained BEGAN.
+    """The discriminator with this state dict, such as the file ``discriminator.safetensors`` of a trained BEGAN.
 
     >>> from counterfactual_probe.adapters.began import BEGANDiscriminator, began_discriminator
     >>> module = began_discriminator(BEGANDiscriminator(16, 8, 1, image_size=16).state_dict())
@@ -180,8 +180,8 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     start = isqrt(max(first.shape[0] // width, 1))
     if first.shape[0] != width * start**2:
         raise ProbeError(
-            f"h0 goes from {first.shape[1]} latents to {first.shape[0]} values and the image is made of {width} "
-            "channels; a BEGAN's first are these channels × size²"
+            f"h0 maps {first.shape[1]} latents to {first.shape[0]} values and the image is made from {width} channels; "
+            "in a BEGAN h0 has these channels × size² outputs"
         )
     joined = state.get("blocks.1.0.weight")
     return {

@@ -28,20 +28,20 @@ def next_k(k: Tensor, real: Tensor, fake: Tensor, *, gamma: float, rate: float) 
 
 
 def convergence(real: Tensor, fake: Tensor, *, gamma: float) -> Tensor:
-    """M = L(x) + |γ L(x) − L(G(z))| (section 3.4.1): how far the model is from its equilibrium, and how good there."""
+    """M = L(x) + |γ L(x) − L(G(z))| (section 3.4.1): the reconstruction error plus the distance from equilibrium."""
     return real + (gamma * real - fake).abs()
 
 
 @dataclass
 class BEGANRecipe(Recipe):
-    """A BEGAN with its discriminator, an autoencoder, which is kept beside it.
+    """A BEGAN; its discriminator, an autoencoder, is saved beside it.
 
     Attributes:
         latent: dimensions of the latent and of the discriminator's code.
         width: channels of every layer of the generator.
         gamma: diversity, the ratio of L(G(z)) to L(x) at equilibrium.
-        k_rate: λ, how fast k follows.
-        halve_every: steps after which the learning rate is halved, again and again.
+        k_rate: λ, the learning rate of k.
+        halve_every: the learning rate is halved each time this many steps have passed.
     """
 
     architecture: ClassVar[str] = "began"
@@ -62,7 +62,7 @@ class BEGANRecipe(Recipe):
     def networks(self, image: tuple[int, int, int]) -> dict[str, nn.Module]:
         start = 8 if image[1] >= 32 else 4
         if image[1] < 2 * start:
-            raise ProbeError(f"images of {image[1]}×{image[1]} are asked; give a size of 8, 16, 32, 64, 128, …")
+            raise ProbeError(f"images are {image[1]}×{image[1]}; give a size of 8, 16, 32, 64, 128, …")
         sizes = (self.latent, self.width, image[0])
         return {
             "generator": BEGANGenerator(*sizes, image_size=image[1], start=start),
@@ -110,7 +110,7 @@ BEGAN_FACES = Trainable(
     cards.BEGAN_FACES.name,
     cards.BEGAN_FACES.summary,
     BEGANRecipe,
-    # A tenth of the paper's steps are made, so that k must find its balance sooner.
+    # With a tenth of the paper's steps, k has to reach its equilibrium sooner.
     settings={"width": 32, "lr": 2e-4, "halve_every": 5_000, "batch": 8, "k_rate": 5e-3},
     data=FACES,
     images=20_000,

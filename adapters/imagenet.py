@@ -1,4 +1,4 @@
-"""The 1000 classes of ImageNet by name, from the list that timm carries: nothing is downloaded."""
+"""The 1000 classes of ImageNet by name, from timm's list; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ N_CLASSES = 1000
 
 
 def class_index(wanted: Any, n_classes: int = N_CLASSES) -> int:
-    """The number of a class given by its number, by one of its names, or by a part of its description.
+    """The number of a class, given by its number, one of its names, or a part of its description.
 
     >>> from counterfactual_probe.adapters.imagenet import class_index, class_name
     >>> class_index("koala"), class_index("teddy bear"), class_index(7)
@@ -22,8 +22,8 @@ def class_index(wanted: Any, n_classes: int = N_CLASSES) -> int:
     'cock'
 
     Raises:
-        ProbeError: a name that is unknown (with the nearest) or fits several classes (with their numbers), a
-            number out of range.
+        ProbeError: the name is unknown (the message has the nearest) or fits several classes (the message has their
+            numbers), or the number is out of range.
     """
     if isinstance(wanted, str):
         if n_classes != N_CLASSES:

@@ -1,4 +1,4 @@
-"""A VAE whose decoder's filters are kept spectrally independent of the maps they read: S000 §5.2."""
+"""A VAE whose decoder's filters are trained to be spectrally independent of their input maps: S000 §5.2."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .vae_recipe import VAERecipe
 
 @dataclass
 class IndependentVAERecipe(VAERecipe):
-    """A β-VAE that alternates its own loss with the independence of the decoder's filters (S000 §5.2).
+    """A β-VAE that alternates its own loss with a loss for independent filters of the decoder (S000 §5.2).
 
-    After each update of the VAE comes one of a single layer's filters alone, by the loss of S000 eq. 9 and with Adam
-    moments of its own: the layer nearest to the image first, then the next, and so on in turn.
+    Each update of the VAE is followed by an update of the filters of one layer, by the loss of S000 eq. 9 and with a
+    separate Adam. Layers take turns, starting nearest to the image.
 
     Attributes:
-        independence: learning rate of the filters' own updates, as a multiple of ``lr``. Adam's steps are as long for a
-            large loss as for a small one, so that this and not a weight of the loss is its strength.
-        form: of ``cp.spectral_independence_loss``.
+        independence: learning rate of these updates, as a multiple of ``lr``. It sets their strength; a weight of the
+            loss would have no effect, since Adam's steps do not depend on the loss's scale.
+        form: the form of ``cp.spectral_independence_loss``.
         layers: of the decoder, such as "level3.0" and "image.0"; empty for all of its deconvolutions but the coarsest.
     """
 
@@ -44,7 +44,7 @@ class IndependentVAERecipe(VAERecipe):
         return {**super().optimisers(networks), "filters": own}
 
     def step(self, step: Step) -> Iterator[Update]:
-        # Each rank sees the maps of the whole batch: this loss goes around the wrapper that averages gradients.
+        # This loss bypasses the wrapper that averages gradients, so each rank needs the maps of the whole batch.
         with self._watching(step.networks.plain["decoder"], step) as independence:
             yield from super().step(step)
             losses = {layer: independence.loss(layer) for layer in independence.layers[::-1]}

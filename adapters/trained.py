@@ -1,4 +1,4 @@
-"""Weights that ship in this package: trained by its own command, kept in float16, their partners beside them."""
+"""Weights that ship in this package: trained by its own command and stored in float16."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def load_trained(name: str, device: torch.device | str | None) -> GeneratorAdapt
 
 
 def checksums(name: str) -> dict[str, str]:
-    """SHA-256 of a model's files, by file."""
+    """The known SHA-256 of a model's files, by file name."""
     pairs = [line.split(maxsplit=1) for line in read_bytes(CHECKSUMS).decode().splitlines()]
     return {path.partition("/")[2]: digest for digest, path in pairs if path.partition("/")[0] == name}
 
 
 def unexpected_face_regions() -> Regions:
-    """The parts of the faces that the models were trained on; nothing is expected of their modules."""
+    """The parts of the faces that the models were trained on, without any expectation about modules."""
     return replace(face_regions(), layer="", expected=())

@@ -1,4 +1,4 @@
-"""Variational autoencoders in the manner of S001 (its Table 1 and Fig. 4), built from a state dict alone."""
+"""Variational autoencoders as in S001 (its Table 1 and Fig. 4), from a state dict alone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from counterfactual_probe.generator.encoding import encoded
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state, tensors_only
 
-POSTERIOR = 3  # a stream of random numbers beside those of base, source and noise
+POSTERIOR = 3  # random stream; 0 to 2 are base, source and noise
 
 
 def _doublings(image_size: int, start: int, most: int) -> int:
-    """How many times a size is doubled on the way to the image's."""
+    """How many times ``start`` is doubled to reach the image's size."""
     found = (image_size // start).bit_length() - 1 if start > 0 else -1
     if not 0 <= found <= most or start * 2**found != image_size:
         raise ProbeError(
-            f"images of {image_size}×{image_size} are asked of {most} deconvolutions from {start}×{start}; give a size "
-            f"that doubling {start} at most {most} times leads to"
+            f"images are {image_size}×{image_size}, and {most} deconvolutions start from {start}×{start}; give a size "
+            f"that is {start} doubled at most {most} times"
         )
     return found
 
@@ -34,9 +34,9 @@ def _with_norm(layer: nn.Module, width: int, *, norm: bool) -> list[nn.Module]:
 
 
 class VAEDecoder(nn.Module):
-    """``level1`` is a fully connected layer to start×start; every further one, and ``image``, a deconvolution.
+    """``level1`` is a fully connected layer to maps of start×start; further levels, and ``image``, are deconvolutions.
 
-    The first deconvolutions (4×4) double the size, until it is the image's; the rest (3×3) keep it.
+    The first deconvolutions (4×4) double the size until it is the image's; the rest (3×3) keep it.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class VAEDecoder(nn.Module):
 
 
 class VAEEncoder(nn.Module):
-    """The decoder in mirror image: convolutions, then mean and log-variance of the posterior."""
+    """The decoder reversed: convolutions, then the mean and log-variance of the posterior."""
 
     def __init__(
         self, latent: int, widths: Sequence[int], colours: int, image_size: int, start: int, *, norm: bool
@@ -88,11 +88,11 @@ class VAEEncoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder and decoder. As a generator it maps latents (n, latent) to images; the defaults are S001's for CelebA.
+    """Encoder and decoder; ``forward`` maps latents (n, latent) to images. The defaults are S001's VAE for CelebA.
 
-    Table 1 gives four deconvolutions, 64, 64, 32, 16 and 3 channels and maps of 8, 16, 32 and 64 pixels: read as 64
-    channels of 8×8, 64 of 16×16, 32 of 32×32 and 16 of 64×64, from which the last makes the image in the same size.
-    Its VAE for CIFAR-10 is ``VAE(widths=(64, 32, 16), image_size=32, start=4)``.
+    Table 1 gives four deconvolutions, 64, 64, 32, 16 and 3 channels, and maps of 8, 16, 32 and 64 pixels. This is read
+    as 64 channels of 8×8, 64 of 16×16, 32 of 32×32 and 16 of 64×64, followed by a deconvolution that keeps the size.
+    S001's VAE for CIFAR-10 is ``VAE(widths=(64, 32, 16), image_size=32, start=4)``.
     """
 
     def __init__(
@@ -120,28 +120,28 @@ class VAE(nn.Module):
 
 
 class VAEAdapter(GeneratorAdapter):
-    """A generator that also finds the latents of given images, so that hybrids can start from these (S001 §4)."""
+    """A generator that also encodes images into latents, for hybrids of given images (S001 §4)."""
 
     module: VAE
 
     def encode(self, images: Tensor, *, seed: int | None = None) -> Tensor:
-        """The latents (n, latent) of images (n, C, H, W): means of the posterior, or with a seed a draw from it.
+        """Latents (n, latent) of images (n, C, H, W): the posterior's means or, with a seed, samples of it.
 
         >>> z1, z2 = gen.encode(photos), gen.encode(others)  # doctest: +SKIP
 
         Raises:
-            ProbeError: images of another size, number of colours or range than the generator's.
+            ProbeError: the images' size, number of colours or range is not the generator's.
         """
         mean, log_variance = encoded(self, images, self.module.encode)
         if seed is None:
             return mean
-        draws = [torch.Generator().manual_seed(stream_seed(seed, POSTERIOR, i)) for i in range(len(mean))]
-        noise = torch.stack([torch.randn(mean.shape[1], generator=rng) for rng in draws])
+        rngs = [torch.Generator().manual_seed(stream_seed(seed, POSTERIOR, i)) for i in range(len(mean))]
+        noise = torch.stack([torch.randn(mean.shape[1], generator=rng) for rng in rngs])
         return mean + (log_variance / 2).exp() * noise.to(mean)
 
 
 def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "vae") -> VAEAdapter:
-    """A generator from the state dict of a :class:`VAE`: latent, widths, colours and sizes are read off.
+    """A generator from the state dict of a :class:`VAE`; all sizes follow from the tensors' shapes.
 
     >>> from counterfactual_probe.adapters.vae import VAE, vae
     >>> gen = vae(VAE(16, (8, 4), 1, image_size=16, start=4).state_dict())
@@ -171,7 +171,7 @@ def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = No
 
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of a VAE with these tensors, as far as the decoder's tell."""
+    """The arguments of a VAE with these tensors, derived from the decoder's."""
     first = state.get("decoder.level1.0.0.weight")
     names = ["decoder.image.0.weight"]
     while (name := f"decoder.level{len(names) + 1}.0.weight") in state:
@@ -188,9 +188,9 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     doublings = sides.count(4)
     if first.shape[0] != widths[0] * start**2 or sides != [4] * doublings + [3] * (len(sides) - doublings):
         raise ProbeError(
-            f"the decoder goes from {first.shape[1]} latents to {first.shape[0]} values and by kernels of shapes "
-            f"{[tuple(kernel.shape) for kernel in kernels]}; a VAE's first are channels × size², and 4×4 kernels come "
-            "before 3×3 ones"
+            f"the decoder maps {first.shape[1]} latents to {first.shape[0]} values, and its kernels have shapes "
+            f"{[tuple(kernel.shape) for kernel in kernels]}; in a VAE the first layer has channels × size² outputs, "
+            "and 4×4 kernels come before 3×3 ones"
         )
     return {
         "latent": first.shape[1],

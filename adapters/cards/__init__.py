@@ -1,5 +1,5 @@
-"""The pretrained generators: what must be said about each, and how it is loaded.
+"""The pretrained generators: the registry entry of each, and how it is loaded.
 
-A listing shows these cards, and should not take the seconds that torch takes: what needs torch is imported when a
+Listing the entries must not take the seconds that importing torch takes: whatever needs torch is imported when a
 generator is loaded.
 """

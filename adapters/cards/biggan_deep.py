@@ -1,4 +1,4 @@
-"""BigGAN-deep on ImageNet, whose weights are in a folder of the user's, or on the hub."""
+"""BigGAN-deep on ImageNet, with weights in a folder of the user's, or on the hub."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from counterfactual_probe.generator.adapter import GeneratorAdapter
 
 FOLDERS = "COUNTERFACTUAL_PROBE_BIGGAN"
-# Of the three, the one whose repository is known to hold the published files.
+# The only one of the three for which a repository with the published files is known.
 REPOSITORIES = {"biggan-deep-128": "osanseviero/BigGAN-deep-128"}
 
 
 def _load_named(name: str, size: int, device: torch.device | str | None) -> GeneratorAdapter:
-    """From the folder that the environment names, else from the hub or its cache; never random."""
+    """Load from the folder that the environment variable names, or from the hub or its cache; never random weights."""
     from counterfactual_probe.registry.folders import hub_folder, load_folder
 
     where = (
@@ -37,9 +37,9 @@ def _load_named(name: str, size: int, device: torch.device | str | None) -> Gene
             folder = hub_folder(REPOSITORIES[name])
         except ProbeError as error:
             reason = first_line(error.__cause__ or error)
-            raise ProbeError(f"the weights of {name} are not here; {where} (from the hub: {reason})") from error
+            raise ProbeError(f"the weights of {name} were not found; {where} (from the hub: {reason})") from error
     else:
-        raise ProbeError(f"the weights of {name} are not here; {where}")
+        raise ProbeError(f"the weights of {name} were not found; {where}")
     generator = load_folder(folder, device=device)
     if generator.image_size[1] != size:
         raise ProbeError(

@@ -1,4 +1,4 @@
-"""Generators that ship in this package, trained by its own command: what is trained again under the same names."""
+"""Generators that ship in this package; ``counterfactual-probe train NAME`` trains each again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class-conditional DCGAN generators (Mirza and Osindero 2014), built from a state dict and the classes' names."""
+"""Class-conditional DCGAN generators (Mirza and Osindero 2014), from a state dict and the names of the classes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ..dcgan.generator import numbered_kernels
 
 
 class ConditionalDCGANGenerator(nn.Module):
-    """A DCGAN whose input is a latent (n, latent) and, one-hot beside it, a class (n,).
+    """A DCGAN whose input is a latent (n, latent), concatenated with a class (n,) as a one-hot vector.
 
-    ``main`` is numbered as in the usual implementations; ``dropout`` says after which ReLUs, counted from 0,
-    a dropout takes a number too.
+    ``main`` is numbered as in the usual implementations. ``dropout`` lists the ReLUs, counted from 0, that are followed
+    by a dropout, which takes a number as well.
     """
 
     one_hot: Tensor
@@ -39,7 +39,7 @@ class ConditionalDCGANGenerator(nn.Module):
         dropout: Collection[int] = (),
     ) -> None:
         super().__init__()
-        # A table to look up, so that a class that does not exist is an error and not another class.
+        # A look-up table, so that a class that does not exist raises an error.
         self.register_buffer("one_hot", torch.eye(classes), persistent=False)
         stages: list[nn.Module] = []
         self.relus: list[str] = []
@@ -64,13 +64,13 @@ class ConditionalDCGANGenerator(nn.Module):
 
 
 class ClassSampler:
-    """Draws latents ``{"z": (n, latent), "classes": (n,)}``; a class is given by its number or its name."""
+    """Samples latents ``{"z": (n, latent), "classes": (n,)}``; a class is given by its number or its name."""
 
     def __init__(self, latent: int, names: Sequence[str]) -> None:
         self.latent, self.names = latent, tuple(names)
 
     def __call__(self, n: int, rng: torch.Generator, classes: Any = None) -> dict[str, Tensor]:
-        z = torch.randn(n, self.latent, generator=rng)  # before the classes: it is the same for each of them
+        z = torch.randn(n, self.latent, generator=rng)  # before the classes, so that z does not depend on them
         if classes is None:
             drawn = torch.randint(len(self.names), (n,), generator=rng)
         else:
@@ -89,7 +89,7 @@ class ClassSampler:
             number = -1
         if not 0 <= number < len(self.names):
             raise ProbeError(
-                f"class {given!r} is asked of a generator with {len(self.names)}; give a number from 0 to "
+                f"class {given!r} is not one of the generator's {len(self.names)}; give a number from 0 to "
                 f"{len(self.names) - 1} or a name: {', '.join(self.names)}"
             )
         return number
@@ -102,7 +102,7 @@ def cdcgan(
     device: torch.device | str | None = None,
     name: str = "cdcgan",
 ) -> GeneratorAdapter:
-    """A generator from the state dict of a class-conditional DCGAN; ``classes`` are their number or names.
+    """A generator from the state dict of a class-conditional DCGAN; ``classes`` is their number, or a list of names.
 
     >>> from counterfactual_probe.adapters.cdcgan import ConditionalDCGANGenerator, cdcgan
     >>> state = ConditionalDCGANGenerator(16, 2, [32, 16], 3).state_dict()
@@ -110,12 +110,12 @@ def cdcgan(
     >>> gen.sample(3, classes=["night", "day", 1])["classes"]
     tensor([1, 0, 1])
 
-    Without ``classes=``, each sample draws its own. Of one seed, samples of two classes have the same ``z``. ``layers``
-    lists the ReLUs. The class enters with ``z``, below all of them: in a hybrid the channels that are set carry the
-    source's class, and everything else the base's (conventions 3).
+    Without ``classes=``, each sample has a random class. For the same seed, samples of two classes have the same ``z``.
+    ``layers`` lists the ReLUs. The class enters together with ``z``, before all of them: in a hybrid the channels that
+    are set carry the source's class, and everything else the base's (conventions 3).
 
     Raises:
-        ProbeError: the tensors are not those of a DCGAN with so many classes; an unknown class.
+        ProbeError: the tensors are not those of a DCGAN with this number of classes; an unknown class.
     """
     names = _named(classes)
     state = tensors_only(state_dict)
@@ -125,7 +125,7 @@ def cdcgan(
     if latent < 1:
         raise ProbeError(
             f"the first kernel has {shapes[0][0]} inputs and {len(names)} classes are given; give fewer classes than "
-            "inputs, since the latent takes the rest"
+            "inputs, since the remaining inputs are the latent's"
         )
     module = ConditionalDCGANGenerator(
         latent,

@@ -18,9 +18,9 @@ from counterfactual_probe.registry.weights import load_state, tensors_only
 
 
 class DCGANGenerator(nn.Module):
-    """Transposed convolutions 4×4 with batch norm and ReLU, a tanh at the end.
+    """4×4 transposed convolutions with batch norm and ReLU; a tanh at the end.
 
-    The latent (n, latent, 1, 1) becomes 4×4 in the first and doubles in every later one.
+    The first makes maps of 4×4 from the latent (n, latent, 1, 1), and each later one doubles their size.
     ``main`` is numbered as in the usual implementations: ReLUs at 2, 5, 8, …
     """
 
@@ -44,10 +44,10 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """The generator in mirror image: convolutions 4×4 with batch norm and leaky ReLU, from images to one logit each.
+    """The generator reversed: 4×4 convolutions with batch norm and leaky ReLU, from images to one logit each.
 
-    No norm follows the first (Radford et al. 2015, section 3). ``main`` is numbered as in the usual implementations:
-    kernels at 0, 2, 5, 8, …
+    There is no norm after the first convolution (Radford et al. 2015, section 3). ``main`` is numbered as in the usual
+    implementations: kernels at 0, 2, 5, 8, …
     """
 
     def __init__(self, widths: Sequence[int], colours: int, *, bias: bool = False) -> None:
@@ -67,7 +67,7 @@ class DCGANDiscriminator(nn.Module):
 
 
 def dcgan_discriminator(state_dict: Mapping[str, Any]) -> DCGANDiscriminator:
-    """The discriminator of a state dict, such as ``discriminator.safetensors`` beside a trained DCGAN.
+    """The discriminator with this state dict, such as the file ``discriminator.safetensors`` of a trained DCGAN.
 
     >>> from counterfactual_probe.adapters.dcgan import DCGANDiscriminator, dcgan_discriminator
     >>> dcgan_discriminator(DCGANDiscriminator([16, 32], 1).state_dict())(torch.zeros(5, 1, 16, 16)).shape
@@ -93,14 +93,14 @@ def dcgan_discriminator(state_dict: Mapping[str, Any]) -> DCGANDiscriminator:
 def dcgan(
     state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "dcgan"
 ) -> GeneratorAdapter:
-    """A generator from the state dict of any DCGAN: depth, widths, latent and colours are read off.
+    """A generator from the state dict of any DCGAN; depth, widths, latent and colours follow from the tensors' shapes.
 
     >>> from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
     >>> gen = dcgan(DCGANGenerator(16, [32, 16], 1).state_dict())
     >>> list(gen.layers), gen.image_size
     (['main.2', 'main.5'], (1, 16, 16))
 
-    ``layers`` lists the ReLUs, the papers' layers; any other submodule can be named as well.
+    ``layers`` lists the ReLUs, the layers that the papers use; any other submodule can be named as well.
 
     Raises:
         ProbeError: the tensors are not those of a DCGAN; the message says what differs.
@@ -137,8 +137,8 @@ def numbered_kernels(state: Mapping[str, Tensor], family: str) -> tuple[str, dic
     chained = all(before[1] == after[0] for before, after in pairwise(shapes.values()))
     if not chained or any(shape[2:] != (4, 4) for shape in shapes.values()):
         raise ProbeError(
-            f"the kernels have shapes {list(shapes.values())}; a {family}'s are (in, out, 4, 4) with each one's "
-            "outputs the next one's inputs"
+            f"the kernels have shapes {list(shapes.values())}; those of a {family} are (in, out, 4, 4), and each one's "
+            "outputs are the next one's inputs"
         )
     first = min(found)
     return found[first].removesuffix(f"{first}.weight"), shapes
@@ -156,7 +156,7 @@ def _named(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def face_regions() -> Regions:
-    """Parts of the aligned faces, read off the mean of many samples."""
+    """Parts of the aligned faces, as masks drawn on the mean of many samples."""
     y, x = grid(64, 64)
 
     def ellipse(row: float, column: float, height: float, width: float) -> Mask:
@@ -178,5 +178,5 @@ def face_regions() -> Regions:
         layer="main.8",
         expected=("eyes and mouth", "frame", "face skin"),
         note="The parts of the image that templates are compared with are masks drawn by hand on the mean face. "
-        "“Face skin” is what is left between eyes and mouth and the frame, which makes agreement easier for it.",
+        "“Face skin” is whatever is neither eyes and mouth nor frame, which makes a match with it easier.",
     )

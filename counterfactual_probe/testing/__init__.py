@@ -1,4 +1,4 @@
-"""A test kit for generators of your own: does an adapter keep every promise that the analyses rely on?
+"""A test kit for your own generators: does an adapter have all the properties that the analyses rely on?
 
 >>> import torch, counterfactual_probe as cp
 >>> from counterfactual_probe.testing import check_adapter
@@ -8,8 +8,8 @@
 >>> check_adapter(gen).passed
 True
 
-Put ``check_adapter(my_generator())`` into a test of your package: it raises a ``ProbeError`` that says,
-check by check, what to change. :class:`Model1` is for methods that find modules: a generator whose modules are known.
+Call ``check_adapter(my_generator())`` in a test of your package: it raises a ``ProbeError`` that says, for each failed
+check, what to change. :class:`Model1` is a generator whose modules are known, to test methods that find modules.
 """
 
 from .kit import check_adapter

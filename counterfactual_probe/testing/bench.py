@@ -1,7 +1,7 @@
 """What the checks share: pairs of latents, chosen layers and channels, and forwards with plain hooks.
 
-The hooks here are written against ``torch.nn`` alone and run one sample at a time, so that what the
-library computes is compared with something that shares no code with it.
+The hooks here use ``torch.nn`` alone and run one sample at a time, so that the library's results are compared with
+results that share no code with it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Bench:
-    """An adapter under test. Everything is drawn from ``seed``, and computed once."""
+    """An adapter under test. All randomness comes from ``seed``, and everything is computed once."""
 
     def __init__(self, adapter: GeneratorAdapter, seed: int, layers: str | Sequence[str] | None) -> None:
         self.adapter, self.seed = adapter, seed
@@ -56,7 +56,7 @@ class Bench:
 
     @cached_property
     def many(self) -> Latents:
-        """More latents than wrap has looked at, of another stream than z1 and z2."""
+        """More latents than ``wrap`` has run, which do not overlap with z1 and z2."""
         return self.adapter.sample(6, seed=self.seed, stream=SOURCE, start=PAIRS)
 
     @cached_property
@@ -69,20 +69,20 @@ class Bench:
 
     @property
     def exact(self) -> float:
-        """Largest difference, relative to images of scale one, of two exact ways to one image."""
+        """Largest allowed difference between two exact computations of an image, for images of scale one."""
         return _EXACT.get(self.dtype, _HALF)
 
     @property
     def batched(self) -> float:
-        """The same between batches of different sizes, for which other kernels are chosen."""
+        """The same between batches of different sizes, for which torch selects other kernels."""
         return _BATCHED.get(self.dtype, _HALF)
 
     @cached_property
     def rounding(self) -> float:
-        """Largest difference of a hybrid from that of plain hooks.
+        """Largest allowed difference between a hybrid and that of plain hooks.
 
-        The exact one, unless the generator magnifies rounding more than that by itself: then four
-        times what other batches do to its images, without any hybrid.
+        This is ``exact``, unless the generator itself magnifies rounding more: then it is four times the difference
+        that another batch size makes to its images, without any hybrid.
         """
         if not self.adapter.batchable:
             return self.exact
@@ -94,14 +94,14 @@ class Bench:
         return self.plain_images(self.z1), self.plain_images(self.z2)
 
     def memo(self, find: Callable[[Bench], T]) -> T:
-        """What ``find`` finds here, looked for once."""
+        """``find(self)``, computed once."""
         if find not in self._memo:
             self._memo[find] = find(self)
         found: T = self._memo[find]
         return found
 
     def sets(self, layer: LayerInfo) -> list[UnitSet]:
-        """Two single channels, half of them, all, and none: enough hybrids to be run the fast way."""
+        """Two single channels, half of them, all, and none: enough hybrids for the fast executor to be used."""
         order = [int(channel) for channel in np.random.default_rng(self.seed).permutation(layer.channels)]
         half = order[: max(1, layer.channels // 2)]
         chosen = [order[:1], order[-1:], half, range(layer.channels), ()]
@@ -121,7 +121,7 @@ class Bench:
         return torch.cat([self.plain(lt.take(latents, slice(i, i + 1)), i, {}) for i in range(n)])
 
     def plain_hybrid(self, z1: Latents, z2: Latents, i: int, units: Mapping[str, Sequence[int]]) -> Tensor:
-        """The hybrid of pair i by its definition: record the source, then overwrite the base."""
+        """The hybrid of pair i by its definition: record the source's activations, then overwrite the base's."""
         donor = self.activations(z2, i, list(units))
         actions = {layer: _putting(donor[layer], channels) for layer, channels in units.items()}
         return self.plain(lt.take(z1, slice(i, i + 1)), i, actions)
@@ -131,8 +131,8 @@ class Bench:
         self.plain(lt.take(latents, slice(i, i + 1)), i, {layer: _recording(seen, layer) for layer in layers})
         if missing := [layer for layer in layers if layer not in seen]:
             raise ProbeError(
-                f"layer {missing[0]!r} did not run for latent {i} of seed {self.seed}; choose layers that every "
-                "input passes"
+                f"layer {missing[0]!r} did not run for latent {i} of seed {self.seed}; choose layers that run for "
+                "every input"
             )
         return seen
 
@@ -186,8 +186,8 @@ class Bench:
             return copy.deepcopy(self.adapter.module)
         except Exception as error:
             raise Skipped(
-                f"the module cannot be copied ({type(error).__name__}: {first_line(error)}); keep no tensor that "
-                "needs a gradient, and no open file, on it"
+                f"the module cannot be copied ({type(error).__name__}: {first_line(error)}); store no tensor that "
+                "requires a gradient, and no open file, on it"
             ) from error
 
 
@@ -221,14 +221,14 @@ def _putting(values: Tensor, channels: Sequence[int]) -> Action:
 
 
 def gap(one: Tensor, two: Tensor) -> float:
-    """Largest difference, relative to the images' scale where that is above one; NaN stays NaN."""
+    """Largest difference, relative to the images' scale if that is above one; NaN stays NaN."""
     scale = max(1.0, float(two.abs().max()))
     return float((one.double() - two.double()).abs().max()) / scale
 
 
 @contextmanager
 def as_skipped(what: str) -> Iterator[None]:
-    """A ProbeError inside means that the check has nothing to compare."""
+    """Turn a ProbeError into Skipped: the check has nothing to compare."""
     try:
         yield
     except ProbeError as error:

@@ -18,7 +18,7 @@ from .outcome import Failed, Skipped
 
 
 def layers_as_listed(bench: Bench) -> str:
-    """Each layer gives, for every latent, as many channels of as large a map as the adapter says."""
+    """Each layer has, for every latent, the number of channels and the map size that the adapter lists."""
     for layer in bench.layers:
         for i in range(lt.count(bench.many)):
             seen = bench.activations(bench.many, i, [layer.name])[layer.name]
@@ -26,8 +26,8 @@ def layers_as_listed(bench: Bench) -> str:
             expected = (*layer.size, layer.channels) if len(layer.size) == 1 else (layer.channels, *layer.size)
             if shape != expected:
                 raise Failed(
-                    f"layer {layer.name!r} is listed with {expected} values and gives {shape} for latent {i}; "
-                    "choose layers=[...] whose outputs have one shape for every latent"
+                    f"layer {layer.name!r} is listed with shape {expected} and has {shape} for latent {i}; choose "
+                    "layers=[...] whose outputs have the same shape for every latent"
                 )
     return "; ".join(f"{layer.name!r} has {layer.channels} channels" for layer in bench.layers)
 
@@ -41,24 +41,24 @@ def no_channel(bench: Bench) -> str:
                 f"with no channel of layer {layer.name!r} set, the image differs from the base's by "
                 f"{gap(hybrids.images[-1], hybrids.base):.2g}; {_REPORT}"
             )
-    return "the hybrid of no channel is the base image, exactly"
+    return "with no channel set, the hybrid is exactly the base image"
 
 
 def equal_latents(bench: Bench) -> str:
-    """A latent is no other than itself: z1 = z2 has no influence."""
+    """If base and source are the same latent, no channel has any influence."""
     for layer in bench.layers:
         run = InfluenceMap(bench.adapter, layer.name).attribute
         maps = run(bench.z1, bench.z1, units=bench.sets(layer), seed=bench.seed)
         if maps.maps.count_nonzero() or maps.standard_error.count_nonzero():
             raise Failed(
-                f"channels of layer {layer.name!r} have an influence of {float(maps.maps.max()):.2g} from a "
-                f"latent on itself; {_REPORT}"
+                f"channels of layer {layer.name!r} have an influence of {float(maps.maps.max()):.2g} although base and "
+                f"source are the same latent; {_REPORT}"
             )
-    return "from a latent on itself no channel has any influence, exactly"
+    return "if base and source are the same latent, every influence is exactly 0"
 
 
 def plain_hooks(bench: Bench) -> str:
-    """Hybrids of one layer, and of two, are those of plain forwards with hooks."""
+    """Hybrids of one layer, and of two, equal those of plain forwards with hooks."""
     worst, executors = 0.0, []
     for layer in bench.layers:
         hybrids = bench.hybrids(layer)
@@ -69,11 +69,11 @@ def plain_hooks(bench: Bench) -> str:
         names = [bench.layers[0].name, bench.layers[-1].name]
         images = Hybridizer(bench.adapter, names).hybridize(bench.z1, bench.z2, units=sets, seed=bench.seed).images
         worst = max(worst, _compared(bench, images, sets, " and ".join(names)))
-    return f"hybrids are those of plain hooks to {worst:.1g} (tolerance {bench.rounding:.0e}); {', '.join(executors)}"
+    return f"hybrids equal those of plain hooks to {worst:.1g} (tolerance {bench.rounding:.0e}); {', '.join(executors)}"
 
 
 def units_act(bench: Bench) -> str:
-    """Setting channels changes images: without this, all equalities would mean nothing."""
+    """Setting channels changes images; otherwise the equalities would mean nothing."""
     dead = []
     for layer in bench.layers:
         hybrids = bench.hybrids(layer)
@@ -81,28 +81,28 @@ def units_act(bench: Bench) -> str:
             dead.append(repr(layer.name))
     if len(dead) == len(bench.layers):
         raise Failed(
-            f"setting all channels of {', '.join(dead)} changes no image; choose layers=[...] that lead to the image, "
-            "and check that image=... reads it from the module's output"
+            f"setting all channels of {', '.join(dead)} changes no image; choose layers=[...] that the image depends "
+            "on, and check that image=... reads it from the module's output"
         )
     return "setting channels changes images" + (f", but not in layer {', '.join(dead)}" if dead else "")
 
 
 def full_cut(bench: Bench) -> str:
-    """Where nothing passes by a layer, all of the source's channels give the source's image."""
+    """If nothing bypasses a layer, setting all of its channels to the source's values gives the source's image."""
     for layer, (source, conditions) in bench.memo(_cuts).items():
         target = bench.plain_images(source)
         units = UnitSet({layer.name: tuple(range(layer.channels))})
         hybrids = Hybridizer(bench.adapter, layer.name).hybridize(bench.z1, source, units=[units], seed=bench.seed)
         if not (difference := gap(hybrids.images[0], target)) <= bench.rounding:
             raise Failed(
-                f"all channels of layer {layer.name!r}{conditions} give an image that differs from the source's by "
+                f"with all channels of layer {layer.name!r}{conditions} set, the image differs from the source's by "
                 f"{difference:.2g}; {_REPORT}"
             )
-    return _cut_layers(bench) + ": all of the source's channels give the source's image"
+    return _cut_layers(bench) + ": with all channels set, the image is the source's"
 
 
 def complement(bench: Bench) -> str:
-    """Setting E on z1 from z2 is setting all channels but E on z2 from z1."""
+    """Setting E on z1 from z2 equals setting the complement of E on z2 from z1."""
     for layer, (source, conditions) in bench.memo(_cuts).items():
         some = bench.sets(layer)[2][layer.name]
         rest = tuple(channel for channel in range(layer.channels) if channel not in some)
@@ -114,10 +114,13 @@ def complement(bench: Bench) -> str:
                 f"half of the channels of layer {layer.name!r}{conditions}, set from z2 on z1, and the other half, set "
                 f"from z1 on z2, give images that differ by {difference:.2g}; {_REPORT}"
             )
-    return _cut_layers(bench) + ": (E, z1, z2) gives the image of (all but E, z2, z1)"
+    return _cut_layers(bench) + ": (E, z1, z2) gives the image of (complement of E, z2, z1)"
 
 
-_REPORT = "the module may depend on something that is no input, such as a global; otherwise this is a defect of ours"
+_REPORT = (
+    "the module may depend on something that is not an input, such as a global; if not, please report this as a bug of "
+    "counterfactual-probe"
+)
 
 
 def _compared(bench: Bench, images: Tensor, sets: list[UnitSet], where: str) -> float:
@@ -144,10 +147,10 @@ def _over_two(bench: Bench) -> list[UnitSet]:
 
 
 def _cuts(bench: Bench) -> dict[LayerInfo, tuple[Latents, str]]:
-    """The layers that all of the image passes, with a source whose conditions are the base's.
+    """The layers that nothing bypasses, each with a source and the latents that it must share with the base.
 
-    Found with plain hooks: which of the latents must be equal in base and source for all channels
-    to give the source's image? Raises Skipped if there is no such layer.
+    This is found with plain hooks: which latents must be equal in base and source, so that setting all channels gives
+    the source's image? Raises Skipped if there is no such layer.
     """
     found = {}
     for layer in bench.layers:
@@ -160,14 +163,14 @@ def _cuts(bench: Bench) -> dict[LayerInfo, tuple[Latents, str]]:
                 break
     if not found:
         raise Skipped(
-            f"something passes by each of {', '.join(repr(layer.name) for layer in bench.layers)}: a skip connection, "
-            "or a latent that enters later; all of their channels do not fix the image, which is nothing wrong"
+            f"something bypasses each of {', '.join(repr(layer.name) for layer in bench.layers)}: a skip connection, "
+            "or a latent that enters later; so all of their channels do not determine the image, which is no error"
         )
     return found
 
 
 def _sources(bench: Bench) -> list[tuple[Latents, str]]:
-    """z2, and z2 with some of its tensors taken from z1: classes, truncations, skipped latents."""
+    """z2, and z2 with some of its tensors taken from z1: classes, truncations, latents that bypass the layer."""
     z1, z2 = bench.z1, bench.z2
     found: list[tuple[Latents, str]] = [(z2, "")]
     if isinstance(z2, Tensor) or isinstance(z1, Tensor):
@@ -187,4 +190,4 @@ def _cut_layers(bench: Bench) -> str:
     cuts = bench.memo(_cuts)
     named = [f"{layer.name!r}{conditions}" for layer, (_, conditions) in cuts.items()]
     others = [repr(layer.name) for layer in bench.layers if layer not in cuts]
-    return f"in {', '.join(named)}" + (f"; something passes by {', '.join(others)}" if others else "")
+    return f"in {', '.join(named)}" + (f"; something bypasses {', '.join(others)}" if others else "")

@@ -1,4 +1,4 @@
-"""``check_adapter``: every check in order, and one report."""
+"""``check_adapter``: runs every check in order, and returns one report."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def check_adapter(
     AdapterReport('blobs', 18 passed, 2 skipped; layers first, second, image)
       passed   latents come from seed, stream and index: latents of one seed are the same …
 
-    A check that rests on another which did not pass is skipped, so that what is wrong is said once.
-    Some hundred forwards of single images are run, and copies of the module made.
+    A check that depends on one that did not pass is skipped, so that each problem is reported once. The checks run some
+    hundred forwards of single images and copy the module.
 
     Args:
         adapter: made by :func:`wrap` or :func:`load`.
-        seed: of the latents and of the channels that are set.
-        layers: where hybrids are made; by default an early, a middle and a late one of the adapter's.
-        raise_on_failure: raise a ProbeError when a check fails; otherwise the report tells.
+        seed: for latents and for the choice of channels.
+        layers: where hybrids are made; by default an early, a middle and a late layer of the adapter's.
+        raise_on_failure: raise a ProbeError if a check fails; otherwise only the report says so.
 
     Raises:
         ProbeError: a check failed; every failure is listed with what to change.
@@ -92,10 +92,10 @@ def check_adapter(
 
 
 def _run(test: _Test, bench: Bench, done: dict[str, Check]) -> Check:
-    """One check; whatever it raises becomes its explanation."""
+    """Run one check; an exception becomes its explanation."""
     for name in test.needs:
         if done[name].outcome != "passed":
-            return Check(test.name, "skipped", f"it rests on {name!r}, which did not pass")
+            return Check(test.name, "skipped", f"it depends on {name!r}, which did not pass")
     outcome: Outcome = "passed"
     try:
         explanation = test.run(bench)

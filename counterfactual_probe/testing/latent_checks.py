@@ -1,4 +1,4 @@
-"""Checks of latents: they come from the seed, and from nothing else."""
+"""Checks of latents: they depend on the seed, and on nothing else."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from ..generator.latents import Latents
 from .bench import Bench
 from .outcome import Failed
 
-_CURE = "draw everything from the rng that sample_latents is given, such as torch.randn(n, 128, generator=rng)"
+_CURE = "take all random numbers from the rng that sample_latents is given, as in torch.randn(n, 128, generator=rng)"
 
 
 def repeat(bench: Bench) -> str:
-    """Latent i of a seed and stream is the same, alone or among others, however often it is drawn."""
+    """Latent i of a seed and stream is the same each time, by itself or among others."""
     sample, seed = bench.adapter.sample, bench.seed
     together = sample(4, seed=seed, stream=SOURCE)
     for label, found in (
-        ("drawn a second time", sample(4, seed=seed, stream=SOURCE)),
-        ("drawn one by one", lt.join([sample(1, seed=seed, stream=SOURCE, start=i) for i in range(4)])),
+        ("sampled a second time", sample(4, seed=seed, stream=SOURCE)),
+        ("sampled one by one", lt.join([sample(1, seed=seed, stream=SOURCE, start=i) for i in range(4)])),
     ):
         if name := _first_difference(together, found):
-            raise Failed(f"{name} of seed {seed} are others when they are {label}; {_CURE}")
-    return "latents of one seed are the same drawn together, one by one, and a second time"
+            raise Failed(f"{name} of seed {seed} differ if they are {label}; {_CURE}")
+    return "latents of one seed are the same if sampled together, one by one, or a second time"
 
 
 def differ(bench: Bench) -> str:
-    """Another seed, stream or index gives another latent."""
+    """Other seeds, streams and indices give other latents."""
     sample, seed = bench.adapter.sample, bench.seed
     here = sample(4, seed=seed, stream=BASE)
     for label, other in (

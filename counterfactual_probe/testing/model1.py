@@ -1,4 +1,4 @@
-"""Model 1 of S003: a generator whose modules are known, for methods that find modules."""
+"""Model 1 of S003: a generator whose modules are known, to test methods that find modules."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from ..generator.adapter import GeneratorAdapter, stream_seed, wrap
 from ..modules.clustering import Labels
 
 LAYER = "hidden"
-_PLACED = 40  # a stream of random numbers of its own
+_PLACED = 40  # random stream, used by nothing else
 _SMALLEST, _LARGEST = 0.3, 0.55  # radii of discs, as shares of the side
 _TRIES = 1000
-# Latents and parameters are multiples of powers of 2, with bits to spare in the sums of products: so sums are exact in
+# Latents and parameters are multiples of powers of 2 that leave enough bits for sums of products: so sums are exact in
 # any order, and a unit's influence is exactly 0 where it does not act.
 _LATENT, _INTO, _OUT, _SLOPE = 2.0**-12, 2.0**-10, 2.0**-14, 0.25
 
 
 class Model1(nn.Module):
-    """S003 §3.4: Y = Σ_k W^k V_k with V_k = S(H_k Z_k), of one latent for each module; S is a leaky ReLU.
+    """S003 §3.4: Y = Σ_k W^k V_k with V_k = S(H_k Z_k), with one latent for each module; S is a leaky ReLU.
 
     >>> from counterfactual_probe.testing import Model1
     >>> model = Model1.drawn(n_modules=3, seed=0)
     >>> maps = cp.InfluenceMap(model.generator(), "hidden").attribute(n_pairs=4)
-    >>> finder = cp.ModuleFinder(3, window=1, percentile=0).fit(maps)  # bits are IM > 0, as in Prop. 3
+    >>> finder = cp.ModuleFinder(3, window=1, percentile=0).fit(maps)  # binarised maps IM > 0 (Prop. 3)
     >>> model.recovered_by(finder.labels_)
     True
 
-    Z_k is uniform in −1…1; H_k, and the columns of W^k on the pixels I_k, are normal. The units of all modules are
-    mixed, so that their order tells nothing. In float64.
+    Z_k is uniform in −1…1; H_k, and the columns of W^k on the pixels I_k, are normal. The units are in random order, so
+    that their numbers say nothing about modules. All is in float64.
 
     Args:
-        supports: (K, H, W) where each module acts, the I_k. Prop. 3 is for those that are ``identifiable``.
-        units: how many of each module, n.
-        seed: of H, W and the order of the units.
+        supports: (K, H, W) booleans, the pixels I_k that each module acts on. Prop. 3 holds if the model is
+            ``identifiable``.
+        units: the number of units in each module, n.
+        seed: for H, W and the order of the units.
 
     Attributes:
         truth: (K·n,) module of each channel of the layer "hidden".
@@ -54,7 +55,7 @@ class Model1(nn.Module):
 
     @classmethod
     def drawn(cls, n_modules: int = 3, *, units: int = 5, side: int = 16, seed: int = 0) -> Model1:
-        """One whose I_k are discs at random places that may overlap, each with pixels of its own."""
+        """A model whose I_k are discs at random places; they may overlap, but each has pixels that no other has."""
         return cls(random_supports(n_modules, side=side, seed=seed), units=units, seed=seed)
 
     @property
@@ -79,18 +80,18 @@ class Model1(nn.Module):
         return (z / _LATENT).round() * _LATENT
 
     def generator(self) -> GeneratorAdapter:
-        """The model wrapped, with a range that no image leaves."""
+        """The wrapped model, with an image_range that contains all images."""
         largest = float((self.into.abs()[:, None, None] * self.out.abs()).sum(0).max().detach())
         return wrap(self.eval(), self.sample, layers=[LAYER], image_range=(-largest, largest), name="model-1")
 
     def recovered_by(self, labels: Labels) -> bool:
-        """Whether labels of the channels part them as they are, whatever the modules are numbered."""
+        """Whether the labels (K·n,) are the true partition of the channels, up to the numbering of modules."""
         found = {(int(own), int(label)) for own, label in zip(self.truth, labels, strict=True)}
         return len(found) == self.n_modules == len({label for _, label in found}) and (labels >= 0).all().item()
 
 
 def random_supports(n_modules: int = 3, *, side: int = 16, seed: int = 0) -> Tensor:
-    """(K, side, side) discs at random places, drawn until each has a pixel of its own."""
+    """(K, side, side) discs at random places, sampled until each has a pixel that no other has."""
     n_modules, side = whole(n_modules, "n_modules", 1), whole(side, "side", 4)
     rng = torch.Generator().manual_seed(stream_seed(seed, _PLACED, 0))
     grid = torch.stack(torch.meshgrid(*2 * [torch.arange(side)], indexing="ij"))
@@ -100,11 +101,13 @@ def random_supports(n_modules: int = 3, *, side: int = 16, seed: int = 0) -> Ten
         discs: Tensor = (grid - centres).square().sum(1) < (side * share / n_modules**0.5) ** 2
         if _own_pixels(discs):
             return discs
-    raise ProbeError(f"{n_modules} discs with pixels of their own were not found on {side}×{side}; give a larger side")
+    raise ProbeError(
+        f"{n_modules} discs that each have a pixel of their own were not found on {side}×{side}; give a larger side"
+    )
 
 
 def _normal(shape: tuple[int, ...], step: float, rng: torch.Generator) -> Tensor:
-    """Normal numbers as multiples of a step, none of them 0."""
+    """Normal numbers, rounded to multiples of ``step``, none of them 0."""
     steps = (torch.randn(shape, generator=rng, dtype=torch.float64) / step).round()
     return torch.where(steps == 0, 1.0, steps) * step
 
@@ -124,7 +127,7 @@ def _checked(supports: Tensor, units: int) -> Tensor:
     pixels = supports[0].numel()
     if pixels <= units * len(supports):
         raise ProbeError(
-            f"{len(supports)} modules of {units} units are asked on {pixels} pixels; Model 1 has more pixels than "
+            f"{len(supports)} modules of {units} units do not fit on {pixels} pixels; Model 1 has more pixels than "
             "units: give larger supports or fewer units"
         )
     return supports

@@ -1,4 +1,4 @@
-"""Checks of the module itself: other precisions and devices, its hash, results on disk, and how it is left."""
+"""Checks of the module itself: other precisions and devices, its hash, results on disk, and that it stays unchanged."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _OTHER_FLOAT, _OTHER_HALF, _OTHER_DEVICE = 1e-3, 0.3, 1e-2  # relative to the im
 
 
 def other_float(bench: Bench) -> str:
-    """A copy in double precision (or, of a double one, in single) gives the same images."""
+    """A copy in double precision (in single, if the module is in double) gives the same images."""
     dtype = torch.float32 if bench.dtype == torch.float64 else torch.float64
     with as_skipped(
-        f"a copy in {_short(dtype)} does not run, which matters only to those who want one; make tensors inside the "
+        f"a copy in {_short(dtype)} does not run, which matters only if you want one; create tensors inside the "
         "forward with the dtype of its input"
     ):
         other = bench.copy(dtype=dtype)
@@ -38,7 +38,7 @@ def other_float(bench: Bench) -> str:
     if not (difference := gap(bench.originals[0], images)) <= allowed:
         raise Failed(
             f"images in {_short(bench.dtype)} and {_short(dtype)} differ by {difference:.2g} (tolerance {allowed:g}): "
-            "the forward depends on the precision or magnifies rounding; look for casts, large sines and "
+            "the forward depends on the precision or magnifies rounding; look for casts, sines of large numbers and "
             "differences of large numbers"
         )
     return f"a copy in {_short(dtype)} gives the same images to {difference:.1g} (tolerance {allowed:g})"
@@ -58,19 +58,19 @@ def half(bench: Bench) -> str:
     difference = float((bench.originals[0] - images).abs().mean()) / max(float(bench.originals[0].std()), 1e-30)
     if not difference <= _OTHER_HALF:
         raise Failed(
-            f"images of a copy in bfloat16 differ by {difference:.2g} of the images' spread (tolerance {_OTHER_HALF}); "
+            f"images of a copy in bfloat16 differ by {difference:.2g} standard deviations (tolerance {_OTHER_HALF}); "
             "raise an error in the forward where bfloat16 is too coarse, or compute that part in float32"
         )
-    return f"a copy in bfloat16 gives images that differ by {difference:.1g} of their spread"
+    return f"a copy in bfloat16 gives images that differ by {difference:.1g} standard deviations"
 
 
 def device(bench: Bench) -> str:
-    """Images are on the module's device, and the module can move to another."""
+    """Images are on the module's device, and the module can be moved to another."""
     adapter = bench.adapter
     image = adapter(bench.z1, seed=bench.seed)
     if image.device != adapter.device:
         raise Failed(
-            f"the module is on {adapter.device} and its images on {image.device}; leave them where the module is"
+            f"the module is on {adapter.device} and its images on {image.device}; return them on the module's device"
         )
     if torch.cuda.is_available() and adapter.device.type == "cpu":
         return _on_cuda(bench)
@@ -81,17 +81,17 @@ def _on_cuda(bench: Bench) -> str:
     other = bench.copy(device="cuda")
     images = other(other.sample(lt.count(bench.z1), seed=bench.seed), seed=bench.seed).cpu()
     if bench.adapter.draws_noise:
-        return "a copy runs on CUDA; its noise is another than on the CPU, so that images are not compared"
+        return "a copy runs on CUDA; images are not compared, because its noise differs from that on the CPU"
     if not (difference := gap(images.to(bench.originals[0].dtype), bench.originals[0])) <= _OTHER_DEVICE:
         raise Failed(
-            f"images on CUDA and on the CPU differ by {difference:.2g} (tolerance {_OTHER_DEVICE:g}); draw nothing on "
-            "the device, and keep every constant in a buffer"
+            f"images on CUDA and on the CPU differ by {difference:.2g} (tolerance {_OTHER_DEVICE:g}); generate no "
+            "random numbers on the device, and store every constant in a buffer"
         )
     return f"a copy on CUDA gives the same images to {difference:.1g} (tolerance {_OTHER_DEVICE:g})"
 
 
 def _on_meta(bench: Bench) -> str:
-    """The device without values stands in for those that are not here: what stays behind is noticed."""
+    """Move a copy to torch's meta device, which stands in for absent devices: tensors that stay behind raise errors."""
     module = bench.copied_module().eval().to("meta")
     latents = lt.apply(bench.z1, lambda value: value.to("meta"))
     try:
@@ -101,25 +101,25 @@ def _on_meta(bench: Bench) -> str:
             else:
                 module(*([latents] if isinstance(latents, Tensor) else latents))
     except Exception as error:
-        # The words of torch's own checks.
+        # These phrases are in torch's own errors.
         if "expected device" in str(error) or "on the same device" in str(error):
             raise Failed(
                 f"when the module moves to another device a tensor stays behind ({first_line(error)}); make it a "
                 "buffer or a parameter, and create tensors in the forward with device=z.device"
             ) from error
-        return "whether it could move to another was not found out, since its forward looks at values"
-    return "nothing stays behind when it moves"
+        return "whether it can be moved to another could not be tested, because its forward depends on values"
+    return "no tensor stays behind when it moves"
 
 
 def hash_of_weights(bench: Bench) -> str:
-    """The hash that results record is the same for the same weights, and another for others."""
+    """The hash that results record is the same for the same weights, and differs for other weights."""
     adapter = bench.adapter
     before = adapter.weights_hash()
     if adapter.weights_hash() != before:
-        raise Failed("weights_hash() changes although nothing ran; keep no time or counter in a buffer")
+        raise Failed("weights_hash() changes although nothing ran; store no time or counter in a buffer")
     tensors = [*adapter.module.named_parameters(), *adapter.module.named_buffers()]
     if not tensors:
-        raise Skipped("the module has no parameter and no buffer, so that its results cannot be told from others'")
+        raise Skipped("the module has no parameter and no buffer, so its hash cannot identify it")
     other = copy.copy(adapter)
     other.module = bench.copied_module()
     name, value = next(((n, v) for n, v in tensors if v.numel()), tensors[0])
@@ -131,11 +131,11 @@ def hash_of_weights(bench: Bench) -> str:
             f"weights_hash() stays {before[:8]}… when {name!r} changes; let it read all parameters and buffers, as "
             "GeneratorAdapter does"
         )
-    return f"{before[:8]}…, and another when {name!r} changes"
+    return f"{before[:8]}…, and it changes with {name!r}"
 
 
 def saved(bench: Bench) -> str:
-    """An influence map comes back from disk as it was."""
+    """An influence map is unchanged after saving and loading."""
     layer = bench.layers[0]
     units = bench.sets(layer)[:3]
     maps = InfluenceMap(bench.adapter, layer.name).attribute(bench.z1, bench.z2, units=units, seed=bench.seed)
@@ -150,12 +150,12 @@ def saved(bench: Bench) -> str:
             ) from error
         back = InfluenceMaps.load(path)
     if not torch.equal(back.maps, maps.maps) or back.units != maps.units or back.provenance != maps.provenance:
-        raise Failed("influence maps come back from disk changed; keep to strings, numbers and lists in provenance")
-    return f"maps of {len(units)} sets come back from disk as they were"
+        raise Failed("influence maps change when saved and loaded; use only strings, numbers and lists in provenance")
+    return f"maps of {len(units)} sets are unchanged after saving and loading"
 
 
 class Fingerprint:
-    """All that a run must leave alone: weights, buffers, modes, hooks, attributes, and random state."""
+    """Everything that a run must not change: weights, buffers, modes, hooks, attributes, and random state."""
 
     def __init__(self, module: nn.Module) -> None:
         self.found: dict[str, Any] = {}
@@ -180,7 +180,7 @@ class Fingerprint:
             what = changed[0] if changed else sorted(after.keys() - self.found.keys())[0]
             raise Failed(
                 f"{what} is not as it was before these checks; let the forward change nothing in place through .data "
-                "or a list, and register nothing from outside while a run is on"
+                "or a list, and register nothing from outside during a run"
             )
         return "hooks, modes, parameters, buffers, attributes and random states are as they were"
 

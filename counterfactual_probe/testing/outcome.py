@@ -1,4 +1,4 @@
-"""What a check found, and the report of all of them."""
+"""The result of a check, and the report of all checks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 
 class Failed(Exception):
-    """A promise is not kept; the message says what to change."""
+    """The adapter lacks a property; the message says what to change."""
 
 
 class Skipped(Exception):
-    """The check means nothing here; the message says why."""
+    """The check does not apply; the message says why."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name, its outcome, and a sentence that says what was seen or what to change."""
+    """One check: its name, its outcome, and a sentence that says what was observed or what to change."""
 
     name: str
     outcome: Outcome
@@ -33,7 +33,7 @@ class AdapterReport:
     Attributes:
         generator: the adapter's name.
         layers: the layers that hybrids were made in.
-        checks: what each check found.
+        checks: the result of each check.
     """
 
     generator: str

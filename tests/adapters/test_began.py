@@ -171,7 +171,9 @@ def test_everything_is_read_off_the_tensors(sizes: dict[str, Any], tmp_path: Pat
 def test_sizes_that_blocks_do_not_reach() -> None:
     for image_size, start in ((60, 8), (4, 8), (8, 0)):
         for kind in (BEGANGenerator, BEGANDiscriminator):
-            with pytest.raises(cp.ProbeError, match=rf"images of {image_size}×{image_size} are asked from {start}×"):
+            with pytest.raises(
+                cp.ProbeError, match=rf"images are {image_size}×{image_size} and the first maps {start}×"
+            ):
                 kind(image_size=image_size, start=start)
 
 
@@ -191,7 +193,7 @@ def spoiled(**changes: Any) -> dict[str, Any]:
             spoiled(blocks__2__0__weight=torch.zeros(4, 4, 3, 3)),  # no skip here, although there is one before
             r"of another shape: blocks\.2\.0\.weight \(4, 4, 3, 3\) for \(4, 8, 3, 3\)\)",
         ),
-        (spoiled(h0__0__weight=torch.zeros(63, 5)), r"h0 goes from 5 latents to 63 values .* made of 4 channels"),
+        (spoiled(h0__0__weight=torch.zeros(63, 5)), r"h0 maps 5 latents to 63 values .* made from 4 channels"),
         (spoiled(h0__0__bias=torch.zeros(3)), r"of another shape: h0\.0\.bias \(3,\) for \(64,\)\)"),
     ],
 )

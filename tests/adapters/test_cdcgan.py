@@ -183,9 +183,9 @@ def test_classes_are_drawn_with_the_sample_and_leave_the_latent_alone() -> None:
     ("given", "message"),
     [
         ("hazle", r"no class is named 'hazle'; nearest: 'hazel'"),
-        (8, r"class 8 is asked of a generator with 8; give a number from 0 to 7 or a name: amber, blue, .* red$"),
-        (-1, r"class -1 is asked of a generator with 8"),
-        (0.5, r"class 0\.5 is asked of a generator with 8"),
+        (8, r"class 8 is not one of the generator's 8; give a number from 0 to 7 or a name: amber, blue, .* red$"),
+        (-1, r"class -1 is not one of the generator's 8"),
+        (0.5, r"class 0\.5 is not one of the generator's 8"),
         ([1, 2], r"classes holds 2 values for 3 samples"),
     ],
 )

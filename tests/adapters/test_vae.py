@@ -242,7 +242,9 @@ def test_everything_is_read_off_the_tensors(sizes: dict[str, Any], tmp_path: Pat
 
 def test_sizes_that_no_deconvolutions_reach() -> None:
     for image_size, start in ((60, 8), (4, 8), (128, 8), (8, 0)):
-        with pytest.raises(cp.ProbeError, match=rf"images of {image_size}×{image_size} are asked of 3 deconvolutions"):
+        with pytest.raises(
+            cp.ProbeError, match=rf"images are {image_size}×{image_size}, and 3 deconvolutions start from"
+        ):
             VAE(widths=(4, 4, 4), image_size=image_size, start=start)
 
 
@@ -262,7 +264,10 @@ def spoiled(**changes: Any) -> dict[str, Any]:
         (spoiled(decoder__level3__1__bias=None), r"missing: decoder\.level3\.1\.bias\)"),
         (spoiled(decoder__level9__0__weight=torch.zeros(2, 2, 4, 4)), r"unexpected: decoder\.level9\.0\.weight\)"),
         (spoiled(encoder__posterior__bias=torch.zeros(3)), r"of another shape: encoder\.posterior\.bias \(3,\) for"),
-        (spoiled(decoder__level1__0__0__weight=torch.zeros(95, 5)), r"from 5 latents to 95 values and by kernels of"),
+        (
+            spoiled(decoder__level1__0__0__weight=torch.zeros(95, 5)),
+            r"maps 5 latents to 95 values, and its kernels have shapes",
+        ),
         (spoiled(decoder__level2__0__weight=torch.zeros(6, 4, 5, 5)), r"4×4 kernels come before 3×3 ones"),
     ],
 )

@@ -345,7 +345,7 @@ def test_latents_are_hybrids_of_the_codes_or_from_the_prior() -> None:
     for call, message in (
         (lambda: new.sample(1, way="hybrid"), r"new holds no codes of training images to make hybrids of; give"),
         (lambda: gen.sample(1, way="best"), r"way is 'best'; give 'hybrid' or 'prior'"),
-        (lambda: gen.sample(1, way="prior", groups=2), r"groups are given with way='prior'"),
+        (lambda: gen.sample(1, way="prior", groups=2), r"groups have no effect with way='prior'; leave them out"),
         (lambda: gen.encode(pictures(2).float()), r"the images are \(2, 3, 64, 64\) and this generator's are \(n, 3"),
         (lambda: gen.encode(pictures(2, 16).float() - 0.5), r"range from -0\.5 to 0\.\d+ and this generator's"),
     ):  # fmt: skip

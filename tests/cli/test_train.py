@@ -214,7 +214,7 @@ def test_models_that_ship_train_with_one_command(name: str, tmp_path: Path) -> N
         (["began", "--data", "pictures", "--set", "gamma=wide"], "gamma is 'wide'; give a number above 0"),
         (["vae", "--data", "pictures"], "23 images are fewer than a batch of 64; give more images"),
         (["vae", "--data", "pictures", "--steps", "3", "--epochs", "1"], "both steps (3) and epochs (1) are given"),
-        (["vae", "--data", "pictures", "--batch", "5", "--size", "12"], "images of 12×12 are asked; give a size"),
+        (["vae", "--data", "pictures", "--batch", "5", "--size", "12"], "images are 12×12; give a size"),
         (["vae", "--data", "mixed", "--batch", "1"], "the images in mixed have 2 sizes (8×8: 1, 9×9: 1); give size="),
         (["vae", "--data", "generator:vae-fces"], "no generator named 'vae-fces' is in the registry"),
     ],

@@ -127,11 +127,13 @@ def test_what_is_no_model_1_is_refused() -> None:
         Model1(discs.float())
     with pytest.raises(cp.ProbeError, match="module 1 has no pixel to act on; give each at least one"):
         Model1(discs & torch.tensor([True, False, True])[:, None, None])
-    with pytest.raises(cp.ProbeError, match="3 modules of 22 units are asked on 64 pixels; Model 1 has more pixels"):
+    with pytest.raises(cp.ProbeError, match="3 modules of 22 units do not fit on 64 pixels; Model 1 has more pixels"):
         Model1(discs, units=22)
     with pytest.raises(cp.ProbeError, match="units is 1; give an integer of at least 2"):
         Model1.drawn(3, units=1)
-    with pytest.raises(cp.ProbeError, match="30 discs with pixels of their own were not found on 4×4; give a larger"):
+    with pytest.raises(
+        cp.ProbeError, match="30 discs that each have a pixel of their own were not found on 4×4; give a larger"
+    ):
         random_supports(30, side=4)
 
 

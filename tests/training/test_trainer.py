@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path: Path, monkeypa
             "23 images are fewer than a batch of 24; give more images, or a batch of at most 23",
         ),
         ({"data": np.zeros((9, 3, 8, 16), np.uint8)}, "the images are 8×16; give size=, or --size"),
-        ({"data": np.zeros((9, 3, 12, 12), np.uint8)}, "images of 12×12 are asked; give a size of 8, 16, 32"),
+        ({"data": np.zeros((9, 3, 12, 12), np.uint8)}, "images are 12×12; give a size of 8, 16, 32"),
     ],
 )
 def test_mistakes(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:

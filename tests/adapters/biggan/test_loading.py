@@ -122,9 +122,12 @@ def test_weights_of_another_size(model: Any, tmp_path: Path) -> None:
         ({"n_stats": 1}, r"n_stats is 1; give at least 2"),
         ({"layers": 3}, r"layers of the configuration are 3; give a list of \[doubles, in, out\]"),
         ({"layers": []}, r"layers of the configuration are \[\]"),
-        ({"layers": [[True, 16, 8], [True, 16, 8]]}, r"GenBlock 2 takes 16 and gives 8 .* it must take 8"),
-        ({"layers": [[True, 16, 2]]}, r"GenBlock 1 takes 16 and gives 2 times channel_width"),
-        ({"layers": [[True, 16, 8]]}, r"the last GenBlock gives 8 times channel_width; the image is made of 1"),
+        (
+            {"layers": [[True, 16, 8], [True, 16, 8]]},
+            r"GenBlock 2 has 16 inputs and 8 outputs, .* it must have 8 inputs",
+        ),
+        ({"layers": [[True, 16, 2]]}, r"GenBlock 1 has 16 inputs and 2 outputs, in units of channel_width"),
+        ({"layers": [[True, 16, 8]]}, r"the last GenBlock has 8 times channel_width outputs; it must have 1 times"),
         ({"attention_layer_position": 5}, r"attention_layer_position is 5 with 5 blocks"),
         ({"class_embed_dim": 7}, r"z_dim is 6 and class_embed_dim 7"),
         ({"output_dim": 128}, r"output_dim is 128 and the layers give 16 pixels; make them agree"),
@@ -206,7 +209,7 @@ def test_offline_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(folders, "_fetched", offline)
     files = r"put the config\.json and pytorch_model\.bin \(or model\.safetensors\)"
     place = f"into a folder of that name and set {FOLDERS} to the folder around it, or load the folder itself with"
-    message = f"the weights of {name} are not here; {files} of {name} {place}"
+    message = f"the weights of {name} were not found; {files} of {name} {place}"
     with pytest.raises(cp.ProbeError, match=message) as raised:
         cp.load(name)
     assert ("no route to the hub" in str(raised.value)) == (name == "biggan-deep-128")
