@@ -1,4 +1,4 @@
-"""Structural autoencoders and what S004 compares them with, all on one backbone; and new codes from old ones.
+"""S004's structural autoencoders and the models it compares them with, on one backbone; and ways to make new codes.
 
 >>> import torch, counterfactual_probe as cp
 >>> model = cp.autoencoders.StructuralAutoencoder()  # SAE-12 at 64×64

@@ -11,20 +11,20 @@ from torch import nn
 
 from ..base.errors import ProbeError, whole
 
-GROUP = 8  # channels in each group of a norm, at least
-GROUPS = 8  # of a norm, at most
+GROUP = 8  # channels per group of a norm, at least
+GROUPS = 8  # groups per norm, at most
 START = 2  # side of the smallest maps
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """Sizes, and where in the order of convolutions the size of the maps changes. Convolutions count from 1.
+    """Sizes, and the convolutions (counted from 1) at which the size of the maps changes.
 
     Attributes:
         latent: dimensions of the code.
         image_size: side of the images: 4, 8, 16, …
         width: channels of every convolution: a multiple of 8.
-        convolutions: of the encoder, and of the decoder.
+        convolutions: their number in the encoder, and in the decoder.
         colours: of the images.
     """
 
@@ -40,55 +40,55 @@ class Backbone:
         if self.width % GROUP:
             raise ProbeError(f"width is {self.width}; give a multiple of the {GROUP} channels of a norm's group")
         if self.halvings < 1 or START * 2**self.halvings != self.image_size:
-            raise ProbeError(f"images of {self.image_size}×{self.image_size} are asked; give a size of 4, 8, 16, 32, …")
+            raise ProbeError(f"images are {self.image_size}×{self.image_size}; give a size of 4, 8, 16, 32, …")
         if self.convolutions < max(2, self.halvings):
             raise ProbeError(
-                f"{self.convolutions} convolutions are asked and images of {self.image_size}×{self.image_size} need "
-                f"{max(2, self.halvings)} to come down to {START}×{START}; give as many or more"
+                f"convolutions is {self.convolutions} and images of {self.image_size}×{self.image_size} need at least "
+                f"{max(2, self.halvings)} to reach {START}×{START}; give as many or more"
             )
 
     @property
     def groups(self) -> int:
-        """Of each group norm: S004's 8 at 64 channels and more, and fewer below, so that a group keeps 8 channels."""
+        """Groups per norm: S004's 8 for 64 channels or more; fewer for fewer channels, so that a group keeps 8."""
         return min(GROUPS, self.width // GROUP)
 
     @property
     def halvings(self) -> int:
-        """How many times maps are halved between the image's size and 2×2."""
+        """The number of times that maps are halved between the image's size and 2×2."""
         return (self.image_size // START).bit_length() - 1
 
     def pools(self) -> tuple[int, ...]:
-        """After which convolutions of the encoder there is a max-pooling: evenly from the first, and after the last."""
+        """The convolutions of the encoder that a max-pooling follows: spread evenly, from the first to the last."""
         last = max(1, self.halvings - 1)
-        step = ceil((self.convolutions - 1) / last)  # 3 in all of S004's
+        step = ceil((self.convolutions - 1) / last)  # 3 in all of S004's models
         if 1 + step * (last - 1) >= self.convolutions:
             step -= 1
         return tuple(min(1 + step * i, self.convolutions) for i in range(self.halvings))
 
     def doublings(self) -> tuple[int, ...]:
-        """Before which convolutions of the decoder maps are doubled: the same, but the second instead of the first."""
+        """The convolutions of the decoder before which maps double: as ``pools``, but the second, not the first."""
         first, *others = self.pools()
         return (2 if 2 not in others else first, *others)
 
     def placed(self, variables: int) -> tuple[int, ...]:
-        """Before which convolutions of the decoder the latent's variables come in: evenly, from the first."""
+        """The convolutions of the decoder before which the latent's variables enter: spread evenly, from the first."""
         whole(variables, "variables", 1)
         if variables > self.convolutions:
             raise ProbeError(
-                f"{variables} variables are asked and the decoder has {self.convolutions} convolutions; give at most "
+                f"{variables} variables are more than the decoder's {self.convolutions} convolutions; give at most "
                 f"{self.convolutions}"
             )
         return tuple(1 + i * self.convolutions // variables for i in range(variables))
 
     def split(self, variables: int) -> int:
-        """How many dimensions each of so many variables has."""
+        """The number of dimensions of each variable."""
         whole(variables, "variables", 1)
         if self.latent % variables:
             lower = self.latent // variables * variables
             fitting = " or ".join(str(size) for size in (lower, lower + variables) if size)
             raise ProbeError(
-                f"a latent of {self.latent} dimensions cannot be split evenly into {variables} variables; ask for "
-                f"variables that divide it, or give a latent of {fitting}"
+                f"a latent of {self.latent} dimensions cannot be split evenly into {variables} variables; give a "
+                f"number of variables that divides it, or a latent of {fitting}"
             )
         return self.latent // variables
 
@@ -114,7 +114,7 @@ def encoder_blocks(backbone: Backbone) -> Iterator[nn.Sequential]:
 
 
 def decoder_block(backbone: Backbone, number: int, after: int) -> nn.Sequential:
-    """Bilinear doubling where it is due, convolution to ``after`` maps, and, but for the last, group norm and Mish."""
+    """Bilinear upsampling (in some blocks), convolution to ``after`` maps, group norm and Mish (except in the last)."""
     layers: list[nn.Module] = []
     if number in backbone.doublings():
         layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))

@@ -1,4 +1,4 @@
-"""From codes to images in 0…1: from the code alone, or step by step, one variable after the other."""
+"""Decoders: codes to images with values 0…1. The code enters at once, or its variables at different depths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HIDDEN = (64, 128)
 
 
 class Decoder(nn.Module):
-    """The hourglass: ``dense`` to 2×2 maps, then ``block1`` …, and ``image``."""
+    """The plain decoder: ``dense`` to 2×2 maps, then ``block1``, ``block2``, … and ``image``."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Decoder(nn.Module):
 
 
 class StructuralTransform(nn.Module):
-    """Str-Tfm (S004 §2.2): multiplies every map by exp(a) and adds b, both from one variable by a small network."""
+    """Str-Tfm (S004 §2.2): multiplies every map by exp(a) and adds b; a small network makes both from one variable."""
 
     def __init__(self, size: int, channels: int) -> None:
         super().__init__()
@@ -41,11 +41,13 @@ class StructuralTransform(nn.Module):
 
 
 class StructuralDecoder(nn.Module):
-    """Learned maps ``root``, the same for all images, that variables transform on the way: the first the deepest.
+    """Starts from learned maps ``root``, the same for all images, which variables transform at different depths.
+
+    The first variable enters at the 2×2 maps, the last nearest to the image.
 
     Args:
-        variables: how many transforms, ``transform1`` …
-        adaptive: each transform is given the whole code, and not its own part of it (AdaAE).
+        variables: the number of transforms, ``transform1``, ``transform2``, …
+        adaptive: each transform receives the whole code instead of its part (AdaAE).
     """
 
     def __init__(self, backbone: Backbone, variables: int, *, adaptive: bool = False) -> None:
@@ -70,7 +72,7 @@ class StructuralDecoder(nn.Module):
 
 
 class Rung(nn.Module):
-    """Beside the maps, further ones that are constant over the image, made of one variable."""
+    """Concatenates further maps, each constant over the image, which a small network makes from one variable."""
 
     def __init__(self, size: int, channels: int) -> None:
         super().__init__()
@@ -86,7 +88,7 @@ class LadderDecoder(nn.Module):
 
     def __init__(self, backbone: Backbone, variables: int) -> None:
         super().__init__()
-        # A quarter of the width, in whole groups of the norm that stands after the maps that are kept.
+        # A quarter of the width, such that the remaining maps are divisible by the groups of their norm.
         added = backbone.groups * max(1, backbone.width // (4 * backbone.groups))
         kept = backbone.width - added
         self.size = backbone.split(variables)
@@ -107,7 +109,7 @@ class LadderDecoder(nn.Module):
 
 
 def _add_blocks(module: nn.Module, backbone: Backbone, outputs: dict[int, int] | None = None) -> list[str]:
-    """The convolutions in order, the last of which makes the image. ``outputs`` are those that are not the width."""
+    """Add the blocks in order; the last makes the image. ``outputs`` are numbers of maps that are not the width."""
     names = []
     for number in range(1, backbone.convolutions + 1):
         last = number == backbone.convolutions

@@ -1,4 +1,4 @@
-"""From images in 0…1 to codes, or to means and log-deviations of codes beside each other."""
+"""Encoders: images with values 0…1 to codes, or to the means and log-deviations of codes, concatenated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUNG = (128, 64)
 
 
 class Encoder(nn.Module):
-    """``block1`` … and ``dense``, from the last 2×2 maps to ``outputs`` numbers."""
+    """``block1``, ``block2``, … and ``dense``, which maps the last 2×2 maps to ``outputs`` numbers."""
 
     image_size: Tensor
 
@@ -31,14 +31,14 @@ class Encoder(nn.Module):
         return codes
 
     def heads(self) -> list[nn.Linear]:
-        """The last layer, whose second half are log-deviations in a variational model."""
+        """The last layer; in a variational model the second half of its outputs are log-deviations."""
         return [cast("nn.Linear", self.dense[-1])]
 
 
 class LadderEncoder(nn.Module):
-    """A rung reads means and log-deviations of its variable off the largest value of every map (Zhao et al. 2017).
+    """Rungs at several depths predict the mean and log-deviation of one variable each (Zhao et al. 2017).
 
-    The deepest rung is the first variable's.
+    A rung's input is the maximum of every map. The deepest rung is that of the first variable.
     """
 
     image_size: Tensor
@@ -47,7 +47,7 @@ class LadderEncoder(nn.Module):
         super().__init__()
         self.names = _add_blocks(self, backbone)
         size = backbone.split(variables)
-        # The mirror image of the decoder's places.
+        # The decoder's places in reverse order.
         self.places = {backbone.convolutions + 1 - place: i for i, place in enumerate(backbone.placed(variables), 1)}
         for i in self.places.values():
             self.add_module(f"rung{i}", mlp(backbone.width, *_RUNG, 2 * size))
@@ -69,7 +69,7 @@ class LadderEncoder(nn.Module):
 
 
 def _add_blocks(module: nn.Module, backbone: Backbone) -> list[str]:
-    # No tensor tells it: images of any size that is halved as often give the same shapes.
+    # Stored, because the tensors' shapes do not determine it.
     module.register_buffer("image_size", torch.tensor(backbone.image_size))
     names = []
     for number, block in enumerate(encoder_blocks(backbone), 1):

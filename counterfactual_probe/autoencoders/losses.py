@@ -1,4 +1,4 @@
-"""What S004's autoencoders are trained by."""
+"""The losses of S004's autoencoders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def cross_entropy(logits: Tensor, images: Tensor) -> Tensor:
-    """Of images in 0…1, summed over pixels and colours; mean over images."""
+    """Cross-entropy of images with values 0…1, summed over pixels and colours; mean over images."""
     return F.binary_cross_entropy_with_logits(logits.float(), images.float(), reduction="sum") / len(images)
 
 
@@ -19,15 +19,15 @@ def divergence(mean: Tensor, log_deviation: Tensor) -> Tensor:
 
 
 def authors_divergence(mean: Tensor, log_deviation: Tensor) -> Tensor:
-    """What the authors' code has: the same with σ in the place of σ², ½ Σ (μ² + σ − log σ − 1).
+    """The KL in the authors' code, with σ instead of σ²: ½ Σ (μ² + σ − log σ − 1).
 
-    Its least value is where the right one's is, with about half the pull on σ.
+    Its minimum is where that of the correct KL is, but its gradient with respect to σ is about half as large.
     """
     return (mean.square() + log_deviation.exp() - log_deviation - 1).sum(1).mean() / 2
 
 
 def discrepancy(codes: Tensor, prior: Tensor) -> Tensor:
-    """Maximum mean discrepancy of codes and draws of the prior, kernel C / (C + d²) with C the number of dimensions.
+    """Maximum mean discrepancy of codes and samples of the prior, with kernel C / (C + d²), C the number of dimensions.
 
     Pairs of a code with itself are left out (Tolstikhin et al. 2018, algorithm 2).
     """
@@ -43,5 +43,5 @@ def discrepancy(codes: Tensor, prior: Tensor) -> Tensor:
 
 
 def _squared(one: Tensor, two: Tensor) -> Tensor:
-    # Not cdist, whose gradient where the distance is 0 is no number.
+    # Not cdist, whose gradient is NaN at a distance of 0.
     return (one[:, None] - two[None]).square().sum(2)

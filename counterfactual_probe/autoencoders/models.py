@@ -1,4 +1,4 @@
-"""The autoencoders of S004: one class per architecture; what they are trained by is the recipes' affair."""
+"""The autoencoders of S004: one class per architecture. Their losses are in the recipes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .encoders import Encoder, LadderEncoder
 
 
 class Autoencoder(nn.Module):
-    """The hourglass without a prior; trained by another loss it is a WAE. As a generator it maps codes to images.
+    """The plain ("hourglass") autoencoder, or, with another loss, a WAE. ``forward`` maps codes to images.
 
     >>> import torch, counterfactual_probe as cp
     >>> model = cp.autoencoders.Autoencoder(8, image_size=16, width=16, convolutions=4)
@@ -23,14 +23,14 @@ class Autoencoder(nn.Module):
     torch.Size([2, 8])
 
     Attributes:
-        codes: (N, latent) of training images, for hybrid sampling; none in a new model.
+        codes: (N, latent) codes of training images, for hybrid sampling; empty in a new model.
 
     Args:
         latent: dimensions of the code.
         image_size: side of the images: 4, 8, 16, …
         width: channels of every convolution.
-        convolutions: of the encoder, and of the decoder. S004 has 12 at 64×64 and 16 at 128×128.
-        colours: of the images, which are in 0…1.
+        convolutions: their number in the encoder, and in the decoder. S004 has 12 for 64×64 and 16 for 128×128.
+        colours: number of colours of the images, which have values 0…1.
     """
 
     codes: Tensor
@@ -63,14 +63,14 @@ class Autoencoder(nn.Module):
         return self.decode(codes)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The codes (n, latent) of images (n, C, H, W) in 0…1; of a variational model, their means."""
+        """Codes (n, latent) of images (n, C, H, W) with values 0…1; for a variational model, the posterior's means."""
         return self.posterior(images)[0]
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Codes, or their means, and log-deviations, None where there are none."""
+        """Codes and None; for a variational model, the posterior's means and log-deviations."""
         size = self.backbone.image_size
         expected = (self.backbone.colours, size, size)
-        images = self._floats(images, "images", "in 0…1, which are bytes / 255")
+        images = self._floats(images, "images", "in 0…1 (bytes / 255)")
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ProbeError(
                 f"the images are {tuple(images.shape)} and this model takes (n, {expected[0]}, {size}, {size}); resize "
@@ -83,7 +83,7 @@ class Autoencoder(nn.Module):
         return mean, log_deviation
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Images (n, C, H, W) in 0…1."""
+        """Images (n, C, H, W) with values 0…1."""
         codes = self._floats(codes, "codes", "(n, latent)")
         if codes.dim() != 2 or codes.shape[1] != self.backbone.latent:
             raise ProbeError(f"the codes are {tuple(codes.shape)} and this model takes (n, {self.backbone.latent})")
@@ -91,7 +91,7 @@ class Autoencoder(nn.Module):
         return images
 
     def _floats(self, given: Any, what: str, wanted: str) -> Tensor:
-        """A tensor of the type that the weights have."""
+        """The tensor, in the dtype of the weights."""
         if not isinstance(given, Tensor) or not given.is_floating_point():
             have = given.dtype if isinstance(given, Tensor) else f"a {type(given).__name__}"
             raise ProbeError(f"the {what} are {have}; give a tensor of floats {wanted}")
@@ -99,21 +99,21 @@ class Autoencoder(nn.Module):
 
 
 class VariationalAutoencoder(Autoencoder):
-    """The same with a Gaussian posterior: a VAE, or a β-VAE."""
+    """An autoencoder with a Gaussian posterior: a VAE, or a β-VAE."""
 
     variational = True
 
 
 class StructuralAutoencoder(Autoencoder):
-    """SAE-k: the code's k parts enter the decoder one after the other (S004 §2.2). The default is SAE-12.
+    """SAE-k: the k parts of the code enter the decoder at different depths (S004 §2.2). The default is SAE-12.
 
     >>> import counterfactual_probe as cp
     >>> model = cp.autoencoders.StructuralAutoencoder(32, 16, image_size=128, width=128, convolutions=16)  # CelebA's
-    >>> model.backbone.pools()  # after which convolutions maps are halved
+    >>> model.backbone.pools()  # the convolutions after which maps are halved
     (1, 4, 7, 10, 13, 16)
 
     Args:
-        variables: k, which must divide the latent evenly.
+        variables: k; must divide the latent.
     """
 
     adaptive = False
@@ -136,13 +136,13 @@ class StructuralAutoencoder(Autoencoder):
 
 
 class AdaptiveAutoencoder(StructuralAutoencoder):
-    """AdaAE-k: the same transforms, but each is given the whole code."""
+    """AdaAE-k: as SAE-k, but each transform receives the whole code."""
 
     adaptive = True
 
 
 class LadderAutoencoder(StructuralAutoencoder):
-    """VLAE-k: a variational ladder, whose k variables are read off and put in at k depths (Zhao et al. 2017)."""
+    """VLAE-k: a variational ladder autoencoder, with k variables encoded and decoded at k depths (Zhao et al. 2017)."""
 
     variational = True
 

@@ -1,4 +1,4 @@
-"""New codes from old ones: hybrids of their dimensions (S004 §2.3), the prior, traversals, and one chunk at a time."""
+"""New codes: hybrids of given codes (S004 §2.3), samples of the prior, traversals, and hybrids of single chunks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Codes: TypeAlias = Tensor | npt.NDArray[Any]
 # The number of parts of equal size, or the dimensions of each part.
 Groups: TypeAlias = int | Sequence[Sequence[int]] | None
-HYBRIDS, PRIOR = 14, 15  # streams of random numbers of their own
+HYBRIDS, PRIOR = 14, 15  # random streams
 
 
 def hybrid_sample(codes: Codes, n: int, *, groups: Groups = None, seed: int = 0) -> Tensor:
-    """New codes (n, d), each dimension taken from one of the given codes (N, d), drawn uniformly and by itself.
+    """New codes (n, d): each dimension is taken from one of the given codes (N, d), chosen uniformly and independently.
 
     >>> import torch, counterfactual_probe as cp
     >>> codes = torch.arange(12.0).reshape(3, 4)
@@ -35,34 +35,35 @@ def hybrid_sample(codes: Codes, n: int, *, groups: Groups = None, seed: int = 0)
     (torch.Size([5, 4]), True)
 
     Args:
-        codes: of training images; S004 keeps 128.
-        groups: dimensions that stay together, such as a variable's: how many groups of equal size, or the dimensions
-            of each. By default none do, which is what the authors' code does for all models.
+        codes: of training images; S004 stores 128.
+        groups: dimensions that stay together, such as those of a variable: the number of groups of equal size, or the
+            dimensions of each group. By default each dimension is chosen by itself, as in the authors' code for all
+            models.
     """
     rng = torch.Generator().manual_seed(stream_seed(seed, HYBRIDS, 0))
     return mixed(_checked(codes), whole(n, "n", 1), groups, rng)
 
 
 def mixed(codes: Tensor, n: int, groups: Groups, rng: torch.Generator) -> Tensor:
-    """:func:`hybrid_sample` from a generator of random numbers."""
+    """:func:`hybrid_sample` with a given random number generator."""
     owner = _owners(groups, codes.shape[1])
     chosen = torch.randint(len(codes), (n, int(owner.max()) + 1), generator=rng)
     return codes.gather(0, chosen[:, owner].to(codes.device))
 
 
 def prior_sample(n: int, latent: int, *, seed: int = 0) -> Tensor:
-    """Codes (n, latent) from N(0, 1), which makes sense only for models that were trained to match it."""
+    """Codes (n, latent) from N(0, 1); useful only for models whose codes were trained to match it."""
     rng = torch.Generator().manual_seed(stream_seed(seed, PRIOR, 0))
     return torch.randn(whole(n, "n", 1), whole(latent, "latent", 1), generator=rng)
 
 
 def traversal_codes(base: Codes, codes: Codes, *, steps: int = 8, share: float = 0.9) -> Tensor:
-    """Codes (d, steps, d): in row i, dimension i goes through what it takes in ``codes``, the others stay (Fig. 4).
+    """Codes (d, steps, d): in row i, dimension i runs over its range in ``codes``, and the others stay (Fig. 4).
 
     Args:
-        base: (d,) where to start.
-        codes: (N, d) of training images.
-        share: of the codes between the first step and the last.
+        base: (d,) the code to vary.
+        codes: (N, d) codes of training images.
+        share: the share of ``codes`` that lies between the first step and the last.
     """
     found, start = _checked(codes), _one(base, codes)
     part = errors.share(share, "share")
@@ -76,12 +77,12 @@ def traversal_codes(base: Codes, codes: Codes, *, steps: int = 8, share: float =
 
 
 def chunk_codes(base: Codes, codes: Codes, *, n: int = 8, chunks: int | Groups = 4, seed: int = 0) -> Tensor:
-    """Codes (chunks, n, d): in row c, the dimensions of chunk c are hybrids of ``codes``, the others stay (Fig. 6a).
+    """Codes (chunks, n, d): in row c, the dimensions of chunk c are hybrids of ``codes``; the others stay (Fig. 6a).
 
     Args:
-        base: (d,) which is to be varied.
-        codes: (N, d) of training images.
-        chunks: how many of equal size, or the dimensions of each.
+        base: (d,) the code to vary.
+        codes: (N, d) codes of training images.
+        chunks: the number of chunks of equal size, or the dimensions of each.
     """
     found, start = _checked(codes), _one(base, codes)
     owner = _owners(chunks, found.shape[1])
@@ -125,7 +126,7 @@ def _one(base: Any, codes: Any) -> Tensor:
     found, wanted = _tensor(base), _checked(codes)
     if found is None or tuple(found.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
         raise ProbeError(
-            f"base is {_shown(base)} and the codes are {tuple(wanted.shape)}; give one code of floats, a row"
+            f"base is {_shown(base)} and the codes are {tuple(wanted.shape)}; give one code of floats, such as a row"
         )
     if not found.isfinite().all():
         raise ProbeError(f"base holds {found[~found.isfinite()][0].item()}; give finite numbers")
@@ -133,7 +134,7 @@ def _one(base: Any, codes: Any) -> Tensor:
 
 
 def _tensor(given: Any) -> Tensor | None:
-    """Floats of torch or NumPy as a tensor; None of anything else."""
+    """A tensor, if given floats of torch or NumPy; otherwise None."""
     if isinstance(given, np.ndarray) and given.dtype.kind == "f":
         return torch.from_numpy(given.copy())
     return given if isinstance(given, Tensor) and given.is_floating_point() else None
@@ -151,7 +152,9 @@ def _owners(groups: Groups, d: int) -> Tensor:
     if not isinstance(groups, Sequence):
         count = whole(groups, "the number of groups", 1)
         if d % count:
-            raise ProbeError(f"codes of {d} dimensions cannot be split evenly into {count} groups; name their members")
+            raise ProbeError(
+                f"codes of {d} dimensions cannot be split evenly into {count} groups; list their dimensions"
+            )
         return torch.arange(d) // (d // count)
     owner = torch.full((d,), -1)
     for number, members in enumerate(groups):
@@ -164,11 +167,11 @@ def _owners(groups: Groups, d: int) -> Tensor:
         for dimension in dimensions:
             if not 0 <= dimension < d or owner[dimension] >= 0:
                 raise ProbeError(
-                    f"group {number} names dimension {dimension}, which codes of {d} lack or another has; name "
-                    "each once"
+                    f"group {number} has dimension {dimension}, which is not in codes of {d} dimensions or is listed "
+                    "twice; list each once"
                 )
             owner[dimension] = number
     if (owner < 0).any():
         left = (owner < 0).nonzero()[:, 0].tolist()
-        raise ProbeError(f"no group names dimensions {left}; name each once")
+        raise ProbeError(f"no group has dimensions {left}; list each once")
     return owner

@@ -1,4 +1,4 @@
-"""Training images drawn from a generator."""
+"""Training images sampled from a generator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..registry.pretrained import available, load, pretrained
 from .images import NOT_STATED, Images, to_bytes
 
 PREFIX = "generator:"
-SAMPLES = 4  # a stream of its own: what is trained is then looked at on other latents than these
+SAMPLES = 4  # random stream, used by nothing else: analyses of the trained model use other latents
 _CHUNK = 256
 
 
@@ -25,9 +25,9 @@ def generated(
     terms: str | None = None,
     show_progress: bool = False,
 ) -> Images:
-    """Samples of a generator, by name or as it is, as bytes; sample i depends on (seed, i) alone."""
+    """Samples of a generator, given by name or as an object, as bytes; sample i depends on (seed, i) alone."""
     if n is None:
-        raise ProbeError("how many images to draw from the generator is not clear; give images=, or --images")
+        raise ProbeError("the number of images to sample from the generator is missing; give images=, or --images")
     n = whole(n, "the number of images", 1)
     gen = load(generator) if isinstance(generator, str) else generator
     colours, height, width = gen.image_size
@@ -35,7 +35,7 @@ def generated(
         raise ProbeError(f"{gen.name} makes images of {colours} colours; training takes 1 or 3")
     shape = (height, width) if size is None else (size, size)
     pixels = torch.empty(n, colours, *shape, dtype=torch.uint8)
-    with progress_bar(n, "drawing training images", "image", show_progress) as bar, gen.session():
+    with progress_bar(n, "sampling training images", "image", show_progress) as bar, gen.session():
         for start in range(0, n, _CHUNK):
             count = min(_CHUNK, n - start)
             images = gen(gen.sample(count, seed=seed, stream=SAMPLES, start=start), seed=seed)

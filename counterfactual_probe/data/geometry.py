@@ -1,4 +1,4 @@
-"""Rays through a room: a floor, four walls, and a solid on the floor; where they end, and how light it is there."""
+"""Ray tracing of a room with a floor, four walls and a solid on the floor: where rays end, and the light there."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
 FLOOR, WALL, OBJECT = 0, 1, 2
 ROOM = 3.1  # half the room's width
-HEIGHT = 0.62  # of an object of scale 1, from its middle to the floor
+HEIGHT = 0.62  # of an object of scale 1, from its centre to the floor
 RAYS = 3  # per side of a pixel
 _EYE = np.array([0.0, 2.35, 5.6], np.float32)
 _TARGET = np.array([0.0, 0.66, 0.0], np.float32)
 _FIELD = 0.34  # half the picture's side at distance 1
 _LAMP = np.array([1.7, 4.6, 2.6], np.float32)
 _AMBIENT, _DIFFUSE, _HIGHLIGHT, _SHARPNESS = 0.5, 0.5, 0.45, 40.0
-_SOFT = 4  # lamp positions per side: a shadow with an edge that is not sharp
+_SOFT = 4  # lamp positions per side, for soft shadows
 _LAMP_SIZE = 0.55
 _FAR = np.float32(1e9)
 _NEAR = np.float32(1e-3)
@@ -28,11 +28,11 @@ _NEAR = np.float32(1e-3)
 
 @dataclass(frozen=True)
 class Seen:
-    """What the pixels show, before colours.
+    """What the pixels show, without colours.
 
     Attributes:
-        light: (4, pixels), by what to multiply the colours of floor, wall and object, and white, to be added.
-        part: (pixels,), of floor, wall and object what most of the pixel shows.
+        light: (4, pixels) factors of the colours of floor, wall and object, and of the white that is added.
+        part: (pixels,) the part (floor, wall or object) that covers most of the pixel.
     """
 
     light: Floats
@@ -40,7 +40,7 @@ class Seen:
 
 
 def see(shape: int, scale: float, angle: float, size: int) -> Seen:
-    """One geometry: shape number, scale, and the angle in degrees by which the camera goes round the room."""
+    """Trace one geometry: number of the shape, scale, and angle in degrees of the camera around the room."""
     eye, rays = _camera(angle, size)
     solid = _Solid(SHAPES[shape], np.float32(HEIGHT * scale))
     depth, normal, part = _first_hits(eye, rays, solid)
@@ -59,7 +59,7 @@ def _pixels(values: Floats, size: int) -> Floats:
 
 
 def _camera(angle: float, size: int) -> tuple[Floats, Floats]:
-    """The eye, and unit rays (rays, 3) of a square picture, row by row."""
+    """The eye, and the unit rays (rays, 3) of a square picture, row by row."""
     turn = np.deg2rad(np.float32(angle))
     cos, sin = np.cos(turn), np.sin(turn)
     turned = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], np.float32)
@@ -79,17 +79,17 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def _dot(one: Floats, two: Floats) -> Floats:
-    """Of rows; a sum over so short an axis would take ten times as long."""
+    """Dot products of rows; einsum is ten times as fast as a sum over such a short axis."""
     found: Floats = np.einsum("...i,...i->...", one, two)
     return found
 
 
 def _first_hits(eye: Floats, rays: Floats, solid: _Solid) -> tuple[Floats, Floats, npt.NDArray[np.uint8]]:
-    """Depth, normal and part where each ray ends."""
+    """Depth, normal and part at the end of each ray."""
     with np.errstate(divide="ignore", invalid="ignore"):
         floor = np.where(rays[:, 1] < 0, -eye[1] / rays[:, 1], _FAR)
         walls = [(np.sign(rays[:, axis]) * ROOM - eye[axis]) / rays[:, axis] for axis in (0, 2)]
-    # The wall behind the camera's back is not there: the camera may stand outside.
+    # The wall behind the camera is left out, since the camera may stand outside the room.
     walls = [np.where(np.isfinite(depth) & (depth > 0), depth, _FAR) for depth in walls]
     along = np.where(walls[0] < walls[1], 0, 2)
     wall = np.minimum(*walls)
@@ -108,7 +108,7 @@ def _first_hits(eye: Floats, rays: Floats, solid: _Solid) -> tuple[Floats, Float
 def _shade(
     points: Floats, normal: Floats, part: npt.NDArray[np.uint8], eye: Floats, solid: _Solid
 ) -> tuple[Floats, Floats]:
-    """Lambert's law with a soft shadow, and the lamp's reflection on the object (Blinn 1977)."""
+    """Lambertian shading with a soft shadow, and a specular highlight on the object (Blinn 1977)."""
     direction = _unit(_LAMP - points)
     facing = np.maximum(_dot(normal, direction), 0)
     lit = _lit(points, part, solid)
@@ -120,9 +120,9 @@ def _shade(
 
 
 def _lit(points: Floats, part: npt.NDArray[np.uint8], solid: _Solid) -> Floats:
-    """The share of the lamp that each point sees past the object."""
+    """The share of the lamp that is visible from each point, past the object."""
     lit = np.ones(len(points), np.float32)
-    # Shadows are too short for the walls, and solids too round to cast one on themselves.
+    # Shadows are too short to reach the walls, and the solids are convex: they cast none on themselves.
     reach = solid.half * np.sqrt(2) + solid.top / (_LAMP[1] - solid.top) * (np.hypot(*_LAMP[[0, 2]]) + 1)
     close = np.flatnonzero((part == FLOOR) & (np.hypot(points[:, 0], points[:, 2]) < reach))
     offsets = (np.arange(_SOFT, dtype=np.float32) - (_SOFT - 1) / 2) * (_LAMP_SIZE / (_SOFT - 1))
@@ -136,7 +136,7 @@ def _lit(points: Floats, part: npt.NDArray[np.uint8], solid: _Solid) -> Floats:
 
 
 def _corners(points: Floats, part: npt.NDArray[np.uint8], solid: _Solid) -> Floats:
-    """Darker where less of the room is seen: in corners, and on the floor around the object."""
+    """Ambient occlusion: darker in corners, and on the floor around the object."""
     near_wall = ROOM - np.abs(points[:, [0, 2]])
     floor = (1 - 0.22 * np.exp(-near_wall / 0.45)).prod(axis=1)
     wall = (1 - 0.22 * np.exp(-points[:, 1] / 0.45)) * (1 - 0.15 * np.exp(-near_wall.max(axis=1) / 0.45))
@@ -148,7 +148,7 @@ def _corners(points: Floats, part: npt.NDArray[np.uint8], solid: _Solid) -> Floa
 
 
 class _Solid:
-    """A solid that stands on the floor at the room's middle."""
+    """A solid that stands on the floor in the middle of the room."""
 
     def __init__(self, shape: str, radius: np.float32) -> None:
         self.shape, self.radius = shape, radius
@@ -157,12 +157,12 @@ class _Solid:
         self.top = 2 * (radius * 1.16 if shape == "capsule" else self.half if shape == "cube" else radius)
 
     def depth(self, start: Floats, rays: Floats) -> Floats:
-        """How far each ray goes until it meets the solid, ``_FAR`` if it does not."""
+        """The distance along each ray to the solid; ``_FAR`` if the ray misses it."""
         found: Floats = getattr(self, f"_{self.shape}")(start, rays)
         return found
 
     def normal(self, points: Floats) -> Floats:
-        """The outward normal at points of the surface."""
+        """The outward normals at points of the surface."""
         middle = np.array([0, self.top / 2, 0], np.float32)
         if self.shape == "cube":
             inside = points - middle
@@ -217,7 +217,7 @@ class _Solid:
 
 
 def _root(a: Floats, b: Floats, c: Floats) -> Floats:
-    """The smaller root of a t² + 2 b t + c, where it is in front."""
+    """The smaller root of a t² + 2 b t + c if it is in front of the start; otherwise ``_FAR``."""
     inside = b**2 - a * c
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = (-b - np.sqrt(np.maximum(inside, 0))) / a

@@ -1,4 +1,4 @@
-"""Images to train on, all of one size, in memory or mapped from a file."""
+"""Training images of one size, in memory or mapped from a file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Images:
     Images(5 of 3×16×16, from five black squares)
 
     Attributes:
-        source: where they come from, in words, for the card of what is trained on them.
-        terms: under what terms.
+        source: where they come from, in words, for the model card.
+        terms: the terms of use.
         generated: whether they are samples of a generator, and so not real images.
-        notes: sentences on what was done to them.
+        notes: sentences about conversions that were made.
         unreadable: files that were left out, each with the reason.
     """
 
@@ -57,11 +57,11 @@ class Images:
         return colours, height, width
 
     def floats(self, index: Tensor, device: torch.device | str = "cpu") -> Tensor:
-        """The images of these numbers as floats in −1…1, on a device."""
+        """The images with these numbers as floats in −1…1, on a device."""
         return to_floats(self.pixels[index].to(device))
 
     def placed(self, device: torch.device) -> Tensor:
-        """The pixels where batches are best taken from: on a GPU's own memory if they take little of it."""
+        """The pixels in the GPU's memory if they need less than a quarter of what is free; otherwise as they are."""
         free = free_memory(device) if device.type == "cuda" else None
         return self.pixels.to(device) if free is not None and 4 * self.pixels.nbytes < free else self.pixels
 
@@ -73,12 +73,12 @@ class Images:
 
 
 def to_floats(pixels: Tensor) -> Tensor:
-    """Bytes as floats in −1…1; floats as they are."""
+    """Bytes as floats in −1…1; floats unchanged."""
     return pixels if pixels.is_floating_point() else pixels.float().div_(127.5).sub_(1)
 
 
 def to_bytes(images: Tensor, image_range: tuple[float, float]) -> Tensor:
-    """Images of a range as bytes, rounded to the nearest."""
+    """Images with values in ``image_range`` as bytes, rounded to the nearest."""
     low, high = image_range
     return ((images - low) * (255 / (high - low))).round_().clamp_(0, 255).to(torch.uint8)
 
@@ -104,7 +104,7 @@ def _checked(given: Any) -> Tensor:
 
 def _require_range(given: Tensor) -> None:
     if not all_finite(given):
-        raise ProbeError("the images hold NaN or infinite values; give pixels")
+        raise ProbeError("the images have NaN or infinite values; give finite pixels")
     least, largest = float(given.min()), float(given.max())
     if least < -1.01 or largest > 1.01:
         raise ProbeError(f"the images range from {least:.3g} to {largest:.3g}; scale them to −1…1, or give bytes")

@@ -1,4 +1,4 @@
-"""Images whose factors are known: 3D-Shapes and MPI3D, from files that the user has."""
+"""Images with known factors: 3D-Shapes and MPI3D, from the user's files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ..base.progress import progress_bar
 from ..generator.adapter import stream_seed
 from .images import NOT_STATED, Images
 
-CHOSEN = 13  # a stream of random numbers of its own
+CHOSEN = 13  # random stream
 SHAPES3D = {"floor hue": 10, "wall hue": 10, "object hue": 10, "scale": 8, "shape": 4, "orientation": 15}
-# By the number of images: the three variants of the benchmark, and the one with complex objects.
+# Keyed by the number of images: the three variants of the benchmark, and the one with complex objects.
 MPI3D = {
     1_036_800: {
         "object colour": 6,
@@ -49,11 +49,11 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, repr=False)
 class Labelled:
-    """Images and the factors that made them.
+    """Images and their factors of variation.
 
     Attributes:
         images: training data.
-        factors: (n, f) whole numbers, counted from 0.
+        factors: (n, f) integers, counted from 0.
         names: of the factors.
     """
 
@@ -82,9 +82,9 @@ def read_labelled(
     (20000, 6)
 
     Args:
-        images: how many, drawn at random without repetition; all by default, which is 6 to 13 GB.
-        seed: of that draw.
-        terms: under what terms the images may be used, for the card of what is trained on them.
+        images: how many, chosen at random without repetition; by default all, which is 6 to 13 GB.
+        seed: for that choice.
+        terms: under what terms the images may be used, for the model card.
     """
     found = Path(path).expanduser()
     if not found.is_file():
@@ -111,8 +111,8 @@ def read_labelled(
 def _require_images(shape: Sequence[int], dtype: Any, path: Path) -> None:
     if len(shape) != 4 or tuple(shape[1:]) != (64, 64, 3) or dtype != np.uint8:
         raise ProbeError(
-            f"the images in {path.name} are {dtype} {tuple(shape)} and (n, 64, 64, 3) bytes are wanted; give the file "
-            "as its authors published it"
+            f"the images in {path.name} are {dtype} {tuple(shape)} and (n, 64, 64, 3) bytes are expected; give the "
+            "file as its authors published it"
         )
 
 
@@ -133,7 +133,7 @@ class _Shapes3D:
         try:
             file = h5py.File(path, "r")
         except OSError as error:
-            raise ProbeError(f"{path} is no complete HDF5 file ({first_line(error)}); get it again") from error
+            raise ProbeError(f"{path} is not a complete HDF5 file ({first_line(error)}); get it again") from error
         try:
             with file:
                 for key in ("images", "labels"):
@@ -146,36 +146,36 @@ class _Shapes3D:
                 _require_images(images.shape, images.dtype, path)
                 if labels.shape != (len(images), len(SHAPES3D)):
                     raise ProbeError(
-                        f"the labels in {path.name} are {labels.shape} and {(len(images), len(SHAPES3D))} are wanted "
+                        f"the labels in {path.name} are {labels.shape} and {(len(images), len(SHAPES3D))} are expected "
                         f"for {len(images)} images; give 3dshapes.h5 as published"
                     )
                 yield cls(file, path, len(images), SHAPES3D)
-        except (OSError, RuntimeError, KeyError) as error:  # a damaged block shows when it is read
-            raise ProbeError(f"{path} is no complete HDF5 file ({first_line(error)}); get it again") from error
+        except (OSError, RuntimeError, KeyError) as error:  # a damaged block is noticed only when it is read
+            raise ProbeError(f"{path} is not a complete HDF5 file ({first_line(error)}); get it again") from error
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         for start in range(0, len(numbers), _CHUNK):
             wanted = numbers[start : start + _CHUNK]
             first = int(wanted[0])
-            # One by one, HDF5 decodes the same block again and again.
+            # Reading rows one by one would make HDF5 decode the same block many times.
             block = self.file["images"][first : int(wanted[-1]) + 1] if _dense(wanted) else None
             yield start, block[wanted - first] if block is not None else self.file["images"][wanted]
 
     def factors(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Hues, scales and angles are numbers in the file: the how many-th of their column's values."""
+        """The rank of each value among its column's values: the file has hues, scales and angles as real numbers."""
         table = np.asarray(self.file["labels"])
         if table.dtype.kind not in "iuf":
             raise ProbeError(
-                f"the labels in {self.path.name} are {table.dtype}, no numbers; give 3dshapes.h5 as published"
+                f"the labels in {self.path.name} are {table.dtype} and not numbers; give 3dshapes.h5 as published"
             )
         if not np.isfinite(table).all():
-            raise ProbeError(f"some labels in {self.path.name} are no finite numbers; give 3dshapes.h5 as published")
+            raise ProbeError(f"some labels in {self.path.name} are not finite; give 3dshapes.h5 as published")
         columns = []
         for (name, size), column in zip(self.sizes.items(), table.T, strict=True):
             values = np.unique(column)
-            if len(values) != size:  # a part of the file may lack a value, and its order would number others
+            if len(values) != size:  # with a value missing, ranks would be wrong
                 raise ProbeError(
-                    f"{name} has {len(values)} values in {self.path.name} and {size} are wanted; give 3dshapes.h5 as "
+                    f"{name} has {len(values)} values in {self.path.name} and {size} are expected; give 3dshapes.h5 as "
                     "published, the whole file"
                 )
             columns.append(np.searchsorted(values, column[numbers]))
@@ -208,14 +208,14 @@ class _MPI3D:
                         counts = " or ".join(map(str, MPI3D))
                         raise ProbeError(
                             f"{path.name} holds {shape[0]} images and MPI3D has {counts}; give the whole file, since "
-                            "factors are read off an image's place in it"
+                            "factors are derived from an image's position in it"
                         )
                     yield cls(stream, path, shape[0], MPI3D[shape[0]])
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
-            raise ProbeError(f"{path} is no complete .npz file ({first_line(error)}); get it again") from error
+            raise ProbeError(f"{path} is not a complete .npz file ({first_line(error)}); get it again") from error
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-        """From the first to the last, since the file is compressed: never all of them in memory."""
+        """Read the compressed file once, in order, without holding all images in memory."""
         each = 64 * 64 * 3
         start = 0
         for first in range(0, self.count, _CHUNK):
@@ -243,5 +243,5 @@ def _header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], Any]:
     except ValueError as error:
         raise ProbeError(f"{path.name} holds no plain array of images ({first_line(error)}); get it again") from error
     if fortran:
-        raise ProbeError(f"the images in {path.name} lie in Fortran's order; give the file as its authors published it")
+        raise ProbeError(f"the images in {path.name} are in Fortran order; give the file as its authors published it")
     return shape, dtype

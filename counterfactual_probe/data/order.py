@@ -1,4 +1,4 @@
-"""In which order images are seen: from (seed, epoch) alone, so that a run can go on anywhere."""
+"""The order of training images depends on (seed, epoch) alone, so that a run can be resumed at any step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..generator.adapter import stream_seed
 
-ORDER = 5  # a stream of random numbers of its own
+ORDER = 5  # random stream
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> Tensor:
-    """A permutation of n images, another one each epoch."""
+    """A permutation of n images, different in each epoch."""
     rng = np.random.default_rng(stream_seed(seed, ORDER, epoch))
     return torch.from_numpy(rng.permutation(n))

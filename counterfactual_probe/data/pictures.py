@@ -29,7 +29,7 @@ _WORKERS = 8
 
 @dataclass
 class _Decoded:
-    """One file: its pixels, or why there are none."""
+    """One file: its pixels, or the reason why it cannot be read."""
 
     name: str
     pixels: Bytes | None = None
@@ -40,7 +40,7 @@ class _Decoded:
 
 @dataclass
 class _Filling:
-    """The array while files come in, and what was seen of them."""
+    """The array that is being filled, and the sizes and modes of the files so far."""
 
     colours: int
     pixels: Bytes | None = None
@@ -71,14 +71,15 @@ def read_pictures(
     terms: str | None = None,
     show_progress: bool = False,
 ) -> Images:
-    """All pictures of a folder, its folders, or a zip (``a.zip/train``: a folder inside), sorted by name.
+    """All pictures in a folder (recursively) or a zip (``a.zip/train``: a folder inside), sorted by name.
 
-    With ``size``, the largest centred square of each, resized; without, all must have one size. ``most`` takes
-    so many, evenly from the sorted names. Files that cannot be decoded are in ``.unreadable``, with the reason.
+    With ``size``, the largest centred square of each picture is resized to it; without, all must have the same size.
+    ``most`` limits their number, choosing evenly from the sorted names. Files that cannot be decoded are listed in
+    ``.unreadable``, with the reason.
     """
     with _opened(Path(path).expanduser()) as (found, read):
         if not found:
-            raise ProbeError(f"{path} holds no images; give a folder or zip of {', '.join(_SUFFIXES[:4])} and the like")
+            raise ProbeError(f"{path} holds no images; give a folder or zip of {', '.join(_SUFFIXES[:4])} or similar")
         count = len(found) if most is None else min(most, len(found))
         names = [found[i * len(found) // count] for i in range(count)]
         filling = _Filling(colours)
@@ -101,15 +102,15 @@ def _images(path: str | os.PathLike[str], filling: _Filling, size: int | None, t
         notes.append(f"{len(unreadable)} of {total} images cannot be read and are left out: {first_few(unreadable)}")
     if size is not None and (other := seen - Counter({(size, size): seen[size, size]})):
         notes.append(
-            f"{other.total()} of {filling.filled} images were of other sizes ({_counted(other)}): the largest centred "
+            f"{other.total()} of {filling.filled} images had other sizes ({_counted(other)}): the largest centred "
             f"square of each was resized to {size}×{size}"
         )
     wanted = "RGB" if filling.colours == 3 else "L"
     if other_modes := filling.modes - Counter({wanted: filling.modes[wanted]}):
         modes = ", ".join(f"{mode}: {n}" for mode, n in other_modes.most_common())
         notes.append(
-            f"{other_modes.total()} of {filling.filled} images were of other modes ({modes}) and became {wanted}, "
-            "what is transparent on white"
+            f"{other_modes.total()} of {filling.filled} images had other modes ({modes}) and were converted to "
+            f"{wanted}, with transparent parts on white"
         )
     pixels: Any = filling.pixels[: filling.filled]
     source = f"{filling.filled} images in {'/'.join(Path(path).parts[-2:])}"
@@ -139,7 +140,7 @@ def _opened(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
             yield _pictures([name for name in names if name.startswith(prefix)]), opened.read
     except (zipfile.BadZipFile, OSError) as error:
         raise ProbeError(
-            f"{archive} is no complete zip ({first_line(error)}); give a folder or zip of images"
+            f"{archive} is not a complete zip ({first_line(error)}); give a folder or zip of images"
         ) from error
 
 
@@ -153,7 +154,7 @@ def _pictures(names: list[str]) -> list[str]:
 
 
 def _all_decoded(names: list[str], read: Callable[[str], bytes], size: int | None, colours: int) -> Iterator[_Decoded]:
-    """In the names' order. In threads, since decoders leave the interpreter free."""
+    """Decoded files in the order of the names; decoders release the interpreter's lock, so threads help."""
     pool = ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1))
     try:
         yield from pool.map(lambda name: _decoded(name, read, size, colours), names)
@@ -170,9 +171,9 @@ def _decoded(name: str, read: Callable[[str], bytes], size: int | None, colours:
                 picture = _square(picture, size)
             pixels = np.asarray(picture).reshape(picture.height, picture.width, colours)
             return _Decoded(name, np.moveaxis(pixels, -1, 0), upright.size, image.mode)
-    except UnidentifiedImageError:  # its own words name an address in memory
+    except UnidentifiedImageError:  # its message has a memory address
         return _Decoded(name, reason="not an image")
-    except Exception as error:  # damaged bytes reach every corner of the decoders
+    except Exception as error:  # damaged files make decoders raise almost anything
         return _Decoded(name, reason=f"{type(error).__name__}: {first_line(error)[:80]}")
 
 
@@ -180,7 +181,7 @@ def _in_mode(image: Image.Image, colours: int) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} says not what is white")
+        raise ValueError(f"mode {image.mode} has no defined white level")
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         above = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
@@ -190,5 +191,5 @@ def _in_mode(image: Image.Image, colours: int) -> Image.Image:
 def _square(image: Image.Image, size: int) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))  # resize's own box would look outside it
+    square = image.crop((left, top, left + side, top + side))  # resize(box=) would also use pixels outside
     return square.resize((size, size), Image.Resampling.LANCZOS)

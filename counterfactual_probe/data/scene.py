@@ -1,7 +1,7 @@
-"""A room that is rendered: an object on a floor before walls, with the six factors of 3D-Shapes.
+"""A rendered room: an object on a floor in front of walls, with the six factors of 3D-Shapes.
 
-Light is linear in the three colours of an image: only the 480 geometries are traced, and all 480 000 images are
-products of these with colours.
+An image is linear in its three colours: only the 480 geometries are traced, and all 480 000 images are products of
+these with colours.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..generator.adapter import stream_seed
 from .geometry import SHAPES, see
 from .images import Images
 
-SCENE = "scene"  # what training data of it are called
-DRAWN = 12  # a stream of random numbers of its own
+SCENE = "scene"  # its name as training data
+DRAWN = 12  # random stream
 SIZES = {"floor hue": 10, "wall hue": 10, "object hue": 10, "scale": 8, "shape": len(SHAPES), "orientation": 15}
 SCALES = np.linspace(0.75, 1.25, SIZES["scale"])
 ANGLES = np.linspace(-30.0, 30.0, SIZES["orientation"])
@@ -33,7 +33,7 @@ _HUES = 3  # the first factors
 
 
 class Scene:
-    """All 480 000 images of the room, rendered when they are asked for, with their factors and parts.
+    """All 480 000 images of the room, rendered on request, with their factors and parts.
 
     >>> from counterfactual_probe.data import Scene
     >>> scene = Scene(size=32)
@@ -42,7 +42,7 @@ class Scene:
     (torch.Size([2, 3, 32, 32]), torch.Size([2, 3, 32, 32]))
 
     Hues, scales (0.75 to 1.25), shapes (cube, cylinder, sphere, capsule) and angles (−30° to 30°) are those of
-    3D-Shapes, whose images these are not: a score on the scene is one on the scene.
+    3D-Shapes. The images are not, so scores on the scene cannot be compared with scores on 3D-Shapes.
 
     Args:
         size: side of the images.
@@ -65,24 +65,24 @@ class Scene:
 
     @property
     def geometries(self) -> int:
-        """How many scales, shapes and orientations there are together."""
+        """The number of combinations of scale, shape and orientation."""
         return int(np.prod(list(SIZES.values())[_HUES:]))
 
     def labels(self, numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Factors (n, 6) of images by number, in the order of 3D-Shapes: the last factor changes first."""
+        """Factors (n, 6) of images given by number, in the order of 3D-Shapes: the last factor changes fastest."""
         given = np.asarray(numbers)
         if (
             given.dtype.kind not in "iu"
             or given.ndim != 1
             or (given.size and not 0 <= given.min() <= given.max() < len(self))
         ):
-            raise ProbeError(f"the images' numbers are {_shown(given)}; give whole ones from 0 to {len(self) - 1}")
+            raise ProbeError(f"the images' numbers are {_shown(given)}; give integers from 0 to {len(self) - 1}")
         return np.stack(np.unravel_index(given, tuple(SIZES.values())), axis=1).astype(np.int64)
 
     def sample(self, n: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
-        """Factors (n, 6) of n different images, drawn uniformly; fewer are the first of more."""
+        """Factors (n, 6) of n different images, chosen uniformly; a smaller n gives the first rows of a larger n."""
         if not whole(n, "the number of images", 1) <= len(self):
-            raise ProbeError(f"{n} images are asked and the scene has {len(self)}; ask for fewer")
+            raise ProbeError(f"{n} images are more than the scene's {len(self)}; give a smaller number")
         order = np.random.default_rng(stream_seed(seed, DRAWN, 0)).permutation(len(self))
         return self.labels(order[:n])
 
@@ -95,11 +95,11 @@ class Scene:
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
             made = torch.bmm(colours[part], self._light[geometry[part]]).add_(0.5).clamp_(0, 255.5)
-            images[part] = made.reshape(-1, *images.shape[1:])  # as bytes, what is behind the point is left out
+            images[part] = made.reshape(-1, *images.shape[1:])  # conversion to bytes truncates
         return images
 
     def masks(self, labels: npt.ArrayLike | Tensor) -> Tensor:
-        """Where floor, wall and object are, (n, 3, size, size): each pixel is of the part that fills most of it."""
+        """Masks of floor, wall and object, (n, 3, size, size): each pixel is of the part that covers most of it."""
         rows = _checked(labels)
         part: Tensor = self._part[self._trace(rows, False)]
         return torch.stack([part == k for k in range(len(PARTS))], 1).reshape(-1, len(PARTS), self.size, self.size)
@@ -110,7 +110,7 @@ class Scene:
         return Images(pixels, f"{n} renders of the procedural scene (seed {seed})", TERMS)
 
     def _trace(self, rows: Tensor, show_progress: bool) -> Tensor:
-        """The number of each row's geometry; those that are new are traced."""
+        """The number of each row's geometry; geometries that are new are traced."""
         scale, shape, angle = rows[:, _HUES:].T
         geometry: Tensor = (scale * SIZES["shape"] + shape) * SIZES["orientation"] + angle
         wanted = torch.from_numpy(np.unique(geometry.numpy()))
@@ -130,12 +130,12 @@ def _checked(labels: Any) -> Tensor:
     rows: Tensor = torch.as_tensor(labels)
     if rows.dim() != 2 or rows.shape[1] != len(SIZES) or rows.is_floating_point():
         found = f"{rows.dtype} {tuple(rows.shape)}"
-        raise ProbeError(f"the factors are {found}; give whole numbers (n, {len(SIZES)}): {', '.join(SIZES)}")
+        raise ProbeError(f"the factors are {found}; give integers (n, {len(SIZES)}): {', '.join(SIZES)}")
     for j, (name, count) in enumerate(SIZES.items()):
         column = rows[:, j]
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < count:
             found = f"{int(column.min())} to {int(column.max())}"
-            raise ProbeError(f"{name} is {found} in the factors given; it goes from 0 to {count - 1}")
+            raise ProbeError(f"{name} is {found} in the factors given; give 0 to {count - 1}")
     return rows.long()
 
 

@@ -1,4 +1,4 @@
-"""What may be named as training data, and a file that keeps it decoded."""
+"""Training data by name or as an object, and a cache file of decoded images."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def open_images(
     Images(4 of 3×64×64, from 4 samples of the generator dcgan-faces (seed 0))
 
     Args:
-        data: a path, ``generator:`` and what ``cp.load`` takes, ``scene`` (:class:`Scene`; a folder of that name is
-            ``./scene``), a generator, or an array (n, C, H, W) of bytes or of floats in −1…1. Files are .npy arrays,
-            3D-Shapes (.h5) and MPI3D (.npz).
-        size: side of the square images that are wanted; pictures and samples are resized to it.
+        data: a path; ``generator:`` followed by anything that ``cp.load`` accepts; ``scene`` (:class:`Scene`; write
+            ``./scene`` for a folder of that name); a generator; or an array (n, C, H, W) of bytes or of floats in
+            −1…1. Files are .npy arrays, 3D-Shapes (.h5) and MPI3D (.npz).
+        size: side of the square images; pictures and samples are resized to it.
         colours: 3, or 1 for grey; pictures are converted (3 by default).
-        images: how many: of a generator or the scene as many as are drawn, of others at most so many.
-        terms: under what terms the data may be used, for the card.
-        cache: a file in which the decoded images are kept, and from which they are mapped the next time.
-        skip_unreadable: of a folder or zip, leave out pictures that cannot be decoded; ``.notes`` and ``.unreadable``
-            say which.
+        images: number of images; for a generator or the scene how many to make, for other data the maximum.
+        terms: under what terms the data may be used, for the model card.
+        cache: a file in which the decoded images are stored, and from which they are mapped the next time.
+        skip_unreadable: leave out pictures of a folder or zip that cannot be decoded; ``.notes`` and ``.unreadable``
+            list them.
 
     Raises:
-        ProbeError: nothing to read, a picture that cannot be decoded, images of several sizes and no ``size``, an array
-            of another size.
+        ProbeError: there is nothing to read; a picture cannot be decoded; images have several sizes and ``size`` is
+            missing; an array has another size.
     """
     size = None if size is None else whole(size, "size", 1)
     images = None if images is None else whole(images, "the number of images", 1)
@@ -91,7 +91,7 @@ def _read(
         return _require(found, None, colours)
     if name == SCENE:
         if images is None:
-            raise ProbeError("how many images of the scene to render is not clear; give images=, or --images")
+            raise ProbeError("the number of images of the scene to render is missing; give images=, or --images")
         found = Scene(size or 64).images(images, seed=seed, show_progress=show)
         return _require(_under(terms, found), size, colours)
     if name is not None and name.endswith(SUFFIXES):
@@ -112,14 +112,14 @@ def _read(
 
 
 def _all_of(data: Data, found: Images, skip_unreadable: bool, cache: str | os.PathLike[str] | None) -> Images:
-    """What was read, if nothing of it is missing that nobody has agreed to miss."""
+    """Return the images; raise if unreadable files were dropped without ``skip_unreadable``."""
     left_out = 0 if isinstance(data, Images) else len(found.unreadable)
     if left_out and not skip_unreadable:
         mended = "" if cache is None else f" and delete {os.fspath(cache)}"
         raise ProbeError(
             f"{left_out} of {len(found) + left_out} images in {_named(data)} cannot be read: "
-            f"{first_few(found.unreadable)}; mend or remove them{mended}, or leave them out with skip_unreadable=True, "
-            "or --skip-unreadable"
+            f"{first_few(found.unreadable)}; repair or remove them{mended}, or leave them out with "
+            "skip_unreadable=True, or --skip-unreadable"
         )
     return found
 
@@ -131,15 +131,15 @@ def _under(terms: str | None, found: Images) -> Images:
 def _require(found: Images, size: int | None, colours: int | None) -> Images:
     have = "×".join(map(str, found.size[1:]))
     if size is not None and found.size[1:] != (size, size):
-        raise ProbeError(f"the images are {have} and {size}×{size} is asked; resize the array, or leave size out")
+        raise ProbeError(f"the images are {have} and size is {size}×{size}; resize the array, or leave size out")
     if colours not in (None, found.size[0]):
-        raise ProbeError(f"the images have {found.size[0]} colours and {colours} are asked; convert them first")
+        raise ProbeError(f"the images have {found.size[0]} colours and colours is {colours}; convert them first")
     return found
 
 
 def _array(path: str) -> npt.NDArray[Any]:
     try:
-        # Copy on write: mapped, and yet writable as torch wants it.
+        # Copy-on-write: memory-mapped, and still writable, which torch requires.
         found: npt.NDArray[Any] = np.load(Path(path).expanduser(), mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ProbeError(f"{path} holds no array ({first_line(error)}); give one written by numpy.save") from error
@@ -159,8 +159,8 @@ def _mapped(path: Path, asked: dict[str, Any]) -> Images:
     for key, value in asked.items():
         if header["asked"].get(key) != value:
             raise ProbeError(
-                f"{path} keeps other images: its {key} is {header['asked'].get(key)!r} and {value!r} is asked; give "
-                "another file as cache, or delete it"
+                f"{path} is the cache of other images: its {key} is {header['asked'].get(key)!r} and not {value!r}; "
+                "give another file as cache, or delete it"
             )
     with safetensors.safe_open(path, "pt") as file:
         pixels = file.get_tensor("pixels")

@@ -1,11 +1,11 @@
-"""Disentanglement metrics on plain arrays: codes (n, d) and the factors (n, f) that made the images.
+"""Disentanglement metrics on plain arrays: codes (n, d) and the factors of variation (n, f) of the images.
 
 >>> import numpy as np, counterfactual_probe as cp
 >>> factors = np.random.default_rng(0).integers(0, 4, (500, 2))
 >>> cp.metrics.mig(factors + 0.0, factors)  # codes that are the factors
 MIG(0.994; 500 rows, 2 codes, 2 factors, 20 bins; 0.004 with shuffled rows)
 
-Definitions are those of ``google-research/disentanglement_lib``, from which S004's tables come: see
+Definitions are those of ``google-research/disentanglement_lib``, which S004's tables use: see
 docs/disentanglement.md.
 """
 

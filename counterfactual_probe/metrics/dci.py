@@ -15,7 +15,7 @@ from ..generator.adapter import stream_seed
 from .score import Score
 from .table import BINS, FITS, Array, Floats, Table, labels, provenance, require, split
 
-_SMALL = 1e-11  # as the reference: a logarithm of 0 is none
+_SMALL = 1e-11  # as in the reference implementation: avoids the logarithm of 0
 _WORKERS = 2
 
 
@@ -24,9 +24,9 @@ class DCI(Score):
     """``score`` is the disentanglement; ``matrix`` is the importance of every code for every factor.
 
     Attributes:
-        disentanglement: how far each code matters to one factor alone, weighted by how much it matters.
-        completeness: how far each factor is told by one code alone.
-        informativeness: how well factors are told on the test rows: accuracy, or R² of continuous ones.
+        disentanglement: how much each code matters to a single factor; mean over codes, weighted by their importance.
+        completeness: how much each factor depends on a single code; mean over factors, weighted likewise.
+        informativeness: how well factors are predicted on the test rows: accuracy, or R² for continuous factors.
         informativeness_train: the same on the rows that were fitted.
         per_code: (d,) disentanglement of each code.
         per_factor: (f,) completeness of each factor.
@@ -65,11 +65,11 @@ def dci(
 
     Args:
         test: (codes, factors) to measure informativeness on; by default a third of the rows, held out.
-        seed: of that third, and of the order in which trees try equally good splits.
+        seed: for that third, and for the order in which trees try equally good splits.
     """
     fitted, tested = split(codes, factors, test, continuous, seed)
     require(fitted, "DCI", codes=2, factors=2)
-    # Trees are grown without the interpreter's lock, so threads help.
+    # scikit-learn grows trees without the interpreter's lock, so threads help.
     with ThreadPoolExecutor(_WORKERS) as pool:
         columns = list(pool.map(partial(_fit, fitted, tested, seed), range(fitted.factors.shape[1])))
     matrix = np.stack([column[0] for column in columns], axis=1)
@@ -91,7 +91,7 @@ def dci(
 
 
 def _fit(fitted: Table, tested: Table, seed: int, j: int) -> tuple[Floats, float, float]:
-    """Importances of the codes for one factor, and the scores on test rows and on fitted ones."""
+    """Importances of the codes for one factor, and the scores on test rows and on fitted rows."""
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     state = stream_seed(seed, FITS, j) % 2**32
@@ -109,7 +109,7 @@ def _fit(fitted: Table, tested: Table, seed: int, j: int) -> tuple[Floats, float
 
 
 def _concentration(columns: Floats) -> Floats:
-    """1 − entropy of each column's shares, the logarithm to the base of their number."""
+    """1 − entropy of each column's shares, with the logarithm to the base of the number of rows."""
     shares = columns + _SMALL
     shares = shares / shares.sum(axis=0)
     found: Floats = 1 + np.sum(shares * np.log(shares), axis=0) / np.log(len(shares))
@@ -117,7 +117,7 @@ def _concentration(columns: Floats) -> Floats:
 
 
 def _shares(matrix: Floats, axis: int) -> Floats:
-    """How much of all importance is each code's (axis 1) or each factor's (axis 0)."""
+    """The share of each code (axis 1) or of each factor (axis 0) in the total importance."""
     total = matrix.sum()
     sums = matrix.sum(axis=axis) if total > 0 else np.ones(matrix.shape[1 - axis])
     found: Floats = sums / sums.sum()

@@ -1,4 +1,4 @@
-"""Explicitness (Ridgeway and Mozer 2018): whether a factor can be read off the codes linearly."""
+"""Explicitness (Ridgeway and Mozer 2018): how well a linear classifier predicts a factor from the codes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from .table import BINS, Array, Floats, Labels, labels, provenance, split
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explicitness(Score):
-    """``score`` is the mean over factors of the area under the curve on test rows: 0.5 is chance, 1 perfect.
+    """``score`` is the mean over factors of the area under the ROC curve on test rows: 0.5 is chance, 1 perfect.
 
-    ``matrix`` (d, f) is the largest coefficient of a code for a value of the factor, codes being of unit variance.
+    ``matrix`` (d, f) has the largest coefficient of each code for a value of the factor; codes have unit variance.
 
     Attributes:
         per_factor: (f,) mean over the factor's values, each against all others.
-        train_score: the same on the rows that were fitted.
-        left_out: (f,) how many values the test rows lack, or hold alone, or the others lack: they have no curve.
+        train_score: ``score`` on the rows that were fitted.
+        left_out: (f,) number of values without a curve: those that no test row or all test rows have, or that are not
+            among the fitted rows.
     """
 
     per_factor: Floats
@@ -43,12 +44,12 @@ def explicitness(
     >>> cp.metrics.explicitness(codes, factors).per_factor  # doctest: +SKIP
 
     scikit-learn's ``LogisticRegression`` with its defaults, on codes standardised by the fitted rows' mean and
-    deviation; a constant code becomes 0.
+    standard deviation; a constant code becomes 0.
 
     Args:
         test: (codes, factors) to measure on; by default a third of the rows, held out.
-        seed: of that third.
-        bins: of continuous factors.
+        seed: for that third.
+        bins: number of bins of continuous factors.
     """
     fitted, tested = split(codes, factors, test, continuous, seed)
     bins = whole(bins, "bins", 2)
@@ -77,13 +78,13 @@ def _factor(x: Floats, known: Labels, x_test: Floats, asked: Labels, j: int) -> 
     model = LogisticRegression().fit(x, known)
     areas, left_out = _areas(model.predict_proba(x_test), asked, model.classes_)
     if not areas:
-        raise ProbeError(f"the {len(asked)} test rows hold one value of factor {j}, or none that is known; give more")
+        raise ProbeError(f"the {len(asked)} test rows have one value of factor {j}, or none that was fitted; give more")
     train, _ = _areas(model.predict_proba(x), known, model.classes_)
     return float(np.mean(areas)), float(np.mean(train)), left_out, np.abs(model.coef_).max(axis=0)
 
 
 def _areas(probabilities: Floats, found: Labels, classes: Labels) -> tuple[list[float], int]:
-    """The area of each value against all others, and how many values have none."""
+    """The area of each value against all others, and the number of values without one."""
     from sklearn.metrics import roc_auc_score
 
     areas, known = [], set(classes.tolist())

@@ -17,17 +17,18 @@ QUANTILE = 0.99
 
 @dataclass(frozen=True, eq=False, repr=False)
 class IRS(Score):
-    """How little a code moves while its factor is held: ``score`` is the mean of ``per_code``, by ``deviations``.
+    """How little a code changes while its factor is fixed: ``score`` is the mean of ``per_code``, weighted by
+    ``deviations``.
 
-    ``matrix`` is the score of every code and factor; a constant code has 0 and no weight.
+    ``matrix`` is the score of every code and factor; a constant code has score 0 and weight 0.
 
     Attributes:
-        per_code: (d,) the largest over factors.
+        per_code: (d,) the largest score over factors.
         deviations: (d,) the largest deviation of a code from its mean.
-        active: how many codes are not constant.
-        quantile: of the deviations within a factor's value: 0.99 here and in S004, 1 in Suter et al.
-        chance: the same with the rows of the codes shuffled.
-        test_score: of the test rows by themselves; None without.
+        active: number of codes that are not constant.
+        quantile: the quantile of deviations within a factor's value: 0.99 here and in S004, 1 in Suter et al.
+        chance: ``score`` with the rows of the codes shuffled.
+        test_score: ``score`` of the test rows by themselves; None without test rows.
     """
 
     per_code: Floats
@@ -52,16 +53,17 @@ def irs(
     bins: int = BINS,
     continuous: bool | Sequence[bool] | None = None,
 ) -> IRS:
-    """Interventional robustness: 1 − deviation of a code from its mean where a factor has a value, by its largest.
+    """Interventional robustness score: 1 − (deviation of a code while a factor is fixed) / (its largest deviation).
 
     >>> cp.metrics.irs(codes, factors).per_code  # doctest: +SKIP
 
     Args:
         test: further rows (codes, factors), scored by themselves.
-        seed: of the shuffle behind ``chance``.
-        quantile: of the deviations within one value.
-        bins: of continuous factors, and of others with more values, whatever ``continuous`` says: the library that
-            S004 used puts all factors into 20 bins here, which leaves those of fewer whole numbers as they are.
+        seed: for the shuffle of ``chance``.
+        quantile: the quantile of deviations within one value.
+        bins: number of bins of continuous factors and, whatever ``continuous`` says, of other factors with more values
+            than that. The library that S004 used puts all factors into 20 bins here, which changes nothing for factors
+            with fewer integer values.
     """
     rows, tested = with_test(codes, factors, test, continuous)
     quantile = share(quantile, "quantile")
@@ -89,7 +91,7 @@ def _robustness(rows: Table, quantile: float, bins: int) -> tuple[Floats, Floats
     """The score of every code and factor (d, f), and the codes' largest deviations (d,)."""
     codes = rows.codes
     varies = codes.max(axis=0) > codes.min(axis=0)
-    # Of a constant, the mean may be off by rounding.
+    # The mean of a constant may be off by rounding.
     deviations = np.where(varies, np.abs(codes - codes.mean(axis=0)).max(axis=0), 0.0)
     within = np.stack([_within(codes, label, quantile) for label in labels(bins, rows)[0].T], axis=1)
     spread = np.divide(within, deviations[:, None], out=np.ones_like(within), where=deviations[:, None] > 0)

@@ -18,8 +18,8 @@ class MutualScore(Score):
     """A score of the mutual information of every code and factor, in nats (``matrix``).
 
     Attributes:
-        chance: the same with the rows of the codes shuffled. Plug-in estimates of few rows are above 0.
-        test_score: of the test rows, in the bins of the others; None without.
+        chance: ``score`` with the rows of the codes shuffled. Plug-in estimates from few rows are above 0.
+        test_score: ``score`` of the test rows, in the bins of the other rows; None without test rows.
     """
 
     chance: float
@@ -36,7 +36,7 @@ class MIG(MutualScore):
 
     Attributes:
         entropies: (f,) of the factors, in nats.
-        gaps: (f,) largest minus second mutual information over codes, by the factor's entropy.
+        gaps: (f,) largest minus second largest mutual information over codes, divided by the factor's entropy.
     """
 
     entropies: Floats
@@ -45,12 +45,12 @@ class MIG(MutualScore):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Modularity(MutualScore):
-    """How far every code tells of one factor alone: ``score`` is the mean over codes.
+    """How much each code depends on a single factor: ``score`` is the mean over codes.
 
     Random codes score about 0.66: compare with ``chance``.
 
     Attributes:
-        per_code: (d,) 1 − (Σ I² − max I²) / (max I² · (f − 1)), and 0 for a code that tells of none.
+        per_code: (d,) 1 − (Σ I² − max I²) / (max I² · (f − 1)), and 0 for a code without information on any factor.
     """
 
     per_code: Floats
@@ -69,15 +69,16 @@ def mig(
 
     >>> cp.metrics.mig(codes, factors).score  # doctest: +SKIP
 
-    Codes fall into equal bins between their smallest and largest value; factors are taken as they are, or binned in the
-    same way where they are continuous.
+    Codes are put into equal bins between their smallest and largest value. Factors are used as they are, or binned in
+    the same way if they are continuous.
 
     Args:
-        codes: (n, d) arrays or tensors, such as the means of posteriors.
-        factors: (n, f), whole numbers or others.
+        codes: (n, d) array or tensor, such as the means of posteriors.
+        factors: (n, f) array or tensor of integers or floats.
         test: further rows (codes, factors), which are scored in the same bins.
-        seed: of the shuffle behind ``chance``.
-        continuous: which factors are; by default those with more than 20 values that are not all whole.
+        seed: for the shuffle of ``chance``.
+        bins: number of bins.
+        continuous: which factors are; by default those with more than 20 values that are not all integers.
     """
     rows, tested = with_test(codes, factors, test, continuous)
     require(rows, "MIG", codes=2)
@@ -121,7 +122,7 @@ def _beside(
 
 
 def binned(rows: Table, of: Table, bins: int) -> Labels:
-    """Codes as the numbers of bins, equal ones between the smallest and the largest value in ``of``."""
+    """Codes as bin numbers, with equal bins between the smallest and the largest value in ``of``."""
     bins = whole(bins, "bins", 2)
     columns = zip(rows.codes.T, of.codes.T, strict=True)
     return np.stack([np.digitize(own, edges(theirs, bins)) for own, theirs in columns], axis=1).astype(np.int64)
@@ -138,7 +139,7 @@ def _information(rows: Table, of: Table, bins: int) -> tuple[Floats, Floats]:
 
 def _gaps(matrix: Floats, entropies: Floats) -> Floats:
     ordered = np.sort(matrix, axis=0)
-    # Test rows may hold one value of a factor, of which there is nothing to know.
+    # Test rows may have a single value of a factor, whose entropy is then 0.
     gaps: Floats = np.divide(ordered[-1] - ordered[-2], entropies, out=np.zeros_like(entropies), where=entropies > 0)
     return gaps
 

@@ -1,4 +1,4 @@
-"""Figures of disentanglement metrics, in the manner of :mod:`plots`."""
+"""Figures of disentanglement metrics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NUMBERED = 20  # codes or factors, up to which each cell says its value
+_NUMBERED = 20  # with more codes or factors, cells do not show their values
 
 
 def plot_matrix(matrix: Floats, title: str, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """What a score is made of: codes down, factors across, darker for more."""
+    """The matrix behind a score: codes down, factors across, darker for larger values."""
     codes, factors = matrix.shape
     figure, ax = canvas(ax, 1.2 + 0.5 * factors, 0.9 + 0.3 * codes)
     largest = float(matrix.max())

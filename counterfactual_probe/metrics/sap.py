@@ -11,19 +11,19 @@ from ..generator.adapter import stream_seed
 from .score import Score
 from .table import BINS, FITS, Array, Floats, Labels, Table, labels, provenance, require, split
 
-_SMALL = 1e-12  # a code or factor of less variance tells nothing
+_SMALL = 1e-12  # a code or factor of less variance counts as constant
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SAP(Score):
-    """How much better the best code alone predicts a factor than the second: ``score`` is the mean of ``gaps``.
+    """How much better the best single code predicts a factor than the second best: ``score`` is the mean of ``gaps``.
 
-    ``matrix`` holds accuracies on test rows, or squared correlations of continuous factors. Accuracies of lines cannot
-    tell a middle class: perfect codes of ten classes score 0.19 only, whereas squared correlations reach 1. Do not
-    compare one with the other.
+    ``matrix`` has accuracies on test rows, or squared correlations for continuous factors. The two cannot be compared:
+    a linear classifier on one code cannot separate a class in the middle, so that perfect codes of ten classes score
+    only 0.19, whereas squared correlations reach 1.
 
     Attributes:
-        gaps: (f,) of each factor.
+        gaps: (f,) the gap of each factor.
     """
 
     gaps: Floats
@@ -37,16 +37,16 @@ def sap(
     seed: int = 0,
     continuous: bool | Sequence[bool] | None = None,
 ) -> SAP:
-    """Gap between the two codes that predict a factor best, each alone, averaged over factors.
+    """Difference between the two codes that predict a factor best, each by itself; mean over factors.
 
     >>> cp.metrics.sap(codes, factors).gaps  # doctest: +SKIP
 
-    scikit-learn's ``LinearSVC(C=0.01, class_weight="balanced")`` on one code, or its squared correlation with a
-    continuous factor (on the rows that are not test rows).
+    Predictions are those of scikit-learn's ``LinearSVC(C=0.01, class_weight="balanced")`` on one code. For a continuous
+    factor the squared correlation with the code is used instead (on the rows that are not test rows).
 
     Args:
         test: (codes, factors) to measure accuracy on; by default a third of the rows, held out.
-        seed: of that third, and of the solver.
+        seed: for that third, and for the solver.
     """
     fitted, tested = split(codes, factors, test, continuous, seed)
     require(fitted, "SAP", codes=2)

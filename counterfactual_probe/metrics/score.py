@@ -1,4 +1,4 @@
-"""What all metrics return: a number, what it was made of, and on how many rows."""
+"""The result of every metric: the score, the matrix behind it, and its provenance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Score:
 
     Attributes:
         score: the metric.
-        matrix: (d, f), of each code and factor, what the score is made of.
+        matrix: (d, f) values of each code and factor, from which the score is computed.
         provenance: metric, rows, codes, factors, which of these are continuous, bins, seed, versions.
     """
 
@@ -44,7 +44,7 @@ class Score:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file written by ``save``; another raises a ProbeError."""
+        """Read a file written by ``save``; any other file raises a ProbeError."""
         try:
             content = json.loads(read_bytes(path))
             kind, version = content.pop("kind"), content.pop("format")

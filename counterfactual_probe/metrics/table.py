@@ -1,4 +1,4 @@
-"""Codes and factors as arrays, checked, and parted into rows to fit on and rows to test on."""
+"""Codes and factors as arrays: validation, and the split into rows to fit on and rows to test on."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Array: TypeAlias = "npt.ArrayLike | torch.Tensor"
 Floats: TypeAlias = npt.NDArray[np.float64]
 Labels: TypeAlias = npt.NDArray[np.int64]
 BINS = 20
-LARGEST = 1e15  # what is fitted keeps codes in single precision, and squares them
-SPLIT, SHUFFLE, FITS = 9, 10, 11  # streams of random numbers of their own
-_TESTED = 3  # one row in so many, where no test rows are given
+LARGEST = 1e15  # the fitted models store codes in single precision, and square them
+SPLIT, SHUFFLE, FITS = 9, 10, 11  # random streams
+_TESTED = 3  # one row in three is held out if no test rows are given
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Table:
 
 
 def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
-    """The factors of each table as whole numbers: values counted from 0, and a continuous factor's bins.
+    """The factors of each table as integers: numbers of values, counted from 0, or of bins for continuous factors.
 
-    Values are numbered in all tables together, and bins are those of the first.
+    Values are numbered over all tables together; bins are those of the first table.
     """
     tables = (first, *others)
     numbered: list[list[Labels]] = [[] for _ in tables]
@@ -56,7 +56,7 @@ def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
 
 
 def many_as_continuous(rows: Table, bins: int) -> Table:
-    """The same with factors of more than so many values taken as continuous, so that they are put into bins."""
+    """The table with factors of more than ``bins`` values marked as continuous, so that they are binned."""
     many = tuple(len(np.unique(column)) > bins for column in rows.factors.T)
     return Table(rows.codes, rows.factors, tuple(map(operator.or_, rows.continuous, many)))
 
@@ -64,14 +64,14 @@ def many_as_continuous(rows: Table, bins: int) -> Table:
 def edges(values: Floats, bins: int) -> Floats:
     """Left edges of equal bins between the smallest and the largest value.
 
-    The last edge is left out, so that the largest value falls into the last bin.
+    The last edge is omitted, so that the largest value falls into the last bin.
     """
     found: Floats = np.histogram(values, bins)[1][:-1]
     return found
 
 
 def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None, what: str = "") -> Table:
-    """Both arrays as float64; a ProbeError says what does not fit. ``what`` is put before their names."""
+    """Both arrays as float64; a ProbeError if they are invalid. ``what`` precedes their names in messages."""
     one, two = _array(codes, f"the {what}codes"), _array(factors, f"the {what}factors")
     if len(one) != len(two):
         raise ProbeError(
@@ -113,10 +113,10 @@ def _kinds(factors: Floats, continuous: bool | Sequence[bool] | None) -> tuple[b
     if continuous is not None:
         if len(continuous) != columns:
             raise ProbeError(
-                f"continuous holds {len(continuous)} values for {columns} factors; give one each, or one for all"
+                f"continuous has {len(continuous)} values for {columns} factors; give one for each, or one for all"
             )
         return tuple(bool(value) for value in continuous)
-    # Hues 0, 0.1, … 0.9 are ten classes; 40 whole numbers are too.
+    # Hues 0, 0.1, … 0.9 are ten classes, and 40 integers are 40 classes.
     return tuple(bool((column % 1).any()) and len(np.unique(column)) > BINS for column in factors.T)
 
 
@@ -134,7 +134,7 @@ def with_test(
         raise ProbeError(f"test is a {type(test).__name__}; give a pair (codes, factors)")
     tested = Table(_array(test[0], "the test codes"), _array(test[1], "the test factors"), rows.continuous)
     if len(tested.codes) != len(tested.factors):
-        table(test[0], test[1], continuous, "test ")  # says so
+        table(test[0], test[1], continuous, "test ")  # raises
     for name in ("codes", "factors"):
         have, wanted = getattr(tested, name).shape[1], getattr(rows, name).shape[1]
         if have != wanted:
@@ -151,7 +151,7 @@ def split(
     continuous: bool | Sequence[bool] | None,
     seed: int,
 ) -> tuple[Table, Table]:
-    """Rows to fit on and test rows: those given, or a third of all, drawn at random."""
+    """Rows to fit on and test rows: those given, or a random third of all rows."""
     rows, tested = with_test(codes, factors, test, continuous)
     whole(seed, "the seed", 0)
     if tested is not None:
@@ -162,13 +162,13 @@ def split(
     for j, column in enumerate(fitted.factors.T):
         if len(np.unique(column)) < 2:
             raise ProbeError(
-                f"factor {j} has one value in the {len(fitted)} rows that are left to fit on; give more rows, or test="
+                f"factor {j} has one value in the {len(fitted)} rows that remain to fit on; give more rows, or test="
             )
     return fitted, tested
 
 
 def shuffled(rows: Table, seed: int) -> Table:
-    """The same codes against factors of other rows: what is scored then is chance."""
+    """The codes with the factors of other rows, to measure the score of chance."""
     order = np.random.default_rng(stream_seed(seed, SHUFFLE, 0)).permutation(len(rows))
     return Table(rows.codes[order], rows.factors, rows.continuous)
 

@@ -236,7 +236,9 @@ def test_smaller_images_are_halved_and_doubled_as_evenly() -> None:
 @pytest.mark.parametrize("convolutions", [2, 3, 5, 6, 7, 12, 16])
 def test_any_size_comes_out(size: int, convolutions: int) -> None:
     if convolutions < Backbone(image_size=size, convolutions=16).halvings:
-        with pytest.raises(cp.ProbeError, match=rf"{convolutions} convolutions are asked and images of {size}×{size}"):
+        with pytest.raises(
+            cp.ProbeError, match=rf"convolutions is {convolutions} and images of {size}×{size} need at least"
+        ):
             ae.Autoencoder(image_size=size, convolutions=convolutions)
         return
     model = ae.StructuralAutoencoder(4, 2, image_size=size, width=8, convolutions=convolutions, colours=1)
@@ -252,9 +254,9 @@ def test_any_size_comes_out(size: int, convolutions: int) -> None:
     [
         (lambda: ae.StructuralAutoencoder(12, 5), r"a latent of 12 dimensions .* into 5 variables; .* of 10 or 15$"),
         (lambda: ae.LadderAutoencoder(3, 4), r"a latent of 3 dimensions .* 4 variables; .* give a latent of 4$"),
-        (lambda: ae.StructuralAutoencoder(13, 13), r"13 variables are asked and the decoder has 12 convolutions"),
+        (lambda: ae.StructuralAutoencoder(13, 13), r"13 variables are more than the decoder's 12 convolutions"),
         (lambda: ae.Autoencoder(width=12), r"width is 12; give a multiple of the 8 channels of a norm's group"),
-        (lambda: ae.Autoencoder(image_size=60), r"images of 60×60 are asked; give a size of 4, 8, 16, 32"),
+        (lambda: ae.Autoencoder(image_size=60), r"images are 60×60; give a size of 4, 8, 16, 32"),
         (lambda: ae.Autoencoder(0), r"latent is 0; give an integer of at least 1"),
         (lambda: small("sae").encode(pictures(2, 32)), r"the images are \(2, 3, 32, 32\) and this model takes \(n, 3"),
         (lambda: small("sae").encode(pictures(2, 16).byte()), r"the images are torch\.uint8; give .* bytes / 255"),

@@ -81,9 +81,12 @@ def test_chunks_vary_one_at_a_time() -> None:
             lambda: ae.hybrid_sample(stored(), 2, groups=4),
             r"codes of 6 dimensions cannot be split evenly into 4 groups",
         ),
-        (lambda: ae.hybrid_sample(stored(), 2, groups=[[0, 6]]), r"group 0 names dimension 6, which codes of 6 lack"),
-        (lambda: ae.hybrid_sample(stored(), 2, groups=[[0], [0]]), r"group 1 names dimension 0, .* or another has"),
-        (lambda: ae.hybrid_sample(stored(), 2, groups=[[0, 2]]), r"no group names dimensions \[1, 3, 4, 5\]"),
+        (
+            lambda: ae.hybrid_sample(stored(), 2, groups=[[0, 6]]),
+            r"group 0 has dimension 6, which is not in codes of 6 dimensions",
+        ),
+        (lambda: ae.hybrid_sample(stored(), 2, groups=[[0], [0]]), r"group 1 has dimension 0, .* or is listed twice"),
+        (lambda: ae.hybrid_sample(stored(), 2, groups=[[0, 2]]), r"no group has dimensions \[1, 3, 4, 5\]"),
         (
             lambda: ae.hybrid_sample(stored()[0], 2),
             r"the codes are torch\.float32 \(6,\); give floats \(N, d\)",

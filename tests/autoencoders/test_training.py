@@ -265,7 +265,7 @@ def test_the_command_trains_on_the_scene(tmp_path: Path, capsys: pytest.CaptureF
             lambda: small("sae", variables=3).networks((3, 16, 16)),
             r"a latent of 4 dimensions cannot be split",
         ),
-        (lambda: small("ae").networks((3, 20, 20)), r"images of 20×20 are asked; give a size of 4, 8, 16"),
+        (lambda: small("ae").networks((3, 20, 20)), r"images are 20×20; give a size of 4, 8, 16"),
     ],
 )
 def test_settings_that_do_not_fit(make: Any, message: str) -> None:

@@ -221,7 +221,7 @@ def test_koalas_and_teddies(
     assert "random weights" in page.read_text()
     assert np.isfinite(result.entropies).all()
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
-    with pytest.raises(SystemExit, match="has GenBlocks 1 to 8 and 9 is asked for"):
+    with pytest.raises(SystemExit, match="has GenBlocks 1 to 8, not 9"):
         koalas.main(
             ["--random-weights", "--classifiers", "efficientnet-lite0", "--blocks", "9", "--out", str(tmp_path)]
         )

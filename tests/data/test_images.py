@@ -105,11 +105,11 @@ def test_several_sizes_need_one_that_is_asked(folder: Path) -> None:
     images = open_images(folder, size=4)
     assert images.size == (3, 4, 4)
     (note,) = images.notes
-    assert note.startswith("7 of 7 images were of other sizes (8×8: 6, 10×6: 1): the largest centred square")
+    assert note.startswith("7 of 7 images had other sizes (8×8: 6, 10×6: 1): the largest centred square")
     square = Image.fromarray(wide[:, 2:8]).resize((4, 4), Image.Resampling.LANCZOS)
     assert np.array_equal(np.moveaxis(images.pixels[6].numpy(), 0, -1), np.asarray(square))
     (note,) = open_images(folder, size=8).notes
-    assert note.startswith("1 of 7 images were of other sizes (10×6: 1)")
+    assert note.startswith("1 of 7 images had other sizes (10×6: 1)")
 
 
 def test_modes_become_one_and_it_is_said(tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_modes_become_one_and_it_is_said(tmp_path: Path) -> None:
         assert np.array_equal(images.pixels[row].numpy(), np.stack([grey] * 3))
     assert (images.pixels[2] == 255).all()
     (note,) = images.notes
-    assert "4 of 4 images were of other modes (L: 1, I;16: 1, RGBA: 1, P: 1) and became RGB" in note
+    assert "4 of 4 images had other modes (L: 1, I;16: 1, RGBA: 1, P: 1) and were converted to RGB" in note
     assert open_images(tmp_path, colours=1).size == (1, 4, 4)
     Image.fromarray(noise(4, 4).astype(np.float32)[..., 0]).save(tmp_path / "e.tiff")
-    assert "mode F says not what is white" in open_images(tmp_path, skip_unreadable=True).unreadable[0]
+    assert "mode F has no defined white level" in open_images(tmp_path, skip_unreadable=True).unreadable[0]
 
 
 def test_cameras_that_were_held_upright(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_arrays(tmp_path: Path) -> None:
         (np.full((2, 3, 8, 8), 255.0), {}, "range from 255 to 255; scale them"),
         (np.full((2, 3, 8, 8), np.nan), {}, "hold NaN or infinite values"),
         (np.array(["a"]), {}, r"the images are \(1,\)"),
-        (np.zeros((2, 3, 8, 8), np.uint8), {"size": 16}, "the images are 8×8 and 16×16 is asked"),
-        (np.zeros((2, 3, 8, 8), np.uint8), {"colours": 1}, "have 3 colours and 1 are asked"),
+        (np.zeros((2, 3, 8, 8), np.uint8), {"size": 16}, "the images are 8×8 and size is 16×16"),
+        (np.zeros((2, 3, 8, 8), np.uint8), {"colours": 1}, "have 3 colours and colours is 1"),
         (np.zeros((2, 3, 8, 8), np.uint8), {"colours": 2}, "colours is 2; give 3, or 1"),
         (np.zeros((2, 3, 8, 8), np.uint8), {"size": 0}, "size is 0; give an integer of at least 1"),
         (np.zeros((2, 3, 8, 8), np.uint8), {"images": 0}, "the number of images is 0"),
@@ -225,7 +225,7 @@ def test_samples_of_a_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "_CHUNK", 3)
     assert torch.equal(open_images(gen, images=10, seed=3).pixels, images.pixels)
     assert not torch.equal(open_images(gen, images=10, seed=4).pixels, images.pixels)
-    with pytest.raises(cp.ProbeError, match="how many images to draw from the generator is not clear"):
+    with pytest.raises(cp.ProbeError, match="the number of images to sample from the generator is missing"):
         open_images(gen)
 
 
@@ -251,7 +251,7 @@ def test_decoded_images_are_kept_in_a_file(folder: Path, tmp_path: Path, monkeyp
     assert torch.equal(again.pixels, first.pixels)
     assert (again.source, again.notes, again.unreadable) == (first.source, first.notes, first.unreadable)
     assert again.fingerprint() == first.fingerprint()
-    with pytest.raises(cp.ProbeError, match="keeps other images: its size is None and 4 is asked"):
+    with pytest.raises(cp.ProbeError, match="is the cache of other images: its size is None and not 4"):
         open_images(folder, size=4, cache=cache)
     cache.write_bytes(cache.read_bytes()[:50])
     with pytest.raises(cp.ProbeError, match="is not a complete safetensors file"):

@@ -74,7 +74,7 @@ def test_weights_of_a_folder(shared: ModuleType, titles: list[str], tmp_path: Pa
     ("arguments", "message"),
     [
         (["--weights", "./nowhere"], "there is no folder nowhere"),
-        (["--random-weights", "--blocks", "9"], "has GenBlocks 1 to 8 and 9 is asked for"),
+        (["--random-weights", "--blocks", "9"], "has GenBlocks 1 to 8, not 9"),
         (["--random-weights", "--truncation", "2"], r"truncation 2\.0 is outside \(0, 1\]"),
         (["--random-weights", "--layers", "conv_2", "conv_9"], "layer '.*conv_9' is not in this generator; nearest"),
     ],

@@ -346,7 +346,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{number:02d}.png")
     (folder / "torn.png").write_bytes(b"")
     assert cli.main([*arguments, "--training", str(folder)]) == 2
-    assert "cannot be read: torn.png (not an image); mend or remove them" in capsys.readouterr().err
+    assert "cannot be read: torn.png (not an image); repair or remove them" in capsys.readouterr().err
     assert cli.main([*arguments, "--training", str(folder), "--skip-unreadable"]) == 0
     assert "images cannot be read and are left out: torn.png" in capsys.readouterr().err
     again = cp.Fidelity.load(tmp_path / "out/fidelity-main.11.safetensors")

@@ -262,7 +262,7 @@ def test_values_that_one_side_lacks_are_counted() -> None:
     few = FACTORS[:, 0] < 3
     found = metrics.explicitness(codes[few], FACTORS[few], test=(codes, FACTORS))
     assert found.left_out.tolist() == [1, 0, 0]
-    with pytest.raises(cp.ProbeError, match=r"the 1 test rows hold one value of factor 0, or none that is known"):
+    with pytest.raises(cp.ProbeError, match=r"the 1 test rows have one value of factor 0, or none that was fitted"):
         metrics.explicitness(codes, FACTORS, test=(codes[:1], FACTORS[:1]))
 
 
@@ -284,7 +284,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"test": (np.zeros((3, 3)), FACTORS[:4])}, r"there are 3 rows of test codes and 4 of test factors"),
     ({"test": (np.zeros((3, 2)), FACTORS[:3])}, r"the test rows have 2 codes and the others 3"),
     ({"test": (np.zeros((0, 3)), FACTORS[:0])}, r"there are 0 test rows"),
-    ({"continuous": [True]}, r"continuous holds 1 values for 3 factors"),
+    ({"continuous": [True]}, r"continuous has 1 values for 3 factors"),
     ({"seed": -1}, r"the seed is -1; give an integer of at least 0"),
 ]  # fmt: skip
 
@@ -328,4 +328,4 @@ def test_wrong_settings() -> None:
         except cp.ProbeError as error:
             found.append(str(error))
     assert found
-    assert all("one value in the 20 rows that are left to fit on; give more rows, or test=" in text for text in found)
+    assert all("one value in the 20 rows that remain to fit on; give more rows, or test=" in text for text in found)
