@@ -1,4 +1,4 @@
-"""Classifiers of images: a module, its own preprocessing, and the names of its classes."""
+"""Image classifiers: a module, its preprocessing, and the names of its classes."""
 
 from .classifier import Classifier
 from .opening import PretrainedClassifier, load_classifier

@@ -1,4 +1,4 @@
-"""A classifier: a module, what it wants done to images first, and the names of its classes."""
+"""A classifier: a module, its preprocessing, and the names of its classes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .preprocessing import Preprocessing
 
 BATCH = 32
 ONE_IMAGE = "the classification of a single image"
-_ROOM = 1.0  # how far, in widths of the range, values may lie outside before the range must be wrong
+_ROOM = 1.0  # values further outside than this, in widths of the range, mean that the range is wrong
 
 
 class Classifier:
-    """Any module that gives class logits for images, with its own preprocessing.
+    """Any module that returns class logits for images, with its preprocessing.
 
     >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
     >>> classifier = cp.Classifier(module, cp.Preprocessing((8, 8)), class_names=["cat", "dog"], name="mine")
@@ -33,15 +33,15 @@ class Classifier:
     torch.Size([5, 2])
 
     Args:
-        module: gives logits (n, classes); a tuple's first tensor or an object's ``.logits`` is read too.
-        transform: a :class:`Preprocessing`, or any function from images (n, C, H, W) of values 0…1 to the module's
+        module: returns logits (n, classes), a tuple whose first item they are, or an object with ``.logits``.
+        transform: a :class:`Preprocessing`, or any function from images (n, C, H, W) with values 0…1 to the module's
             input.
-        class_names: in the order of the logits; a name may hold synonyms, apart by commas.
+        class_names: in the order of the logits; a name may have synonyms, separated by commas.
         name: for results; by default the class of the module.
         features: a function from the module's input to the features (n, d) before its last layer; by default timm's
-            ``forward_features`` and pooled ``forward_head``, or else the input of the last ``nn.Linear``.
-        device: by default where the module is; otherwise a copy is moved.
-        source: where it comes from, for results.
+            ``forward_features`` and pooled ``forward_head`` or, for other modules, the input of the last ``nn.Linear``.
+        device: by default that of the module; for another one, a copy is moved.
+        source: where the classifier comes from, for results.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Classifier:
         self.name = name or type(self.module).__name__
         self.transform = transform
         self.source = source
-        self.made_with: dict[str, Any] = {}  # what timm was asked for, to make the module again
+        self.made_with: dict[str, Any] = {}  # arguments of timm.create_model, to make the module again
         self._features = features
         self.device, self.dtype = home(self.module)
         self.class_names = None if class_names is None else tuple(class_names)
@@ -76,13 +76,13 @@ class Classifier:
         return f"Classifier({self.name!r}, {self.n_classes} classes, {self.device})"
 
     def logits(self, images: Tensor, *, image_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-        """(n, classes) float32, of images (n, C, H, W) with values in ``image_range``, in batches."""
+        """Logits (n, classes), float32, of images (n, C, H, W) with values in ``image_range``, computed in batches."""
         with self.session():
             parts = self._batches(images, image_range, self.forward)
         return torch.cat(parts).clone()
 
     def features(self, images: Tensor, *, image_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-        """(n, d) float32: what the classifier's last layer gets, for Fréchet distances."""
+        """Features (n, d), float32: the input of the classifier's last layer, for Fréchet distances."""
         with self.session():
             parts = self._batches(images, image_range, self.forward_features)
         return torch.cat(parts).clone()
@@ -90,7 +90,7 @@ class Classifier:
     def top(
         self, images: Tensor, k: int = 5, *, image_range: tuple[float, float] = (0.0, 1.0)
     ) -> list[dict[str, float]]:
-        """The k likeliest classes of each image, by name, with their probabilities."""
+        """The k most likely classes of each image, by name, with their probabilities."""
         values, numbers = self.logits(images, image_range=image_range).softmax(1).topk(min(k, self.n_classes))
         return [
             {self.class_name(number): value for number, value in zip(*row, strict=True)}
@@ -98,7 +98,7 @@ class Classifier:
         ]
 
     def class_index(self, wanted: Any) -> int:
-        """The number of a class given by number or name; a ProbeError with the nearest if there is none."""
+        """The number of a class given by number or name; a ProbeError with the nearest names if there is none."""
         return class_number(wanted, self.class_names, self.n_classes, f"classifier {self.name!r}")
 
     def class_name(self, number: int) -> str:
@@ -123,12 +123,12 @@ class Classifier:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Borrow the module for several forwards: eval mode, no gradients; all as found outside."""
+        """Use the module for several forwards in eval mode, without gradients; it is left as it was."""
         with borrowed(self.module, draws=False):
             yield
 
     def unit(self, images: Tensor, image_range: tuple[float, float]) -> Tensor:
-        """Images as the transform gets them: values 0…1, on the classifier's device, in its precision."""
+        """Images as input of the transform: values 0…1, on the classifier's device, in its precision."""
         low, high = image_range
         if not isinstance(images, Tensor) or images.dim() != 4:
             found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
@@ -138,7 +138,7 @@ class Classifier:
         return ((images.to(self.device, wanted) - low) / (high - low)).clamp(0, 1)
 
     def transformed(self, unit: Tensor, shared: dict[Any, Tensor] | None = None) -> Tensor:
-        """The module's input for images of :meth:`unit`. Classifiers that resize alike may share what they made."""
+        """The module's input for images of :meth:`unit`. Classifiers with the same resizing may share its result."""
         with blamed_on(f"the transform of classifier {self.name!r}", "call it on torch.rand(2, 3, 64, 64) to see why"):
             own = self.transform
             if shared is not None and isinstance(own, Preprocessing):
@@ -156,7 +156,7 @@ class Classifier:
         return found
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits of the module's own input. Inside a session."""
+        """Logits of the module's input. To be called inside a session."""
         given = tuple(inputs.shape)
         cure = f"run the module by itself to see why, on a tensor of shape {given}"
         with blamed_on(f"classifier {self.name!r}", cure):
@@ -170,7 +170,7 @@ class Classifier:
         return logits.float()
 
     def forward_features(self, inputs: Tensor) -> Tensor:
-        """Features of the module's own input. Inside a session."""
+        """Features of the module's input. To be called inside a session."""
         cure = "give the classifier features=, a function from its input to (n, d)"
         with blamed_on(f"the features of classifier {self.name!r}", cure):
             if self._features is not None:
@@ -191,26 +191,26 @@ class Classifier:
         def part(index: slice) -> Tensor:
             return run(self.transformed(self.unit(images[index], image_range)))
 
-        # None at all is an image too few, which is said where images are looked at.
+        # Zero images reach the transform as well, where they raise an error.
         return list(in_slices(max(1, len(images)), BATCH, part, ONE_IMAGE))
 
     def _require_range(self, images: Tensor, low: float, high: float) -> None:
         if not low < high:
             raise ProbeError(f"image_range is {(low, high)!r}; give two numbers, the smaller first")
         if images.numel() == 0:
-            raise ProbeError("no image is given to a classifier; give at least one")
+            raise ProbeError("a classifier was given no image; give at least one")
         smallest, largest = (float(value) for value in images.aminmax())
         if not all_finite(images):
             raise ProbeError(f"an image given to classifier {self.name!r} holds NaN or infinite values; leave it out")
         room = _ROOM * (high - low)
         if smallest < low - room or largest > high + room:
             raise ProbeError(
-                f"images hold values from {smallest:.3g} to {largest:.3g} and image_range is ({low:g}, {high:g}); give "
-                "the range that they are in"
+                f"images have values from {smallest:.3g} to {largest:.3g} and image_range is ({low:g}, {high:g}); give "
+                "the range of the images"
             )
 
     def _examined(self) -> int:
-        """The number of classes, from a grey image."""
+        """The number of classes, from a forward with grey images."""
         grey = torch.full((2, self._colours(), *self._size()), 0.5)
         with self.session():
             logits = self.forward(self.transformed(self.unit(grey, (0.0, 1.0))))
@@ -218,13 +218,13 @@ class Classifier:
         if self.class_names is not None and len(self.class_names) != n_classes:
             raise ProbeError(
                 f"classifier {self.name!r} gives {n_classes} logits and {len(self.class_names)} class names are given; "
-                "give one name each"
+                "give one name for each"
             )
         if n_classes < 2:
-            raise ProbeError(f"classifier {self.name!r} gives {n_classes} logit; give one with two classes or more")
+            raise ProbeError(f"classifier {self.name!r} gives {n_classes} logit; give one with at least two classes")
         if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
             raise ProbeError(
-                f"classifier {self.name!r} gives probabilities, which sum to 1, where logits are needed; leave out its "
+                f"classifier {self.name!r} gives probabilities, which sum to 1, and logits are needed; leave out its "
                 "softmax, or return their logarithm"
             )
         return n_classes
@@ -249,7 +249,7 @@ def _logits(output: Any) -> Tensor | None:
 def _input_of_last_linear(module: nn.Module, inputs: Tensor) -> Tensor:
     last = [part for part in module.modules() if isinstance(part, nn.Linear)]
     if not last:
-        raise ProbeError("the classifier has no nn.Linear before which its features could be read; give features=")
+        raise ProbeError("the classifier has no nn.Linear whose input could be its features; give features=")
     found: list[Tensor] = []
     handle = last[-1].register_forward_pre_hook(lambda _part, arguments: found.append(arguments[0]))
     try:

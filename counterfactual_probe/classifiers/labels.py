@@ -10,15 +10,15 @@ from ..base.errors import ProbeError, nearest
 
 
 def class_number(wanted: Any, names: Sequence[str] | None, n_classes: int, who: str) -> int:
-    """The number of a class given by its number, by one of its names, or by a part of its description.
+    """The number of a class, given by its number, one of its names, or a part of its description.
 
-    A name may hold synonyms, apart by commas, as ImageNet's do: "koala, koala bear, kangaroo bear".
+    A name may have synonyms, separated by commas, as in ImageNet: "koala, koala bear, kangaroo bear".
     """
     if isinstance(wanted, str):
         if names is None:
             raise ProbeError(
-                f"class {wanted!r} is asked of {who}, whose classes have no names; give a number from 0 to "
-                f"{n_classes - 1}, or the classifier its class_names"
+                f"class {wanted!r} is a name and the classes of {who} have none; give a number from 0 to "
+                f"{n_classes - 1}, or give the classifier class_names"
             )
         return class_by_name(wanted, names, who)
     try:
@@ -28,7 +28,7 @@ def class_number(wanted: Any, names: Sequence[str] | None, n_classes: int, who: 
     except TypeError:
         raise ProbeError(f"class {wanted!r} is a {type(wanted).__name__}; give a class's number or name") from None
     if not 0 <= number < n_classes:
-        raise ProbeError(f"class {number} is asked of {who}, which has {n_classes}; give 0 to {n_classes - 1}")
+        raise ProbeError(f"class {number} is not one of the {n_classes} of {who}; give 0 to {n_classes - 1}")
     return number
 
 
@@ -38,7 +38,7 @@ def short_name(number: int, names: Sequence[str] | None) -> str:
 
 
 def class_by_name(wanted: str, names: Sequence[str], who: str) -> int:
-    """The number of the one class that has this name, or else the one whose description holds it."""
+    """The number of the only class with this name or, if none has it, with this text in its description."""
     synonyms = [[part.strip().lower() for part in name.split(",")] for name in names]
     text = wanted.strip().lower()
     found = [number for number, parts in enumerate(synonyms) if text in parts]

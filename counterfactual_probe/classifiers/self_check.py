@@ -1,4 +1,4 @@
-"""Does a classifier of ImageNet know a picture that all of them should? A wrong normalisation shows here."""
+"""Checks that an ImageNet classifier recognises an easy picture, which detects wrong normalisations."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ from .classifier import Classifier
 from .preprocessing import Preprocessing
 
 EXPECTED = "palace"
-# Of values 0…1: what networks are commonly trained with; the last two are for values 0…255.
+# Common normalisations of values 0…1; the last two are for values 0…255.
 NORMALISATIONS = {
     "mean 0.5 and std 0.5": ((0.5,) * 3, (0.5,) * 3),
     "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "mean 0 and std 1": ((0.0,) * 3, (1.0,) * 3),
     "mean 0 and std 1/255": ((0.0,) * 3, (1 / 255,) * 3),
 }
-_FAR, _SURE = 4.0, 0.1  # another normalisation is right where it is so many times likelier, and likely at all
+_FAR, _SURE = (
+    4.0,
+    0.1,
+)  # another normalisation is suggested if its probability is this many times larger, and this large
 
 
 class SuspiciousClassifier(UserWarning):
-    """A classifier does not know a picture that classifiers of its kind know."""
+    """A classifier does not recognise a picture that ImageNet classifiers recognise."""
 
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What a classifier says of scikit-learn's photograph of a palace in China.
+    """A classifier's prediction for scikit-learn's photograph of a palace in China.
 
     Attributes:
-        rank: of "palace" among its classes, from 1.
-        probability: of "palace", with the classifier's own preprocessing.
-        answer: its first class.
-        others: the probability with other normalisations, by their names.
+        rank: the rank of "palace" among its classes, from 1.
+        probability: the probability of "palace", with the classifier's own preprocessing.
+        answer: the most likely class.
+        others: the probability of "palace" with other normalisations, by their names.
     """
 
     rank: int
@@ -44,14 +47,14 @@ class SelfCheck:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong and what may mend it, or None."""
+        """What seems wrong and a likely cause; None if nothing does."""
         best = max(self.others, key=self.others.__getitem__, default=None)
         better = best is not None and self.others[best] > max(_FAR * self.probability, _SURE)
         if self.rank <= 5 and not better:
             return None
         said = (
-            f"puts {EXPECTED!r} on place {self.rank} (probability {self.probability:.2g}) for a photograph of one, and "
-            f"{self.answer!r} first"
+            f"gives {EXPECTED!r} rank {self.rank} (probability {self.probability:.2g}) for a photograph of one, and "
+            f"{self.answer!r} rank 1"
         )
         if better and best is not None:
             return f"{said}; with {best} the probability is {self.others[best]:.2f}: is its normalisation wrong?"
@@ -59,7 +62,7 @@ class SelfCheck:
 
 
 def photograph() -> Tensor:
-    """scikit-learn's sample photograph "china.jpg", (1, 3, H, W) of values 0…1."""
+    """scikit-learn's sample photograph "china.jpg", (1, 3, H, W) with values 0…1."""
     from sklearn.datasets import load_sample_image
 
     picture = torch.from_numpy(load_sample_image("china.jpg").copy())
@@ -67,13 +70,13 @@ def photograph() -> Tensor:
 
 
 def self_check(classifier: Classifier, *, warn: bool = True) -> SelfCheck | None:
-    """What an ImageNet classifier says of a photograph of a palace; warns where it does not know it.
+    """An ImageNet classifier's prediction for a photograph of a palace; warns if it does not recognise it.
 
     >>> self_check(cp.load_classifier("efficientnet-lite0")).rank  # doctest: +SKIP
     1
 
-    None for a classifier without a class "palace". Only gross mistakes show: networks stand small differences of
-    mean and std.
+    None for a classifier without a class "palace". Only gross mistakes are detected: networks are robust to small
+    differences in mean and std.
     """
     names = classifier.class_names or ()
     numbers = [number for number, name in enumerate(names) if name.split(",")[0] == EXPECTED]

@@ -1,4 +1,4 @@
-"""Classifiers of timm by name, from the hub, from a file of weights, or from a folder. timm is imported where used."""
+"""timm's classifiers by name, from the hub, a file of weights, or a folder. timm is imported only when used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREFIX = "timm:"
 
 
 def timm_names() -> list[str]:
-    """Every architecture of timm, and every name with the tag of its weights."""
+    """Every architecture of timm, by itself and with the tag of each of its weights."""
     timm = _timm("any name of a classifier")
     return [*timm.list_models(), *timm.list_pretrained()]
 
@@ -37,17 +37,17 @@ def timm_classifier(
     device: torch.device | str | None = None,
     **model_args: Any,
 ) -> Classifier:
-    """A model of timm with its own preprocessing, from timm's data configuration.
+    """A model of timm, with the preprocessing of timm's data configuration.
 
     >>> timm_classifier("resnetv2_50")  # its pretrained weights, from the hub or its cache  # doctest: +SKIP
     >>> timm_classifier("resnet18", checkpoint=Path("mine.safetensors"), class_names=["cat", "dog"])  # doctest: +SKIP
 
     Args:
-        name: of ``timm.list_models()`` or ``timm.list_pretrained()``.
-        pretrained: with False and without a checkpoint, random weights: of torch's global generator.
-        checkpoint: a state dict, of torch or safetensors, read as tensors only.
-        class_names: by default ImageNet's, where the weights are.
-        size: side of the classifier's input, where it is not the configuration's.
+        name: a name in ``timm.list_models()`` or ``timm.list_pretrained()``.
+        pretrained: with False and without a checkpoint, weights are random, from torch's global generator.
+        checkpoint: a state dict of torch or safetensors, read as tensors only.
+        class_names: by default ImageNet's, if the weights are for ImageNet.
+        size: side of the classifier's input, if not that of the configuration.
         model_args: for ``timm.create_model``.
     """
     name = name.removeprefix(PREFIX)
@@ -68,7 +68,7 @@ def timm_classifier(
 
 
 def load_timm_folder(folder: Path, *, device: torch.device | str | None = None) -> Classifier:
-    """The classifier in a folder with timm's config.json and model.safetensors, as timm's hub keeps them."""
+    """The classifier in a folder with timm's config.json and model.safetensors, as in timm's hub repositories."""
     timm = _timm(f"the classifier in {folder}")
     try:
         config = json.loads(read_bytes(folder / CONFIG))
@@ -78,7 +78,7 @@ def load_timm_folder(folder: Path, *, device: torch.device | str | None = None) 
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProbeError(
             f"{folder / CONFIG} describes no classifier of timm ({type(error).__name__}: {first_line(error)}); write "
-            "it with save_classifier, or as timm's hub keeps it"
+            "it with save_classifier, or in the format of timm's hub repositories"
         ) from error
     found = [folder / file for file in WEIGHTS if (folder / file).is_file()]
     if not found:
@@ -91,14 +91,14 @@ def load_timm_folder(folder: Path, *, device: torch.device | str | None = None) 
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> Path:
-    """Write a folder that :func:`load_classifier` reads, in timm's own form.
+    """Write a folder that :func:`load_classifier` reads, in timm's format.
 
     >>> save_classifier(classifier, Path("my-classifier"))  # doctest: +SKIP
     """
     known: Any = getattr(classifier.module, "pretrained_cfg", None)
     if not known or not isinstance(classifier.transform, Preprocessing):
         raise ProbeError(
-            f"classifier {classifier.name!r} is no model of timm with a Preprocessing; save its state dict with "
+            f"classifier {classifier.name!r} is not a model of timm with a Preprocessing; save its state dict with "
             "safetensors yourself"
         )
     own = classifier.transform
@@ -130,7 +130,7 @@ def architecture(name: str, **options: Any) -> nn.Module:
 
 
 def imagenet_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
-    """ImageNet's classes, each with its synonyms, from the list that timm carries."""
+    """ImageNet's classes, each with its synonyms, from timm's list."""
     info: Any = _timm("a list of ImageNet's classes").data.ImageNetInfo(subset)
     return tuple(info.index_to_description(number) for number in range(info.num_classes()))
 
@@ -157,13 +157,13 @@ def _made(timm: Any, name: str, **options: Any) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, **options)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ProbeError(
-            f"timm cannot make {name!r} with {options!r} ({first_line(error)}); leave out what it does not take"
+            f"timm cannot make {name!r} with {options!r} ({first_line(error)}); leave out options that it does not have"
         ) from error
     return model
 
 
 def _pretrained(timm: Any, name: str, model_args: Mapping[str, Any]) -> tuple[nn.Module, str]:
-    """Weights from the hub or its cache. timm itself would repeat a hopeless download for most of a minute."""
+    """Weights from the hub or its cache. timm itself would retry a download without a connection for a minute."""
     config: Any = timm.get_pretrained_cfg(name)
     repository = getattr(config, "hf_hub_id", None)
     options: dict[str, Any] = dict(model_args)
@@ -172,28 +172,28 @@ def _pretrained(timm: Any, name: str, model_args: Mapping[str, Any]) -> tuple[nn
         options["pretrained_cfg_overlay"] = {"file": str(next(p for w in WEIGHTS if (p := folder / w).is_file()))}
     try:
         model = timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # of timm, of the hub's client, of what either sends requests with
+    except Exception as error:  # from timm, the hub's client, or the HTTP library of either
         raise ProbeError(
-            f"the weights of timm's {name!r} cannot be had ({type(error).__name__}: {first_line(error)}); check the "
+            f"the weights of timm's {name!r} cannot be loaded ({type(error).__name__}: {first_line(error)}); check the "
             "connection, or give checkpoint=, a file of weights"
         ) from error
     return model, f"timm {name}" + (f", {repository} on the Hugging Face hub" if repository else "")
 
 
 def _classes(timm: Any, name: str, state: Mapping[str, Any], checkpoint: Path) -> int:
-    """How many classes a state dict is for: the length of its last layer."""
+    """The number of classes of a state dict: the length of its last layer."""
     config: Any = timm.get_pretrained_cfg(name)
     layers = getattr(config, "classifier", None)
     layer = layers if isinstance(layers, str) else (layers or [""])[0]
     if f"{layer}.weight" not in state:
         raise ProbeError(
-            f"{checkpoint.name} holds no {layer}.weight and is not that of timm's {name}; give a complete one"
+            f"{checkpoint.name} has no {layer}.weight, so it is not that of timm's {name}; give a complete one"
         )
     return len(state[f"{layer}.weight"])
 
 
 def _nested(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Training scripts keep the state dict beside other things."""
+    """The state dict inside a training script's checkpoint."""
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(content.get(key), Mapping):
             inner: Mapping[str, Any] = content[key]
@@ -207,7 +207,7 @@ def _imagenet_names(model: nn.Module) -> tuple[str, ...] | None:
 
 
 def _classifier(model: nn.Module, size: int | None, model_args: Mapping[str, Any], **about: Any) -> Classifier:
-    """A classifier with the preprocessing of timm's data configuration."""
+    """The classifier with the preprocessing of timm's data configuration."""
     config = dict(_timm("a data configuration").data.resolve_model_data_config(model))
     if size is not None:
         config["input_size"] = (config["input_size"][0], size, size)

@@ -104,7 +104,7 @@ def _checked(given: Any) -> Tensor:
 
 def _require_range(given: Tensor) -> None:
     if not all_finite(given):
-        raise ProbeError("the images have NaN or infinite values; give finite pixels")
+        raise ProbeError("the images hold NaN or infinite values; give finite pixels")
     least, largest = float(given.min()), float(given.max())
     if least < -1.01 or largest > 1.01:
         raise ProbeError(f"the images range from {least:.3g} to {largest:.3g}; scale them to −1…1, or give bytes")

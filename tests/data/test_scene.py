@@ -225,7 +225,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         r"the images in 3dshapes\.h5 are uint8 \(40, 32, 64, 3\) and \(n, 64, 64, 3\)",
     ),
     ({"images": pixels(40) / 255}, r"the images in 3dshapes\.h5 are float64"),
-    ({"labels": np.zeros((40, 5))}, r"the labels in 3dshapes\.h5 are \(40, 5\) and \(40, 6\) are expected for 40 images"),
+    (
+        {"labels": np.zeros((40, 5))},
+        r"the labels in 3dshapes\.h5 are \(40, 5\) and \(40, 6\) are expected for 40 images",
+    ),
     ({"labels": np.arange(240.0).reshape(40, 6)}, r"floor hue has 40 values in 3dshapes\.h5 and 10 are expected"),
     ({"labels": np.zeros((40, 6))}, r"floor hue has 1 values in 3dshapes\.h5 and 10 are expected; .* the whole file"),
     (

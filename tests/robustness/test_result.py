@@ -165,7 +165,7 @@ def test_figures(result: cp.Robustness) -> None:
             {"class_map": {"day": 0}},
             r"class_map names \['day'\] and not class 'night'; add what classifier 'few' calls it",
         ),
-        ({"class_map": {"day": 0, "night": 7}}, "class 7 is asked of classifier 'few', which has 4; give 0 to 3"),
+        ({"class_map": {"day": 0, "night": 7}}, "class 7 is not one of the 4 of classifier 'few'; give 0 to 3"),
         ({"class_map": {"day": 0, "night": []}}, "class_map holds no class for 'night'; give one of classifier 'few'"),
         ({"class_map": {"day": 0, "night": [1, 0]}}, "class 'day' of classifier 'few' counts as 'day' and as 'night'"),
         (
@@ -229,7 +229,7 @@ def test_classifiers_that_cannot_be_used() -> None:
 def test_images_outside_the_range_that_was_declared() -> None:
     gen = cp.wrap(PLAIN.module(), PLAIN.sampler, image_range=(0.0, 1e-3))
     with pytest.raises(
-        cp.ProbeError, match=r"images hold values from .* and image_range is \(0, 0\.001\); give the range"
+        cp.ProbeError, match=r"images have values from .* and image_range is \(0, 0\.001\); give the range"
     ):
         score(gen)
 
