@@ -75,7 +75,7 @@ def autoencoder(
                 raise ProbeError("groups have no effect with way='prior'; leave them out, or give way='hybrid'")
             return torch.randn(n, module.backbone.latent, generator=rng)
         if not len(stored):
-            raise ProbeError(f"{name} stores no codes of training images to make hybrids of; give way='prior'")
+            raise ProbeError(f"{name} holds no codes of training images to make hybrids of; give way='prior'")
         return mixed(stored.float().cpu(), n, groups, rng)
 
     gen = AutoencoderAdapter(

@@ -1,11 +1,12 @@
 """Hybrids across two classes of BigGAN-deep, by modules of its GenBlocks (S003 §4.2, Fig. 5, 13 and 15).
 
-For each GenBlock: influence maps of two successive convolutions for pairs of the two classes, in both directions; three
-modules in each by NMF; the modules of the two layers matched by their templates; and hybrids that set both at once. One
-picture of hybrids and one of templates per block. Which two convolutions S003 took it does not say: here the last two.
+For each GenBlock the example computes influence maps of two successive convolutions, for pairs of the two classes in
+both directions, finds three modules in each by NMF, matches the modules of the two layers by their templates, and makes
+hybrids that set both at once. It writes a picture of hybrids and one of templates per block. S003 does not say which
+two convolutions it used: here they are the last two.
 
-The paper's generator needs some 86 000 hybrids for 16 pairs, which is hours on a processor: give --device cuda where
-there is one, or fewer --blocks. The same command, started again, goes on where it was.
+The paper's generator needs about 86 000 hybrids for 16 pairs, which takes hours on a CPU: use --device cuda if there is
+a GPU, or fewer --blocks. Started again, the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import counterfactual_probe as cp
 
 
 def run(first: str, second: str, arguments: Sequence[str] | None = None) -> list[Path]:
-    """The whole of an example, from its command line to the pictures it wrote."""
+    """Run an example from its command line; returns the pictures it wrote."""
     options = _options(first, second, arguments)
     try:
         gen = _generator(options)
@@ -36,7 +37,7 @@ def run(first: str, second: str, arguments: Sequence[str] | None = None) -> list
 def _block(gen: cp.GeneratorAdapter, block: int, names: tuple[str, str], options: argparse.Namespace) -> list[Path]:
     layers = [genblock(gen, block, part) for part in options.layers]
     match = matched(gen, block, names, options.pairs, options)
-    # Other latents than those that the modules were found with.
+    # These latents were not used to find the modules.
     shown = pairs(gen, names, 2 * options.shown, options.seed + 1, options.truncation)
     hybrids = cp.Hybridizer(gen, layers).hybridize(*shown, units=match.units)
     plotted = hybrids.plot(labels=[f"module {k}" for k in range(1, len(match.units) + 1)])
@@ -66,7 +67,7 @@ def matched(
 
 
 def pairs(gen: cp.GeneratorAdapter, names: tuple[str, str], n: int, seed: int, truncation: float) -> tuple[Any, Any]:
-    """Base and source latents of different classes, each class as often the base as the other."""
+    """Base and source latents of different classes; each class is the base of half of the pairs."""
     base = [names[i % 2] for i in range(n)]
     source = [names[1 - i % 2] for i in range(n)]
     return (
@@ -100,18 +101,18 @@ def _options(first: str, second: str, arguments: Sequence[str] | None) -> argpar
         "--weights",
         default="biggan-deep-256",
         metavar="PATH",
-        help="folder with config.json and pytorch_model.bin, or a name of the registry (%(default)s)",
+        help="folder with config.json and pytorch_model.bin, or a name in the registry (%(default)s)",
     )
     weights.add_argument(
-        "--random-weights", action="store_true", help="a small generator that has learnt nothing, to try this out"
+        "--random-weights", action="store_true", help="use a small untrained generator, for a quick test"
     )
     parser.add_argument("--out", type=Path, default=Path(f"out/{first}-{second}"), help="folder for the pictures")
-    parser.add_argument("--pairs", type=int, default=16, help="pairs of latents behind the maps (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=16, help="pairs of latents for the maps (%(default)s)")
     parser.add_argument("--shown", type=int, default=3, help="pairs in the picture, in each direction (%(default)s)")
     parser.add_argument("--blocks", type=int, nargs="+", default=[4, 5, 6, 7], help="GenBlocks, from 1 (4 5 6 7)")
-    parser.add_argument("--layers", nargs=2, default=["conv_2", "conv_3"], help="two of a block's (conv_2 conv_3)")
+    parser.add_argument("--layers", nargs=2, default=["conv_2", "conv_3"], help="two layers of a block (conv_2 conv_3)")
     parser.add_argument("--modules", type=int, default=3, help="modules in each layer (%(default)s)")
-    parser.add_argument("--truncation", type=float, default=0.4, help="of the latents (%(default)s)")
+    parser.add_argument("--truncation", type=float, default=0.4, help="truncation of the latents (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="such as cuda; by default the processor")
+    parser.add_argument("--device", help="such as cuda; by default the CPU")
     return parser.parse_args(arguments)

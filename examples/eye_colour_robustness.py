@@ -1,15 +1,15 @@
-"""Which kind of network still sees the colour of an eye in a hybrid of two? A complete assessment (S003 §4.2, Fig. 6).
+"""Which kind of network still recognises the colour of an eye in a hybrid of two? A complete study (S003 §4.2, Fig. 6).
 
     python examples/eye_colour_robustness.py --base brown --source blue --out out/eye-robustness
 
-Three networks of different kinds, a small ResNet, a MobileNet and a vision transformer, learn the eight colours from
-labelled samples of ``cdcgan-eyes``, from random weights and at 64 pixels. Their accuracy on other samples is printed,
-and then what they see in hybrids of eyes of two colours, for each layer and module of the generator.
+Three networks of different kinds (a small ResNet, a MobileNet and a vision transformer) are trained from random weights
+to classify the eight colours of labelled samples of ``cdcgan-eyes``, at 64 pixels. The example prints their accuracy on
+other samples, and then what they see in hybrids of eyes of two colours, for each layer and module of the generator.
 
-The networks take some seven minutes of one processor core, the modules of all five layers two, and the assessment one.
-The early layers, ``main.2`` and ``main.6``, have most channels, and every hybrid there is nearly a whole run: they get
-two and four pairs of latents for their maps, more with ``--hybrids``; ``--layers main.9 main.12 main.15`` leaves them
-out. The same command, started again, takes networks and influence maps from the folder.
+Training takes about seven minutes of one processor core, finding modules in all five layers two, and scoring one. The
+early layers, ``main.2`` and ``main.6``, have most channels, and each of their hybrids costs nearly a whole forward:
+they get only two and four pairs of latents for their maps, more with ``--hybrids``; ``--layers main.9 main.12 main.15``
+leaves them out. Started again, the same command reuses the networks and influence maps in the folder.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from counterfactual_probe.classifiers.timm_models import save_classifier, timm_c
 from counterfactual_probe.reporting.robustness import write_robustness_page
 from counterfactual_probe.robustness.finding import modules_by_layer
 
-SIDE, CROP, BATCH = 64, 0.875, 32  # timm's crops differ, and the samples are cut once for all
-# Small for timm, and of three kinds. The transformer is half as deep, with smaller patches for smaller images.
+SIDE, CROP, BATCH = 64, 0.875, 32  # one crop for all, since samples are cropped once
+# Small models of three kinds. The transformer has half of timm's depth, and smaller patches for smaller images.
 KINDS: dict[str, tuple[str, dict[str, Any], int, float]] = {  # name: (timm's, its arguments, epochs, learning rate)
     "resnet": ("resnet10t", {}, 4, 1e-3),
     "mobilenet": ("mobilenetv3_small_075", {}, 16, 2e-3),
     "vit": ("vit_tiny_patch16_224", {"img_size": SIDE, "patch_size": 8, "depth": 6}, 6, 7e-4),
 }
-TRAINING, TESTING = 1000, 1001  # seeds of the samples; those of the assessment are below
+TRAINING, TESTING = 1000, 1001  # seeds of the samples; scoring uses smaller ones
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,11 +77,11 @@ def pairs(gen: cp.GeneratorAdapter, options: argparse.Namespace, n: int, seed: i
 
 
 def trained(gen: cp.GeneratorAdapter, kind: str, options: argparse.Namespace) -> cp.Classifier:
-    """A network that knows the colours, from its folder if it is there."""
+    """A network trained on the colours; loaded from its folder if that exists."""
     folder = options.out / kind
     if not (folder / "model.safetensors").exists():
         name, arguments, epochs, rate = KINDS[kind]
-        with torch.random.fork_rng(devices=[]):  # the only random numbers of torch's global generator
+        with torch.random.fork_rng(devices=[]):  # the only use of torch's global generator
             torch.manual_seed(options.seed)
             made = timm_classifier(name, pretrained=False, class_names=EYE_COLOURS, size=SIDE, **arguments)
             assert isinstance(made.transform, cp.Preprocessing)
@@ -98,13 +98,13 @@ def trained(gen: cp.GeneratorAdapter, kind: str, options: argparse.Namespace) ->
 
 
 def samples(gen: cp.GeneratorAdapter, classifier: cp.Classifier, n: int, seed: int, out: Path) -> tuple[Tensor, Tensor]:
-    """Labelled samples as the classifier gets them: values 0…1 of 64 pixels, without its normalisation."""
+    """Labelled samples as input of a classifier: bytes, resized and cropped to 64 pixels, before normalisation."""
     labels = torch.arange(n) % len(EYE_COLOURS)
     path = out / f"samples-{seed}-{n}.pt"
     if path.exists():
         images: Tensor = torch.load(path, weights_only=True)
     else:
-        print(f"drawing {n} labelled samples", file=sys.stderr)
+        print(f"sampling {n} labelled images", file=sys.stderr)
         preprocessing = classifier.transform
         assert isinstance(preprocessing, cp.Preprocessing)
         parts = []
@@ -121,7 +121,7 @@ def samples(gen: cp.GeneratorAdapter, classifier: cp.Classifier, n: int, seed: i
 def learn(
     classifier: cp.Classifier, images: Tensor, labels: Tensor, *, epochs: int, rate: float, seed: int, kind: str
 ) -> None:
-    """AdamW with one cycle of learning rates, on images mirrored at random."""
+    """Train with AdamW and a one-cycle learning rate, on randomly mirrored images."""
     module, preprocessing = classifier.module, classifier.transform
     assert isinstance(preprocessing, cp.Preprocessing)
     rng = torch.Generator().manual_seed(seed)
@@ -148,7 +148,7 @@ def learn(
 
 
 def _answers(classifier: cp.Classifier, images: Tensor) -> Tensor:
-    """First classes of samples that are resized and cropped already."""
+    """Predicted classes of samples that are already resized and cropped."""
     preprocessing = classifier.transform
     assert isinstance(preprocessing, cp.Preprocessing)
     with classifier.session():
@@ -160,12 +160,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="brown", choices=EYE_COLOURS, help="class of the bases (%(default)s)")
     parser.add_argument("--source", default="blue", choices=EYE_COLOURS, help="class of the sources (%(default)s)")
-    parser.add_argument("--layers", nargs="+", help="early to late (default: all five)")
-    parser.add_argument("--modules", type=int, default=3, help="in each layer (%(default)s)")
+    parser.add_argument("--layers", nargs="+", help="layers, early to late (default: all five)")
+    parser.add_argument("--modules", type=int, default=3, help="modules in each layer (%(default)s)")
     parser.add_argument("--pairs", type=int, default=64, help="pairs to score (%(default)s)")
-    parser.add_argument("--hybrids", type=int, default=2048, help="for the maps of each layer (%(default)s)")
-    parser.add_argument("--images", type=int, default=2048, help="labelled samples to learn from (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=1, help="so many times the usual (%(default)s)")
+    parser.add_argument("--hybrids", type=int, default=2048, help="hybrids for the maps of each layer (%(default)s)")
+    parser.add_argument("--images", type=int, default=2048, help="labelled samples to train on (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=1, help="multiple of the usual number of epochs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/eye-robustness"), help="folder (%(default)s)")
     return parser.parse_args(arguments)

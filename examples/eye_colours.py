@@ -1,10 +1,10 @@
-"""Whose colour does an eye have? Hybrids of painted eyes of two colours, by module.
+"""Which channels carry the colour of a painted eye? Hybrids of eyes of two colours, by module.
 
     python examples/eye_colours.py --base brown --source blue --out out/eyes
 
-Modules of one layer are found from pairs of a base of one class and a source of another. Then ``hybrids.png`` shows
-hybrids with other eyes, and ``colours.png`` hybrids with the same eyes in the other colour: base and source have
-the same latent and differ in the class alone.
+Modules of one layer are found from pairs with a base of one class and a source of another. ``hybrids.png`` shows
+hybrids with other eyes as sources. ``colours.png`` shows hybrids with the same eyes in the other colour: base and
+source have the same latent and differ only in the class.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Influence maps of a whole layer on all devices that a launcher gives, surviving interruptions.
+"""Influence maps of a whole layer on all devices that a launcher provides; the run can be interrupted and resumed.
 
     torchrun --nproc-per-node 2 examples/many_devices.py dcgan-faces main.8 --pairs 256 --out out/maps
 
 The same file runs under ``accelerate launch``, on Slurm (see slurm.sh) and, as one process, under
-``python``. Start it again after an interruption: it goes on where it was.
+``python``. Started again after an interruption, it resumes where it stopped.
 """
 
 from __future__ import annotations

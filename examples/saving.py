@@ -1,4 +1,4 @@
-"""What examples write, and how they end: figures, tables, sentences, and a mistake as one sentence."""
+"""Common code of the examples: saving figures, tables and sentences, and printing errors as one sentence."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def save_sentences(sentences: Sequence[str], path: Path) -> None:
-    """What was found, on paper and on the screen."""
+    """Write the findings to a file, and print them."""
     text = "".join(f"- {sentence}\n" for sentence in sentences)
     print(write_text(path, text))
     print(text, end="")
 
 
 def run(main: Callable[[], object]) -> None:
-    """A mistake is one sentence and no traceback."""
+    """Run ``main``; a ProbeError is printed as one sentence, without a traceback."""
     try:
         main()
     except cp.ProbeError as error:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two nodes with four GPUs each: sbatch examples/slurm.sh dcgan-faces main.2 --pairs 1024
-# Requeued after a time limit or a failed node, the run goes on from its checkpoints.
+# If it is requeued after a time limit or a failed node, the run resumes from its checkpoints.
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=4

@@ -1,4 +1,4 @@
-"""What S002 says of ratios in its §4.1 and §4.2, one claim a function, and whether it is so, read off the numbers."""
+"""S002's claims about ratios in its §4.1 and §4.2: one function per claim decides whether the numbers support it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from spectral_levels import BAR, Level, distance, margin, shared
 
 @dataclass(frozen=True)
 class Compared:
-    """A generator and the network it was trained with.
+    """A generator and its discriminator, or a decoder and its encoder.
 
     Attributes:
         kind: "VAE" or "GAN".
-        building: the levels of the generator or decoder; ``extracting``: those of its opposite, if there is one.
-        chance: the levels of the generator with random kernels, a list for each draw; ``other_chance`` of its opposite.
-        opposite: what the other network is called.
+        building: the levels of the generator or decoder.
+        extracting: the levels of the discriminator or encoder, if there is one.
+        chance: the levels of the generator with random kernels, a list for each sample of kernels.
+        opposite: the name of the other network.
+        other_chance: as ``chance``, of the other network.
     """
 
     name: str
@@ -34,18 +36,18 @@ class Compared:
 
     @property
     def apart(self) -> float:
-        """How far the two networks' ratios are from each other: the mean over shared levels."""
+        """The distance between the two networks' ratios; mean over shared levels."""
         return float(np.mean([distance(one, two) for one, two in self.pairs]))
 
     @property
     def spread(self) -> float:
-        """Of the generator's ratios: the mean over levels."""
+        """The spread of the generator's ratios; mean over levels."""
         return float(np.mean([level.std for level in self.building]))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim of the paper on some networks, whether it holds, and the numbers that say so."""
+    """A claim of the paper about some networks, whether it holds, and the numbers that decide it."""
 
     networks: str
     claim: str
@@ -57,7 +59,7 @@ class Verdict:
 
 
 def overview(one: Compared) -> str:
-    """A sentence on what the figure shows."""
+    """A sentence that describes the figure."""
     parts = []
     for i, level in enumerate(one.building):
         drawn = f", random kernels {np.mean([draw[i].std for draw in one.chance]):.2f}" if one.chance else ""
@@ -70,7 +72,7 @@ def overview(one: Compared) -> str:
 
 
 def verdicts(one: Compared) -> list[Verdict]:
-    """All claims on one network and its opposite."""
+    """All claims about one generator and its discriminator or encoder."""
     found = [concentrated(one)] if one.chance else []
     if len(one.building) > 1 and one.kind == "GAN":
         found.append(finest_depends_most(one))
@@ -82,49 +84,49 @@ def verdicts(one: Compared) -> list[Verdict]:
 
 
 def concentrated(one: Compared) -> Verdict:
-    """§4.1, against kernels that are independent by construction: those spread too, as they are small."""
+    """§4.1, compared with random kernels: these are independent, but their ratios spread too, as kernels are small."""
     said, at = [], []
     for i, level in enumerate(one.building):
         spreads = [draw[i].std for draw in one.chance]
         at.append(level.std <= max(spreads))
         said.append(f"{level.name} {level.std:.2f} ({min(spreads):.2f} to {max(spreads):.2f})")
     claim = "a rather good concentration around 1, which suggests independence"
-    numbers = f"Spread, and that of {len(one.chance)} draws of random kernels: {'; '.join(said)}."
+    numbers = f"Spread, and that of {len(one.chance)} samples of random kernels: {'; '.join(said)}."
     return Verdict(one.name, claim, _where(at, one.building), numbers)
 
 
 def finest_depends_most(one: Compared) -> Verdict:
     """§4.2: "we observed more dependency between GAN layers at fine scales"."""
-    # Interpolation and small kernels make random ones spread too, and not alike at all levels.
+    # With interpolation and small kernels, ratios of random kernels spread too, and differently at each level.
     values = [level.deviation / random(level, one.chance) for level in one.building]
     pairs = zip(one.building, values, strict=True)
     said = "; ".join(f"{level.name} {level.deviation:.2f} ({value:.1f})" for level, value in pairs)
     holds = values[0] == max(values)
     claim = "more dependency between GAN layers at fine scales"
     return Verdict(
-        one.name, claim, _holds(holds), f"Root mean square of ratio − 1 (in spreads of random kernels): {said}."
+        one.name, claim, _holds(holds), f"Root mean square of ratio − 1 (relative to random kernels' spread): {said}."
     )
 
 
 def broader(one: Compared) -> Verdict:
-    """§4.1, Fig. 4: by more than draws of random kernels differ from each other."""
+    """§4.1, Fig. 4: broader by more than samples of random kernels differ from each other."""
     at, said = [], []
     for own, two in one.pairs:
         mine, other = random(own, one.chance), random(two, one.other_chance)
         at.append(two.std / other - own.std / mine > margin(own, one.chance) / mine)
         said.append(f"{own.name} {own.std:.2f} ({own.std / mine:.1f}) and {two.std:.2f} ({two.std / other:.1f})")
     claim = "the discriminator's distribution is broader, especially at fine scales"
-    numbers = f"Spread of generator and {one.opposite} (in those of random kernels): {'; '.join(said)}."
+    numbers = f"Spread of generator and {one.opposite} (relative to random kernels): {'; '.join(said)}."
     return Verdict(one.name, claim, _where(at, [own for own, _ in one.pairs]), numbers)
 
 
 def negative_tail(one: Compared) -> Verdict:
-    """§4.2, of the finest level."""
+    """§4.2, at the finest level."""
     own, two = one.pairs[0]
     said = {
         (True, True): "holds",
-        (True, False): "holds in its first half alone",
-        (False, True): "holds in its second half alone",
+        (True, False): "holds only in its first half",
+        (False, True): "holds only in its second half",
         (False, False): "does not hold",
     }[two.below > own.below, own.above > two.above]
     claim = "more negative correlations in the finest discriminator layers, a strong positive tail in the generator's"
@@ -140,12 +142,12 @@ def modes(one: Compared) -> Verdict:
     at = [abs(own.mode - 1) <= BAR and two.mode < 1 for own, two in one.pairs]
     said = "; ".join(f"{own.name} {own.mode:.2f} and {two.mode:.2f}" for own, two in one.pairs)
     claim = "a mode around one for the decoder, below one for the encoder"
-    numbers = f"Modes, to a bar of {BAR}: {said}."
+    numbers = f"Modes, to a resolution of {BAR}: {said}."
     return Verdict(one.name, claim, _where(at, [own for own, _ in one.pairs]), numbers)
 
 
 def across(vae: Compared, gan: Compared) -> list[Verdict]:
-    """§4.1, of a VAE and a GAN that were trained on the same images."""
+    """§4.1, for a VAE and a GAN that were trained on the same images."""
     names = f"{vae.name} and {gan.name}"
     found = []
     if vae.pairs and gan.pairs:
@@ -158,7 +160,7 @@ def across(vae: Compared, gan: Compared) -> list[Verdict]:
 
 
 def random(level: Level, chance: Sequence[Sequence[Level]]) -> float:
-    """The spread of random kernels at a level, a mean over draws; 1 where none are drawn."""
+    """The spread of random kernels at a level, mean over samples; 1 without samples."""
     spreads = [other.std for draw in chance for other in draw if other.key == level.key]
     return float(np.mean(spreads)) if spreads else 1.0
 
@@ -168,7 +170,7 @@ def _holds(claim: bool) -> str:
 
 
 def _where(at: Sequence[bool], levels: Sequence[Level]) -> str:
-    """At which levels a claim holds."""
+    """The levels at which a claim holds."""
     if all(at) or not any(at):
         return _holds(all(at))
     names = [level.name for level, holds in zip(levels, at, strict=True) if holds]

@@ -1,6 +1,6 @@
 """Errors of stretched layers over trainings, without and with independence: figures, a table and findings.
 
-What ``spectral_training.py`` makes of its looks.
+This is the second half of ``spectral_training.py``: what it makes of its evaluations.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SURE = 0.95
 
 @dataclass(frozen=True)
 class Look:
-    """A decoder after so many steps.
+    """An evaluation of a decoder after ``step`` steps.
 
     Attributes:
-        stretch: what follows when one layer is stretched.
-        ratios: of each layer's maps and the filters that read them (S000 eq. 8), in one row.
+        stretch: the result of stretching one layer.
+        ratios: by layer, the ratios of its maps and the filters that read them (S000 eq. 8), as a flat array.
         reconstruction: squared error of the training's last steps.
     """
 
@@ -38,7 +38,7 @@ class Look:
 
     @property
     def deviation(self) -> float:
-        """√⟨(ρ − 1)²⟩ over the ratios of all layers: how far from independence."""
+        """√⟨(ρ − 1)²⟩ over the ratios of all layers: the distance from independence."""
         return float(np.sqrt(np.mean((np.concatenate(list(self.ratios.values())) - 1) ** 2)))
 
     @property
@@ -48,7 +48,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Course:
-    """One training, look by look."""
+    """The evaluations of one training."""
 
     seed: int
     looks: list[Look]
@@ -58,7 +58,7 @@ class Course:
         return [look.step for look in self.looks]
 
     def values(self, of: Callable[[Look], Any]) -> Floats:
-        """(looks, …) of whatever is asked of each."""
+        """(evaluations, …) the value of ``of`` at each evaluation."""
         return np.array([of(look) for look in self.looks], np.float64)
 
 
@@ -79,7 +79,7 @@ def _scale(number: int) -> Callable[[Look], float]:
 
 
 def over_training(courses: Courses) -> Any:
-    """S000 Fig. 4: errors by scale of each kind of training, and as a whole; then the ratios, and what it costs."""
+    """S000 Fig. 4: errors by scale for each kind of training, and in total; ratios, and reconstruction errors."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6), layout="constrained")
@@ -111,13 +111,13 @@ def over_training(courses: Courses) -> Any:
     axes[0, 0].set_ylabel(f"MSE, {stretch.layer} stretched")
     axes[1, 0].set_ylim(bottom=0)
     axes[0, 2].legend(frameon=False, fontsize="small", title="independence")
-    # Beside the axes: lines may be anywhere inside.
+    # The legend is outside the axes, where no lines are.
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, title="scale")
     return figure
 
 
 def _banded(ax: Any, courses: Sequence[Course], of: Callable[[Look], Any], colour: str, label: str) -> None:
-    """The mean over seeds, and from the least to the largest."""
+    """The mean over seeds, and the range from the smallest to the largest."""
     values = np.stack([course.values(of) for course in courses])
     ax.plot(courses[0].steps, values.mean(0), color=colour, label=label, marker=".")
     if len(courses) > 1:
@@ -125,7 +125,7 @@ def _banded(ax: Any, courses: Sequence[Course], of: Callable[[Look], Any], colou
 
 
 def pictures(courses: Courses, shown: int) -> Any:
-    """S000 Fig. 3, of the last look of the first seed: images, those of the stretched layer, stretched images."""
+    """S000 Fig. 3, last evaluation of the first seed: images, images of the stretched layer, stretched images."""
     rows, labels = [], []
     for name, (course, *_) in courses.items():
         stretch = course.looks[-1].stretch
@@ -141,7 +141,7 @@ def pictures(courses: Courses, shown: int) -> Any:
 
 
 def rows(courses: Courses) -> list[dict[str, Any]]:
-    """A row of numbers for each look."""
+    """A row of numbers for each evaluation."""
     listed = []
     for name, found in courses.items():
         for course in found:
@@ -161,7 +161,7 @@ def rows(courses: Courses) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference that was measured once for each seed, and what it says of a claim that it is positive."""
+    """A difference, measured once per seed, and whether it supports the claim that it is positive."""
 
     values: Floats
 
@@ -171,7 +171,7 @@ class Difference:
 
     @property
     def half(self) -> float:
-        """Half the width of the 95 % interval of the mean, by Student's t; infinite for one seed."""
+        """Half the width of the 95 % confidence interval of the mean (Student's t); infinite for one seed."""
         from scipy.stats import t
 
         n = len(self.values)
@@ -183,29 +183,29 @@ class Difference:
     def told(self) -> str:
         if abs(self.mean) <= self.half:
             seeds = "one seed" if len(self.values) == 1 else f"{len(self.values)} seeds differ by as much"
-            return f"cannot be told here ({seeds})"
+            return f"is undecided here ({seeds})"
         return "holds here" if self.mean > 0 else "does not hold here"
 
 
 def turn(courses: Sequence[Course]) -> int:
-    """The look at which the mean error over seeds is least."""
+    """The number of the evaluation at which the mean error over seeds is smallest."""
     return int(np.mean([course.values(lambda look: look.error) for course in courses], 0).argmin())
 
 
 def onset(course: Course) -> int:
-    """The step of the look at which a training's error is least, from which on it rises."""
+    """The step at which a training's error is smallest, after which it rises."""
     return course.steps[int(course.values(lambda look: look.error).argmin())]
 
 
 def rises(courses: Sequence[Course]) -> Floats:
-    """(seeds, scales) by how much the errors grow from the turn to the end."""
+    """(seeds, scales) the growth of the errors from ``turn`` to the end."""
     at = turn(courses)
     found = [course.values(scales) for course in courses]
     return np.stack([values[-1] - values[at] for values in found])
 
 
 def findings(courses: Courses) -> list[str]:
-    """S000's claims of §5.1.2 and 5.2 and what was measured; whether they hold is decided by the spread over seeds."""
+    """S000's claims of §5.1.2 and 5.2, and whether the differences are significant over seeds."""
     plain, trained = courses["without"], courses["with"]
     return [*_growth(plain), *_delay(plain, trained), *_end(plain, trained)]
 
@@ -216,37 +216,37 @@ def _growth(plain: Sequence[Course]) -> list[str]:
     if start == last.step:
         return [
             "“This difference clearly grows as the training progresses” does not hold here. Without independence the "
-            f"error is least at the end, after {last.step} steps.",
-            "“Mostly due to a progressive rise of the distance in coarser scales” has nothing to speak of here.",
+            f"error is smallest at the end, after {last.step} steps.",
+            "“Mostly due to a progressive rise of the distance in coarser scales” cannot be tested here.",
         ]
     return [
         f"“This difference clearly grows as the training progresses” {whole.told}. Without independence the error of "
-        f"{last.stretch.layer}, stretched, is least after {start} of {last.step} steps and {_shown(whole)} larger at "
-        f"the end; {_relatively(plain)}.",
+        f"{last.stretch.layer}, stretched, is smallest after {start} of {last.step} steps and {_shown(whole)} larger "
+        f"at the end; {_relatively(plain)}.",
         _where(plain),
     ]
 
 
 def _where(plain: Sequence[Course]) -> str:
-    """In which scales errors grow."""
+    """The scales in which errors grow."""
     least = np.mean([course.values(scales)[turn(plain)] for course in plain], 0)
     grown, parts = rises(plain), (slice(None, -FINEST), slice(-FINEST, None))
     coarse, fine = (grown[:, part].sum(1) for part in parts)
     shares = [f"{grown[:, part].sum(1).mean() / least[part].sum():.0%}" for part in parts]
     return (
         f"“Mostly due to a progressive rise of the distance in coarser scales” {Difference(coarse - fine).told}. Of "
-        f"that growth {coarse.mean():.3g} is in all scales but the {FINEST} finest, and {fine.mean():.3g} in these; of "
-        f"what there was, that is {shares[0]} and {shares[1]}."
+        f"that growth {coarse.mean():.3g} is in all scales but the {FINEST} finest, and {fine.mean():.3g} in these; "
+        f"relative to their errors before, that is {shares[0]} and {shares[1]}."
     )
 
 
 def _relatively(plain: Sequence[Course]) -> str:
-    """Stretching changes images more when there is more in them: what of a rise is not that."""
+    """The error relative to a layer that ignores the stretch: images with more content change more when stretched."""
     middle, end = (
         np.mean([course.values(lambda look: look.stretch.relative_mse)[at] for course in plain])
         for at in (turn(plain), -1)
     )
-    return f"relative to a layer that takes no notice of the stretch it goes from {middle:.3g} to {end:.3g}"
+    return f"relative to a layer that ignores the stretch it goes from {middle:.3g} to {end:.3g}"
 
 
 def _delay(plain: Sequence[Course], trained: Sequence[Course]) -> list[str]:
@@ -254,15 +254,15 @@ def _delay(plain: Sequence[Course], trained: Sequence[Course]) -> list[str]:
     last = plain[0].looks[-1].step
     never = [sum(start == last for start in found) for found in starts]
     later = Difference(np.log2(np.array(starts[1]) / np.array(starts[0]))).told
-    seen = f"The error is least after {_listed(starts[0])} steps without and {_listed(starts[1])} with it, seed by seed"
+    seen = f"The error is smallest after {_listed(starts[0])} steps without and {_listed(starts[1])} with it, by seed"
     if any(never):
-        seen += f"; in {sum(never)} of {2 * len(plain)} trainings that is the last look, so that no rise is seen"
+        seen += f"; in {sum(never)} of {2 * len(plain)} trainings that is the last evaluation, so no rise is seen"
     slower = Difference(rises(plain).sum(1) - rises(trained).sum(1)).told
     if sum(never) == 2 * len(plain):
-        later = slower = "cannot be told here (no error rises)"
+        later = slower = "is undecided here (no error rises)"
     return [
         f"“A significant delay in the time at which the difference starts rising” {later}. {seen}.",
-        f"“The increase, when it starts, seems slower” {slower}. From where it is least to the end the error "
+        f"“The increase, when it starts, seems slower” {slower}. From its smallest value to the end the error "
         f"grows by {rises(plain).sum(1).mean():.3g} without and {rises(trained).sum(1).mean():.3g} with it.",
     ]
 
@@ -280,9 +280,9 @@ def _end(plain: Sequence[Course], trained: Sequence[Course]) -> list[str]:
     free = Difference(-costs.values)
     return [
         f"“A better modularity” for the same number of steps {better.told}. After {step} the error is {errors}.",
-        f"The same, relative to a layer that takes no notice of the stretch, {relative.told}: {shares}.",
-        f"That ratios are nearer to 1 for it {nearer.told}. The root mean square of ρ − 1 is {deviations}.",
-        f"That reconstructions are worse for it {free.told}. Their squared error is {squares}.",
+        f"The same claim, relative to a layer that ignores the stretch, {relative.told}: {shares}.",
+        f"That ratios are closer to 1 with it {nearer.told}. The root mean square of ρ − 1 is {deviations}.",
+        f"That reconstructions are worse with it {free.told}. Their squared error is {squares}.",
     ]
 
 

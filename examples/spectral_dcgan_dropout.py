@@ -1,13 +1,13 @@
-"""Does dropout make kernels depend less on each other? A DCGAN over training (S002 §4.2, Figs 12, 13).
+"""Does dropout change how kernels depend on each other? A DCGAN during training (S002 §4.2, Figs 12, 13).
 
     python examples/spectral_dcgan_dropout.py
     python examples/spectral_dcgan_dropout.py --data pictures --size 64 --width 128 --images 20000 --steps 20000
 
-Dropout stands between the two finest layers of the generator. The first command takes some minutes on one CPU. The same
-command goes on where it was, with more steps too. After 40, 80, 160, … steps and at the end the generator is kept, in
-a folder that ``cp.load`` opens. Written are histograms of the finest pair of convolutions over training, all pairs'
-statistics, samples of the same latents over training, a table, and ``findings.md``, sentences with what S002 says and
-what was measured.
+Dropout is placed between the two finest layers of the generator. The first command takes some minutes on one CPU.
+Started again, it resumes where it stopped, also with more steps. After 40, 80, 160, … steps and at the end the
+generator is saved in a folder that ``cp.load`` opens. The example writes histograms of the finest pair of convolutions
+over training, all pairs' statistics, samples of the same latents over training, a table, and ``findings.md``: what S002
+says and what was measured.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from counterfactual_probe.base.files import read_bytes, write_bytes
 from counterfactual_probe.data.images import to_floats
 from counterfactual_probe.spectral.plots import plot_layers
 
-JUDGED = 1024  # images whose distribution is compared with the data's
-COARSE = 8  # in what size
-FILES = ("config.json", "model.safetensors")  # the last is what says that a snapshot is complete
+JUDGED = 1024  # images for the distance from the data
+COARSE = 8  # their size for it
+FILES = ("config.json", "model.safetensors")  # the last file marks a snapshot as complete
 
 
 class DropoutGenerator(DCGANGenerator):
     """A DCGAN that drops whole channels between its two finest layers, in training only.
 
-    Dropout has no weights, and in ``main`` it would shift the numbers of what follows. Outside of it the state dict is
-    that of a DCGAN, which ``cp.load`` opens.
+    The dropout is kept outside of ``main``, where it would shift the numbers of later layers: so the state dict is that
+    of a DCGAN, which ``cp.load`` opens.
     """
 
     def __init__(self, latent: int, widths: Sequence[int], colours: int, *, rate: float, bias: bool = False) -> None:
@@ -57,7 +57,7 @@ class DropoutGenerator(DCGANGenerator):
 
 @dataclass
 class DropoutRecipe(DCGANRecipe):
-    """A DCGAN whose generator has dropout: each channel is left out with probability ``dropout``."""
+    """A DCGAN whose generator has dropout: each channel is dropped with probability ``dropout``."""
 
     dropout: float = 0.5
 
@@ -71,14 +71,14 @@ class DropoutRecipe(DCGANRecipe):
         kernels = [part for part in made["generator"].modules() if isinstance(part, nn.ConvTranspose2d)]
         widths = [kernel.out_channels for kernel in kernels[:-1]]
         generator = DropoutGenerator(self.latent, widths, image[0], rate=self.dropout)
-        # The weights that it would have without: both trainings start from the same.
+        # The same initial weights as without dropout.
         generator.load_state_dict(made["generator"].state_dict())
         return made | {"generator": generator}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A generator after so many steps."""
+    """A generator after ``step`` steps."""
 
     step: int
     levels: list[Level]
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _training(recipe: DropoutRecipe, images: Any, folder: Path, options: argparse.Namespace) -> Iterator[Snapshot]:
-    """The generator after each leg of a training, which is one training, whether it stops between them or not."""
+    """The generator at several steps of one training, which may be interrupted between them."""
     real = _coarse(to_floats(images.pixels[:JUDGED]))
     for step in _steps(options.first, options.steps):
         kept = folder / "snapshots" / f"step-{step:06d}"
@@ -134,14 +134,14 @@ def _steps(first: int, last: int) -> list[int]:
 
 
 def _coarse(images: Tensor) -> Tensor:
-    """Images in a size in which their distribution can be told from a thousand, a row each."""
+    """Images averaged to a size at which a thousand determine their distribution, one per row."""
     return F.adaptive_avg_pool2d(images, COARSE).flatten(1).double()
 
 
 def frechet(one: Tensor, two: Tensor) -> float:
     """Squared Fréchet distance of two Gaussians with the rows' means and covariances."""
     first, second = torch.cov(one.T), torch.cov(two.T)
-    # The product of two covariances has real eigenvalues, none of them negative but by rounding.
+    # The eigenvalues of a product of two covariances are real and, up to rounding, not negative.
     roots = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt()
     means = (one.mean(0) - two.mean(0)).square().sum()
     return float(means + first.trace() + second.trace() - 2 * roots.sum())
@@ -167,7 +167,7 @@ def _over_training(found: dict[str, list[Snapshot]]) -> Any:
 
 
 def _sheet(found: dict[str, list[Snapshot]], shown: int) -> Any:
-    """Below each other, the same latents without and with dropout, over training."""
+    """The same latents without and with dropout, one below the other, over training."""
     pictures, labels = [], []
     for shots in zip(*found.values(), strict=True):
         for name, shot in zip(found, shots, strict=True):
@@ -181,7 +181,7 @@ def _about(shot: Snapshot) -> dict[str, Any]:
 
 
 def findings(plain: Snapshot, dropped: Snapshot, chance: Sequence[Sequence[Level]]) -> list[str]:
-    """S002's claims of §4.2 and what was measured at the end; whether they hold is read off the numbers."""
+    """S002's claims of §4.2, and whether the numbers at the end support them."""
     one, two = plain.levels[0], dropped.levels[0]
     more = told(two.deviation - one.deviation, margin(one, chance))
     return [
@@ -199,9 +199,11 @@ def findings(plain: Snapshot, dropped: Snapshot, chance: Sequence[Sequence[Level
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, out="out/spectral-dropout", images=4000, steps=1280)
-    parser.add_argument("--dropout", type=float, default=0.5, help="probability of a channel (%(default)s)")
-    parser.add_argument("--d-rate", type=float, default=0.5, help="learning rate of the discriminator, as a multiple")
-    parser.add_argument("--first", type=int, default=40, help="steps before the first look (%(default)s)")
+    parser.add_argument("--dropout", type=float, default=0.5, help="probability of dropping a channel (%(default)s)")
+    parser.add_argument(
+        "--d-rate", type=float, default=0.5, help="learning rate of the discriminator, relative to the generator's"
+    )
+    parser.add_argument("--first", type=int, default=40, help="steps before the first snapshot (%(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,7 @@
-"""Levels of a network: pairs of convolutions that work on one grid, their ratios together.
+"""Levels of a network: all pairs of convolutions that work on one grid, with their ratios pooled.
 
-Two networks that run opposite ways, a decoder and an encoder say, are compared level by level. What the examples
-``spectral_networks.py``, ``spectral_vae_sweep.py`` and ``spectral_dcgan_dropout.py`` share of it is here.
+Two networks of opposite directions, such as a decoder and an encoder, are compared level by level. This is common code
+of the examples ``spectral_networks.py``, ``spectral_vae_sweep.py`` and ``spectral_dcgan_dropout.py``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from counterfactual_probe.spectral.plots import plot_layers
 
 Counts: TypeAlias = npt.NDArray[np.int64]
 
-BAR = 0.05  # the width of the figures' bars, in which the mode is looked for
-_BARS_END = 8.0  # bins are of one width up to here
+BAR = 0.05  # width of the figures' bars, the resolution of the mode
+_BARS_END = 8.0  # bins have equal widths up to here
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Level:
 
     Attributes:
         size: side of the maps that the finer kernel works on.
-        rate: of the coarser grid to it; 1 if both work on the same.
-        pairs: of which convolutions.
+        rate: ratio of this side to that of the coarser grid; 1 if both kernels work on the same grid.
+        pairs: names of the pairs of convolutions.
         histogram: counts over ``spectral.EDGES``.
-        mean, std: of all ratios.
+        mean, std: over all ratios.
         below, above: shares of ratios < 0.9 and > 1.45.
     """
 
@@ -50,7 +50,7 @@ class Level:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Equal for levels of two networks that are compared; in order from fine to coarse."""
+        """The same for corresponding levels of two networks; sorts from fine to coarse."""
         return -self.size, self.rate
 
     @property
@@ -59,7 +59,7 @@ class Level:
 
     @property
     def mode(self) -> float:
-        """The middle of the highest bar of the figures."""
+        """The centre of the highest bar of the figures."""
         per_bar = round(BAR * np.searchsorted(EDGES, 1.0))
         n = int(np.searchsorted(EDGES, _BARS_END)) // per_bar * per_bar
         highest = int(self.histogram[:n].reshape(-1, per_bar).sum(1).argmax())
@@ -67,7 +67,7 @@ class Level:
 
     @property
     def deviation(self) -> float:
-        """√⟨(ρ − 1)²⟩: how far from independence, be it by the mean or by the spread."""
+        """√⟨(ρ − 1)²⟩: the distance from independence, by mean and spread together."""
         return float(np.hypot(self.std, self.mean - 1))
 
 
@@ -102,19 +102,19 @@ def _pooled(table: SpectralTable, key: tuple[int, int], indices: list[int]) -> L
 
 
 def shared(one: Sequence[Level], two: Sequence[Level]) -> list[tuple[Level, Level]]:
-    """The levels that both have, from fine to coarse."""
+    """The levels that both networks have, from fine to coarse."""
     found = {level.key: level for level in two}
     return [(level, found[level.key]) for level in one if level.key in found]
 
 
 def distance(one: Level, two: Level) -> float:
-    """The area between two distribution functions (Wasserstein-1): how far ratios would have to move."""
+    """The Wasserstein-1 distance of two distributions of ratios (the area between their distribution functions)."""
     first, second = (np.cumsum(level.histogram) / level.histogram.sum() for level in (one, two))
     return float(np.sum(np.abs(first - second) * np.diff(EDGES)))
 
 
 def by_chance(module: nn.Module, example: Any, *, draws: int, seed: int = 0) -> list[list[Level]]:
-    """The same network with kernels of normal random numbers, ``draws`` times: what independent kernels look like."""
+    """Levels of the same network with normal random kernels, ``draws`` times: a reference with independent kernels."""
     return [levels(table) for table in _random_tables(module, example, draws, seed)]
 
 
@@ -130,20 +130,20 @@ def _random_tables(module: nn.Module, example: Any, draws: int, seed: int) -> It
 
 
 def margin(level: Level, chance: Sequence[Sequence[Level]]) -> float:
-    """By how much spreads of random kernels differ between draws: a smaller difference says nothing."""
+    """The range of spreads over samples of random kernels: smaller differences are not significant."""
     spreads = [other.std for draw in chance for other in draw if other.key == level.key]
     return max(spreads, default=0.0) - min(spreads, default=0.0)
 
 
 def told(difference: float, least: float = 0.0) -> str:
-    """Whether a difference is positive, as claimed, or smaller than what says nothing."""
+    """Whether a difference is positive, as claimed, or too small to be significant."""
     if abs(difference) <= least:
-        return "cannot be told here" + (f" (random kernels differ by as much, {least:.3f})" if least else "")
+        return "is undecided here" + (f" (random kernels differ by as much, {least:.3f})" if least else "")
     return "holds here" if difference > 0 else "does not hold here"
 
 
 def superimposed(networks: Sequence[Sequence[Level]], names: Sequence[str]) -> Any:
-    """The histograms of several networks, a panel for each level, from fine to coarse (S002 Figs 4, 5, 8 and 9)."""
+    """Histograms of several networks, one panel per level, from fine to coarse (S002 Figs 4, 5, 8 and 9)."""
     keys = sorted({level.key for found in networks for level in found})
     panels = [[_panel(found, key) for key in keys] for found in networks]
     figure, axes = plot_layers(panels, names, most=len(keys))
@@ -152,14 +152,14 @@ def superimposed(networks: Sequence[Sequence[Level]], names: Sequence[str]) -> A
 
 
 def titled_once(axes: Sequence[Any]) -> None:
-    """Titles that several networks share, of one architecture, once."""
+    """Remove repeated lines from titles of networks with the same architecture."""
     for ax in axes:
         lines = dict.fromkeys(line for line in ax.get_title().split("\n") if line)
         ax.set_title("\n".join(lines), fontsize="small")
 
 
 def _panel(found: Sequence[Level], key: tuple[int, int]) -> tuple[str, Counts]:
-    """A level's title and histogram; none of either where the network has no such level."""
+    """A level's title and histogram; both are empty if the network has no such level."""
     for level in found:
         if level.key == key:
             more = f" and {len(level.pairs) - 1} more" if len(level.pairs) > 1 else ""
@@ -168,7 +168,7 @@ def _panel(found: Sequence[Level], key: tuple[int, int]) -> tuple[str, Counts]:
 
 
 def rows(network: str, found: Sequence[Level], chance: Sequence[Sequence[Level]] = ()) -> list[dict[str, Any]]:
-    """A row of numbers for each level; with those of random kernels beside, if there are."""
+    """A row of numbers for each level, with those of random kernels if they are given."""
     listed = []
     for i, level in enumerate(found):
         row: dict[str, Any] = {"network": network, "level": level.name, "pairs": "; ".join(level.pairs)}

@@ -1,12 +1,12 @@
-"""Spectral dependency of trained generators and of the networks they were trained with (S002, Figs 3a, 4, 5 and 9).
+"""Spectral dependency of trained generators and of their discriminators or encoders (S002, Figs 3a, 4, 5 and 9).
 
     python examples/spectral_networks.py
     python examples/spectral_networks.py --networks vae-faces --folder mine=out/mine --out out/two
 
-For each network: histograms of generator against discriminator, or decoder against encoder, level by level from fine to
-coarse; two kernels and their transforms; and a table of all pairs. Then ``table.csv``, all levels of all networks
-beside the same networks with random kernels, and ``findings.md``: a sentence on each figure, and for each claim of the
-paper whether it holds, with the numbers that say so. Networks that are not installed are named and left out.
+For each network the example writes histograms of generator against discriminator, or decoder against encoder, level by
+level from fine to coarse; two kernels and their transforms; and a table of all pairs. It also writes ``table.csv``, all
+levels of all networks beside the same networks with random kernels, and ``findings.md``, a sentence on each figure and,
+for each claim of the paper, whether the numbers support it. Networks that are not installed are reported and left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from counterfactual_probe.spectral import SpectralTable
 NETWORKS = (
     "dcgan-faces", "dcgan-faces-small", "dcgan-cifar10", "vae-faces", "vae-faces-sharp", "vae-cifar10", "began-faces",
 )  # fmt: skip
-# A VAE and a GAN of the same images.
+# A VAE and a GAN that were trained on the same images.
 TWINS = (("vae-faces", "dcgan-faces-small"), ("vae-faces-sharp", "dcgan-faces-small"), ("vae-cifar10", "dcgan-cifar10"))
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in dict.fromkeys([*options.networks, *options.folder]):
         try:
             gen = cp.load(Path(options.folder[name]) if name in options.folder else name)
-        except cp.ProbeError as error:  # one of several: the others are still worth knowing
+        except cp.ProbeError as error:  # continue with the others
             print(f"left out: {error}")
             continue
         found[name] = _network(name, gen, options)
@@ -80,13 +80,13 @@ def _network(name: str, gen: cp.GeneratorAdapter, options: argparse.Namespace) -
 
 
 def _opposite(gen: cp.GeneratorAdapter) -> tuple[nn.Module, str] | None:
-    """The network that reads images, and what it is called."""
+    """The discriminator or encoder, and its name."""
     partner = gen.partner
     if partner is None:
         return None
     if hasattr(gen, "encode"):
         return partner, "encoder"
-    # A BEGAN's discriminator is an autoencoder, whose second half builds images as the generator does.
+    # A BEGAN's discriminator is an autoencoder, whose decoder generates images as the generator does.
     half = getattr(partner, "encoder", None)
     return (partner, "discriminator") if half is None else (half, "discriminator's encoder")
 
@@ -110,17 +110,21 @@ def _sentences(found: dict[str, Compared]) -> list[str]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), help="names of the registry")
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), help="names in the registry")
     parser.add_argument(
-        "--folder", action=_Folders, default={}, metavar="NAME=PATH", help="a trained folder, under a name; repeatable"
+        "--folder",
+        action=_Folders,
+        default={},
+        metavar="NAME=PATH",
+        help="the folder of a trained generator, and a name for it; repeatable",
     )
-    parser.add_argument("--draws", type=int, default=4, help="of random kernels, to compare with (%(default)s)")
+    parser.add_argument("--draws", type=int, default=4, help="samples of random kernels to compare with (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/spectral-networks"))
     return parser.parse_args(arguments)
 
 
 class _Folders(argparse.Action):
-    """Gathers NAME=PATH into a dict."""
+    """Collect NAME=PATH into a dict."""
 
     def __call__(self, parser, namespace, values, option_string=None):  # type: ignore[no-untyped-def]
         name, equals, path = str(values).partition("=")

@@ -5,10 +5,11 @@
     python examples/spectral_training.py --size 64 --width 64 --images 20000 --batch 64 --steps 50000 --out out/large
 
 A VAE is trained without and with updates of its decoder's filters for independence, from the same weights and on the
-same batches, once for each seed. On the way, ever more steps apart, the maps of one layer are stretched, and the image
-that follows is compared with the stretched image, scale by scale. The same command goes on where it was, with more
-steps or seeds too. Each look is kept in a folder that ``cp.load`` opens. Written are the errors over training (Fig. 4),
-stretched pictures of the last look (Fig. 3), a table, and ``findings.md``: what S000 says and what was measured.
+same batches, once for each seed. At evaluations, whose steps grow by a factor of √2, the maps of one layer are
+stretched, and the resulting image is compared with the stretched image, scale by scale. Started again, the same command
+resumes where it stopped, also with more steps or seeds. The generator at each evaluation is saved in a folder that
+``cp.load`` opens. The example writes the errors over training (Fig. 4), stretched pictures of the last evaluation (Fig.
+3), a table, and ``findings.md``: what S000 says and what was measured.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from counterfactual_probe.base.files import read_bytes, write_bytes
 from counterfactual_probe.data import Images
 from counterfactual_probe.training import Recipe
 
-FILES = ("config.json", "model.safetensors")  # the last is what says that a look is complete
+FILES = ("config.json", "model.safetensors")  # the last file marks a snapshot as complete
 LAST = 100  # steps over which the squared error is averaged
 
 
@@ -58,7 +59,7 @@ def _seeds(options: argparse.Namespace) -> range:
 
 
 def _looks(recipe: Recipe, images: Images, name: str, seed: int, options: argparse.Namespace) -> Iterator[Look]:
-    """One training, whether it stops between two looks or not."""
+    """Evaluations of one training, which may be interrupted between them."""
     folder = options.out / f"{name}-{seed}"
     leg = argparse.Namespace(**{**vars(options), "seed": seed})
     for step in steps(options.first, options.steps):
@@ -73,7 +74,7 @@ def _looks(recipe: Recipe, images: Images, name: str, seed: int, options: argpar
 
 
 def steps(first: int, last: int) -> list[int]:
-    """From first to last, two looks for each doubling."""
+    """Steps of the evaluations from first to last, two for each doubling."""
     found, number = {last}, 0
     while (step := round(first * 2 ** (number / 2))) < last:
         found.add(step)
@@ -82,9 +83,9 @@ def steps(first: int, last: int) -> list[int]:
 
 
 def look(folder: Path, step: int, options: argparse.Namespace) -> Look:
-    """What one layer's stretch does to images, and how far filters are from independent of the maps they read."""
+    """The errors of one stretched layer, and the ratios of filters and the maps they read."""
     gen = cp.load(folder)
-    latents = gen.sample(options.latents, seed=options.seed)  # the same for all looks and trainings
+    latents = gen.sample(options.latents, seed=options.seed)  # the same for all evaluations and trainings
     layer = options.layer or _fine(gen)
     sd = cp.SpectralDependency(gen)
     ratios = {name: sd.measure_activations(name, latents).ratio for name in list(gen.layers)[1:]}
@@ -107,13 +108,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_options(parser, out="out/spectral-training", images=8000, steps=3200)
     parser.set_defaults(batch=32, width=32)
     parser.add_argument("--beta", type=float, default=0.0005, help="weight of the KL (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind (%(default)s)")
-    parser.add_argument("--first", type=int, default=100, help="steps before the first look (%(default)s)")
-    parser.add_argument("--independence", type=float, default=0.1, help="learning rate of its updates, as a multiple")
-    parser.add_argument("--form", choices=["printed", "bartlett", "scalar"], default="printed", help="of its loss")
-    parser.add_argument("--filters", nargs="+", default=[], help="decoder's deconvolutions; all but the coarsest")
-    parser.add_argument("--layer", help="whose maps are stretched; by default those of half the image's side")
-    parser.add_argument("--latents", type=int, default=64, help="images that errors are measured on (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of trainings of each kind (%(default)s)")
+    parser.add_argument("--first", type=int, default=100, help="step of the first evaluation (%(default)s)")
+    parser.add_argument(
+        "--independence", type=float, default=0.1, help="learning rate of its updates, relative to the VAE's"
+    )
+    parser.add_argument("--form", choices=["printed", "bartlett", "scalar"], default="printed", help="form of its loss")
+    parser.add_argument("--filters", nargs="+", default=[], help="deconvolutions of the decoder (all but the coarsest)")
+    parser.add_argument("--layer", help="layer to stretch; by default the one with maps of half the image's side")
+    parser.add_argument("--latents", type=int, default=64, help="number of images for the errors (%(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -1,12 +1,13 @@
-"""Do ratios tell a good VAE from a bad one? Channels of the last hidden layer times β (S002 §4.3, Figs 7, 8 and 9).
+"""Do ratios distinguish good VAEs from bad ones? A sweep over the last hidden layer's channels and β (S002 §4.3, Figs 7
+to 9).
 
     python examples/spectral_vae_sweep.py
     python examples/spectral_vae_sweep.py --data pictures --size 64 --images 20000 --steps 20000 --out out/large
 
-The first takes some minutes on one CPU. The same command goes on where it was. Written are histograms of the decoders
-and of the encoders, those of the worst and of the best decoder by S002's order (fewest channels and largest β; most
-channels and smallest β), samples, a table, and ``findings.md``, sentences with what S002 says and what was measured.
-β stands before the KL, summed over dimensions, beside the squared error, averaged over pixels.
+The first command takes some minutes on one CPU. Started again, it resumes where it stopped. It writes histograms of the
+decoders and of the encoders, those of the worst and of the best decoder in S002's order (fewest channels and largest β;
+most channels and smallest β), samples, a table, and ``findings.md``: what S002 says and what was measured. β is the
+weight of the KL (sum over dimensions); the squared error is a mean over pixels.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from counterfactual_probe.base.drawing import plot_images
 from counterfactual_probe.base.errors import whole
 
 LAST = 100  # steps over which the losses are averaged
-VARIETY = 64  # samples whose spread is taken
+VARIETY = 64  # samples for their standard deviation
 
 
 @dataclass
 class LastHidden(VAERecipe):
-    """A β-VAE whose last hidden layer, the one that the image is made from, has ``last`` channels."""
+    """A β-VAE whose last hidden layer, just before the image, has ``last`` channels."""
 
     last: int = 16
 
@@ -127,16 +128,16 @@ def _rows(model: Swept) -> list[dict[str, Any]]:
 
 
 def findings(worst: Swept, best: Swept) -> list[str]:
-    """S002's claims of §4.3 and what was measured; whether they hold is read off the numbers."""
+    """S002's claims of §4.3, and whether the numbers support them."""
     pair = f"({worst.name}) and ({best.name})"
     better = best.reconstruction < worst.reconstruction
     coarse, fine = (worst.decoder[-1], best.decoder[-1]), (worst.decoder[0], best.decoder[0])
     closer = told(coarse[0].std - coarse[1].std, margin(coarse[0], worst.chance))
     worse = told(fine[1].std - fine[0].std, margin(fine[0], worst.chance))
     return [
-        f"“A smaller β gives more variety” {told(best.variety - worst.variety)}. The spread of samples is "
-        f"{worst.variety:.3f} and {best.variety:.3f} of {pair}; the squared error is {worst.reconstruction:.4f} and "
-        f"{best.reconstruction:.4f}, so that the one called best is {'' if better else 'not '}the better one by that.",
+        f"“A smaller β gives more variety” {told(best.variety - worst.variety)}. The standard deviation of samples is "
+        f"{worst.variety:.3f} and {best.variety:.3f} for {pair}; the squared error is {worst.reconstruction:.4f} and "
+        f"{best.reconstruction:.4f}, so by that the one called best is {'' if better else 'not '}the better one.",
         f"“At the coarsest level ratios are more concentrated in the better model” {closer}. Their spread is "
         f"{coarse[0].std:.3f} and {coarse[1].std:.3f} ({coarse[0].name}; decoders of {pair}).",
         f"“At the finest level they are slightly more concentrated in the worse model” {worse}. Their spread is "
@@ -147,7 +148,9 @@ def findings(worst: Swept, best: Swept) -> list[str]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, out="out/spectral-vae", images=4000, steps=800)
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64], help="of the last hidden layer (32 64)")
+    parser.add_argument(
+        "--widths", type=int, nargs="+", default=[32, 64], help="channels of the last hidden layer (32 64)"
+    )
     parser.add_argument("--betas", type=float, nargs="+", default=[0.0005, 0.00005], help="weights of the KL")
     return parser.parse_args(arguments)
 

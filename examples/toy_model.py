@@ -1,10 +1,10 @@
-"""The toy Model 1 of S003: a generator whose modules are known, and whether they are found (Prop. 3).
+"""The toy Model 1 of S003: a generator whose modules are known, and whether they are recovered (Prop. 3).
 
     python examples/toy_model.py --out out/toy
 
 ``toy-model.png`` shows where each module acts, influence maps of two of its channels, and the template found for it.
-Then models of many seeds are counted: those for which the partition of the channels is found exactly, where the
-conditions of Prop. 3 hold and where one of them is broken.
+The example then counts for how many of many seeds the partition of the channels is recovered exactly, if the conditions
+of Prop. 3 hold and if one of them is violated.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ LAYER = "hidden"
 
 
 def united(seed: int) -> Model1:
-    """The third of three modules acts where the first two do: it has no pixel of its own, against condition (2)."""
+    """The third of three modules acts where the first two do and has no pixel of its own: violates condition (2)."""
     one, two = random_supports(2, seed=seed)
     return Model1(torch.stack([one, two, one | two]), seed=seed)
 
 
 def scattered(seed: int) -> Model1:
-    """Every channel has a place of its own, against condition (3)."""
+    """Every channel has a place of its own: violates condition (3)."""
     model = Model1.drawn(3, seed=seed)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -40,14 +40,14 @@ def scattered(seed: int) -> Model1:
 
 
 def literal() -> cp.ModuleFinder:
-    """Prop. 3: bits are IM > 0, without smoothing."""
+    """Prop. 3: binarised maps IM > 0, without smoothing."""
     return cp.ModuleFinder(3, window=1, percentile=0)
 
 
 def found(
     build: Callable[[int], Model1], finder: Callable[[], cp.ModuleFinder], seeds: Sequence[int], *, pairs: int
 ) -> int:
-    """For how many seeds the partition is found exactly."""
+    """The number of seeds for which the partition is recovered exactly."""
     count = 0
     for seed in seeds:
         model = build(seed)
@@ -57,7 +57,7 @@ def found(
 
 
 def draw(model: Model1, path: Path) -> None:
-    """Supports, two influence maps of each module, and templates, one module in a column."""
+    """Plot supports, two influence maps of each module, and templates; one column per module."""
     maps = cp.InfluenceMap(model.generator(), LAYER).attribute(n_pairs=16)
     finder = literal().fit(maps)
     match = cp.parts_agreement(finder, model.supports & (model.supports.sum(0) == 1))
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return cp.ModuleFinder(3)
 
     for name, build, finder, pairs in (
-        ("Model 1, bits IM > 0", lambda seed: Model1.drawn(3, seed=seed), literal, 1),
+        ("Model 1, binarised maps IM > 0", lambda seed: Model1.drawn(3, seed=seed), literal, 1),
         ("Model 1, smoothed and the largest quarter of a map's pixels", lambda s: Model1.drawn(3, seed=s), papers, 64),
         ("a module without a pixel of its own", united, literal, 1),
         ("channels without a common place", scattered, literal, 1),

@@ -1,15 +1,14 @@
-"""Generators of other libraries, each wrapped in at most ten lines. Copy the one that is most like yours.
+"""Generators of other libraries, each wrapped in at most ten lines. Copy the one that is most similar to yours.
 
     python examples/your_own_generator.py --out out/your-own
 
-Nothing in the libraries is changed, and nothing is downloaded: the modules are small and their weights
-random, since what is shown is how each is wrapped, and that its hybrids are exact. Put your trained
-module in the place of the random one. Libraries that are missing are left out, and the pip command that
-installs them is printed.
+The libraries are not changed, and nothing is downloaded: the modules are small and have random weights, since
+the point is how each is wrapped, and that its hybrids are exact. Replace the random module by your trained
+one. Libraries that are not installed are left out, and the pip command that installs them is printed.
 
-For each generator the script runs the test kit, maps the influence of every channel of a layer, finds
-modules, and saves a picture of their hybrids. The table says how hybrids were run ("prepared" is the
-fastest way) and by how much they differ from those of plain forwards with hooks.
+For each generator the script runs the test kit, computes influence maps of every channel of a layer, finds
+modules, and saves a picture of their hybrids. The table says how hybrids were computed ("prepared" is the
+fastest executor) and by how much they differ from those of plain forwards with hooks.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from counterfactual_probe.testing import check_adapter
 
 
 def gaussian(*size: int) -> Callable[[int, torch.Generator], Tensor]:
-    """Standard normal latents, drawn from the rng alone: that is what makes runs repeatable."""
+    """Standard normal latents. All randomness comes from the rng, so that runs are reproducible."""
     return lambda n, rng: torch.randn(n, *size, generator=rng)
 
 
 def stylegan2() -> cp.GeneratorAdapter:
-    """StyleGAN2 takes a list of latents: a subclass hands it a list of one, with its stored noise."""
+    """StyleGAN2 takes a list of latents: a subclass passes a list of one, and uses the stored noise."""
     from spandrel.architectures.GFPGAN.__arch.stylegan2_clean_arch import StyleGAN2GeneratorClean
 
     class StyleGAN2(StyleGAN2GeneratorClean):
@@ -45,11 +44,11 @@ def stylegan2() -> cp.GeneratorAdapter:
             return images
 
     module = StyleGAN2(out_size=32, num_style_feat=32, num_mlp=4, narrow=1 / 16)
-    return cp.wrap(module, gaussian(32), image_range=(-10, 10))  # trained, its images are in −1…1
+    return cp.wrap(module, gaussian(32), image_range=(-10, 10))  # a trained one makes images in −1…1
 
 
 def autoencoder_kl() -> cp.GeneratorAdapter:
-    """The decoder of a latent diffusion model; its latents are maps. Any decoder of diffusers works like this."""
+    """The decoder of a latent diffusion model; its latents are maps. All decoders of diffusers work like this."""
     from diffusers import AutoencoderKL
 
     down, up = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
@@ -58,7 +57,7 @@ def autoencoder_kl() -> cp.GeneratorAdapter:
 
 
 def unet_2d() -> cp.GeneratorAdapter:
-    """One denoising step: the latents are the noisy image and the time, the image is what the U-Net makes of it."""
+    """One denoising step: the latents are the noisy image and the time step, the image is the U-Net's output."""
     from diffusers import UNet2DModel
 
     down, up = ("DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D")
@@ -86,7 +85,7 @@ def diffusion_chain() -> cp.GeneratorAdapter:
 
 
 def vae() -> cp.GeneratorAdapter:
-    """The decoder of a trained VAE: an object whose fields are read, images in 0…1."""
+    """The decoder of a VAE, which returns an object with the image as a field, in 0…1."""
     from pythae.models import VAE, VAEConfig
     from pythae.models.nn.benchmarks.mnist import Decoder_ResNet_AE_MNIST
 
@@ -96,7 +95,7 @@ def vae() -> cp.GeneratorAdapter:
 
 
 def resnet_gan() -> cp.GeneratorAdapter:
-    """A ResNet GAN of the family of SNGAN and WGAN-GP, with a class: the one-hot label follows the latent."""
+    """A class-conditional ResNet GAN, as in SNGAN and WGAN-GP: the one-hot label is appended to the latent."""
     from gan_lab.resnetgan.architectures import Generator32PixResnet
 
     def sample(n: int, rng: torch.Generator, classes: int | Tensor | None = None) -> Tensor:
@@ -115,7 +114,7 @@ def u_net() -> cp.GeneratorAdapter:
 
 
 def vit_decoder() -> cp.GeneratorAdapter:
-    """A transformer on tokens: channels are the last dimension, and image= puts the patches together."""
+    """A transformer on tokens: channels are the last dimension, and image= assembles the patches."""
     from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
 
     sizes = {"decoder_hidden_size": 32, "decoder_num_attention_heads": 4, "decoder_num_hidden_layers": 2}
@@ -139,7 +138,7 @@ EXAMPLES: dict[Callable[[], cp.GeneratorAdapter], tuple[str, str, str]] = {
 
 
 def hooked(gen: cp.GeneratorAdapter, layer: str, z1: Any, z2: Any, channels: list[int]) -> Tensor:
-    """Hybrids by their definition, with hooks of torch: what the library must agree with."""
+    """Hybrids by their definition, with torch's hooks, as the reference for the library."""
     name, _, number = layer.partition("#")
 
     def run(latents: Any, action: Callable[[Tensor], Tensor | None]) -> Tensor:
@@ -166,7 +165,7 @@ def hooked(gen: cp.GeneratorAdapter, layer: str, z1: Any, z2: Any, channels: lis
 
 
 def probe(gen: cp.GeneratorAdapter, layer: str, picture: Path) -> tuple[str, float, float]:
-    """How hybrids were run, their largest error, and seconds for the maps of all channels."""
+    """The executor, the largest error of hybrids, and seconds for the maps of all channels."""
     check_adapter(gen)
     start = time.perf_counter()
     maps = cp.InfluenceMap(gen, layer).attribute(n_pairs=8)
@@ -176,7 +175,7 @@ def probe(gen: cp.GeneratorAdapter, layer: str, picture: Path) -> tuple[str, flo
     hybrids = cp.Hybridizer(gen, layer).hybridize(z1, z2, units=units)
     expected = torch.stack([hooked(gen, layer, z1, z2, list(item[layer])) for item in hybrids.units])
     low, high = float(hybrids.images.min()), float(hybrids.images.max())
-    # Images of random weights use little of their range: stretched to it, to be seen.
+    # Random weights use a small part of the image range: the pictures are scaled to it.
     seen = dataclasses.replace(hybrids, provenance=hybrids.provenance | {"image_range": [low, high]})
     figure, _ = seen.plot(labels=[f"module {k}" for k in range(len(units))])
     figure.savefig(picture, dpi=120, bbox_inches="tight")

@@ -88,7 +88,7 @@ class Backbone:
             fitting = " or ".join(str(size) for size in (lower, lower + variables) if size)
             raise ProbeError(
                 f"a latent of {self.latent} dimensions cannot be split evenly into {variables} variables; give a "
-                f"number of variables that divides it, or a latent of {fitting}"
+                f"number of variables that divides it, or give a latent of {fitting}"
             )
         return self.latent // variables
 

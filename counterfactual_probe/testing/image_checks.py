@@ -45,7 +45,7 @@ def finite(bench: Bench) -> str:
     images = bench.many_images
     if bad := sum(not bool(torch.isfinite(image).all()) for image in images):
         raise Failed(
-            f"{bad} of {len(images)} images have NaN or infinite values; check the range of the latents that "
+            f"{bad} of {len(images)} images hold NaN or infinite values; check the range of the latents that "
             "sample_latents returns, the weights, and divisions or roots in the forward"
         )
     return f"{len(images)} images are finite"

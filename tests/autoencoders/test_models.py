@@ -259,7 +259,7 @@ def test_any_size_comes_out(size: int, convolutions: int) -> None:
         (lambda: ae.Autoencoder(image_size=60), r"images are 60×60; give a size of 4, 8, 16, 32"),
         (lambda: ae.Autoencoder(0), r"latent is 0; give an integer of at least 1"),
         (lambda: small("sae").encode(pictures(2, 32)), r"the images are \(2, 3, 32, 32\) and this model takes \(n, 3"),
-        (lambda: small("sae").encode(pictures(2, 16).byte()), r"the images are torch\.uint8; give .* bytes / 255"),
+        (lambda: small("sae").encode(pictures(2, 16).byte()), r"the images are torch\.uint8; give .*bytes / 255"),
         (lambda: small("sae").encode(pictures(2, 16).numpy()), r"the images are a ndarray; give a tensor of floats"),
         (lambda: small("sae").decode([[0.0] * 4]), r"the codes are a list; give a tensor of floats \(n, latent\)"),
         (lambda: small("sae").decode(codes(2, 5)), r"the codes are \(2, 5\) and this model takes \(n, 4\)"),
