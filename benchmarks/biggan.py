@@ -1,7 +1,7 @@
 """BigGAN-deep-256 with random weights: hybrids of channels after late blocks, against plain hooks.
 
-Weights are random since the trained ones are a download; spectral norms have converged and batch
-statistics are those of samples, so that activations have the scale of a trained network's.
+Weights are random, because the trained ones would have to be downloaded; spectral norms have converged and
+batch statistics are those of samples, so that activations are scaled as in a trained network.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from counterfactual_probe.generator.device import multiplies_bfloat16
 # Early, middle and late; layers.8 is the attention.
 BLOCKS = ("generator.layers.2", "generator.layers.6", "generator.layers.10", "generator.layers.12")
 PRECISIONS = ("float32", "bf16-diff") if multiplies_bfloat16(torch.device("cpu")) else ("float32",)
-# More than the handful of hybrids that are run as whole forwards.
+# More than the few hybrids that would be run as whole forwards.
 CHANNELS, MORE, PAIRS, ROUNDS = 8, 24, 2, 2
-LARGEST_GIB = 4.0  # of the whole process, module and hooks included
+LARGEST_GIB = 4.0  # for the whole process, module and hooks included
 
 
 def biggan_rows() -> dict[str, Any]:
-    """Seconds a hybrid after each block, hooks and here taking turns, and the memory that the maps took."""
+    """Seconds per hybrid after each block, for hooks and for this library taking turns, and the memory of the maps."""
     gen = random_biggan_deep("biggan-deep-256")
     z1, z2 = (gen.sample(PAIRS, seed=seed, classes="koala") for seed in (0, 1))
     rows = {}
@@ -43,7 +43,7 @@ def biggan_rows() -> dict[str, Any]:
                 maps["hooks"] = torch.stack([map_of(channel) for channel in range(CHANNELS)])
                 seconds["hooks"].append((time.perf_counter() - start) / CHANNELS / PAIRS)
             for precision in PRECISIONS:
-                # Setting up and clean runs are the same for few channels and for many: the rest is hybrids.
+                # Set-up and clean runs take the same time for few and for many channels: the difference is hybrids.
                 few, maps[precision] = _attributed(gen, block, (z1, z2), units, precision)
                 many, _ = _attributed(gen, block, (z1, z2), more, precision)
                 seconds[precision].append((many - few) / (MORE - CHANNELS) / PAIRS)
@@ -65,7 +65,7 @@ def biggan_rows() -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory of the whole process {peak:.1f} GiB, at most {LARGEST_GIB:g}")
     if peak > LARGEST_GIB:
-        raise SystemExit(f"the process took {peak:.1f} GiB; at most {LARGEST_GIB:g} are promised")
+        raise SystemExit(f"the process took {peak:.1f} GiB; the limit is {LARGEST_GIB:g}")
     return {"rows": rows, "peak_gib": peak}
 
 

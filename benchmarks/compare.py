@@ -4,9 +4,9 @@
     python benchmarks/compare.py --biggan         BigGAN-deep-256 too
     python benchmarks/compare.py --short          against plain hooks alone; fails on a clear regression
 
-The job is the maps of all channels of some layers of ``dcgan-faces``, for the same pairs of latents.
-Slow peers may run on some of a layer's channels, and their time is scaled to all; the table says so.
-Two lines follow about this library alone: replay against a split by hand, and two ranks against one.
+The task is the maps of all channels of some layers of ``dcgan-faces``, for the same pairs of latents.
+Slow libraries may run on some of a layer's channels, with their time scaled to all; the table says so.
+Two further lines are about this library alone: replay against a split by hand, and two ranks against one.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PEERS: dict[str, tuple[peers.Maker, str | None, float]] = {
     "nnsight + skip": (peers.nnsight_skip, "nnsight", 1.0),
     "pyvene": (peers.pyvene, "pyvene", 1 / 16),
 }
-# Elsewhere "bf16-diff" is float32 by another name.
+# On other processors "bf16-diff" computes the same as float32.
 OURS = ("float32", "bf16-diff") if multiplies_bfloat16(torch.device("cpu")) else ("float32",)
-# What --short asks for, far below what is measured: a guard against losing the fast path.
+# The threshold of --short, far below what is measured: it detects a loss of the fast path.
 SHORT_BAR = 1.8
 
 
@@ -83,7 +83,7 @@ def errors(maps: Tensor, reference: Tensor) -> dict[str, float]:
 
 
 def compare(gen: cp.GeneratorAdapter, pairs: int, rounds: int, names: Sequence[str]) -> dict[str, Any]:
-    """Medians over rounds in which all take turns; the first round of each is a warm-up of one pair."""
+    """Medians over rounds in which all take turns, after a warm-up of one pair each."""
     z1: Any = gen.sample(pairs, seed=0)
     z2: Any = gen.sample(pairs, seed=1)
     seconds: dict[str, list[float]] = {name: [] for name in (*names, *OURS)}
@@ -122,7 +122,7 @@ def compare(gen: cp.GeneratorAdapter, pairs: int, rounds: int, names: Sequence[s
 
 
 def roofline(gen: cp.GeneratorAdapter, pairs: int, seconds: float) -> dict[str, float]:
-    """The work that dense convolutions after each layer need, against the best convolution of this machine."""
+    """The rate of the dense convolutions after each layer, as a share of the best convolution's on this machine."""
     flops = 0
     for layer in LAYERS:
         z = gen.sample(1)
@@ -133,7 +133,7 @@ def roofline(gen: cp.GeneratorAdapter, pairs: int, seconds: float) -> dict[str, 
         names = list(gen.submodules)
         after = names[names.index(layer) + 1 :]
         sizes = [sum(counts.get(f"{type(gen.module).__name__}.{name}", {}).values()) for name in after]
-        # The first linear submodule after the layer sees the changed channel alone.
+        # The first linear submodule after the layer processes only the changed channel.
         first = next((i for i, size in enumerate(sizes) if size), None)
         useful = sum(sizes) - (sizes[first] if first is not None else 0)
         flops += useful * gen.layers[layer].channels * pairs
@@ -146,7 +146,7 @@ def roofline(gen: cp.GeneratorAdapter, pairs: int, seconds: float) -> dict[str, 
 
 
 def captum_cost(gen: cp.GeneratorAdapter) -> dict[str, float]:
-    """One channel and one pair at a layer of medium size, beside a hook doing the same."""
+    """Time of captum and of a hook for one channel and one pair, at a layer of medium size."""
     latents: Any = (gen.sample(1, seed=0), gen.sample(1, seed=1))
     with torch.inference_mode():
         makers = {"captum": peers.captum, "hooks": peers.hooks}
@@ -159,14 +159,14 @@ def captum_cost(gen: cp.GeneratorAdapter) -> dict[str, float]:
 
 
 def tolerance_row(gen: cp.GeneratorAdapter, tolerance: float, reference: str, baseline: float) -> dict[str, Any]:
-    """Maps of a given relative error for every channel, against a peer at the fixed number of pairs that gives it.
+    """Maps of a given relative error for every channel, against a peer with the fixed number of pairs that suffices.
 
-    ``baseline`` is the peer's seconds a hybrid, measured in this run on all channels at 16 pairs.
+    ``baseline`` is the peer's seconds per hybrid, measured in this run on all channels at 16 pairs.
     """
     start = time.perf_counter()
     found = cp.InfluenceMap(gen, LAYERS).attribute(n_pairs=1024, tolerance=tolerance)
     took = time.perf_counter() - start
-    # Error bars shrink with the square root of the pairs: what each channel would need, and the 95 % among them.
+    # Errors shrink with the square root of the pairs: the pairs that each channel needs, and their 95 % quantile.
     needed = found.n_pairs * (found.relative_error / tolerance) ** 2
     fixed = int(needed.quantile(0.95).ceil())
     return {

@@ -1,9 +1,9 @@
-"""What must cost little: blocks beside plain maps, confidence of modules, renders of the scene, disentanglement scores.
+"""Operations that must stay cheap: sums over blocks, confidence of modules, renders of the scene, metrics of codes.
 
     python benchmarks/costs.py                 dcgan-faces, every layer of its report
     python benchmarks/costs.py --layers main.8 --rounds 9
 
-Maps with and without blocks take turns, and their ratio is what to look at; the rest is seconds on this machine.
+Maps with and without blocks take turns, and their ratio is what matters; the other figures are seconds on this machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def blocks(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: int) -> None:
-    """Median ratio of maps with sums over blocks to maps without, and how long confidence takes on them."""
+    """The median ratio of the times of maps with and without sums over blocks, and the time of confidence."""
     influence = cp.InfluenceMap(gen, layer)
     influence.attribute(n_pairs=2)  # the warm-up
     plain, summed = [], []
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+")
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of torch; by default torch's own choice")
+    parser.add_argument("--threads", type=int, help="torch's threads; by default torch's own choice")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

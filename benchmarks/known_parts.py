@@ -1,14 +1,14 @@
-"""Are modules of a decoder the parts of the scene it was trained on? IoU and ARI by architecture, layer and K.
+"""Do modules of a decoder match the parts of the scene it was trained on? IoU and ARI by architecture, layer and K.
 
-    python benchmarks/known_parts.py --train                              train the four first; half an hour on one core
-    python benchmarks/known_parts.py --folders sae=out/sae ae=out/ae      folders that there are
-    python benchmarks/known_parts.py --folders sae=out/sae --layers decoder.block10 --modules 3 --by-image
+    python benchmarks/known_parts.py --train                              train the four models first; half an hour on
+    one core python benchmarks/known_parts.py --folders sae=out/sae ae=out/ae      use existing folders python
+    benchmarks/known_parts.py --folders sae=out/sae --layers decoder.block10 --modules 3 --by-image
 
-Latents are codes of rendered images that no seed of training drew by itself; pairs of them make the influence maps, and
-the masks of the same images are the truth. 64 pairs are enough: with 128, IoU changed by less than 0.05. Beside each
-score stands that of random groups of as many channels, and below each model the same decoder with random weights, given
-the same codes. "majority" is what each pixel's most frequent part would score: about the most that templates can.
-Writes known-parts.json, known-parts.md and, for each model, a picture of its best layer at K = 3.
+Latents are codes of rendered images, chosen with another seed than any training; pairs of them give the influence maps,
+and the masks of the same images are the ground truth. 64 pairs are enough: with 128, IoU changed by less than 0.05.
+Each score is given with that of random groups of as many channels, and each model with the same decoder with random
+weights, for the same codes. "majority" is the score of each pixel's most frequent part: about the most that templates
+can reach. Writes known-parts.json, known-parts.md and, for each model, a picture of its best layer for K = 3.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from counterfactual_probe.data import Scene
 from counterfactual_probe.data.scene import PARTS
 from counterfactual_probe.modules.features import Kind
 
-TRAINED = {"sae": "SAE-12", "ae": "AE", "betavae": "VAE", "vlae": "VLAE-12"}  # as S004 and its example call them
+TRAINED = {"sae": "SAE-12", "ae": "AE", "betavae": "VAE", "vlae": "VLAE-12"}  # their names in S004 and its example
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-SEED = 100  # of the images; training draws with its own, 0 by default
-SHOWN = 3  # the number of modules in tables and pictures: as many as parts
+SEED = 100  # for the images; training uses another, by default 0
+SHOWN = 3  # number of modules in tables and pictures: as many as there are parts
 
 
 def trained(name: str, folder: Path, *, steps: int) -> None:
-    """Train one of the four into a folder that has none yet."""
+    """Train one of the four models, unless its folder has one already."""
     if (folder / "model.safetensors").exists():
         return
     if name not in TRAINED:
-        raise SystemExit(f"{folder} holds no model, and {name} is none of {', '.join(TRAINED)}")
+        raise SystemExit(f"{folder} holds no model, and {name} is not one of {', '.join(TRAINED)}")
     sys.path.insert(0, str(EXAMPLES))
     from structural_models import MODELS, REDUCED
 
@@ -57,7 +57,7 @@ def trained(name: str, folder: Path, *, steps: int) -> None:
 
 
 class Images:
-    """Images of the scene with their masks, and the codes that a model gives them."""
+    """Images of the scene, their masks, and a model's codes of them."""
 
     def __init__(self, gen: cp.GeneratorAdapter, n: int) -> None:
         scene = Scene(size=gen.image_size[1])
@@ -82,7 +82,7 @@ def untrained(gen: cp.GeneratorAdapter) -> cp.GeneratorAdapter:
                 nn.init.normal_(root)
     z = gen.sample(1)
     if not isinstance(z, Tensor):
-        raise SystemExit(f"{gen.name} has latents of several tensors and is no autoencoder; leave it out")
+        raise SystemExit(f"{gen.name} has latents of several tensors, so it is not an autoencoder; leave it out")
     size = z.shape[1]
     return cp.wrap(
         module,
@@ -96,7 +96,7 @@ def untrained(gen: cp.GeneratorAdapter) -> cp.GeneratorAdapter:
 def rows(
     gen: cp.GeneratorAdapter, images: Images, layers: Sequence[str] | None, options: argparse.Namespace
 ) -> Iterator[tuple[dict[str, Any], cp.PartsAgreement]]:
-    """One for each layer, kind of features and K; what cannot be grouped so far is told and left out."""
+    """One row for each layer, kind of features and K; combinations that cannot be grouped are reported and left out."""
     z = images.codes
     for layer in layers or list(gen.layers):
         start = time.perf_counter()
@@ -145,7 +145,7 @@ def words(row: dict[str, Any]) -> str:
 
 
 def measured(name: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rows of a model and of the same without training; the picture of its best layer."""
+    """All rows of a model and of its untrained counterpart; writes the picture of its best layer."""
     gen = cp.load(str(folder), device="cpu")
     images = Images(gen, 2 * options.pairs)
     print(f"{name}: images differ from their reconstructions by {images.error:.3f} on average, from their mean image")
@@ -166,7 +166,7 @@ def measured(name: str, folder: Path, options: argparse.Namespace) -> list[dict[
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-    """Markdown: for each model, weights and features the layer of largest IoU at K = 3, and means over the layers."""
+    """Markdown: for each model, weights and features the layer of the largest IoU for K = 3, and means over layers."""
     lines = [
         f"K = {SHOWN}; chance in brackets.",
         "",
@@ -200,16 +200,20 @@ def _pair(row: dict[str, Any], key: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folders", nargs="+", metavar="NAME=PATH", help="by default the four in OUT/models")
-    parser.add_argument("--train", action="store_true", help="first train those of the four whose folder has no model")
-    parser.add_argument("--steps", type=int, default=12_000, help="of that (%(default)s)")
-    parser.add_argument("--layers", nargs="+", help="by default all")
+    parser.add_argument(
+        "--folders", nargs="+", metavar="NAME=PATH", help="folders of models; by default the four in OUT/models"
+    )
+    parser.add_argument(
+        "--train", action="store_true", help="first train those of the four models whose folder is empty"
+    )
+    parser.add_argument("--steps", type=int, default=12_000, help="steps of this training (%(default)s)")
+    parser.add_argument("--layers", nargs="+", help="layers; by default all")
     parser.add_argument("--features", nargs="+", default=["bits", "l2"])
     parser.add_argument("--modules", type=int, nargs="+", default=[2, 3, 4, 5])
-    parser.add_argument("--pairs", type=int, default=64, help="for influence maps; masks of their images (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=64, help="pairs for influence maps (%(default)s)")
     parser.add_argument("--controls", type=int, default=50, help="random groupings of the channels (%(default)s)")
-    parser.add_argument("--by-image", action="store_true", help="regions of each image, too: minutes a model")
-    parser.add_argument("--images", type=int, default=32, help="for that (%(default)s)")
+    parser.add_argument("--by-image", action="store_true", help="also the variant per image; takes minutes per model")
+    parser.add_argument("--images", type=int, default=32, help="images for that (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/known-parts"))
     options = parser.parse_args()
     folders = dict(text.split("=", 1) for text in options.folders or ())

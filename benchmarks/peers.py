@@ -1,7 +1,7 @@
 """Influence maps of single channels as users make them today: hooks, nnsight, pyvene, captum.
 
-Each maker takes (module, layer, z1, z2) and returns a function from a channel to its map, (H, W). What
-does not depend on the channel, such as the source's activation, is computed once, in its favour.
+Each maker takes (module, layer, z1, z2) and returns a function from a channel to its map, (H, W). Whatever does
+not depend on the channel, such as the source's activation, is computed once, in the library's favour.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _image(module: nn.Module, z: Any) -> Tensor:
 
 
 def nnsight(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
-    """One trace a channel."""
+    """One trace per channel."""
     model, part, base, _, source = _nnsight(module, layer, z1, z2)
 
     def map_of(channel: int) -> Any:
@@ -64,7 +64,7 @@ def nnsight(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
 
 
 def nnsight_skip(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
-    """The same with every submodule up to the layer skipped, which the user lists by hand."""
+    """As ``nnsight``, skipping every submodule up to the layer, which the user has to list by hand."""
     model, part, base, activation, source = _nnsight(module, layer, z1, z2)
     name, _, last = layer.rpartition(".")
     before = [_envoy(model, f"{name}.{i}") for i in range(int(last))]
@@ -85,7 +85,7 @@ def nnsight_skip(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
 def _nnsight(module: nn.Module, layer: str, z1: Any, z2: Any) -> tuple[Any, Any, Tensor, Tensor, Tensor]:
     from nnsight import NNsight
 
-    model: Any = NNsight(copy.deepcopy(module))  # it instruments what it wraps
+    model: Any = NNsight(copy.deepcopy(module))  # it modifies the module that it wraps
     part = _envoy(model, layer)
     with model.trace(z2):
         source = part.output.clone().save()
@@ -102,7 +102,7 @@ def _envoy(model: Any, name: str) -> Any:
 
 
 def pyvene(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
-    """A function intervention on the layer's output, with the source's activation at hand."""
+    """A function intervention on the layer's output, with the source's activation computed once."""
     import pyvene as pv
 
     own = copy.deepcopy(module)
@@ -125,10 +125,10 @@ def pyvene(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
 
 
 def captum(module: nn.Module, layer: str, z1: Any, z2: Any) -> MapOf:
-    """Feature ablation of the layer's channel, with the source's values as what it is replaced by.
+    """Feature ablation of the layer's channel, with the source's values as the baseline, for one pair.
 
-    It is made for few outputs: for every pixel it gives an attribution of the size of the whole layer.
-    It is signed, and of colours averaged beforehand, so its maps are not those of the others. One pair.
+    captum is designed for few outputs: for every pixel it computes an attribution of the size of the whole layer.
+    Attributions are signed, and of the mean over colours, so these maps are not those of the other libraries.
     """
     from captum.attr import FeatureAblation
 

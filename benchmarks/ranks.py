@@ -1,7 +1,7 @@
 """Two ranks on two cores against one rank on one core: the same maps under ``torchrun``, taking turns.
 
-Every rank has one thread and a core of its own, so the ratio is what a second core brings. The clock runs
-for the call alone, between barriers: starting, importing and loading are left out.
+Every rank has one thread and its own core, so the ratio is the gain from a second core. Only the call itself is
+timed, between barriers, without starting, importing and loading.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ TOLERANCE = 1e-5
 
 
 def work(pairs: int, maps: Path) -> None:
-    """What every rank does; rank 0 tells how long the call took."""
+    """The work of each rank; rank 0 prints how long the call took."""
     rank = int(os.environ["RANK"])
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
     gen = cp.load("dcgan-faces")
     probe = cp.InfluenceMap(gen, list(gen.layers))
-    probe.attribute(n_pairs=1, seed=0)  # the warm-up, which also makes the group of ranks
+    probe.attribute(n_pairs=1, seed=0)  # a warm-up, which also creates the process group
     dist.barrier()
     start = time.perf_counter()
     found = probe.attribute(n_pairs=pairs, seed=0)
@@ -53,15 +53,15 @@ def launched(ranks: int, pairs: int, maps: Path) -> dict[str, Any]:
         launcher + worker, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
     if run.returncode:
-        raise SystemExit(f"{run.stderr}\n{ranks} ranks failed, as told above")
+        raise SystemExit(f"{run.stderr}\n{ranks} ranks failed with the error above")
     told: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     if told["ranks"] != ranks or told["threads"] != 1:
-        raise SystemExit(f"asked for {ranks} ranks of one thread, and got {told}")
+        raise SystemExit(f"{ranks} ranks of one thread were requested, and {told} ran")
     return told
 
 
 def ranks_row(*, pairs: int = PAIRS, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Seconds of one rank over those of two: the median over rounds in which they take turns."""
+    """Time of one rank divided by that of two: the median over rounds in which they take turns."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with TemporaryDirectory() as folder:
@@ -87,10 +87,10 @@ def line(row: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worker", action="store_true", help="be one of the ranks; torchrun starts it so")
+    parser.add_argument("--worker", action="store_true", help="run as one of the ranks (used by torchrun)")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--maps", type=Path, help="where rank 0 of the workers puts the maps")
+    parser.add_argument("--maps", type=Path, help="file in which rank 0 saves the maps")
     args = parser.parse_args()
     if args.worker:
         work(args.pairs, args.maps)

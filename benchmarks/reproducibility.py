@@ -1,14 +1,14 @@
-"""How well modules come back: agreement between independent draws, against pairs and seconds.
+"""How reproducible modules are: agreement between independent samples of pairs, by number of pairs and seconds.
 
-    python benchmarks/reproducibility.py                      the layers that reports show, of every generator, K = 2…5
-    python benchmarks/reproducibility.py --bars               the project's bars on dcgan-faces, 8 draws
+    python benchmarks/reproducibility.py                      the layers that reports show, for every generator, K = 2…5
+    python benchmarks/reproducibility.py --bars               the project's goals for dcgan-faces, 8 samples
     python benchmarks/reproducibility.py --layers main.8 --pairs 64 256
 
-Three pipelines: the papers' (bits of mean maps), the reproducible variant (L2 rows of maps in which every pair counts
-once), and what channels change in its principal components, which are those of the first draw for all. Draws are of
-different seeds, and every two of them are compared. Beside the true agreement stands what single
-draws expect (``expected_ari_``), how many channels are sure (confidence of at least 0.9), and how many of these keep
-their module in another draw.
+Three pipelines: the papers' (binarised mean maps); the more reproducible variant (L2 rows of maps in which every pair
+has equal weight); and changes in terms of principal components, those of the first sample for all. Samples have
+different seeds, and every two of them are compared. Each true agreement is given with the one that a single sample
+expects (``expected_ari_``), the share of confident channels (confidence of at least 0.9), and how many of these keep
+their module in another sample.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NAMES = {"bits": "papers", "l2": "l2", "pca": "pca"}
 def drawn(
     gen: cp.GeneratorAdapter, layer: str, pairs: int, draws: int, *, first: int, blocks: int, keep: Path | None
 ) -> tuple[list[cp.InfluenceMaps], float]:
-    """Maps of several draws with all that both pipelines need, and the median of the seconds of one."""
+    """Maps of several samples with everything that the pipelines need, and the median of the seconds for one."""
     influence = cp.InfluenceMap(gen, layer)
     maps: list[cp.InfluenceMaps] = []
     seconds = []
@@ -60,7 +60,7 @@ def drawn(
 
 
 def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str, float]:
-    """Means over all ordered pairs of draws."""
+    """Means over all ordered pairs of samples."""
     finders = [cp.ModuleFinder(k, features=kind).fit(item) for item in maps]
     papers = finders if kind == "bits" else [cp.ModuleFinder(k).fit(item) for item in maps]
     same_draw = [clustering.agreement(*_placed(one, two), k)[1] for one, two in zip(finders, papers, strict=True)]
@@ -88,7 +88,7 @@ def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str,
 
 
 def _placed(one: cp.ModuleFinder, two: cp.ModuleFinder) -> tuple[clustering.Labels, clustering.Labels]:
-    """The labels of both, of the channels that have one in both."""
+    """The labels in both samples of the channels that have one in both."""
     both = (one.labels_ >= 0) & (two.labels_ >= 0)
     return one.labels_[both], two.labels_[both]
 
@@ -111,7 +111,7 @@ def rows(
     blocks: int,
     keep: Path | None,
 ) -> Any:
-    """One row for each layer, number of pairs, pipeline and K; printed as they come."""
+    """One row for each layer, number of pairs, pipeline and K, printed when it is ready."""
     gen = cp.load(name)
     for layer in layers or default_layers(gen):
         for n in pairs:
@@ -126,7 +126,7 @@ def rows(
 
 
 def _installed() -> list[str]:
-    """The generators of the registry whose weights are here; the others are told."""
+    """The generators in the registry whose weights are installed; the others are reported."""
     names = []
     for name in cp.available():
         try:
@@ -140,16 +140,18 @@ def _installed() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generators", nargs="+", default=None, help="by default all of the registry")
+    parser.add_argument("--generators", nargs="+", default=None, help="by default all in the registry")
     parser.add_argument("--layers", nargs="+")
     parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--modules", type=int, nargs="+", default=[2, 3, 4, 5])
     parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--blocks", type=int, default=BLOCKS, help="of pairs, at least two pairs each (%(default)s)")
-    parser.add_argument("--bars", action="store_true", help="main.8 at 256 pairs and main.5 at 256 and 1024, K = 2, 3")
     parser.add_argument(
-        "--keep", type=Path, help="a folder for the maps: another run takes them from there, in no time"
+        "--blocks", type=int, default=BLOCKS, help="blocks of pairs, of at least two pairs each (%(default)s)"
     )
+    parser.add_argument(
+        "--bars", action="store_true", help="main.8 with 256 pairs and main.5 with 256 and 1024, K = 2, 3"
+    )
+    parser.add_argument("--keep", type=Path, help="a folder for the maps, which another run reuses")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     warnings.simplefilter("ignore", ExpectedDisagreement)

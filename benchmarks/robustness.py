@@ -1,11 +1,11 @@
-"""What scoring classifiers on hybrids costs, beside making the hybrids and running the classifiers plainly.
+"""The cost of scoring classifiers on hybrids, relative to making the hybrids and running the classifiers plainly.
 
-    python benchmarks/robustness.py                     # ratio, memory and the sweep over five layers of cdcgan-eyes
+    python benchmarks/robustness.py                     # ratio, memory, and a sweep over five layers of cdcgan-eyes
     python benchmarks/robustness.py --sweep-pairs 0     # without the sweep, which takes minutes
 
-Plainly: ``Hybridizer.hybridize`` for all unit sets at once, and then each classifier on all hybrids, bases and sources,
-in batches of 32, preprocessing included. "strict" leaves preprocessing out of what it is compared with. Seconds are of
-the processor, which others may be using too.
+"Plainly" means ``Hybridizer.hybridize`` for all unit sets at once, and then each classifier on all hybrids, bases and
+sources, in batches of 32, with preprocessing. "strict" leaves preprocessing out of the reference. Seconds are CPU time,
+since the machine may be shared.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def classifiers(kind: str) -> list[cp.Classifier]:
 
 
 def units_of(gen: cp.GeneratorAdapter, layers: Sequence[str]) -> dict[str, dict[str, list[int]]]:
-    """Three modules of each layer, at random: time does not depend on which channels they hold."""
+    """Three random modules of each layer: the time does not depend on their channels."""
     rng = np.random.default_rng(0)
     found = {}
     for name in layers:
@@ -67,7 +67,7 @@ def scored(gen: cp.GeneratorAdapter, own: Sequence[cp.Classifier], layers: Seque
 
 
 def plain(gen: cp.GeneratorAdapter, own: Sequence[cp.Classifier], layers: Sequence[str], n: int) -> tuple[float, float]:
-    """Seconds with the hybrids and everything, and of preprocessing alone."""
+    """Seconds for everything, hybrids included, and for preprocessing alone."""
     start = time.process_time()
     units = [{layer: channels} for layer, modules in units_of(gen, layers).items() for channels in modules.values()]
     z1, z2 = pairs(gen, n)
@@ -101,7 +101,7 @@ def ratio(layers: Sequence[str], n: int, kind: str, rounds: int) -> None:
 
 
 def memory(layers: Sequence[str], counts: Sequence[int]) -> None:
-    """Peak memory of a process of its own for each number of pairs."""
+    """Peak memory for each number of pairs, in a process of its own."""
     for n in counts:
         done = subprocess.run(
             [sys.executable, __file__, "--alone", str(n), "--layers", *layers],
@@ -128,10 +128,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", nargs="+", default=["main.9", "main.12", "main.15"])
     parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--kinds", nargs="+", default=["small", "imagenet"], help="of classifiers (%(default)s)")
+    parser.add_argument("--kinds", nargs="+", default=["small", "imagenet"], help="kinds of classifiers (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="*", default=[16, 128], help="numbers of pairs to compare")
-    parser.add_argument("--sweep-pairs", type=int, default=64, help="of the sweep over all layers; 0 leaves it out")
+    parser.add_argument(
+        "--sweep-pairs", type=int, default=64, help="pairs of the sweep over all layers; 0 leaves it out"
+    )
     parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:

@@ -1,11 +1,11 @@
-"""Spectral dependency ratios of 512 → 256 → 128 channels beside the loop over pathways that one would write first.
+"""Spectral dependency ratios of 512 → 256 → 128 channels, compared with a straightforward loop over pathways.
 
     python benchmarks/spectral.py                 main.3 → main.6 of dcgan-faces, 16.8 million pathways
-    python benchmarks/spectral.py --biggan        and all pairs of BigGAN-deep-256, random weights, as a table
+    python benchmarks/spectral.py --biggan        also all pairs of BigGAN-deep-256 with random weights, as a table
 
-The loops are timed on a subset of the pathways, drawn at random, and their times scaled to all of them; ours are of all
-pathways. All take turns in one process. "loop" transforms both kernels of each pathway; "loop, cached" has the squared
-transforms of all kernels before it starts, which its time leaves out.
+The loops are timed on a random subset of the pathways, and their times scaled to all; this library is timed on all
+pathways. All take turns in one process. "loop" computes the Fourier transforms of both kernels for each pathway; "loop,
+cached" has the squared transforms of all kernels precomputed, which is not in its time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def loop(g: Floats, h: Floats, pathways: npt.NDArray[np.int64]) -> Floats:
 
 
 def cached_loop(one: Floats, two: Floats, pathways: npt.NDArray[np.int64]) -> Floats:
-    """With transforms scaled to a mean of 1."""
+    """The loop with precomputed transforms, scaled to a mean of 1."""
     return np.array([(one[i, j] * two[j, o]).mean() for i, j, o in pathways])
 
 
@@ -71,7 +71,7 @@ def compare(rounds: int, subset: int) -> None:
     g, h = (part.weight.detach().double().numpy() for part in (found.earlier, found.later))
     rng = np.random.default_rng(0)
     pathways = np.stack([rng.integers(0, size, subset) for size in found.shape], 1)
-    # The second loop needs only the kernels on its pathways, made unique here so as not to fill the memory.
+    # The second loop needs only the kernels on its pathways; duplicates are removed to save memory.
     points = STRIDE * (g.shape[-1] - 1) + h.shape[-1]
     mids = np.unique(pathways[:8, 1])
     near = np.stack([rng.integers(0, found.shape[0], subset), rng.choice(len(mids), subset), pathways[:, 2]], 1)

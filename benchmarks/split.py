@@ -1,13 +1,12 @@
 """Generic replay against a split by hand of the same model, for each layer of ``dcgan-faces``.
 
-The split is what a careful user would write for this one model: its ``Sequential`` is cut after the layer,
-the head runs once on all bases and once on all sources, and the tail runs on batches of the activation with
-a channel swapped. It gets what replay has: channels-last activations, batches of the same size with the
-original as a row, channels that do not differ left out, and the session with eval mode, inference mode and
-its settings for memory.
+The split is what a careful user would write for this one model: the ``Sequential`` is cut after the layer, the
+head runs once on all bases and once on all sources, and the tail runs on batches of the activation with a channel
+swapped. It has the same advantages as replay: channels-last activations, batches of the same size with the original
+as a row, channels that do not differ left out, and the session with eval mode, inference mode and memory settings.
 
-Replay runs twice: a first call, in which it plans and compares its first batch with full forwards, and
-another with the same plan. Setting up is paid once however many pairs there are, so both are shown.
+Replay runs twice: a first call, in which it plans and compares its first batch with full forwards, and another with
+the same plan. The set-up is needed once for any number of pairs, so both times are shown.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def replay_maps(stream: Stream) -> Tensor:
 
 
 def split_maps(gen: cp.GeneratorAdapter, layer: str, chosen: Sequence[int], z: Any, most: int) -> Tensor:
-    """The same by hand, with ``most`` hybrids in one batch."""
+    """Maps by the split, with at most ``most`` hybrids per batch."""
     main: Any = gen.module.get_submodule("main")
     cut = int(layer.rpartition(".")[2]) + 1
     head, tail = main[:cut], main[cut:]
@@ -66,7 +65,7 @@ def split_maps(gen: cp.GeneratorAdapter, layer: str, chosen: Sequence[int], z: A
 
 
 def layer_row(gen: cp.GeneratorAdapter, layer: str, pairs: int, rounds: int, channels: int) -> dict[str, Any]:
-    """Seconds of every round, in which replay and split take turns at going first."""
+    """Seconds of each round; replay and split take turns at being first."""
     count = gen.layers[layer].channels
     chosen = range(0, count, max(1, ceil(count / channels)))
     z = gen.sample(pairs, seed=0), gen.sample(pairs, seed=1)
@@ -103,13 +102,13 @@ def layer_row(gen: cp.GeneratorAdapter, layer: str, pairs: int, rounds: int, cha
 def split_rows(
     gen: cp.GeneratorAdapter, *, pairs: int = PAIRS, rounds: int = ROUNDS, channels: int = CHANNELS
 ) -> dict[str, Any]:
-    """Ratios replay / split, per layer and overall: medians over rounds."""
+    """Ratios replay / split, per layer and in total: medians over rounds."""
     layers = {layer: layer_row(gen, layer, pairs, rounds, channels) for layer in gen.layers}
     return {"pairs": pairs, "rounds": rounds, "layers": layers} | ratios([row["seconds"] for row in layers.values()])
 
 
 def ratios(parts: Sequence[dict[str, list[float]]]) -> dict[str, float]:
-    """Of the sum of the parts: hybrids alone, and the first call with everything that sets it up."""
+    """Ratios of the sums: for hybrids alone, and for the first call including its set-up."""
     plan, first, again, split = (
         [sum(times) for times in zip(*(part[name] for part in parts), strict=True)]
         for name in ("plan", "first", "replay", "split")

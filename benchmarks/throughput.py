@@ -1,6 +1,6 @@
-"""How many hybrids per second, layer by layer, beside plain generation measured in the same run.
+"""Hybrids per second, layer by layer, relative to plain generation in the same run.
 
-The ratio is what to compare between machines: 1 means that a hybrid costs as much as an image.
+Compare the ratio between machines: 1 means that a hybrid costs as much as an image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GENERATOR = "dcgan-faces"
 
 
 def measure_layer(gen: cp.GeneratorAdapter, layer: str, *, pairs: int, rounds: int) -> dict[str, Any]:
-    """Medians over rounds, in each of which maps of all channels and plain images take turns."""
+    """Medians over rounds in which maps of all channels and plain images take turns."""
     z1, z2 = gen.sample(pairs, seed=0), gen.sample(pairs, seed=1)
     channels = gen.layers[layer].channels
     probe = cp.InfluenceMap(gen, layer)
@@ -67,7 +67,7 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on, besides the code."""
+    """The machine and versions that the numbers depend on."""
     return {
         "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help="pairs of latents per round (16; short form: 4)")
     parser.add_argument("--rounds", type=int, help="rounds per layer (7; short form: 3)")
     parser.add_argument("--device", help="by default the CPU")
-    parser.add_argument("--threads", type=int, help="of torch; by default torch's own choice")
+    parser.add_argument("--threads", type=int, help="torch's threads; by default torch's own choice")
     parser.add_argument("--short", action="store_true", help="under a minute, for CI: a smoke test, not a result")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     args = parser.parse_args()

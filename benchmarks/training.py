@@ -1,12 +1,12 @@
-"""Steps per second of ``train`` beside a bare loop on the same model, taking turns: the ratio should be at least 0.9.
+"""Steps per second of ``train`` and of a bare loop on the same model, taking turns: the ratio should be at least 0.9.
 
     python benchmarks/training.py                 vae-faces, as it ships
     python benchmarks/training.py --size 16 --width 16 --batch 16     a model so small that overheads show
     python benchmarks/training.py --model sae --size 32 --width 16    a structural autoencoder; or ae, betavae, …
 
-The bare loop has its images as floats in memory already, and does no more than it must: forward, backward, Adam.
-``train`` also decodes bytes, watches losses and gradients, draws grids and writes checkpoints; setting up is in neither
-time. Its last checkpoint and grid are, so that rounds of a second or two say little.
+The bare loop has its images as floats in memory, and does only what is necessary: forward, backward, Adam. ``train``
+also converts bytes, logs losses and gradients, draws grids and writes checkpoints. Set-up is in neither time, but the
+last checkpoint and grid are, so that rounds of a second or two are not informative.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from counterfactual_probe.training import Recipe, trainable
 
 
 def vae_loss(recipe: VAERecipe, encoder: nn.Module, decoder: nn.Module, images: Tensor) -> Tensor:
-    """As one would write it by hand."""
+    """The VAE's loss, written by hand."""
     mean, log_variance = encoder(images)
     made = decoder(mean + (log_variance / 2).exp() * torch.randn_like(mean))
     kl = (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean() / 2
@@ -40,7 +40,7 @@ def vae_loss(recipe: VAERecipe, encoder: nn.Module, decoder: nn.Module, images: 
 
 
 def autoencoder_loss(recipe: AERecipe, encoder: nn.Module, decoder: nn.Module, images: Tensor) -> Tensor:
-    """The same of S004's models without a penalty, and of its VAEs."""
+    """The losses of S004's models without a penalty and of its VAEs, written by hand."""
     images = (images + 1) / 2
     codes, kl = encoder(images), images.new_zeros(())
     if isinstance(recipe, VariationalRecipe):
@@ -53,12 +53,12 @@ def autoencoder_loss(recipe: AERecipe, encoder: nn.Module, decoder: nn.Module, i
 
 
 def bare(recipe: Recipe, pixels: Tensor, steps: int) -> float:
-    """Steps per second of the loop that one would write by hand."""
+    """Steps per second of a hand-written loop."""
     device = pixels.device
     networks = recipe.networks((3, pixels.shape[2], pixels.shape[3]))
     encoder, decoder = networks["encoder"].to(device), networks["decoder"].to(device)
     parameters = itertools.chain(encoder.parameters(), decoder.parameters())
-    # train has the fused one; a loop by hand has the default.
+    # train uses the fused Adam, and a hand-written loop the default.
     optimiser = torch.optim.Adam(parameters, recipe.lr)
     order = torch.randperm(len(pixels), device=device)
     batches = len(pixels) // recipe.batch
@@ -83,7 +83,7 @@ def bare(recipe: Recipe, pixels: Tensor, steps: int) -> float:
 
 
 def ours(recipe: Recipe, images: Images, steps: int) -> float:
-    """The same by ``train``, everything included but setting up."""
+    """Steps per second of ``train``, everything but the set-up included."""
     with tempfile.TemporaryDirectory() as folder:
         return cp.train(recipe, images, out=Path(folder), steps=steps).steps_per_second
 
@@ -95,14 +95,14 @@ def _wait(device: torch.device) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="vae", help="what train calls it (%(default)s)")
+    parser.add_argument("--model", default="vae", help="its name in train (%(default)s)")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--steps", type=int, default=60, help="per round (default 60)")
+    parser.add_argument("--steps", type=int, default=60, help="steps per round (default 60)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of torch; by default torch's own choice")
+    parser.add_argument("--threads", type=int, help="torch's threads; by default torch's own choice")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -1,16 +1,16 @@
-"""Reconstruction, sampling and disentanglement of structural autoencoders beside others (S004 §4.1, Table 1, Figs 3–6).
+"""Reconstruction, sampling and disentanglement of structural and other autoencoders (S004 §4.1, Table 1, Figs 3–6).
 
     python examples/structural_autoencoders.py
     python examples/structural_autoencoders.py --steps 12000 --seeds 0 1 2
     python examples/structural_autoencoders.py --size paper --seeds 0 1 2 3 4 --device cuda
     python examples/structural_autoencoders.py --size paper-128 --data celeba.zip --seeds 0 1 2 3 4 --device cuda
 
-On renders of the procedural scene, or on images that you have, split 70 : 10 : 20. The first takes a quarter of an hour
-on two cores, at a reduced size, the second some 90 minutes; the same command goes on where it was. Each model is looked
-at several times in its training. Written are pictures of reconstructions, samples, traversals and hybrids by chunks of
-the code, curves of the validation error, a table, and ``findings.md``, sentences with what S004 says and what was
-measured. Models are compared at their ends, and at equal validation error: each at the first look at which its error is
-not above the worst model's last one. Pictures that nobody has labelled give no metrics of codes.
+Models are trained on renders of the procedural scene, or on your images, split 70 : 10 : 20. At the reduced size, the
+first command takes a quarter of an hour on two cores and the second about 90 minutes; started again, they resume where
+they stopped. Each model is evaluated several times during training. The example writes pictures of reconstructions,
+samples, traversals and hybrids by chunks of the code, curves of the validation error, a table, and ``findings.md``:
+what S004 says and what was measured. Models are compared at the end of training, and at equal validation error: each at
+its first evaluation whose error is not above the worst model's final one. Without labels, codes have no metrics.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FINAL, EQUAL = "final", "equal error"
 
 @dataclass(frozen=True)
 class Trained:
-    """One model of one seed, with what was seen of it."""
+    """One model of one seed, with its evaluations."""
 
     name: str
     seed: int
@@ -77,7 +77,7 @@ def _trained(name: str, seed: int, size: Size, data: Split, options: argparse.Na
 def _rows(
     models: Sequence[Trained], data: Split, size: Size, quality: Quality, device: str | None
 ) -> list[dict[str, Any]]:
-    """Two rows for each model of a seed: at its end, and at the error that all have reached."""
+    """Two rows for each model of a seed: at the end of training, and at the error that all models reach."""
     equal = matched({model.name: model.seen for model in models})
     rows = []
     for model in models:
@@ -96,7 +96,7 @@ def _rows(
 
 
 def curves(models: Sequence[Trained]) -> Any:
-    """Validation error by step, one line for each model and seed."""
+    """Validation error over training steps, one line for each model and seed."""
     figure, ax = canvas(None, 6.0, 3.6)
     names = list(dict.fromkeys(model.name for model in models))
     for model in models:
@@ -138,7 +138,7 @@ def _pictures(models: Sequence[Trained], data: Split, options: argparse.Namespac
 
 
 def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """S004's claims and what was measured; whether they hold is read off the numbers of all seeds."""
+    """S004's claims, and whether the numbers of all seeds support them."""
     found = []
     names = list(dict.fromkeys(str(row["model"]) for row in rows))
     for ours in [name for name in names if name.startswith(OURS)][:1]:
@@ -171,7 +171,7 @@ def _compared(
     differences = [sign * (a - b) for a, b in zip(first, second, strict=True)]
     at = "at equal validation error" if when == EQUAL else "at the end of training"
     return [
-        f"“{ours} {claim} {other}” {told(differences)}. {column} is {shown(first)} and {shown(second)}, {at}, of "
+        f"“{ours} {claim} {other}” {told(differences)}. {column} is {shown(first)} and {shown(second)}, {at}, for "
         f"{len(first)} seed{'s' * (len(first) > 1)}."
     ]
 
@@ -185,9 +185,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_options(
         parser, out="out/structural", data="scene, 3dshapes.h5, an .npz of MPI3D, or a folder or zip of pictures"
     )
-    parser.add_argument("--features", default="efficientnet-lite0", help="for Fréchet distances (%(default)s)")
-    parser.add_argument("--quality", type=int, default=512, help="images of each Fréchet distance (%(default)s)")
-    parser.add_argument("--shown", type=int, default=8, help="pictures in a row (%(default)s)")
+    parser.add_argument("--features", default="efficientnet-lite0", help="features for Fréchet distances (%(default)s)")
+    parser.add_argument("--quality", type=int, default=512, help="images for each Fréchet distance (%(default)s)")
+    parser.add_argument("--shown", type=int, default=8, help="pictures per row (%(default)s)")
     return parser.parse_args(arguments)
 
 

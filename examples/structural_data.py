@@ -1,4 +1,4 @@
-"""What the models of S004 are trained and tested on: the scene, a labelled file, or pictures, in three parts."""
+"""The data of S004's experiments (the scene, a labelled file, or pictures), split into three parts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SPLIT = (0.7, 0.1, 0.2)  # training, validation and test images, S004 §3
 
 @dataclass(frozen=True)
 class Split:
-    """Training images, and others for validation and for tests, which no training sees.
+    """Training images, and validation and test images, which are not used for training.
 
     Attributes:
         validation, test: bytes (n, 3, H, W).
-        factors: of the test images (n, f); None of pictures, which nobody has labelled.
-        labels: the same of the training images.
+        factors: (n, f) factors of the test images; None for pictures without labels.
+        labels: factors of the training images.
     """
 
     train: Images
@@ -40,7 +40,7 @@ class Split:
 
     @cached_property
     def mark(self) -> str:
-        """What tells these images from others: where they are from, and a digest of what no training sees."""
+        """Identifies these images: their source, and a digest of some of them."""
         digest = hashlib.sha256(self.validation.numpy().data)
         digest.update(self.test.numpy().data)
         digest.update(self.train.pixels[:CHUNK].contiguous().numpy().data)
@@ -61,7 +61,7 @@ def split_data(data: str, size: Size, *, seed: int = 0, show_progress: bool = Tr
             data, size=size.side, images=_wanted(size), skip_unreadable=True, show_progress=show_progress
         )
     if images.pixels.is_floating_point():
-        raise ProbeError(f"the images of {data} are floats and bytes are wanted; give a folder or zip of pictures")
+        raise ProbeError(f"the images of {data} are floats and must be bytes; give a folder or zip of pictures")
     _require_side(data, images.size[1], size)
     order = np.random.default_rng([seed, len(images)]).permutation(len(images))
     train, validation, test = _parts(order, size)
@@ -75,7 +75,7 @@ def split_data(data: str, size: Size, *, seed: int = 0, show_progress: bool = Tr
 
 
 def split_scene(size: Size, *, seed: int = 0, show_progress: bool = True) -> Split:
-    """The scene in an order that the seed decides, in three parts."""
+    """The scene in a random order, in three parts."""
     scene = Scene(size.side)
     train, validation, test = _parts(scene.sample(len(scene), seed=seed), size)
     _require_rows(len(test), size)
@@ -85,7 +85,7 @@ def split_scene(size: Size, *, seed: int = 0, show_progress: bool = True) -> Spl
 
 
 def _parts(order: npt.NDArray[np.int64], size: Size) -> Sequence[npt.NDArray[np.int64]]:
-    """The three parts of all, and of each as many as are asked for."""
+    """The three parts, each limited to the number of images in ``size``."""
     ends = np.cumsum([round(share * len(order)) for share in SPLIT])
     parts = np.split(order, ends[:-1])
     found = [part[:count] for part, count in zip(parts, _asked(size), strict=True)]
@@ -103,7 +103,7 @@ def _require_side(data: str, side: int, size: Size) -> None:
 
 def _require_rows(test: int, size: Size) -> None:
     if size.rows >= test:
-        raise ProbeError(f"{size.rows} of {test} test images are to fit metrics on; leave some to measure on")
+        raise ProbeError(f"rows is {size.rows} and there are {test} test images; leave some to measure metrics on")
 
 
 def _asked(size: Size) -> tuple[int | None, int | None, int | None]:
@@ -111,6 +111,6 @@ def _asked(size: Size) -> tuple[int | None, int | None, int | None]:
 
 
 def _wanted(size: Size) -> int | None:
-    """How many images to read, so that every part has as many as are asked for; None for all."""
+    """The number of images to read, so that every part is large enough; None for all."""
     asked = [ceil(count / share) for count, share in zip(_asked(size), SPLIT, strict=True) if count is not None]
     return None if size.images is None else max(asked)

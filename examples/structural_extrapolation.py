@@ -1,13 +1,13 @@
-"""Which extrapolates, the encoder or the decoder? One of them learns images of a new kind (S004 §4.2, Figs 7 and 12).
+"""Which of encoder and decoder extrapolates? One of them is updated on images of a new kind (S004 §4.2, Figs 7, 12).
 
     python examples/structural_extrapolation.py
     python examples/structural_extrapolation.py --new angle
     python examples/structural_extrapolation.py --size paper --seeds 0 1 2 3 4 --device cuda
 
-A model is trained on the procedural scene, or on 3D-Shapes, without spheres, or without the outer camera angles, for
-four fifths of the steps. For the last fifth it sees all images, and the encoder alone is updated, or the decoder, or
-both. Errors are on test images of the new kind, which no training has seen. Written are a table, pictures, and
-``findings.md``. Optimisers start anew for the last fifth. The same command goes on where it was.
+A model is trained on the procedural scene, or on 3D-Shapes, without spheres or without the outer camera angles, for
+four fifths of the steps. For the last fifth it is trained on all images, with new optimisers, and the encoder alone is
+updated, or the decoder, or both. Errors are on test images of the new kind, which are in no training set. The example
+writes a table, pictures, and ``findings.md``. Started again, the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from counterfactual_probe.training import Networks, Recipe, Step, Update
 
 NEITHER, ENCODER, DECODER, BOTH = "neither", "encoder", "decoder", "both"
 UPDATES = (NEITHER, ENCODER, DECODER, BOTH)
-REDUCED_STEPS = 2000  # in all, of which each update takes a fifth
-# Columns of the factors, and what is left out of them: the authors' code leaves out six angles of 15, their text four.
+REDUCED_STEPS = 2000  # in total, including the last fifth
+# Columns of the factors, and the values left out. The authors' code leaves out six angles of 15, their text says four.
 NEW: dict[str, tuple[int, tuple[int, ...]]] = {"shape": (4, (2,)), "angle": (5, (0, 1, 2, 12, 13, 14))}
 
 
 @dataclass
 class Continued(Recipe):
-    """A recipe that starts from the weights of a folder, and updates one of the two networks or both."""
+    """A recipe that starts from the weights in a folder, and updates one of the two networks or both."""
 
     architecture: ClassVar[str] = "autoencoder"
     inner: Recipe = None  # type: ignore[assignment]
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.size == "reduced" and options.steps is None:
         size = dataclasses.replace(size, steps=REDUCED_STEPS)
     if options.data != SCENE and not options.data.endswith(".h5"):
-        raise ProbeError(f"what is new is told by factors of 3D-Shapes, which {options.data} lacks; give 3dshapes.h5")
+        raise ProbeError(f"new images are chosen by factors of 3D-Shapes, which {options.data} lacks; give 3dshapes.h5")
     data = split_data(options.data, size)
     assert data.factors is not None
     unseen = data.test[torch.from_numpy(is_new(data.factors, options.new))]
@@ -113,13 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def is_new(labels: npt.NDArray[np.int64], kind: str) -> npt.NDArray[np.bool_]:
-    """Which images are of the kind that is left out at first."""
+    """Which images are of the new kind, which is left out at first."""
     column, values = NEW[kind]
     return np.isin(labels[:, column], values)
 
 
 def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse.Namespace) -> dict[str, Path]:
-    """The folders of one model: without an update, and with each."""
+    """The folders of one model: without an update, and with each of the updates."""
     folder = options.out / f"{name}-{seed}-{options.new}"
     assert data.labels is not None
     old = torch.from_numpy(~is_new(data.labels, options.new))
@@ -135,7 +135,7 @@ def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse
     cp.train(model.command, known, out=folders[NEITHER], steps=before.steps, **common, **settings)
     for update in UPDATES[1:]:
         folders[update] = folder / update
-        inner = recipe_of(name, dataclasses.replace(after, warmup=0))  # all has risen already
+        inner = recipe_of(name, dataclasses.replace(after, warmup=0))  # the warm-up is over
         recipe = Continued(
             inner.batch, inner.lr, decay=after.schedule, inner=inner, start=str(folders[NEITHER]), update=update
         )
@@ -144,7 +144,7 @@ def variants(name: str, size: Size, data: Split, *, seed: int, options: argparse
 
 
 def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """S004's claims and what was measured, of all seeds."""
+    """S004's claims, and whether the numbers of all seeds support them."""
     found = []
     names = list(dict.fromkeys(row["model"] for row in rows))
     errors = {
@@ -159,14 +159,14 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append(
             f"“Updating the decoder of {name} helps more than updating its encoder” "
             f"{told([a - b for a, b in zip(encoder, decoder, strict=True)])}. Squared errors × 1000 are "
-            f"{shown(before)} before, {shown(encoder)} by the encoder, {shown(decoder)} by the decoder, {shown(both)} "
-            "by both."
+            f"{shown(before)} before, {shown(encoder)} after updating the encoder, {shown(decoder)} the decoder, "
+            f"{shown(both)} both."
         )
     for ours in [name for name in names if name.startswith(OURS)][:1]:
         for name in (name for name in names if name.startswith(VARIATIONAL)):
             one, other = errors[ours][DECODER], errors[name][DECODER]
             found.append(
-                f"“{ours} does better than {name} by an update of the decoder” "
+                f"“{ours} is better than {name} after an update of the decoder” "
                 f"{told([b - a for a, b in zip(one, other, strict=True)])}. Errors are {shown(one)} and {shown(other)}."
             )
     return found
@@ -175,8 +175,10 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, out="out/extrapolation", data="scene, or 3dshapes.h5")
-    parser.add_argument("--new", choices=list(NEW), default="shape", help="what is left out at first (%(default)s)")
-    parser.add_argument("--shown", type=int, default=8, help="pictures in a row (%(default)s)")
+    parser.add_argument(
+        "--new", choices=list(NEW), default="shape", help="the kind of images to leave out at first (%(default)s)"
+    )
+    parser.add_argument("--shown", type=int, default=8, help="pictures per row (%(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -1,6 +1,6 @@
-"""The models of S004, their sizes, and trainings that are looked at several times on the way.
+"""The models of S004, their sizes, and trainings with several evaluations.
 
-Started again, a training goes on where it was, and what was measured of it is read.
+Started again, a training resumes where it stopped, and evaluations that were made are read from files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _COUNTS = ("batch", "stages", "steps", "rows", "images", "validation", "test")
 
 @dataclass(frozen=True)
 class Model:
-    """What ``counterfactual-probe train`` calls it, and its settings."""
+    """The model's name in ``counterfactual-probe train``, and its settings."""
 
     command: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ MODELS: dict[str, Model] = {
     "VAE": Model("betavae"),
     "βVAE": Model("betavae", {"beta": 2.0}),
 }
-OURS = "SAE-"  # the first of these is compared with all that are none
+OURS = "SAE-"  # the first of these is compared with all other models
 VARIATIONAL = ("VAE", "βVAE", "VLAE")
 VARIATIONAL_COMMANDS = ("betavae", "vlae")
 PAPER_SIDE = 64
@@ -61,16 +61,16 @@ PAPER_SIDE = 64
 
 @dataclass(frozen=True)
 class Size:
-    """How large an experiment is.
+    """The size of an experiment.
 
     Attributes:
-        models: those that are compared, where no others are named.
-        images, validation, test: how many of the three parts of the data; None for all.
-        warmup: steps in which the learning rate rises, but not more than a quarter of all; 0 for constants, as in the
-            paper: see ``schedule``.
-        deviation: of the posterior at the start, of VAEs and ladders.
-        stages: how often a training is looked at.
-        rows: test images on which metrics are fitted, and half as many on which they are measured.
+        models: the models to compare, if no others are named.
+        images, validation, test: number of images of the three parts of the data; None for all.
+        warmup: steps in which the learning rate rises, at most a quarter of all; 0 for a constant one, as in the paper:
+            see ``schedule``.
+        deviation: standard deviation of the posterior at the start, for VAEs and ladders.
+        stages: number of evaluations of a training.
+        rows: number of test images on which metrics are fitted; they are measured on the others.
     """
 
     side: int = 16
@@ -92,16 +92,16 @@ class Size:
 
     @property
     def schedule(self) -> int:
-        """In how many steps the learning rate falls to 0, and the KL's weight rises: in all, or 0 for constants."""
+        """Steps in which the learning rate falls to 0 and the KL's weight rises: all of them; 0 for constants."""
         return self.steps if self.warmup else 0
 
     def settings(self, model: Model) -> dict[str, Any]:
-        """All that ``train`` is told of a model, but how long."""
+        """All settings of ``train`` for a model, except the number of steps."""
         names = ("width", "convolutions", "latent", "batch", "lr")
         found = {name: getattr(self, name) for name in names} | model.settings
         found |= {"warmup": min(self.warmup, self.steps // 4), "decay": self.schedule}
         if model.command in VARIATIONAL_COMMANDS:
-            # Errors are summed over pixels and the KL is not: its weight keeps the paper's balance in smaller images.
+            # Errors are summed over pixels: this weight of the KL keeps the paper's balance for smaller images.
             beta = found.get("beta", 1.0) * min(1.0, (self.side / PAPER_SIDE) ** 2)
             found |= {"beta": beta, "anneal": self.schedule, "deviation": self.deviation}
         return found
@@ -112,7 +112,7 @@ _FULL: dict[str, Any] = {"stages": 20, "images": None, "test": 15_000, "rows": 1
 FACES = ("SAE-16", "AdaAE-16", "VLAE-16", "AE", "VAE")
 SIZES = {
     "reduced": REDUCED,
-    # S004 A.2: 3D-Shapes and MPI3D, and below CelebA and RFD, whose images --data names.
+    # S004 A.2: 3D-Shapes and MPI3D; and, in the next line, CelebA and RFD, given by --data.
     "paper": Size(64, 64, 12, 12, 128, steps=100_000, validation=10_000, **_FULL),
     "paper-128": Size(128, 128, 16, 32, 32, steps=200_000, validation=10_000, models=FACES, **_FULL),
 }
@@ -120,7 +120,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Seen:
-    """A model after so many steps: its error on validation images, and the codes of the test images."""
+    """An evaluation of a model: its error on validation images, and the codes of the test images."""
 
     steps: int
     error: float
@@ -131,7 +131,7 @@ class Seen:
 def watched(
     name: str, size: Size, data: Split, folder: Path, *, seed: int = 0, device: str | None = None
 ) -> list[Seen]:
-    """Train a model to its end, and look at it after every stage."""
+    """Train a model, and evaluate it after every stage."""
     model = MODELS[name]
     found = []
     _require_same(folder / "seen" / "of.json", {"settings": size.settings(model), "seed": seed, "data": data.mark})
@@ -149,7 +149,7 @@ def watched(
 
 
 def _require_same(path: Path, asked: dict[str, Any]) -> None:
-    """Looks at another model, or at other data, are not taken for these."""
+    """Raise if the evaluations in the folder are those of another model or other data."""
     asked = json.loads(json.dumps(asked))
     if not path.exists():
         write_json(path, asked)
@@ -157,19 +157,19 @@ def _require_same(path: Path, asked: dict[str, Any]) -> None:
     for name, value in asked.items():
         if found.get(name) != value:
             raise ProbeError(
-                f"{path.parent.parent} holds a model whose {name} is {found.get(name)!r}, and {value!r} is asked; "
-                "give another --out, or delete it"
+                f"{path.parent.parent} holds a model whose {name} is {found.get(name)!r} and not {value!r}; give "
+                "another --out, or delete it"
             )
 
 
 def look(gen: Any, data: Split) -> dict[str, npt.NDArray[Any]]:
-    """What is kept of a model on the way."""
+    """An evaluation of a model, as arrays to save."""
     (_, error), (codes, reconstruction) = (both_ways(gen, images) for images in (data.validation, data.test))
     return {"codes": codes.numpy(), "error": np.array(error), "reconstruction": np.array(reconstruction)}
 
 
 def both_ways(gen: Any, images: Tensor) -> tuple[Tensor, float]:
-    """The codes of images given as bytes, and the mean squared error of what is made of them."""
+    """The codes of images given as bytes, and the mean squared error of their reconstructions."""
     codes, squared = [], 0.0
     for part in torch.split(images, CHUNK):
         given = part.float() / 255
@@ -186,21 +186,21 @@ def recipe_of(name: str, size: Size) -> Recipe:
 
 
 def add_options(parser: argparse.ArgumentParser, *, out: str, data: str) -> None:
-    """Options of both experiments."""
+    """Options that both experiments have."""
     parser.add_argument("--out", type=Path, default=Path(out), help="folder for everything (%(default)s)")
     parser.add_argument(
-        "--size", choices=list(SIZES), default="reduced", help="the paper's sizes want a GPU (%(default)s)"
+        "--size", choices=list(SIZES), default="reduced", help="the paper's sizes need a GPU (%(default)s)"
     )
     parser.add_argument("--data", default=SCENE, help=f"{data} (%(default)s)")
-    parser.add_argument("--models", nargs="+", help=f"of {', '.join(MODELS)}; by default those of the size")
+    parser.add_argument("--models", nargs="+", help=f"some of {', '.join(MODELS)}; by default those of the size")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="S004 has five: 0 1 2 3 4")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU if there is one")
     for name in (*_COUNTS, "latent", "width", "side", "convolutions", "warmup"):
-        parser.add_argument(f"--{name}", type=int, help="instead of the size's own")
+        parser.add_argument(f"--{name}", type=int, help="instead of the value of --size")
 
 
 def chosen_size(options: argparse.Namespace) -> Size:
-    """The size with what was given in its place."""
+    """The size, with the options that were given instead of its values."""
     given = {item.name: getattr(options, item.name, None) for item in dataclasses.fields(Size)}
     size = dataclasses.replace(
         SIZES[options.size], **{name: value for name, value in given.items() if value is not None}
@@ -211,7 +211,7 @@ def chosen_size(options: argparse.Namespace) -> Size:
     for model in size.models:
         if model not in MODELS:
             raise ProbeError(f"no model is called {model!r}; the models are {', '.join(MODELS)}")
-        with torch.device("meta"):  # what does not fit is said before images are made
+        with torch.device("meta"):  # raises errors before images are made
             recipe_of(model, size).networks((3, size.side, size.side))
     return size
 

@@ -1,4 +1,4 @@
-"""How a model of S004 is judged: metrics of its codes, and Fréchet distances of what it makes from the test images."""
+"""Scores of a model of S004: metrics of its codes, and Fréchet distances of its images from the test images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import counterfactual_probe as cp
 from counterfactual_probe.base.files import write_json
 from counterfactual_probe.fidelity.frechet import FewSamples
 
-STORED = 128  # codes that hybrids are made of, as S004 has it
+STORED = 128  # codes for hybrids, as in S004
 
 
 def scores(seen: Seen, data: Split, size: Size, kept: Path) -> dict[str, float]:
-    """S004's metrics of the test images' codes, of which factors are known; computed once for each look at a model."""
+    """S004's metrics of the test images' codes, if factors are known; computed once for each evaluation."""
     factors = data.factors
     if factors is None:
         return {}
@@ -47,13 +47,13 @@ def scores(seen: Seen, data: Split, size: Size, kept: Path) -> dict[str, float]:
 
 
 def stored_codes(gen: Any, data: Split) -> Tensor:
-    """Those of training images; what new codes are made of."""
+    """Codes of training images, from which hybrids are made."""
     codes: Tensor = gen.encode(data.train.pixels[:STORED].float() / 255)
     return codes.float().cpu()
 
 
 def sampled(name: str, gen: Any, data: Split, n: int) -> dict[str, Tensor]:
-    """New images (n, 3, H, W) by every way of sampling that makes sense for a model."""
+    """New images (n, 3, H, W), by each sampling method that the model supports."""
     made = {"hybrid": cp.autoencoders.hybrid_sample(stored_codes(gen, data), n)}
     if name.startswith(VARIATIONAL):
         made["prior"] = cp.autoencoders.prior_sample(n, gen.module.backbone.latent)
@@ -65,7 +65,7 @@ def images_of(gen: Any, codes: Tensor) -> Tensor:
 
 
 class Quality:
-    """Fréchet distances from n test images: of their reconstructions, and of as many samples of every way."""
+    """Fréchet distances from n test images: of their reconstructions, and of n samples by each method."""
 
     def __init__(self, data: Split, features: str, n: int) -> None:
         self.data, self.n = data, n
@@ -78,7 +78,7 @@ class Quality:
         return found
 
     def distances(self, name: str, gen: Any, kept: Path) -> dict[str, float]:
-        """By what was made; computed once for each model."""
+        """Distances by kind of image; computed once for each model."""
 
         def compute() -> dict[str, float]:
             groups = {"reconstruction": images_of(gen, gen.encode(self.real))}
@@ -93,7 +93,7 @@ class Quality:
 
 
 def matched(runs: Mapping[str, Sequence[Seen]]) -> dict[str, Seen]:
-    """Of each model the first look at which its validation error is not above the worst model's last one."""
+    """For each model the first evaluation whose validation error is not above the worst model's final one."""
     worst = max(seen[-1].error for seen in runs.values())
     return {name: next(look for look in seen if look.error <= worst) for name, seen in runs.items()}
 
@@ -103,7 +103,7 @@ def parameters(gen: Any) -> int:
 
 
 def told(differences: Sequence[float]) -> str:
-    """Whether a claim holds, of what should be above 0 in every seed."""
+    """Whether a claim holds, given differences that should be above 0 in every seed."""
     several = len(differences) > 1
     if min(differences) > 0:
         return "holds in every seed" if several else "holds"

@@ -85,7 +85,7 @@ def test_pictures_without_factors_are_compared_in_all_else(tmp_path: Path) -> No
     sentences = (tmp_path / "out/findings.md").read_text(encoding="utf-8")
     assert "SAE-2 reconstructs better than VAE" in sentences
     assert "disentangled" not in sentences
-    with pytest.raises(ProbeError, match=r"told by factors of 3D-Shapes, which .*faces lacks; give 3dshapes\.h5"):
+    with pytest.raises(ProbeError, match=r"chosen by factors of 3D-Shapes, which .*faces lacks; give 3dshapes\.h5"):
         example("extrapolation").main([*given[: given.index("--quality")], "--out", str(tmp_path / "more")])
 
 
@@ -232,7 +232,7 @@ def test_the_first_training_sees_none_of_the_new_kind() -> None:
     ("more", "message"),
     [
         (["--models", "SAE-5"], r"no model is called 'SAE-5'; the models are SAE-16, SAE-12"),
-        (["--rows", "60", "--models", "AE"], r"60 of 60 test images are to fit metrics on; leave some"),
+        (["--rows", "60", "--models", "AE"], r"rows is 60 and there are 60 test images; leave some"),
         (["--stages", "0"], r"stages is 0"),
         (["--steps", "0"], r"steps is 0; give an integer of at least 1"),
     ],
