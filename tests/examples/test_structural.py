@@ -123,7 +123,7 @@ def test_a_model_is_looked_at_on_its_way_and_once(tmp_path: Path, monkeypatch: p
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("it was trained again")
 
-    with pytest.raises(ProbeError, match=r"holds a model whose data is '64 renders .*', and '64 renders .*' is asked"):
+    with pytest.raises(ProbeError, match=r"holds a model whose data is '64 renders .*', and not '64 renders .*'"):
         models.watched("SAE-2", size, example("data").split_scene(size, seed=1, show_progress=False), tmp_path)
     with pytest.raises(ProbeError, match=r"holds a model whose settings is .*; give another --out, or delete it"):
         models.watched("SAE-2", dataclasses.replace(size, lr=0.1), data, tmp_path)
