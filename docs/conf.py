@@ -1,4 +1,4 @@
-"""How `make site` builds the documentation: Markdown as it lies in the repository, the reference from docstrings."""
+"""Sphinx configuration for `make site`: the repository's own Markdown, and the reference from docstrings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import counterfactual_probe
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from site_extension import import_types  # noqa: E402  # it lies beside this file
+from site_extension import import_types  # noqa: E402  # in this folder
 
 import_types()
 
@@ -18,12 +18,12 @@ project = "counterfactual-probe"
 author = "The counterfactual-probe developers"
 release = version = counterfactual_probe.__version__
 
-# The sources are the repository's own files, so that their links to one another are those of the site.
+# The sources are the repository's files, so that the links between them work on the site as well.
 root_doc = "docs/index"
 include_patterns = ["docs/**", "benchmarks/RESULTS.md", "examples/*", "CONTRIBUTING.md", "CHANGELOG.md"]
 exclude_patterns = ["docs/*.py"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "site_extension"]
-nitpicky = True  # a reference that leads nowhere is a warning, and warnings are errors
+nitpicky = True  # a broken reference is a warning, and warnings are errors
 language = "en"
 
 myst_heading_anchors = 3
@@ -38,7 +38,7 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True  # a list, and not an entry with a line for its type to each attribute
+napoleon_use_ivar = True  # attributes as a list, instead of an entry with a line for the type of each
 
 html_theme = "furo"
 html_title = "counterfactual-probe"
@@ -48,6 +48,6 @@ html_extra_path = ["site/index.html"]
 html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
-highlight_language = "text"  # of blocks that name none; examples in docstrings are Python all the same
+highlight_language = "text"  # for blocks that name no language; examples in docstrings are still Python
 pygments_style = "friendly"
 pygments_dark_style = "monokai"

@@ -1,4 +1,4 @@
-"""What Sphinx lacks for this site: pages of example files, and references to names where they are documented."""
+"""Sphinx extension for this site: pages of example files, and references to names where they are documented."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ PACKAGE = "counterfactual_probe"
 # Their types are named in signatures. Links to their documentation would need a connection while building.
 OTHERS = {"torch", "numpy", "matplotlib", "PIL", *sys.stdlib_module_names}
 
-_MARKUP = re.compile(r"(``.*?``|:[a-z]+:`[^`]*`|^\s*\.\. .*|^\s*:[^:`]+:)")
+# The bold names are those that napoleon makes of "Warns:".
+_MARKUP = re.compile(r"(``.*?``|:[a-z]+:`[^`]*`|^\s*\.\. .*|^\s*:[^:`]+:|^\*\*\w+\*\* --)")
 _ENTRY = re.compile(r" {4}(\w+(?:, \w+)*):")
 _SPECIAL = re.compile(r"([|*]|_(?!\w))")
 
 
 class CodePage(Parser):
-    """A file of code as a page, so that links to examples lead to something that can be read."""
+    """A file of code as a page, so that links to examples lead to a readable page."""
 
     supported = ("python",)
     language = "python"
@@ -65,7 +66,7 @@ def import_types() -> None:
 
 
 class _Unwritable:
-    """A default that is made anew for each object, or is a function: neither can be written as Python."""
+    """Stands for a default that cannot be written as Python: a function, or one that is made anew for each object."""
 
     def __repr__(self) -> str:
         return "..."
@@ -78,7 +79,7 @@ def _is_unwritable(default: object) -> bool:
 def as_written(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Annotations as they are in the source, ``Latents | None`` and not the union that this stands for."""
+    """Annotations as written in the source: ``Latents | None``, not the union that this alias stands for."""
     if what not in {"class", "function", "method"} or signature is None:
         return signature, returns
     written = inspect.signature(obj)
@@ -96,7 +97,7 @@ def as_written(
 
 
 def escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings say |a − b|, labels_ and maps-*, which reST would take for markup."""
+    """Escape text such as |a − b|, labels_ and maps-* in docstrings, which reST would read as markup."""
     example = False
     for i, line in enumerate(lines):
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
@@ -106,12 +107,12 @@ def escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
 
 
 def no_members_of_modules(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """``automodule`` gives a module's docstring only; the pages list its members in an order of their own."""
+    """``automodule`` shows only a module's docstring; the pages list members themselves, in their own order."""
     return True if what == "module" else None
 
 
 def one_each(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """``low, high: …`` under Attributes becomes an entry for each, which napoleon does for arguments alone."""
+    """Split ``low, high: …`` under Attributes into an entry for each; napoleon does so only for arguments."""
     start = next((i for i, line in enumerate(lines) if line.strip() == "Attributes:"), len(lines)) + 1
     end = next((i for i in range(start, len(lines)) if not lines[i].strip()), len(lines))
     entries: list[list[str]] = []
@@ -135,10 +136,10 @@ def without_type(app: Sphinx, what: str, name: str, obj: Any, options: Any, line
 
 
 def elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> nodes.Node | None:
-    """Find what is called by its last name alone, or by the module that defines it.
+    """Resolve names given without their module, or with the module that defines them.
 
-    Types of other libraries, and inner ones, stay plain text in signatures. What a role names must be documented:
-    where it is not, the reference stays unresolved, which is an error.
+    Types of other libraries, and private ones, stay plain text in signatures. A name in a role must be documented: if
+    it is not, the reference stays unresolved, which is an error.
     """
     if node.get("refdomain") != "py":
         return None
