@@ -257,7 +257,7 @@ def test_everything_is_read_off_the_tensors(dropout: tuple[int, ...], layers: li
         (None, 0, r"the number of classes is 0; give an integer of at least 1"),
         (None, [], r"the classes are named \[\]; give at least one, each name once"),
         (None, ["day", "day"], r"the classes are named \['day', 'day'\]"),
-        ({"main.4.weight": torch.zeros(6, 4, 3, 3)}, 2, r"a conditional DCGAN's are \(in, out, 4, 4\)"),
+        ({"main.4.weight": torch.zeros(6, 4, 3, 3)}, 2, r"those of a conditional DCGAN are \(in, out, 4, 4\)"),
         ({"main.1.weight": torch.zeros(5)}, 2, r"of another shape: main\.1\.weight \(5,\) for \(6,\)"),
         ({"main.9.bias": torch.zeros(5)}, 2, r"unexpected: main\.9\.bias"),
     ],

@@ -67,7 +67,7 @@ def test_a_zip_and_a_folder_inside_it(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(cp.ProbeError, match="holds no images"):
         open_images(archive / "birds")
     archive.write_bytes(archive.read_bytes()[:200])
-    with pytest.raises(cp.ProbeError, match=r"all\.zip is no complete zip"):
+    with pytest.raises(cp.ProbeError, match=r"all\.zip is not a complete zip"):
         open_images(archive)
 
 

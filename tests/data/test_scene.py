@@ -115,7 +115,7 @@ def test_batches_and_order_change_no_image() -> None:
             r"the factors are torch\.int64 \(2, 5\); give integers",
         ),
         (lambda: SCENE.render(np.zeros((2, 6))), r"the factors are torch\.float64"),
-        (lambda: SCENE.render(row(shape=4)), r"shape is 4 to 4 in the factors given; it goes from 0 to 3"),
+        (lambda: SCENE.render(row(shape=4)), r"shape is 4 to 4 in the factors given; give 0 to 3"),
         (lambda: SCENE.masks(row(floor=-1)), r"floor hue is -1 to -1"),
         (lambda: SCENE.labels([480_000]), r"numbers are 480000 to 480000; give integers from 0 to 479999"),
         (lambda: SCENE.labels([0.5]), r"numbers are float64 \(1,\)"),

@@ -294,7 +294,7 @@ def spoiled(**changes: Any) -> dict[str, Any]:
             spoiled(main__3__weight=torch.zeros(5, 2, 4, 4)),
             r"the kernels have shapes \[\(3, 4, 4, 4\), \(5, 2, 4, 4\)",
         ),
-        (spoiled(main__0__weight=torch.zeros(3, 4, 5, 5)), r"a DCGAN's are \(in, out, 4, 4\)"),
+        (spoiled(main__0__weight=torch.zeros(3, 4, 5, 5)), r"those of a DCGAN are \(in, out, 4, 4\)"),
         (spoiled(main__0__bias=torch.zeros(4)), r"missing: main\.3\.bias, main\.6\.bias\)"),
     ],
 )
