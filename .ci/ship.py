@@ -1,14 +1,16 @@
-"""Put trained models into the package: python .ci/ship.py out/vae-faces out/dcgan-cifar10 …
+"""Put trained models into the package: python .ci/ship.py out/vae-faces out/dcgan-cifar10 --alone out/biggan-cifar10
 
 Kernels are kept in float16; biases and the statistics of norms, which cost nothing, in float32. Of the grids only the
-last are taken, as JPEG, and the checksums are written anew.
+last are taken, as JPEG, and the checksums are written anew. Models after ``--alone`` come without their partners, and a
+training that has not ended is said to go on.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-import sys
+import re
 from pathlib import Path
 
 import safetensors.torch
@@ -17,16 +19,17 @@ from counterfactual_probe.adapters.trained import CHECKSUMS, FOLDER
 from PIL import Image
 
 import counterfactual_probe as cp
+from counterfactual_probe.registry.folders import DISCRIMINATOR
 
 
-def ship(trained: Path) -> None:
+def ship(trained: Path, *, alone: bool) -> None:
     name = json.loads((trained / "config.json").read_text())["name"]
     out = FOLDER / name
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
         old.unlink()
     for path in sorted(trained.glob("*.safetensors")):
-        if path.name != "state.safetensors":
+        if path.name != "state.safetensors" and not (alone and path.name == DISCRIMINATOR):
             half = {
                 key: value.half() if value.dim() > 1 else value
                 for key, value in safetensors.torch.load_file(path).items()
@@ -37,7 +40,7 @@ def ship(trained: Path) -> None:
         for path in sorted(trained.glob(f"{kind}-*.png"))[-1:]:
             Image.open(path).convert("RGB").save(out / f"{kind}.jpg", quality=85)
             card = card.replace(f"]({path.name})", f"]({kind}.jpg)")
-    (out / "README.md").write_text(card)
+    (out / "README.md").write_text(unfinished(card))
     (out / "config.json").write_bytes((trained / "config.json").read_bytes())
     before, after = cp.load(trained), cp.load(out)
     z = before.sample(64)
@@ -46,9 +49,22 @@ def ship(trained: Path) -> None:
     print(f"{name}: {size / 1e6:.1f} MB, images off by at most {error:.1e}, partner {type(after.partner).__name__}")
 
 
+def unfinished(card: str) -> str:
+    """The card of a training that has not come to its end says so at the top."""
+    done = re.search(r"- (\d+) of (\d+) steps", card)
+    if done is None or done[1] == done[2]:
+        return card
+    title, rest = card.split("\n", 1)
+    return f"{title}\n\n**Not trained to its end**: after {done[1]} of {done[2]} steps. The training goes on.\n{rest}"
+
+
 def main() -> None:
-    for folder in sys.argv[1:]:
-        ship(Path(folder))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--alone", nargs="*", type=Path, default=[], help="without the partners")
+    options = parser.parse_args()
+    for folder in (*options.folders, *options.alone):
+        ship(folder, alone=folder in options.alone)
     files = sorted(FOLDER.glob("*/*.safetensors"))
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(FOLDER)}" for file in files]
     CHECKSUMS.write_text("".join(f"{line}\n" for line in lines))

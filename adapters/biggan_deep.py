@@ -1,4 +1,4 @@
-"""BigGAN-deep (Brock et al. 2019), class-conditional on ImageNet, at 128, 256 and 512 pixels.
+"""BigGAN-deep (Brock et al. 2019), class-conditional: on ImageNet at 128, 256 and 512 pixels, or as it was trained.
 
 Latents are ``{"z": (n, 128), "label": (n,), "truncation": (n,)}``. In a hybrid run the class, the truncation and the z
 that enters every block are the base's (conventions 3). Blocks are numbered from 1 as in S003: see :func:`genblock`.
@@ -9,7 +9,7 @@ as setting those of ``conv_3``. In a block that halves the channels, only the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.classifiers.labels import class_number
 from counterfactual_probe.generator import latents as lt
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.latents import Latents
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state
 
+from .biggan_discriminator import biggan_discriminator
 from .biggan_module import BigGANDeepModule, StoredBatchNorm, original
 from .imagenet import class_index
 
@@ -59,21 +61,37 @@ class BigGANDeep(GeneratorAdapter):
     """A BigGAN-deep that raises an error for latents with an impossible class or truncation.
 
     ``sample(n, classes=None, truncation=0.4)`` takes one class and one truncation for all samples, or a list with one
-    for each. A class is a name or a number; by default each sample has a random class.
+    for each. A class is a number or a name, ImageNet's where ``classes`` is empty; by default each sample has a random class.
 
     Batch-norm statistics are stored for truncations that are multiples of 0.02. In between, images are those of
     pytorch-pretrained-biggan, which interpolates with the weights of the two neighbours swapped.
     """
 
-    def __init__(self, module: BigGANDeepModule, *, name: str, device: torch.device | str | None = None) -> None:
-        self.n_classes = module.n_classes
+    def __init__(
+        self,
+        module: BigGANDeepModule,
+        *,
+        name: str,
+        classes: Sequence[str] = (),
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.n_classes, self.classes = module.n_classes, tuple(classes)
+        if self.classes and len(self.classes) != self.n_classes:
+            raise ProbeError(
+                f"{len(self.classes)} classes are named and {name} has {self.n_classes}; name all of them, or none"
+            )
+
+        def number(wanted: Any) -> int:
+            if self.classes:
+                return class_number(wanted, self.classes, self.n_classes, name)
+            return class_index(wanted, self.n_classes)
 
         def sample_latents(n: int, rng: torch.Generator, classes: Any = None, truncation: Any = TRUNCATION) -> Latents:
             strength = _truncation(truncation)
             # z is sampled first and scaled last, so that it is the same for all classes and, up to scale, truncations.
             z = truncated_normal(n, module.z_dim, rng)
             drawn = torch.randint(module.n_classes, (n,), generator=rng)
-            label = drawn if classes is None else torch.full((n,), class_index(classes, module.n_classes))
+            label = drawn if classes is None else torch.full((n,), number(classes))
             return {"z": strength * z, "label": label, "truncation": torch.full((n,), strength, dtype=torch.float64)}
 
         super().__init__(module.eval(), sample_latents, layers=_listed(module), name=name, device=device)
@@ -138,7 +156,11 @@ def biggan_deep(
     model = original(config)
     title = f"biggan-deep-{config['output_dim']}"
     load_state(model, tensors, f"{title} as its configuration has it")
-    return BigGANDeep(BigGANDeepModule(model), name=name or str(config.get("name", title)), device=device)
+    classes = config.get("classes", ())
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(each, str) for each in classes):
+        raise ProbeError(f"the classes of the configuration are {classes!r}; give a list of their names")
+    chosen = name or str(config.get("name", title))
+    return BigGANDeep(BigGANDeepModule(model), name=chosen, classes=classes, device=device)
 
 
 def random_biggan_deep(
@@ -232,4 +254,5 @@ ARCHITECTURE = Architecture(
     "biggan-deep",
     lambda config, tensors, device: biggan_deep(config, tensors, device=device),
     claims=lambda config: config.keys() >= _TELLING,
+    discriminator=biggan_discriminator,
 )

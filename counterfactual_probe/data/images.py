@@ -32,6 +32,8 @@ class Images:
         generated: whether they are samples of a generator, and so not real images.
         notes: sentences about conversions that were made.
         unreadable: files that were left out, each with the reason.
+        labels: (n,) the number of each image's class, or None where there are none.
+        classes: their names, in the order of the numbers.
     """
 
     pixels: Tensor
@@ -40,6 +42,8 @@ class Images:
     generated: bool = False
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", _checked(self.pixels))

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from ..base.errors import ProbeError, first_few, first_line
 from ..base.files import read_bytes
@@ -48,6 +50,7 @@ class _Filling:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
 
     def add(self, found: _Decoded, most: int) -> None:
         if found.pixels is None:
@@ -60,6 +63,7 @@ class _Filling:
         if found.pixels.shape == self.pixels.shape[1:]:
             self.pixels[self.filled] = found.pixels
             self.filled += 1
+            self.folders.append(PurePosixPath(found.name).parent.as_posix())
 
 
 def read_pictures(
@@ -114,7 +118,26 @@ def _images(path: str | os.PathLike[str], filling: _Filling, size: int | None, t
         )
     pixels: Any = filling.pixels[: filling.filled]
     source = f"{filling.filled} images in {'/'.join(Path(path).parts[-2:])}"
-    return Images(pixels, source, terms or NOT_STATED, notes=tuple(notes), unreadable=tuple(unreadable))
+    labels, classes = _classes(filling.folders)
+    return Images(
+        pixels,
+        source,
+        terms or NOT_STATED,
+        notes=tuple(notes),
+        unreadable=tuple(unreadable),
+        labels=labels,
+        classes=classes,
+    )
+
+
+def _classes(folders: list[str]) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Each picture's folder is its class, where there are at least two."""
+    found = sorted(set(folders))
+    if len(found) < 2:
+        return None, ()
+    last = [PurePosixPath(folder).name for folder in found]
+    numbers = {folder: number for number, folder in enumerate(found)}
+    return torch.tensor([numbers[folder] for folder in folders]), tuple(last if len(set(last)) == len(last) else found)
 
 
 def _counted(sizes: Counter[tuple[int, int]]) -> str:

@@ -70,7 +70,8 @@ def open_images(
         return _all_of(data, found, skip_unreadable, None)
     about = {"source": found.source, "terms": found.terms, "generated": found.generated}
     kept = {**about, "notes": found.notes, "unreadable": found.unreadable}
-    save_tensors(cache, KIND, {"pixels": found.pixels}, {"asked": asked, **kept})
+    tensors = {"pixels": found.pixels} | ({} if found.labels is None else {"labels": found.labels})
+    save_tensors(cache, KIND, tensors, {"asked": asked, **kept, "classes": found.classes})
     return _all_of(data, found, skip_unreadable, cache)
 
 
@@ -106,8 +107,12 @@ def _read(
     else:
         given = Images(data if name is None else _array(name), Path(name or "an array").name, terms or NOT_STATED)  # type: ignore[arg-type]
     if images is not None and images < len(given):
-        kept = given.pixels[:images]
-        given = Images(kept, f"the first {images} of {given.source}", given.terms, given.generated, given.notes)
+        given = dataclasses.replace(
+            given,
+            pixels=given.pixels[:images],
+            source=f"the first {images} of {given.source}",
+            labels=None if given.labels is None else given.labels[:images],
+        )
     return _require(given, size, colours)
 
 
@@ -164,5 +169,9 @@ def _mapped(path: Path, asked: dict[str, Any]) -> Images:
             )
     with safetensors.safe_open(path, "pt") as file:
         pixels = file.get_tensor("pixels")
+        labels = file.get_tensor("labels") if "labels" in file.keys() else None  # noqa: SIM118 (no mapping)
     about = {key: header[key] for key in ("source", "terms", "generated")}
-    return Images(pixels, **about, notes=tuple(header["notes"]), unreadable=tuple(header["unreadable"]))
+    # A file of an earlier version says nothing about classes.
+    classes = tuple(header.get("classes", ()))
+    notes, unreadable = tuple(header["notes"]), tuple(header["unreadable"])
+    return Images(pixels, **about, notes=notes, unreadable=unreadable, labels=labels, classes=classes)

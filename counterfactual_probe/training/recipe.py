@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..base.errors import ProbeError, nearest, whole
 from ..base.plugins import by_name, imported
+from ..data import Images
 from .step import Networks, Step
 
 GROUP = "counterfactual_probe.recipes"
@@ -73,6 +74,16 @@ class Recipe(ABC):
         for name in ("warmup", "decay"):
             whole(getattr(self, name), name, 0)
         self.require_positive("lr")
+
+    def suited(self, images: Images) -> Recipe:
+        """This recipe for these images; one that needs classes takes their names here."""
+        del images
+        return self
+
+    def configuration(self, image: tuple[int, int, int]) -> dict[str, Any]:
+        """What the tensors of "model" do not tell its architecture, for config.json."""
+        del image
+        return {}
 
     @abstractmethod
     def networks(self, image: tuple[int, int, int]) -> dict[str, nn.Module]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..base.errors import ProbeError
 from ..distributed.ranks import Ranks
 from ..generator.adapter import stream_seed
 
@@ -53,12 +54,28 @@ class Step:
     """
 
     def __init__(
-        self, number: int, networks: Networks, images: Tensor, *, seed: int, ranks: Ranks, stream: int = DRAWS
+        self,
+        number: int,
+        networks: Networks,
+        images: Tensor,
+        *,
+        seed: int,
+        ranks: Ranks,
+        stream: int = DRAWS,
+        labels: Tensor | None = None,
     ) -> None:
         self.number, self.networks, self.images = number, networks, images
+        self._labels = labels
         self._ranks = ranks
         # On the CPU, and for the whole batch: device and number of ranks change no number.
         self._rng = torch.Generator().manual_seed(stream_seed(seed, stream, number))
+
+    @property
+    def labels(self) -> Tensor:
+        """The classes (n,) of the images."""
+        if self._labels is None:
+            raise ProbeError("these images have no classes; give a folder or zip with one folder a class")
+        return self._labels
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers (n, *shape), one row for each image."""

@@ -96,6 +96,7 @@ def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
         )
     whole(request.seed, "the seed", 0)
     images = _images(entry, request, run)
+    recipe = recipe.suited(images)
     # The model's own precision goes without saying.
     repeated = dataclasses.replace(request, precision=None) if request.precision == entry.precision else request
     plan = TrainingPlan(

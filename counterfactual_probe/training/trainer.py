@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 START, GRIDS = 7, 8  # streams of random numbers of their own
 FLUSH = 16  # steps between two looks at the losses
-_SHARE = 50  # a checkpoint is due after this many times as long as the last one took
+_SHARE = 50  # a checkpoint is due after this many times as long as the last one took,
+_LONGEST = 600.0  # or after so many seconds
 
 
 class Trainer:
@@ -71,7 +72,10 @@ class Trainer:
         index = self.ranks.rows(order[position : position + batch])
         # Bytes travel, a quarter of the floats.
         images = to_floats(self._pixels[index.to(self._pixels.device)].to(self.accelerator.device))
-        step = Step(number, self.networks, images, seed=self.plan.seed, ranks=self.ranks)
+        labels = self.plan.images.labels
+        if labels is not None:
+            labels = labels[index].to(self.accelerator.device)
+        step = Step(number, self.networks, images, seed=self.plan.seed, ranks=self.ranks, labels=labels)
         seed_everything(stream_seed(self.plan.seed, DRAWS, number), self._placed)  # for dropout and the like
         shown: dict[str, Tensor] = {}
         updates = self.recipe.step(step)
@@ -184,7 +188,7 @@ class Trainer:
         self.checkpoint.save(tensors, {"step": self.done, "seconds": self.seconds, "optimisers": groups})
         self.saved = self.done
         ended = time.monotonic()
-        self._next_save = ended + max(checkpoints.SECONDS_BETWEEN, _SHARE * (ended - began))
+        self._next_save = ended + max(checkpoints.SECONDS_BETWEEN, min(_LONGEST, _SHARE * (ended - began)))
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one."""

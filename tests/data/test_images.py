@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,37 @@ def test_decoded_images_are_kept_in_a_file(folder: Path, tmp_path: Path, monkeyp
     cache.write_bytes(cache.read_bytes()[:50])
     with pytest.raises(cp.ProbeError, match="is not a complete safetensors file"):
         open_images(folder, cache=cache)
+
+
+def test_folders_are_classes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(["train/dog/1.png", "train/cat/7.png", "train/cat/5.png", "train/cat/2.png"]):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+        if number == 2:
+            path.write_bytes(b"broken")
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for path in sorted((tmp_path / "data").rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path / "data"))
+    for data in (tmp_path / "data", tmp_path / "data/train", tmp_path / "data.zip", tmp_path / "data.zip/train"):
+        cache = tmp_path / f"cache-{data.name}-{data.parent.name}"
+        for _ in range(2):  # the second time from the file
+            found = open_images(data, skip_unreadable=True, cache=cache)
+            assert found.classes == ("cat", "dog")
+            assert found.labels is not None
+            assert found.labels.tolist() == [0, 0, 1], "2.png, 7.png, 1.png"
+    first = open_images(found, images=2)
+    assert first.labels is not None
+    assert (first.labels.tolist(), first.classes, len(first)) == ([0, 0], ("cat", "dog"), 2)
+    only = open_images(tmp_path / "data/train/dog")
+    assert (only.labels, only.classes) == (None, ())
+    (tmp_path / "data/train/cat/5.png").unlink()
+    shutil.copytree(tmp_path / "data/train", tmp_path / "data/test")
+    both = open_images(tmp_path / "data")
+    assert both.classes == ("test/cat", "test/dog", "train/cat", "train/dog"), (
+        "names that would be the same are told whole"
+    )
 
 
 def test_a_fingerprint_tells_one_pixel() -> None:

@@ -37,7 +37,13 @@ class Output:
                 plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
                 write_bytes(plan.out / f"{name}.safetensors", safetensors.torch.save(plain))
         text = card(plan, losses, seconds=seconds, device=self._device, ranks=self._ranks.world)
-        save_folder(plan.out, plan.recipe.architecture, files["model"], config={"name": plan.name}, card=text)
+        save_folder(
+            plan.out,
+            plan.recipe.architecture,
+            files["model"],
+            config={**plan.recipe.configuration(plan.images.size), "name": plan.name},
+            card=text,
+        )
 
     def prepare(self, needed: int) -> None:
         """Make the folder, clear what kills have left in it, and see that a checkpoint of so many bytes fits."""

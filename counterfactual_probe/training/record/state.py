@@ -49,8 +49,17 @@ def unpack(
             number, _, key = path.partition("/")
             values.setdefault(int(number), {})[key] = value
         optimiser.load_state_dict({"state": values, "param_groups": found["groups"]})
+        _in_layout(optimiser)
     return _under(tensors, "extra/")
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _in_layout(optimiser: torch.optim.Optimizer) -> None:
+    """Lay moments out in memory as their parameters are, as fused optimisers take for granted."""
+    for parameter, values in optimiser.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
