@@ -18,10 +18,10 @@ from torch.nn import functional as F
 import counterfactual_probe as cp
 from counterfactual_probe.data import Images
 from counterfactual_probe.data.order import epoch_order
+from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.generator.state.randomness import seed_everything
 from counterfactual_probe.registry import folders
 from counterfactual_probe.training import Networks, Step, trainable
-from counterfactual_probe.training.step import Ranks
 from counterfactual_probe.training.trainer import START, stream_seed
 from support.adapters.states import spoiled_state
 from support.toy_training import assert_same, squares, train
