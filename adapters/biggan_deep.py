@@ -61,7 +61,8 @@ class BigGANDeep(GeneratorAdapter):
     """A BigGAN-deep that raises an error for latents with an impossible class or truncation.
 
     ``sample(n, classes=None, truncation=0.4)`` takes one class and one truncation for all samples, or a list with one
-    for each. A class is a number or a name, ImageNet's where ``classes`` is empty; by default each sample has a random class.
+    for each. A class is a number or a name, ImageNet's where ``classes`` is empty; by default each sample has a random
+    class.
 
     Batch-norm statistics are stored for truncations that are multiples of 0.02. In between, images are those of
     pytorch-pretrained-biggan, which interpolates with the weights of the two neighbours swapped.
