@@ -118,10 +118,10 @@ def _module(state: Mapping[str, Tensor]) -> Autoencoder:
 
 
 def _count(state: Mapping[str, Tensor], name: str) -> int:
-    found = 0
-    while name.format(found + 1) in state:
-        found += 1
-    return found
+    count = 0
+    while name.format(count + 1) in state:
+        count += 1
+    return count
 
 
 ARCHITECTURE = Architecture(

@@ -65,18 +65,18 @@ class AERecipe(Recipe):
 
     def step(self, step: Step) -> Iterator[Update]:
         images = (step.images + 1) / 2
-        found = step.networks["encoder"](images)
-        codes, means, penalty = self.regularised(step, found)
+        encoded = step.networks["encoder"](images)
+        codes, means, penalty = self.regularised(step, encoded)
         entropy = cross_entropy(step.networks["decoder"](codes, logits=True), images)
         self.state["codes"] = means.detach().float()
         loss = entropy + penalty["penalty"] if penalty else entropy
         shown = {name: value for name, value in penalty.items() if name != "penalty"}
         yield Update("autoencoder", loss, {"loss": loss, "reconstruction": entropy, **shown})
 
-    def regularised(self, step: Step, found: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def regularised(self, step: Step, encoded: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Codes for the decoder, their means, and the penalty together with its terms, by name."""
         del step
-        return found, found, {}
+        return encoded, encoded, {}
 
     def samples(self, networks: Networks, step: Step) -> Tensor:
         stored = self.state.get("codes")
@@ -140,10 +140,10 @@ class WAERecipe(AERecipe):
         if self.batch < 2:
             raise ProbeError(f"batch is {self.batch}; the discrepancy compares codes of a batch, so give at least 2")
 
-    def regularised(self, step: Step, found: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        value = discrepancy(found.float(), step.normal(self.latent).float())
-        weight = self.mmd / (len(found) if self.per_batch else 1)
-        return found, found, {"penalty": weight * value, "discrepancy": value}
+    def regularised(self, step: Step, encoded: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        value = discrepancy(encoded.float(), step.normal(self.latent).float())
+        weight = self.mmd / (len(encoded) if self.per_batch else 1)
+        return encoded, encoded, {"penalty": weight * value, "discrepancy": value}
 
 
 @dataclass
@@ -179,8 +179,8 @@ class VariationalRecipe(AERecipe):
                 head.bias[len(head.bias) // 2 :] += math.log(self.deviation)
         return made
 
-    def regularised(self, step: Step, found: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        mean, log_deviation = found.float().chunk(2, 1)
+    def regularised(self, step: Step, encoded: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        mean, log_deviation = encoded.float().chunk(2, 1)
         value = DIVERGENCES[self.kl](mean, log_deviation)
         codes = mean + log_deviation.exp() * step.normal(self.latent)
         weight = self.beta * risen(step.number, self.anneal)

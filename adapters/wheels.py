@@ -12,12 +12,14 @@ def wheel_file(package: str, version: str, file: str) -> Path:
     """The path of a file in an installed package; a ProbeError with the install command if it is missing."""
     command = install_command(package, version)
     try:
-        found = distribution(package)
+        installed = distribution(package)
     except PackageNotFoundError:
         raise ProbeError(f"the weights of {package} are not installed; run: {command}") from None
-    path = Path(str(found.locate_file(file)))
-    if found.version != version or not path.is_file():
-        raise ProbeError(f"{package} {found.version} is installed and {version} with {file} is needed; run: {command}")
+    path = Path(str(installed.locate_file(file)))
+    if installed.version != version or not path.is_file():
+        raise ProbeError(
+            f"{package} {installed.version} is installed and {version} with {file} is needed; run: {command}"
+        )
     return path
 
 

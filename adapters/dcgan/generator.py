@@ -123,25 +123,25 @@ def dcgan(
 
 def numbered_kernels(state: Mapping[str, Tensor], family: str) -> tuple[str, dict[int, tuple[int, ...]]]:
     """The prefix of a state dict's numbered submodules, and the shapes of their 4×4 kernels by number."""
-    found = {
+    kernels = {
         int(match[1]): key
         for key, value in state.items()
         if value.dim() == 4 and (match := re.fullmatch(r"(?:\w+\.)?(\d+)\.weight", key))
     }
-    if not found:
+    if not kernels:
         raise ProbeError(
             f"the state dict holds no numbered 4-D kernels (its first keys: {list(state)[:3]}); give that of a "
             f"{family} generator, 'main.0.weight' and so on"
         )
-    shapes = {number: tuple(state[found[number]].shape) for number in sorted(found)}
+    shapes = {number: tuple(state[kernels[number]].shape) for number in sorted(kernels)}
     chained = all(before[1] == after[0] for before, after in pairwise(shapes.values()))
     if not chained or any(shape[2:] != (4, 4) for shape in shapes.values()):
         raise ProbeError(
             f"the kernels have shapes {list(shapes.values())}; those of a {family} are (in, out, 4, 4), and each one's "
             "outputs are the next one's inputs"
         )
-    first = min(found)
-    return found[first].removesuffix(f"{first}.weight"), shapes
+    first = min(kernels)
+    return kernels[first].removesuffix(f"{first}.weight"), shapes
 
 
 DCGAN = Architecture(

@@ -53,13 +53,13 @@ class LadderEncoder(nn.Module):
             self.add_module(f"rung{i}", mlp(backbone.width, *_RUNG, 2 * size))
 
     def forward(self, images: Tensor) -> Tensor:
-        x, found = images, {}
+        x, posteriors = images, {}
         for number, name in enumerate(self.names, 1):
             x = self.get_submodule(name)(x)
             if number in self.places:
                 i = self.places[number]
-                found[i] = self.get_submodule(f"rung{i}")(x.amax((2, 3))).chunk(2, 1)
-        means, log_deviations = zip(*(found[i] for i in sorted(found)), strict=True)
+                posteriors[i] = self.get_submodule(f"rung{i}")(x.amax((2, 3))).chunk(2, 1)
+        means, log_deviations = zip(*(posteriors[i] for i in sorted(posteriors)), strict=True)
         return torch.cat([*means, *log_deviations], 1)
 
     def heads(self) -> list[nn.Linear]:

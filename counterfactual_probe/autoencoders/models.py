@@ -76,10 +76,10 @@ class Autoencoder(nn.Module):
                 f"the images are {tuple(images.shape)} and this model takes (n, {expected[0]}, {size}, {size}); resize "
                 "them"
             )
-        found: Tensor = self.encoder(images)
+        encoded: Tensor = self.encoder(images)
         if not self.variational:
-            return found, None
-        mean, log_deviation = found.chunk(2, 1)
+            return encoded, None
+        mean, log_deviation = encoded.chunk(2, 1)
         return mean, log_deviation
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -65,11 +65,11 @@ def traversal_codes(base: Codes, codes: Codes, *, steps: int = 8, share: float =
         codes: (N, d) codes of training images.
         share: the share of ``codes`` that lies between the first step and the last.
     """
-    found, start = _checked(codes), _one(base, codes)
+    sample, start = _checked(codes), _one(base, codes)
     part = errors.share(share, "share")
-    ends = torch.quantile(found.double(), torch.tensor([(1 - part) / 2, (1 + part) / 2], dtype=torch.double), dim=0)
+    ends = torch.quantile(sample.double(), torch.tensor([(1 - part) / 2, (1 + part) / 2], dtype=torch.double), dim=0)
     along = torch.linspace(0, 1, whole(steps, "steps", 2), dtype=torch.double)
-    values = (ends[0] + along[:, None] * (ends[1] - ends[0])).to(found.dtype)
+    values = (ends[0] + along[:, None] * (ends[1] - ends[0])).to(sample.dtype)
     made = start.expand(len(start), len(along), -1).clone()
     for i in range(len(start)):
         made[i, :, i] = values[:, i]
@@ -84,12 +84,12 @@ def chunk_codes(base: Codes, codes: Codes, *, n: int = 8, chunks: int | Groups =
         codes: (N, d) codes of training images.
         chunks: the number of chunks of equal size, or the dimensions of each.
     """
-    found, start = _checked(codes), _one(base, codes)
-    owner = _owners(chunks, found.shape[1])
+    sample, start = _checked(codes), _one(base, codes)
+    owner = _owners(chunks, sample.shape[1])
     rows = []
     for chunk in range(int(owner.max()) + 1):
         rng = torch.Generator().manual_seed(stream_seed(seed, HYBRIDS, 1 + chunk))
-        rows.append(torch.where(owner == chunk, mixed(found, whole(n, "n", 1), None, rng), start))
+        rows.append(torch.where(owner == chunk, mixed(sample, whole(n, "n", 1), None, rng), start))
     return torch.stack(rows)
 
 
@@ -111,26 +111,26 @@ def plot_codes(
 
 
 def _checked(codes: Any) -> Tensor:
-    found = _tensor(codes)
-    if found is None or found.dim() != 2 or 0 in found.shape:
+    sample = _tensor(codes)
+    if sample is None or sample.dim() != 2 or 0 in sample.shape:
         raise ProbeError(f"the codes are {_shown(codes)}; give floats (N, d) of at least one image")
-    if not found.isfinite().all():
-        row, column = (~found.isfinite()).nonzero()[0].tolist()
+    if not sample.isfinite().all():
+        row, column = (~sample.isfinite()).nonzero()[0].tolist()
         raise ProbeError(
-            f"the codes hold {found[row, column].item()} in row {row}, column {column}; give finite numbers"
+            f"the codes hold {sample[row, column].item()} in row {row}, column {column}; give finite numbers"
         )
-    return found.detach()
+    return sample.detach()
 
 
 def _one(base: Any, codes: Any) -> Tensor:
-    found, wanted = _tensor(base), _checked(codes)
-    if found is None or tuple(found.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
+    code, wanted = _tensor(base), _checked(codes)
+    if code is None or tuple(code.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
         raise ProbeError(
             f"base is {_shown(base)} and the codes are {tuple(wanted.shape)}; give one code of floats, such as a row"
         )
-    if not found.isfinite().all():
-        raise ProbeError(f"base holds {found[~found.isfinite()][0].item()}; give finite numbers")
-    return found.detach().reshape(-1).to(wanted)
+    if not code.isfinite().all():
+        raise ProbeError(f"base holds {code[~code.isfinite()][0].item()}; give finite numbers")
+    return code.detach().reshape(-1).to(wanted)
 
 
 def _tensor(given: Any) -> Tensor | None:

@@ -131,8 +131,8 @@ class Classifier:
         """Images as input of the transform: values 0…1, on the classifier's device, in its precision."""
         low, high = image_range
         if not isinstance(images, Tensor) or images.dim() != 4:
-            found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ProbeError(f"images are {found}; give a tensor (n, C, H, W)")
+            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ProbeError(f"images are {shape}; give a tensor (n, C, H, W)")
         self._require_range(images, low, high)
         wanted = self.dtype or torch.float32
         return ((images.to(self.device, wanted) - low) / (high - low)).clamp(0, 1)
@@ -140,20 +140,20 @@ class Classifier:
     def transformed(self, unit: Tensor, shared: dict[Any, Tensor] | None = None) -> Tensor:
         """The module's input for images of :meth:`unit`. Classifiers with the same resizing may share its result."""
         with blamed_on(f"the transform of classifier {self.name!r}", "call it on torch.rand(2, 3, 64, 64) to see why"):
-            own = self.transform
-            if shared is not None and isinstance(own, Preprocessing):
-                key = self.device, self.dtype, own.geometry
+            transform = self.transform
+            if shared is not None and isinstance(transform, Preprocessing):
+                key = self.device, self.dtype, transform.geometry
                 if key not in shared:
-                    shared[key] = own.resized(unit)
-                found = own.normalised(shared[key])
+                    shared[key] = transform.resized(unit)
+                inputs = transform.normalised(shared[key])
             else:
-                found = own(unit)
-        if not isinstance(found, Tensor) or len(found) != len(unit):
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                inputs = transform(unit)
+        if not isinstance(inputs, Tensor) or len(inputs) != len(unit):
+            shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
             raise ProbeError(
                 f"the transform of classifier {self.name!r} returned {shape} for {len(unit)} images; return a batch"
             )
-        return found
+        return inputs
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of the module's input. To be called inside a session."""
@@ -162,9 +162,9 @@ class Classifier:
         with blamed_on(f"classifier {self.name!r}", cure):
             logits = _logits(self.module(inputs))
         if logits is None or logits.dim() != 2 or len(logits) != len(inputs):
-            found = None if logits is None else tuple(logits.shape)
+            shape = None if logits is None else tuple(logits.shape)
             raise ProbeError(
-                f"classifier {self.name!r} gives {found} for {len(inputs)} images; let the module return logits "
+                f"classifier {self.name!r} gives {shape} for {len(inputs)} images; let the module return logits "
                 "(n, classes)"
             )
         return logits.float()
@@ -174,14 +174,14 @@ class Classifier:
         cure = "give the classifier features=, a function from its input to (n, d)"
         with blamed_on(f"the features of classifier {self.name!r}", cure):
             if self._features is not None:
-                found = self._features(inputs)
+                features = self._features(inputs)
             elif hasattr(self.module, "forward_features") and hasattr(self.module, "forward_head"):
                 head: Any = self.module.forward_head
                 body: Any = self.module.forward_features
-                found = head(body(inputs), pre_logits=True)
+                features = head(body(inputs), pre_logits=True)
             else:
-                found = _input_of_last_linear(self.module, inputs)
-        return found.flatten(1).float()
+                features = _input_of_last_linear(self.module, inputs)
+        return features.flatten(1).float()
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -250,10 +250,10 @@ def _input_of_last_linear(module: nn.Module, inputs: Tensor) -> Tensor:
     last = [part for part in module.modules() if isinstance(part, nn.Linear)]
     if not last:
         raise ProbeError("the classifier has no nn.Linear whose input could be its features; give features=")
-    found: list[Tensor] = []
-    handle = last[-1].register_forward_pre_hook(lambda _part, arguments: found.append(arguments[0]))
+    seen: list[Tensor] = []
+    handle = last[-1].register_forward_pre_hook(lambda _part, arguments: seen.append(arguments[0]))
     try:
         module(inputs)
     finally:
         handle.remove()
-    return found[-1]
+    return seen[-1]

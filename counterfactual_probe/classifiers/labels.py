@@ -41,13 +41,13 @@ def class_by_name(wanted: str, names: Sequence[str], who: str) -> int:
     """The number of the only class with this name or, if none has it, with this text in its description."""
     synonyms = [[part.strip().lower() for part in name.split(",")] for name in names]
     text = wanted.strip().lower()
-    found = [number for number, parts in enumerate(synonyms) if text in parts]
-    if not found and text:
-        found = [number for number, name in enumerate(names) if text in name.lower()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = ", ".join(f"{number} ({names[number]})" for number in found[:5]) + ", …" * (len(found) > 5)
-        raise ProbeError(f"class {wanted!r} fits {len(found)} classes of {who}: {several}; give one's number")
+    matches = [number for number, parts in enumerate(synonyms) if text in parts]
+    if not matches and text:
+        matches = [number for number, name in enumerate(names) if text in name.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        several = ", ".join(f"{number} ({names[number]})" for number in matches[:5]) + ", …" * (len(matches) > 5)
+        raise ProbeError(f"class {wanted!r} fits {len(matches)} classes of {who}: {several}; give one's number")
     close = nearest(text, dict.fromkeys(part for parts in synonyms for part in parts))
     raise ProbeError(f"class {wanted!r} is none of the {len(names)} classes of {who}; nearest: {close}")

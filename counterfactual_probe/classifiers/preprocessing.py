@@ -113,14 +113,14 @@ class Preprocessing:
 
     def _coloured(self, images: Tensor) -> Tensor:
         """Grey images with their channel repeated, if the classifier takes colours."""
-        wanted, found = len(self.mean), images.shape[1]
-        if found == wanted:
+        wanted, colours = len(self.mean), images.shape[1]
+        if colours == wanted:
             return images
-        if found == 1:
+        if colours == 1:
             return images.expand(-1, wanted, -1, -1)
         raise ProbeError(
-            f"images have {found} colours and the classifier takes {wanted}; convert them first, or give a classifier "
-            f"with a mean for each of {found}"
+            f"images have {colours} colours and the classifier takes {wanted}; convert them first, or give a "
+            f"classifier with a mean for each of {colours}"
         )
 
     def _resize_to(self, height: int, width: int) -> tuple[int, int]:
@@ -144,15 +144,15 @@ class Preprocessing:
 
     def _padded(self, images: Tensor) -> Tensor:
         """Images padded with the mean, as timm does, to at least the size of the classifier's input."""
-        found = images.shape[-2:]
-        missing = [max(0, side - have) for side, have in zip(self.size, found, strict=True)]
+        size = images.shape[-2:]
+        missing = [max(0, side - have) for side, have in zip(self.size, size, strict=True)]
         if not any(missing):
             return images
         before = [
             max(0, -round((have - side) / 2)) if less else 0
-            for side, have, less in zip(self.size, found, missing, strict=True)
+            for side, have, less in zip(self.size, size, missing, strict=True)
         ]
         fill = torch.tensor(self._fill, dtype=images.dtype, device=images.device)[:, None, None]
-        canvas = fill.expand(len(images), -1, found[0] + missing[0], found[1] + missing[1]).clone()
-        canvas[..., before[0] : before[0] + found[0], before[1] : before[1] + found[1]] = images
+        canvas = fill.expand(len(images), -1, size[0] + missing[0], size[1] + missing[1]).clone()
+        canvas[..., before[0] : before[0] + size[0], before[1] : before[1] + size[1]] = images
         return canvas

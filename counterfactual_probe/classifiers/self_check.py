@@ -82,23 +82,28 @@ def self_check(classifier: Classifier, *, warn: bool = True) -> SelfCheck | None
     numbers = [number for number, name in enumerate(names) if name.split(",")[0] == EXPECTED]
     if len(numbers) != 1:
         return None
-    own = classifier.logits(photograph()).softmax(1)[0]
+    probabilities = classifier.logits(photograph()).softmax(1)[0]
     others: dict[str, float] = {}
-    own_way = classifier.transform
-    if isinstance(own_way, Preprocessing) and len(own_way.mean) == 3:
-        others = {name: _with(classifier, own_way, *values)[numbers[0]] for name, values in NORMALISATIONS.items()}
-    found = SelfCheck(
-        int((own > own[numbers[0]]).sum()) + 1, float(own[numbers[0]]), classifier.class_name(int(own.argmax())), others
+    given = classifier.transform
+    if isinstance(given, Preprocessing) and len(given.mean) == 3:
+        others = {name: _with(classifier, given, *values)[numbers[0]] for name, values in NORMALISATIONS.items()}
+    check = SelfCheck(
+        int((probabilities > probabilities[numbers[0]]).sum()) + 1,
+        float(probabilities[numbers[0]]),
+        classifier.class_name(int(probabilities.argmax())),
+        others,
     )
-    if warn and found.problem:
-        warnings.warn(f"classifier {classifier.name!r} {found.problem}", SuspiciousClassifier, stacklevel=3)
-    return found
+    if warn and check.problem:
+        warnings.warn(f"classifier {classifier.name!r} {check.problem}", SuspiciousClassifier, stacklevel=3)
+    return check
 
 
-def _with(classifier: Classifier, own: Preprocessing, mean: tuple[float, ...], std: tuple[float, ...]) -> list[float]:
+def _with(
+    classifier: Classifier, preprocessing: Preprocessing, mean: tuple[float, ...], std: tuple[float, ...]
+) -> list[float]:
     """Probabilities with another normalisation."""
     with classifier.session():
         unit = classifier.unit(photograph(), (0.0, 1.0))
-        logits = classifier.forward(replace(own, mean=mean, std=std)(unit))
+        logits = classifier.forward(replace(preprocessing, mean=mean, std=std)(unit))
         probabilities: list[float] = logits.softmax(1)[0].tolist()
     return probabilities

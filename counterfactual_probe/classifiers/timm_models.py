@@ -80,12 +80,12 @@ def load_timm_folder(folder: Path, *, device: torch.device | str | None = None) 
             f"{folder / CONFIG} describes no classifier of timm ({type(error).__name__}: {first_line(error)}); write "
             "it with save_classifier, or in the format of timm's hub repositories"
         ) from error
-    found = [folder / file for file in WEIGHTS if (folder / file).is_file()]
-    if not found:
+    weights = [folder / file for file in WEIGHTS if (folder / file).is_file()]
+    if not weights:
         raise ProbeError(f"{folder} holds no weights; put {WEIGHTS[0]} beside its {CONFIG}")
     _require_known(timm, name)
     model = _made(timm, name, num_classes=n_classes, pretrained_cfg_overlay=prepared, **model_args)
-    load_state(model, tensors_only(load_weights(found[0])), f"timm's {name} with {n_classes} classes")
+    load_state(model, tensors_only(load_weights(weights[0])), f"timm's {name} with {n_classes} classes")
     about = {"class_names": names, "name": folder.name, "source": f"folder {folder.name}", "device": device}
     return _classifier(model, None, model_args, **about)
 
@@ -101,14 +101,14 @@ def save_classifier(classifier: Classifier, folder: Path) -> Path:
             f"classifier {classifier.name!r} is not a model of timm with a Preprocessing; save its state dict with "
             "safetensors yourself"
         )
-    own = classifier.transform
+    transform = classifier.transform
     prepared = {
-        "input_size": [len(own.mean), *own.size],
-        "crop_pct": own.crop,
-        "crop_mode": own.mode,
-        "interpolation": own.interpolation,
-        "mean": list(own.mean),
-        "std": list(own.std),
+        "input_size": [len(transform.mean), *transform.size],
+        "crop_pct": transform.crop,
+        "crop_mode": transform.mode,
+        "interpolation": transform.interpolation,
+        "mean": list(transform.mean),
+        "std": list(transform.std),
         "num_classes": classifier.n_classes,
     }
     config = {

@@ -54,8 +54,8 @@ def see(shape: int, scale: float, angle: float, size: int) -> Seen:
 def _pixels(values: Floats, size: int) -> Floats:
     """The mean over each pixel's rays."""
     blocks = values.reshape(size, RAYS, size, RAYS)
-    found: Floats = blocks.mean(axis=(1, 3), dtype=np.float32).reshape(-1)
-    return found
+    means: Floats = blocks.mean(axis=(1, 3), dtype=np.float32).reshape(-1)
+    return means
 
 
 def _camera(angle: float, size: int) -> tuple[Floats, Floats]:
@@ -74,14 +74,14 @@ def _camera(angle: float, size: int) -> tuple[Floats, Floats]:
 
 
 def _unit(vectors: Floats) -> Floats:
-    found: Floats = vectors / np.sqrt(_dot(vectors, vectors))[..., None]
-    return found
+    unit: Floats = vectors / np.sqrt(_dot(vectors, vectors))[..., None]
+    return unit
 
 
 def _dot(one: Floats, two: Floats) -> Floats:
     """Dot products of rows; einsum is ten times as fast as a sum over such a short axis."""
-    found: Floats = np.einsum("...i,...i->...", one, two)
-    return found
+    products: Floats = np.einsum("...i,...i->...", one, two)
+    return products
 
 
 def _first_hits(eye: Floats, rays: Floats, solid: _Solid) -> tuple[Floats, Floats, npt.NDArray[np.uint8]]:
@@ -143,8 +143,8 @@ def _corners(points: Floats, part: npt.NDArray[np.uint8], solid: _Solid) -> Floa
     away = np.maximum(np.hypot(points[:, 0], points[:, 2]) - solid.radius * 0.75, 0)
     contact = 1 - 0.28 * np.exp(-away / (0.45 * solid.radius))
     solid_itself = 1 - 0.18 * np.exp(-points[:, 1] / 0.25)
-    found: Floats = np.select([part == FLOOR, part == WALL], [floor * contact, wall], solid_itself)
-    return found
+    occlusion: Floats = np.select([part == FLOOR, part == WALL], [floor * contact, wall], solid_itself)
+    return occlusion
 
 
 class _Solid:
@@ -158,8 +158,8 @@ class _Solid:
 
     def depth(self, start: Floats, rays: Floats) -> Floats:
         """The distance along each ray to the solid; ``_FAR`` if the ray misses it."""
-        found: Floats = getattr(self, f"_{self.shape}")(start, rays)
-        return found
+        distance: Floats = getattr(self, f"_{self.shape}")(start, rays)
+        return distance
 
     def normal(self, points: Floats) -> Floats:
         """The outward normals at points of the surface."""

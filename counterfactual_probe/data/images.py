@@ -91,8 +91,8 @@ def _checked(given: Any) -> Tensor:
     if isinstance(given, np.ndarray) and given.dtype.kind in "uif":
         given = torch.from_numpy(given if given.flags.writeable else given.copy())
     if not isinstance(given, Tensor) or given.dim() != 4 or given.shape[1] not in (1, 3):
-        found = f"{tuple(given.shape)}" if hasattr(given, "shape") else f"a {type(given).__name__}"
-        raise ProbeError(f"the images are {found}; give an array or tensor (n, C, H, W) with 1 or 3 colours")
+        shape = f"{tuple(given.shape)}" if hasattr(given, "shape") else f"a {type(given).__name__}"
+        raise ProbeError(f"the images are {shape}; give an array or tensor (n, C, H, W) with 1 or 3 colours")
     if len(given) == 0:
         raise ProbeError("there are 0 images; give at least one")
     if 0 in given.shape:

@@ -86,15 +86,15 @@ def read_labelled(
         seed: for that choice.
         terms: under what terms the images may be used, for the model card.
     """
-    found = Path(path).expanduser()
-    if not found.is_file():
+    file = Path(path).expanduser()
+    if not file.is_file():
         raise ProbeError(
-            f"there is no file {found}; get 3dshapes.h5 or an MPI3D .npz from its authors and give its path"
+            f"there is no file {file}; get 3dshapes.h5 or an MPI3D .npz from its authors and give its path"
         )
-    if found.suffix not in SUFFIXES:
-        raise ProbeError(f"{found.name} is neither .h5 (3D-Shapes) nor .npz (MPI3D); give one of these")
-    reader = _Shapes3D if found.suffix == ".h5" else _MPI3D
-    with reader.opened(found) as data:
+    if file.suffix not in SUFFIXES:
+        raise ProbeError(f"{file.name} is neither .h5 (3D-Shapes) nor .npz (MPI3D); give one of these")
+    reader = _Shapes3D if file.suffix == ".h5" else _MPI3D
+    with reader.opened(file) as data:
         count = data.count if images is None else min(whole(images, "the number of images", 1), data.count)
         order = np.random.default_rng(stream_seed(seed, CHOSEN, 0)).permutation(data.count)[:count]
         numbers = np.sort(order) if count < data.count else np.arange(count)
@@ -105,7 +105,7 @@ def read_labelled(
                 bar.update(len(rows))
         factors = data.factors(numbers)
     part = f"{count} of the {data.count} images" if count < data.count else f"all {count} images"
-    return Labelled(Images(pixels, f"{part} of {found.name}", terms or NOT_STATED), factors, tuple(data.sizes))
+    return Labelled(Images(pixels, f"{part} of {file.name}", terms or NOT_STATED), factors, tuple(data.sizes))
 
 
 def _require_images(shape: Sequence[int], dtype: Any, path: Path) -> None:

@@ -52,16 +52,16 @@ class _Filling:
     unreadable: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
-    def add(self, found: _Decoded, most: int) -> None:
-        if found.pixels is None:
-            self.unreadable.append(f"{found.name} ({found.reason})")
+    def add(self, picture: _Decoded, most: int) -> None:
+        if picture.pixels is None:
+            self.unreadable.append(f"{picture.name} ({picture.reason})")
             return
-        self.sizes[found.size] += 1
-        self.modes[found.mode] += 1
+        self.sizes[picture.size] += 1
+        self.modes[picture.mode] += 1
         if self.pixels is None:
-            self.pixels = np.empty((most, *found.pixels.shape), np.uint8)
-        if found.pixels.shape == self.pixels.shape[1:]:
-            self.pixels[self.filled] = found.pixels
+            self.pixels = np.empty((most, *picture.pixels.shape), np.uint8)
+        if picture.pixels.shape == self.pixels.shape[1:]:
+            self.pixels[self.filled] = picture.pixels
             self.filled += 1
             self.folders.append(PurePosixPath(found.name).parent.as_posix())
 
@@ -81,11 +81,11 @@ def read_pictures(
     ``most`` limits their number, choosing evenly from the sorted names. Files that cannot be decoded are listed in
     ``.unreadable``, with the reason.
     """
-    with _opened(Path(path).expanduser()) as (found, read):
-        if not found:
+    with _opened(Path(path).expanduser()) as (paths, read):
+        if not paths:
             raise ProbeError(f"{path} holds no images; give a folder or zip of {', '.join(_SUFFIXES[:4])} or similar")
-        count = len(found) if most is None else min(most, len(found))
-        names = [found[i * len(found) // count] for i in range(count)]
+        count = len(paths) if most is None else min(most, len(paths))
+        names = [paths[i * len(paths) // count] for i in range(count)]
         filling = _Filling(colours)
         with progress_bar(len(names), "decoding", "image", show_progress) as bar:
             for decoded in _all_decoded(names, read, size, colours):

@@ -119,8 +119,8 @@ class Scene:
             for number in new:
                 rest, turned = divmod(number, SIZES["orientation"])
                 scaled, shaped = divmod(rest, SIZES["shape"])
-                found = see(shaped, float(SCALES[scaled]), float(ANGLES[turned]), self.size)
-                self._light[number], self._part[number] = torch.from_numpy(found.light), torch.from_numpy(found.part)
+                traced = see(shaped, float(SCALES[scaled]), float(ANGLES[turned]), self.size)
+                self._light[number], self._part[number] = torch.from_numpy(traced.light), torch.from_numpy(traced.part)
                 self._seen[number] = True
                 bar.update()
         return geometry
@@ -129,13 +129,13 @@ class Scene:
 def _checked(labels: Any) -> Tensor:
     rows: Tensor = torch.as_tensor(labels)
     if rows.dim() != 2 or rows.shape[1] != len(SIZES) or rows.is_floating_point():
-        found = f"{rows.dtype} {tuple(rows.shape)}"
-        raise ProbeError(f"the factors are {found}; give integers (n, {len(SIZES)}): {', '.join(SIZES)}")
+        given = f"{rows.dtype} {tuple(rows.shape)}"
+        raise ProbeError(f"the factors are {given}; give integers (n, {len(SIZES)}): {', '.join(SIZES)}")
     for j, (name, count) in enumerate(SIZES.items()):
         column = rows[:, j]
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < count:
-            found = f"{int(column.min())} to {int(column.max())}"
-            raise ProbeError(f"{name} is {found} in the factors given; give 0 to {count - 1}")
+            given = f"{int(column.min())} to {int(column.max())}"
+            raise ProbeError(f"{name} is {given} in the factors given; give 0 to {count - 1}")
     return rows.long()
 
 

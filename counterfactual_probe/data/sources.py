@@ -62,17 +62,17 @@ def open_images(
     images = None if images is None else whole(images, "the number of images", 1)
     if colours not in (None, 1, 3):
         raise ProbeError(f"colours is {colours!r}; give 3, or 1 for grey")
-    asked = {"data": _named(data), "size": size, "colours": colours, "images": images, "seed": seed, "terms": terms}
+    request = {"data": _named(data), "size": size, "colours": colours, "images": images, "seed": seed, "terms": terms}
     if cache is not None and Path(cache).exists():
-        return _all_of(data, _mapped(Path(cache), asked), skip_unreadable, cache)
-    found = _read(data, size=size, colours=colours, images=images, seed=seed, terms=terms, show=show_progress)
+        return _all_of(data, _mapped(Path(cache), request), skip_unreadable, cache)
+    opened = _read(data, size=size, colours=colours, images=images, seed=seed, terms=terms, show=show_progress)
     if cache is None:
-        return _all_of(data, found, skip_unreadable, None)
-    about = {"source": found.source, "terms": found.terms, "generated": found.generated}
-    kept = {**about, "notes": found.notes, "unreadable": found.unreadable}
-    tensors = {"pixels": found.pixels} | ({} if found.labels is None else {"labels": found.labels})
-    save_tensors(cache, KIND, tensors, {"asked": asked, **kept, "classes": found.classes})
-    return _all_of(data, found, skip_unreadable, cache)
+        return _all_of(data, opened, skip_unreadable, None)
+    about = {"source": opened.source, "terms": opened.terms, "generated": opened.generated}
+    kept = {**about, "notes": opened.notes, "unreadable": opened.unreadable}
+    tensors = {"pixels": opened.pixels} | ({} if opened.labels is None else {"labels": opened.labels})
+    save_tensors(cache, KIND, tensors, {"asked": request, **kept, "classes": opened.classes})
+    return _all_of(data, opened, skip_unreadable, cache)
 
 
 def _read(
@@ -88,16 +88,16 @@ def _read(
     name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
     if isinstance(data, GeneratorAdapter) or (name is not None and name.startswith(PREFIX)):
         generator = data if isinstance(data, GeneratorAdapter) else str(name).removeprefix(PREFIX)
-        found = generated(generator, images, seed=seed, size=size, terms=terms, show_progress=show)
-        return _require(found, None, colours)
+        opened = generated(generator, images, seed=seed, size=size, terms=terms, show_progress=show)
+        return _require(opened, None, colours)
     if name == SCENE:
         if images is None:
             raise ProbeError("the number of images of the scene to render is missing; give images=, or --images")
-        found = Scene(size or 64).images(images, seed=seed, show_progress=show)
-        return _require(_under(terms, found), size, colours)
+        opened = Scene(size or 64).images(images, seed=seed, show_progress=show)
+        return _require(_under(terms, opened), size, colours)
     if name is not None and name.endswith(SUFFIXES):
-        found = read_labelled(name, images=images, seed=seed, terms=terms, show_progress=show).images
-        return _require(found, size, colours)
+        opened = read_labelled(name, images=images, seed=seed, terms=terms, show_progress=show).images
+        return _require(opened, size, colours)
     if name is not None and not name.endswith(".npy"):
         from .pictures import read_pictures
 
@@ -116,39 +116,39 @@ def _read(
     return _require(given, size, colours)
 
 
-def _all_of(data: Data, found: Images, skip_unreadable: bool, cache: str | os.PathLike[str] | None) -> Images:
+def _all_of(data: Data, images: Images, skip_unreadable: bool, cache: str | os.PathLike[str] | None) -> Images:
     """Return the images; raise if unreadable files were dropped without ``skip_unreadable``."""
-    left_out = 0 if isinstance(data, Images) else len(found.unreadable)
+    left_out = 0 if isinstance(data, Images) else len(images.unreadable)
     if left_out and not skip_unreadable:
         mended = "" if cache is None else f" and delete {os.fspath(cache)}"
         raise ProbeError(
-            f"{left_out} of {len(found) + left_out} images in {_named(data)} cannot be read: "
-            f"{first_few(found.unreadable)}; repair or remove them{mended}, or leave them out with "
+            f"{left_out} of {len(images) + left_out} images in {_named(data)} cannot be read: "
+            f"{first_few(images.unreadable)}; repair or remove them{mended}, or leave them out with "
             "skip_unreadable=True, or --skip-unreadable"
         )
-    return found
+    return images
 
 
-def _under(terms: str | None, found: Images) -> Images:
-    return found if terms is None else dataclasses.replace(found, terms=terms)
+def _under(terms: str | None, images: Images) -> Images:
+    return images if terms is None else dataclasses.replace(images, terms=terms)
 
 
-def _require(found: Images, size: int | None, colours: int | None) -> Images:
-    have = "×".join(map(str, found.size[1:]))
-    if size is not None and found.size[1:] != (size, size):
+def _require(images: Images, size: int | None, colours: int | None) -> Images:
+    have = "×".join(map(str, images.size[1:]))
+    if size is not None and images.size[1:] != (size, size):
         raise ProbeError(f"the images are {have} and size is {size}×{size}; resize the array, or leave size out")
-    if colours not in (None, found.size[0]):
-        raise ProbeError(f"the images have {found.size[0]} colours and colours is {colours}; convert them first")
-    return found
+    if colours not in (None, images.size[0]):
+        raise ProbeError(f"the images have {images.size[0]} colours and colours is {colours}; convert them first")
+    return images
 
 
 def _array(path: str) -> npt.NDArray[Any]:
     try:
         # Copy-on-write: memory-mapped, and still writable, which torch requires.
-        found: npt.NDArray[Any] = np.load(Path(path).expanduser(), mmap_mode="c", allow_pickle=False)
+        array: npt.NDArray[Any] = np.load(Path(path).expanduser(), mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ProbeError(f"{path} holds no array ({first_line(error)}); give one written by numpy.save") from error
-    return found
+    return array
 
 
 def _named(data: Data) -> str:
@@ -159,9 +159,9 @@ def _named(data: Data) -> str:
     return (data if isinstance(data, Images) else Images(data)).fingerprint()  # type: ignore[arg-type]
 
 
-def _mapped(path: Path, asked: dict[str, Any]) -> Images:
+def _mapped(path: Path, request: dict[str, Any]) -> Images:
     header = load_header(path, KIND)
-    for key, value in asked.items():
+    for key, value in request.items():
         if header["asked"].get(key) != value:
             raise ProbeError(
                 f"{path} is the cache of other images: its {key} is {header['asked'].get(key)!r} and not {value!r}; "

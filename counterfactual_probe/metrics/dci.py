@@ -96,29 +96,30 @@ def _fit(fitted: Table, tested: Table, seed: int, j: int) -> tuple[Floats, float
 
     state = stream_seed(seed, FITS, j) % 2**32
     model: Any
-    known: npt.NDArray[Any]
-    asked: npt.NDArray[Any]
+    fitted_factors: npt.NDArray[Any]
+    tested_factors: npt.NDArray[Any]
     if fitted.continuous[j]:
-        model, known, asked = GradientBoostingRegressor(random_state=state), fitted.factors, tested.factors
+        model = GradientBoostingRegressor(random_state=state)
+        fitted_factors, tested_factors = fitted.factors, tested.factors
     else:
         model = GradientBoostingClassifier(random_state=state)
-        known, asked = labels(BINS, fitted, tested)
-    model.fit(fitted.codes, known[:, j])
+        fitted_factors, tested_factors = labels(BINS, fitted, tested)
+    model.fit(fitted.codes, fitted_factors[:, j])
     importances = np.abs(model.feature_importances_)
-    return importances, model.score(tested.codes, asked[:, j]), model.score(fitted.codes, known[:, j])
+    return importances, model.score(tested.codes, tested_factors[:, j]), model.score(fitted.codes, fitted_factors[:, j])
 
 
 def _concentration(columns: Floats) -> Floats:
     """1 − entropy of each column's shares, with the logarithm to the base of the number of rows."""
     shares = columns + _SMALL
     shares = shares / shares.sum(axis=0)
-    found: Floats = 1 + np.sum(shares * np.log(shares), axis=0) / np.log(len(shares))
-    return found
+    concentration: Floats = 1 + np.sum(shares * np.log(shares), axis=0) / np.log(len(shares))
+    return concentration
 
 
 def _shares(matrix: Floats, axis: int) -> Floats:
     """The share of each code (axis 1) or of each factor (axis 0) in the total importance."""
     total = matrix.sum()
     sums = matrix.sum(axis=axis) if total > 0 else np.ones(matrix.shape[1 - axis])
-    found: Floats = sums / sums.sum()
-    return found
+    share: Floats = sums / sums.sum()
+    return share

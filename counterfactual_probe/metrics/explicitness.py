@@ -58,8 +58,8 @@ def explicitness(
     x, x_test = (
         np.where(varies, (rows.codes - mean) / np.where(varies, deviation, 1), 0.0) for rows in (fitted, tested)
     )
-    known, asked = labels(bins, fitted, tested)
-    columns = [_factor(x, known[:, j], x_test, asked[:, j], j) for j in range(known.shape[1])]
+    fitted_labels, tested_labels = labels(bins, fitted, tested)
+    columns = [_factor(x, fitted_labels[:, j], x_test, tested_labels[:, j], j) for j in range(fitted_labels.shape[1])]
     per_factor = np.array([column[0] for column in columns])
     return Explicitness(
         float(per_factor.mean()),
@@ -71,24 +71,28 @@ def explicitness(
     )
 
 
-def _factor(x: Floats, known: Labels, x_test: Floats, asked: Labels, j: int) -> tuple[float, float, int, Floats]:
+def _factor(
+    x: Floats, fitted_labels: Labels, x_test: Floats, test_labels: Labels, j: int
+) -> tuple[float, float, int, Floats]:
     """Areas on test and fitted rows, values left out, and the codes' largest coefficients."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression().fit(x, known)
-    areas, left_out = _areas(model.predict_proba(x_test), asked, model.classes_)
+    model = LogisticRegression().fit(x, fitted_labels)
+    areas, left_out = _areas(model.predict_proba(x_test), test_labels, model.classes_)
     if not areas:
-        raise ProbeError(f"the {len(asked)} test rows have one value of factor {j}, or none that was fitted; give more")
-    train, _ = _areas(model.predict_proba(x), known, model.classes_)
+        raise ProbeError(
+            f"the {len(test_labels)} test rows have one value of factor {j}, or none that was fitted; give more"
+        )
+    train, _ = _areas(model.predict_proba(x), fitted_labels, model.classes_)
     return float(np.mean(areas)), float(np.mean(train)), left_out, np.abs(model.coef_).max(axis=0)
 
 
-def _areas(probabilities: Floats, found: Labels, classes: Labels) -> tuple[list[float], int]:
+def _areas(probabilities: Floats, labels: Labels, classes: Labels) -> tuple[list[float], int]:
     """The area of each value against all others, and the number of values without one."""
     from sklearn.metrics import roc_auc_score
 
     areas, known = [], set(classes.tolist())
     for column, value in zip(probabilities.T, classes, strict=True):
-        if 0 < (found == value).sum() < len(found):
-            areas.append(float(roc_auc_score(found == value, column)))
-    return areas, len(known | set(found.tolist())) - len(areas)
+        if 0 < (labels == value).sum() < len(labels):
+            areas.append(float(roc_auc_score(labels == value, column)))
+    return areas, len(known | set(labels.tolist())) - len(areas)

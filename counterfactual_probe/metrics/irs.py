@@ -100,11 +100,11 @@ def _robustness(rows: Table, quantile: float, bins: int) -> tuple[Floats, Floats
 
 def _within(codes: Floats, label: Labels, quantile: float) -> Floats:
     """(d,) the quantile of deviations from a value's mean, averaged over values."""
-    found = []
+    deviations = []
     for value in np.unique(label):
         held = codes[label == value]
-        found.append(np.percentile(np.abs(held - held.mean(axis=0)), 100 * quantile, axis=0))
-    mean: Floats = np.mean(found, axis=0)
+        deviations.append(np.percentile(np.abs(held - held.mean(axis=0)), 100 * quantile, axis=0))
+    mean: Floats = np.mean(deviations, axis=0)
     return mean
 
 

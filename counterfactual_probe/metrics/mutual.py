@@ -84,7 +84,7 @@ def mig(
     require(rows, "MIG", codes=2)
     matrix, entropies = _information(rows, rows, bins)
     gaps = _gaps(matrix, entropies)
-    more = _beside(lambda *found: float(_gaps(*found).mean()), rows, tested, seed, bins)
+    more = _beside(lambda *tables: float(_gaps(*tables).mean()), rows, tested, seed, bins)
     about = provenance("mig", rows, tested, seed=seed, bins=bins)
     return MIG(float(gaps.mean()), matrix, about, **more, entropies=entropies, gaps=gaps)
 
@@ -106,7 +106,7 @@ def modularity(
     require(rows, "modularity", factors=2)
     matrix, _ = _information(rows, rows, bins)
     per_code = _modular(matrix)
-    more = _beside(lambda found, _: float(_modular(found).mean()), rows, tested, seed, bins)
+    more = _beside(lambda information, _: float(_modular(information).mean()), rows, tested, seed, bins)
     about = provenance("modularity", rows, tested, seed=seed, bins=bins)
     return Modularity(float(per_code.mean()), matrix, about, **more, per_code=per_code)
 
@@ -125,15 +125,16 @@ def binned(rows: Table, of: Table, bins: int) -> Labels:
     """Codes as bin numbers, with equal bins between the smallest and the largest value in ``of``."""
     bins = whole(bins, "bins", 2)
     columns = zip(rows.codes.T, of.codes.T, strict=True)
-    return np.stack([np.digitize(own, edges(theirs, bins)) for own, theirs in columns], axis=1).astype(np.int64)
+    numbers = [np.digitize(values, edges(reference, bins)) for values, reference in columns]
+    return np.stack(numbers, axis=1).astype(np.int64)
 
 
 def _information(rows: Table, of: Table, bins: int) -> tuple[Floats, Floats]:
     """Mutual information (d, f) and the factors' entropies (f,), in nats."""
     from sklearn.metrics import mutual_info_score
 
-    found, known = binned(rows, of, bins), labels(bins, of, rows)[1]
-    matrix = np.array([[mutual_info_score(label, code) for label in known.T] for code in found.T], np.float64)
+    codes, known = binned(rows, of, bins), labels(bins, of, rows)[1]
+    matrix = np.array([[mutual_info_score(label, code) for label in known.T] for code in codes.T], np.float64)
     return matrix, np.array([mutual_info_score(label, label) for label in known.T], np.float64)
 
 

@@ -50,25 +50,27 @@ def sap(
     """
     fitted, tested = split(codes, factors, test, continuous, seed)
     require(fitted, "SAP", codes=2)
-    known, asked = labels(BINS, fitted, tested)
+    fitted_labels, tested_labels = labels(BINS, fitted, tested)
     matrix = np.empty((fitted.codes.shape[1], fitted.factors.shape[1]))
     for i, j in np.ndindex(*matrix.shape):
         if fitted.continuous[j]:
             matrix[i, j] = _squared_correlation(fitted.codes[:, i], fitted.factors[:, j])
         else:
-            matrix[i, j] = _accuracy(fitted, tested, i, known[:, j], asked[:, j], seed=seed)
+            matrix[i, j] = _accuracy(fitted, tested, i, fitted_labels[:, j], tested_labels[:, j], seed=seed)
     ordered = np.sort(matrix, axis=0)
     gaps = ordered[-1] - ordered[-2]
     return SAP(float(gaps.mean()), matrix, provenance("sap", fitted, tested, seed=seed, bins=None), gaps=gaps)
 
 
-def _accuracy(fitted: Table, tested: Table, i: int, known: Labels, asked: Labels, *, seed: int) -> float:
+def _accuracy(
+    fitted: Table, tested: Table, i: int, fitted_labels: Labels, tested_labels: Labels, *, seed: int
+) -> float:
     from sklearn.svm import LinearSVC
 
     state = stream_seed(seed, FITS, i) % 2**32
     model = LinearSVC(C=0.01, class_weight="balanced", random_state=state)
-    model.fit(fitted.codes[:, i : i + 1], known)
-    return float(np.mean(model.predict(tested.codes[:, i : i + 1]) == asked))
+    model.fit(fitted.codes[:, i : i + 1], fitted_labels)
+    return float(np.mean(model.predict(tested.codes[:, i : i + 1]) == tested_labels))
 
 
 def _squared_correlation(code: Floats, factor: Floats) -> float:

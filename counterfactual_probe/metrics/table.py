@@ -49,10 +49,10 @@ def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
     for j, continuous in enumerate(first.continuous):
         columns = [each.factors[:, j] for each in tables]
         known = edges(columns[0], bins) if continuous else np.unique(np.concatenate(columns))
-        for column, found in zip(columns, numbered, strict=True):
+        for column, numbers in zip(columns, numbered, strict=True):
             number = np.digitize(column, known) if continuous else np.searchsorted(known, column)
-            found.append(number.astype(np.int64))
-    return [np.stack(found, axis=1) for found in numbered]
+            numbers.append(number.astype(np.int64))
+    return [np.stack(numbers, axis=1) for numbers in numbered]
 
 
 def many_as_continuous(rows: Table, bins: int) -> Table:
@@ -66,8 +66,8 @@ def edges(values: Floats, bins: int) -> Floats:
 
     The last edge is omitted, so that the largest value falls into the last bin.
     """
-    found: Floats = np.histogram(values, bins)[1][:-1]
-    return found
+    left: Floats = np.histogram(values, bins)[1][:-1]
+    return left
 
 
 def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None, what: str = "") -> Table:

@@ -97,8 +97,8 @@ class Bench:
         """``find(self)``, computed once."""
         if find not in self._memo:
             self._memo[find] = find(self)
-        found: T = self._memo[find]
-        return found
+        value: T = self._memo[find]
+        return value
 
     def sets(self, layer: LayerInfo) -> list[UnitSet]:
         """Two single channels, half of them, all, and none: enough hybrids for the fast executor to be used."""

@@ -152,29 +152,29 @@ def _cuts(bench: Bench) -> dict[LayerInfo, tuple[Latents, str]]:
     This is found with plain hooks: which latents must be equal in base and source, so that setting all channels gives
     the source's image? Raises Skipped if there is no such layer.
     """
-    found = {}
+    cuts = {}
     for layer in bench.layers:
         for source, conditions in _sources(bench):
             target = bench.plain_images(source)
             units = {layer.name: range(layer.channels)}
             hybrids = torch.cat([bench.plain_hybrid(bench.z1, source, i, units) for i in range(PAIRS)])
             if gap(hybrids, target) <= bench.rounding < gap(bench.originals[0], target):
-                found[layer] = source, conditions
+                cuts[layer] = source, conditions
                 break
-    if not found:
+    if not cuts:
         raise Skipped(
             f"something bypasses each of {', '.join(repr(layer.name) for layer in bench.layers)}: a skip connection, "
             "or a latent that enters later; so all of their channels do not determine the image, which is no error"
         )
-    return found
+    return cuts
 
 
 def _sources(bench: Bench) -> list[tuple[Latents, str]]:
     """z2, and z2 with some of its tensors taken from z1: classes, truncations, latents that bypass the layer."""
     z1, z2 = bench.z1, bench.z2
-    found: list[tuple[Latents, str]] = [(z2, "")]
+    sources: list[tuple[Latents, str]] = [(z2, "")]
     if isinstance(z2, Tensor) or isinstance(z1, Tensor):
-        return found
+        return sources
     keys = list(z2) if isinstance(z2, dict) else list(range(len(z2)))
     for size in range(1, len(keys)):
         for kept in combinations(keys, size):
@@ -182,8 +182,8 @@ def _sources(bench: Bench) -> list[tuple[Latents, str]]:
                 mixed: Latents = {key: (z1 if key in kept else z2)[key] for key in z2}
             elif isinstance(z2, tuple) and isinstance(z1, tuple):
                 mixed = tuple((z1 if i in kept else z2)[i] for i in range(len(z2)))
-            found.append((mixed, f" (with equal {', '.join(map(str, kept))})"))
-    return found
+            sources.append((mixed, f" (with equal {', '.join(map(str, kept))})"))
+    return sources
 
 
 def _cut_layers(bench: Bench) -> str:

@@ -56,13 +56,13 @@ def in_range(bench: Bench) -> str:
     images = bench.many_images
     low, high = bench.adapter.image_range
     width = high - low
-    found = float(images.min()), float(images.max())
-    measured = f"pixels run from {found[0]:.4g} to {found[1]:.4g} and image_range is ({low:g}, {high:g})"
+    extremes = float(images.min()), float(images.max())
+    measured = f"pixels run from {extremes[0]:.4g} to {extremes[1]:.4g} and image_range is ({low:g}, {high:g})"
     spare = _SPARE * width
     outside = float(((images < low - spare) | (images > high + spare)).float().mean())
     if outside > _OUTSIDE:
         raise Failed(f"{measured}: {outside:.0%} of them lie outside; give the generator's own as image_range=...")
-    if found[1] - found[0] < 0.01 * width:
+    if extremes[1] - extremes[0] < 0.01 * width:
         raise Failed(f"{measured}: they use less than a hundredth of it; give the generator's own as image_range=...")
     return measured + (f"; {outside:.1%} of them lie outside and are clipped in pictures" if outside else "")
 

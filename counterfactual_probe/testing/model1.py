@@ -86,8 +86,8 @@ class Model1(nn.Module):
 
     def recovered_by(self, labels: Labels) -> bool:
         """Whether the labels (K·n,) are the true partition of the channels, up to the numbering of modules."""
-        found = {(int(own), int(label)) for own, label in zip(self.truth, labels, strict=True)}
-        return len(found) == self.n_modules == len({label for _, label in found}) and (labels >= 0).all().item()
+        pairs = {(int(true), int(label)) for true, label in zip(self.truth, labels, strict=True)}
+        return len(pairs) == self.n_modules == len({label for _, label in pairs}) and (labels >= 0).all().item()
 
 
 def random_supports(n_modules: int = 3, *, side: int = 16, seed: int = 0) -> Tensor:
