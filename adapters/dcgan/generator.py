@@ -146,12 +146,12 @@ def numbered_kernels(state: Mapping[str, Tensor], family: str) -> tuple[str, dic
 
 DCGAN = Architecture(
     "dcgan",
-    lambda config, tensors, device: dcgan(tensors, device=device, **_named(config)),
+    lambda config, tensors, device: dcgan(tensors, device=device, **_name_option(config)),
     discriminator=dcgan_discriminator,
 )
 
 
-def _named(config: Mapping[str, Any]) -> dict[str, Any]:
+def _name_option(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": str(config["name"])} if "name" in config else {}
 
 

@@ -18,7 +18,7 @@ class Decoder(nn.Module):
         super().__init__()
         shape = (backbone.width, START, START)
         self.dense = nn.Sequential(*mlp(backbone.latent, *_DENSE, backbone.width * START**2), nn.Unflatten(1, shape))
-        self.names = _add_blocks(self, backbone)
+        self.names = _add_decoder_blocks(self, backbone)
 
     def forward(self, codes: Tensor, *, logits: bool = False) -> Tensor:
         x = self.dense(codes)
@@ -58,7 +58,7 @@ class StructuralDecoder(nn.Module):
         self.root = nn.Parameter(torch.randn(backbone.width, START, START))
         for i in self.places.values():
             self.add_module(f"transform{i}", StructuralTransform(self.size, backbone.width))
-        self.names = _add_blocks(self, backbone)
+        self.names = _add_decoder_blocks(self, backbone)
 
     def forward(self, codes: Tensor, *, logits: bool = False) -> Tensor:
         x = self.root.expand(len(codes), -1, -1, -1)
@@ -96,7 +96,7 @@ class LadderDecoder(nn.Module):
         self.root = nn.Parameter(torch.randn(kept, START, START))
         for i in self.places.values():
             self.add_module(f"rung{i}", Rung(self.size, added))
-        self.names = _add_blocks(self, backbone, {place - 1: kept for place in self.places})
+        self.names = _add_decoder_blocks(self, backbone, {place - 1: kept for place in self.places})
 
     def forward(self, codes: Tensor, *, logits: bool = False) -> Tensor:
         x = self.root.expand(len(codes), -1, -1, -1)
@@ -108,7 +108,7 @@ class LadderDecoder(nn.Module):
         return x if logits else torch.sigmoid(x)
 
 
-def _add_blocks(module: nn.Module, backbone: Backbone, outputs: dict[int, int] | None = None) -> list[str]:
+def _add_decoder_blocks(module: nn.Module, backbone: Backbone, outputs: dict[int, int] | None = None) -> list[str]:
     """Add the blocks in order; the last makes the image. ``outputs`` are numbers of maps that are not the width."""
     names = []
     for number in range(1, backbone.convolutions + 1):

@@ -20,7 +20,7 @@ class Encoder(nn.Module):
 
     def __init__(self, backbone: Backbone, outputs: int) -> None:
         super().__init__()
-        self.names = _add_blocks(self, backbone)
+        self.names = _add_encoder_blocks(self, backbone)
         self.dense = nn.Sequential(nn.Flatten(), *mlp(backbone.width * START**2, *_DENSE, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class LadderEncoder(nn.Module):
 
     def __init__(self, backbone: Backbone, variables: int) -> None:
         super().__init__()
-        self.names = _add_blocks(self, backbone)
+        self.names = _add_encoder_blocks(self, backbone)
         size = backbone.split(variables)
         # The decoder's places in reverse order.
         self.places = {backbone.convolutions + 1 - place: i for i, place in enumerate(backbone.placed(variables), 1)}
@@ -68,7 +68,7 @@ class LadderEncoder(nn.Module):
         return [cast("nn.Linear", rung[-1]) for rung in rungs]
 
 
-def _add_blocks(module: nn.Module, backbone: Backbone) -> list[str]:
+def _add_encoder_blocks(module: nn.Module, backbone: Backbone) -> list[str]:
     # Stored, because the tensors' shapes do not determine it.
     module.register_buffer("image_size", torch.tensor(backbone.image_size))
     names = []

@@ -41,7 +41,7 @@ def hybrid_sample(codes: Codes, n: int, *, groups: Groups = None, seed: int = 0)
             models.
     """
     rng = torch.Generator().manual_seed(stream_seed(seed, HYBRIDS, 0))
-    return mixed(_checked(codes), whole(n, "n", 1), groups, rng)
+    return mixed(_checked_codes(codes), whole(n, "n", 1), groups, rng)
 
 
 def mixed(codes: Tensor, n: int, groups: Groups, rng: torch.Generator) -> Tensor:
@@ -65,7 +65,7 @@ def traversal_codes(base: Codes, codes: Codes, *, steps: int = 8, share: float =
         codes: (N, d) codes of training images.
         share: the share of ``codes`` that lies between the first step and the last.
     """
-    sample, start = _checked(codes), _one(base, codes)
+    sample, start = _checked_codes(codes), _one_code(base, codes)
     part = errors.share(share, "share")
     ends = torch.quantile(sample.double(), torch.tensor([(1 - part) / 2, (1 + part) / 2], dtype=torch.double), dim=0)
     along = torch.linspace(0, 1, whole(steps, "steps", 2), dtype=torch.double)
@@ -84,7 +84,7 @@ def chunk_codes(base: Codes, codes: Codes, *, n: int = 8, chunks: int | Groups =
         codes: (N, d) codes of training images.
         chunks: the number of chunks of equal size, or the dimensions of each.
     """
-    sample, start = _checked(codes), _one(base, codes)
+    sample, start = _checked_codes(codes), _one_code(base, codes)
     owner = _owners(chunks, sample.shape[1])
     rows = []
     for chunk in range(int(owner.max()) + 1):
@@ -110,10 +110,10 @@ def plot_codes(
     return plot_images(rows, names, generator.image_range, ax=ax)
 
 
-def _checked(codes: Any) -> Tensor:
+def _checked_codes(codes: Any) -> Tensor:
     sample = _tensor(codes)
     if sample is None or sample.dim() != 2 or 0 in sample.shape:
-        raise ProbeError(f"the codes are {_shown(codes)}; give floats (N, d) of at least one image")
+        raise ProbeError(f"the codes are {_described(codes)}; give floats (N, d) of at least one image")
     if not sample.isfinite().all():
         row, column = (~sample.isfinite()).nonzero()[0].tolist()
         raise ProbeError(
@@ -122,11 +122,12 @@ def _checked(codes: Any) -> Tensor:
     return sample.detach()
 
 
-def _one(base: Any, codes: Any) -> Tensor:
-    code, wanted = _tensor(base), _checked(codes)
+def _one_code(base: Any, codes: Any) -> Tensor:
+    code, wanted = _tensor(base), _checked_codes(codes)
     if code is None or tuple(code.shape) not in ((wanted.shape[1],), (1, wanted.shape[1])):
         raise ProbeError(
-            f"base is {_shown(base)} and the codes are {tuple(wanted.shape)}; give one code of floats, such as a row"
+            f"base is {_described(base)} and the codes are {tuple(wanted.shape)}; give one code of floats, such as a "
+            "row"
         )
     if not code.isfinite().all():
         raise ProbeError(f"base holds {code[~code.isfinite()][0].item()}; give finite numbers")
@@ -140,7 +141,7 @@ def _tensor(given: Any) -> Tensor | None:
     return given if isinstance(given, Tensor) and given.is_floating_point() else None
 
 
-def _shown(given: Any) -> str:
+def _described(given: Any) -> str:
     known = isinstance(given, (Tensor, np.ndarray))
     return f"{given.dtype} {tuple(given.shape)}" if known else f"a {type(given).__name__}"
 

@@ -35,7 +35,7 @@ class PretrainedClassifier:
 
 def available_classifiers() -> list[str]:
     """Names in the registry, sorted. Any model name of timm can be loaded, too."""
-    return sorted(_entries())
+    return sorted(_classifier_plugins())
 
 
 def load_classifier(
@@ -70,7 +70,7 @@ def load_classifier(
         return load_timm_folder(folder, device=device)
     if not isinstance(name, str):
         raise ProbeError(f"{name!r} is a {type(name).__name__}; give the name or the folder of a classifier")
-    entries = _entries()
+    entries = _classifier_plugins()
     if name in entries:
         if checkpoint is not None or class_names is not None:
             raise ProbeError(
@@ -89,8 +89,8 @@ def load_classifier(
 
 
 def _is_place(name: str) -> bool:
-    return name.startswith(HUB) or (is_folder(name) and name not in _entries())
+    return name.startswith(HUB) or (is_folder(name) and name not in _classifier_plugins())
 
 
-def _entries() -> dict[str, EntryPoint]:
+def _classifier_plugins() -> dict[str, EntryPoint]:
     return by_name(entry_points(group=GROUP), "a classifier")

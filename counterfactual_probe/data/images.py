@@ -46,7 +46,7 @@ class Images:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pixels", _checked(self.pixels))
+        object.__setattr__(self, "pixels", _checked_pixels(self.pixels))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -87,7 +87,7 @@ def to_bytes(images: Tensor, image_range: tuple[float, float]) -> Tensor:
     return ((images - low) * (255 / (high - low))).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _checked(given: Any) -> Tensor:
+def _checked_pixels(given: Any) -> Tensor:
     if isinstance(given, np.ndarray) and given.dtype.kind in "uif":
         given = torch.from_numpy(given if given.flags.writeable else given.copy())
     if not isinstance(given, Tensor) or given.dim() != 4 or given.shape[1] not in (1, 3):

@@ -202,7 +202,7 @@ class _MPI3D:
                     held = ", ".join(name.removesuffix(".npy") for name in archive.namelist()) or "nothing"
                     raise ProbeError(f"{path.name} holds {held} and no 'images'; give a file of MPI3D as published")
                 with archive.open("images.npy") as stream:
-                    shape, dtype = _header(stream, path)
+                    shape, dtype = _array_header(stream, path)
                     _require_images(shape, dtype, path)
                     if shape[0] not in MPI3D:
                         counts = " or ".join(map(str, MPI3D))
@@ -235,7 +235,7 @@ class _MPI3D:
         return np.stack(np.unravel_index(numbers, tuple(self.sizes.values())), axis=1).astype(np.int64)
 
 
-def _header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], Any]:
+def _array_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], Any]:
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -81,7 +81,7 @@ def read_pictures(
     ``most`` limits their number, choosing evenly from the sorted names. Files that cannot be decoded are listed in
     ``.unreadable``, with the reason.
     """
-    with _opened(Path(path).expanduser()) as (paths, read):
+    with _opened_archive(Path(path).expanduser()) as (paths, read):
         if not paths:
             raise ProbeError(f"{path} holds no images; give a folder or zip of {', '.join(_SUFFIXES[:4])} or similar")
         count = len(paths) if most is None else min(most, len(paths))
@@ -91,10 +91,10 @@ def read_pictures(
             for decoded in _all_decoded(names, read, size, colours):
                 filling.add(decoded, len(names))
                 bar.update()
-    return _images(path, filling, size, terms)
+    return _images_of(path, filling, size, terms)
 
 
-def _images(path: str | os.PathLike[str], filling: _Filling, size: int | None, terms: str | None) -> Images:
+def _images_of(path: str | os.PathLike[str], filling: _Filling, size: int | None, terms: str | None) -> Images:
     seen, unreadable = filling.sizes, filling.unreadable
     if filling.pixels is None:
         raise ProbeError(f"none of the {len(unreadable)} images in {path} can be read; the first: {unreadable[0]}")
@@ -146,7 +146,7 @@ def _counted(sizes: Counter[tuple[int, int]]) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+def _opened_archive(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """The sorted names of the image files, and a function that reads one."""
     if path.is_dir():
         names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]

@@ -76,7 +76,7 @@ class Scene:
             or given.ndim != 1
             or (given.size and not 0 <= given.min() <= given.max() < len(self))
         ):
-            raise ProbeError(f"the images' numbers are {_shown(given)}; give integers from 0 to {len(self) - 1}")
+            raise ProbeError(f"the images' numbers are {_range_of(given)}; give integers from 0 to {len(self) - 1}")
         return np.stack(np.unravel_index(given, tuple(SIZES.values())), axis=1).astype(np.int64)
 
     def sample(self, n: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -88,7 +88,7 @@ class Scene:
 
     def render(self, labels: npt.ArrayLike | Tensor, *, show_progress: bool = False) -> Tensor:
         """Images (n, 3, size, size) as bytes."""
-        rows = _checked(labels)
+        rows = _checked_factors(labels)
         geometry = self._trace(rows, show_progress)
         colours = torch.cat([self._colours[rows[:, :_HUES]], torch.ones(len(rows), 1, 3)], 1).mT * 255
         images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
@@ -100,7 +100,7 @@ class Scene:
 
     def masks(self, labels: npt.ArrayLike | Tensor) -> Tensor:
         """Masks of floor, wall and object, (n, 3, size, size): each pixel is of the part that covers most of it."""
-        rows = _checked(labels)
+        rows = _checked_factors(labels)
         part: Tensor = self._part[self._trace(rows, False)]
         return torch.stack([part == k for k in range(len(PARTS))], 1).reshape(-1, len(PARTS), self.size, self.size)
 
@@ -126,7 +126,7 @@ class Scene:
         return geometry
 
 
-def _checked(labels: Any) -> Tensor:
+def _checked_factors(labels: Any) -> Tensor:
     rows: Tensor = torch.as_tensor(labels)
     if rows.dim() != 2 or rows.shape[1] != len(SIZES) or rows.is_floating_point():
         given = f"{rows.dtype} {tuple(rows.shape)}"
@@ -139,7 +139,7 @@ def _checked(labels: Any) -> Tensor:
     return rows.long()
 
 
-def _shown(given: npt.NDArray[Any]) -> str:
+def _range_of(given: npt.NDArray[Any]) -> str:
     if given.dtype.kind not in "iu" or given.ndim != 1:
         return f"{given.dtype} {given.shape}"
     return f"{given.min()} to {given.max()}"

@@ -62,7 +62,14 @@ def open_images(
     images = None if images is None else whole(images, "the number of images", 1)
     if colours not in (None, 1, 3):
         raise ProbeError(f"colours is {colours!r}; give 3, or 1 for grey")
-    request = {"data": _named(data), "size": size, "colours": colours, "images": images, "seed": seed, "terms": terms}
+    request = {
+        "data": _data_name(data),
+        "size": size,
+        "colours": colours,
+        "images": images,
+        "seed": seed,
+        "terms": terms,
+    }
     if cache is not None and Path(cache).exists():
         return _all_of(data, _mapped(Path(cache), request), skip_unreadable, cache)
     opened = _read(data, size=size, colours=colours, images=images, seed=seed, terms=terms, show=show_progress)
@@ -94,7 +101,7 @@ def _read(
         if images is None:
             raise ProbeError("the number of images of the scene to render is missing; give images=, or --images")
         opened = Scene(size or 64).images(images, seed=seed, show_progress=show)
-        return _require(_under(terms, opened), size, colours)
+        return _require(_with_terms(terms, opened), size, colours)
     if name is not None and name.endswith(SUFFIXES):
         opened = read_labelled(name, images=images, seed=seed, terms=terms, show_progress=show).images
         return _require(opened, size, colours)
@@ -103,9 +110,9 @@ def _read(
 
         return read_pictures(name, size=size, colours=colours or 3, most=images, terms=terms, show_progress=show)
     if isinstance(data, Images):
-        given = _under(terms, data)
+        given = _with_terms(terms, data)
     else:
-        given = Images(data if name is None else _array(name), Path(name or "an array").name, terms or NOT_STATED)  # type: ignore[arg-type]
+        given = Images(data if name is None else _load_npy(name), Path(name or "an array").name, terms or NOT_STATED)  # type: ignore[arg-type]
     if images is not None and images < len(given):
         given = dataclasses.replace(
             given,
@@ -122,14 +129,14 @@ def _all_of(data: Data, images: Images, skip_unreadable: bool, cache: str | os.P
     if left_out and not skip_unreadable:
         mended = "" if cache is None else f" and delete {os.fspath(cache)}"
         raise ProbeError(
-            f"{left_out} of {len(images) + left_out} images in {_named(data)} cannot be read: "
+            f"{left_out} of {len(images) + left_out} images in {_data_name(data)} cannot be read: "
             f"{first_few(images.unreadable)}; repair or remove them{mended}, or leave them out with "
             "skip_unreadable=True, or --skip-unreadable"
         )
     return images
 
 
-def _under(terms: str | None, images: Images) -> Images:
+def _with_terms(terms: str | None, images: Images) -> Images:
     return images if terms is None else dataclasses.replace(images, terms=terms)
 
 
@@ -142,7 +149,7 @@ def _require(images: Images, size: int | None, colours: int | None) -> Images:
     return images
 
 
-def _array(path: str) -> npt.NDArray[Any]:
+def _load_npy(path: str) -> npt.NDArray[Any]:
     try:
         # Copy-on-write: memory-mapped, and still writable, which torch requires.
         array: npt.NDArray[Any] = np.load(Path(path).expanduser(), mmap_mode="c", allow_pickle=False)
@@ -151,7 +158,7 @@ def _array(path: str) -> npt.NDArray[Any]:
     return array
 
 
-def _named(data: Data) -> str:
+def _data_name(data: Data) -> str:
     if isinstance(data, (str, os.PathLike)):
         return os.fspath(data)
     if isinstance(data, GeneratorAdapter):

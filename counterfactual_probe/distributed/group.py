@@ -20,7 +20,7 @@ _PATIENCE = timedelta(seconds=10)
 _LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
-def joined(device: torch.device) -> bool:
+def join_group(device: torch.device) -> bool:
     """Whether this process is in a process group; one is initialised here if a launcher, such as torchrun, wants it."""
     if not dist.is_available():
         return False

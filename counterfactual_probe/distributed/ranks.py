@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..base.errors import ProbeError
-from .group import collective, joined
+from .group import collective, join_group
 
 
 @dataclass(frozen=True)
@@ -118,4 +118,4 @@ class Ranks:
 
 def current_ranks(device: torch.device) -> Ranks:
     """The ranks of the process group; it is initialised here if a launcher such as torchrun asks for it."""
-    return Ranks(dist.get_rank(), dist.get_world_size()) if joined(device) else Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size()) if join_group(device) else Ranks()

@@ -118,7 +118,7 @@ class FidelityTest:
         settings |= {"resamples": resamples, "neighbours": neighbours}
         return Fidelity(
             groups=tuple(name for name, _ in groups),
-            distances=_distances([Gaussian.of(values) for values in features]),
+            distances=_frechet_distances([Gaussian.of(values) for values in features]),
             replicates=_replicates(features, resamples, seed, show_progress),
             realism=_by_group(realism, features, neighbours),
             inside=_by_group(inside, features, neighbours),
@@ -249,7 +249,7 @@ def _features(given: Any, device: torch.device) -> Features:
     return given
 
 
-def _distances(gaussians: Sequence[Gaussian]) -> Floats:
+def _frechet_distances(gaussians: Sequence[Gaussian]) -> Floats:
     found = np.zeros((len(gaussians), len(gaussians)))
     for i, j in combinations(range(len(gaussians)), 2):
         found[i, j] = found[j, i] = gaussians[i].distance(gaussians[j])
@@ -263,7 +263,7 @@ def _replicates(features: Sequence[Floats], resamples: int, seed: int, show: boo
     with progress_bar(resamples, "bootstrap", "sample", show) as bar:
         for _ in range(resamples):
             drawn = [values[rng.integers(n, size=n)] for values in features]
-            found.append(_distances([Gaussian.of(values) for values in drawn]))
+            found.append(_frechet_distances([Gaussian.of(values) for values in drawn]))
             bar.update(1)
     return np.stack(found) if found else np.zeros((0, len(features), len(features)))
 

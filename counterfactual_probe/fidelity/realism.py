@@ -32,7 +32,7 @@ def inside(
     """
     values, others = _matched_features(features, reference, neighbours)
     radii = _radii(others, neighbours)
-    return np.concatenate([(block <= radii).any(1) for block in _distances(values, others)])
+    return np.concatenate([(block <= radii).any(1) for block in _distance_blocks(values, others)])
 
 
 def realism(
@@ -49,7 +49,7 @@ def realism(
     radii = _radii(others, neighbours)
     kept = radii <= np.median(radii)
     ratios = []
-    for block in _distances(values, others[kept]):
+    for block in _distance_blocks(values, others[kept]):
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = radii[kept] / block
         ratio[np.isnan(ratio)] = np.inf  # a reference image itself, with all its neighbours in one place
@@ -75,11 +75,11 @@ def _matched_features(
 
 def _radii(reference: Floats, neighbours: int) -> Floats:
     """(n,) distance of each reference image to its k-th neighbour, itself left out."""
-    blocks = _distances(reference, reference)
+    blocks = _distance_blocks(reference, reference)
     return np.concatenate([np.partition(block, neighbours, 1)[:, neighbours] for block in blocks])
 
 
-def _distances(rows: Floats, columns: Floats) -> Iterator[Floats]:
+def _distance_blocks(rows: Floats, columns: Floats) -> Iterator[Floats]:
     """Blocks of rows of Euclidean distances, without the matrix-product shortcut, which makes equal points differ."""
     others = torch.from_numpy(columns)
     for start in range(0, len(rows), _ROWS):

@@ -179,13 +179,13 @@ class Hybridizer:
     def _chosen(self, value: Any, needed: set[str]) -> dict[str, Value]:
         """What each of the layers that units set is set to, checked."""
         if not isinstance(value, Mapping):
-            return dict.fromkeys(needed, _checked(value))
+            return dict.fromkeys(needed, _checked_value(value))
         given = by_layer(value, self.generator, "value's keys")
         if missing := needed - given.keys():
             raise ProbeError(f"value names {list(value)} and not layer {min(missing)!r}, which units set")
         if extra := given.keys() - {info.name for info in self.layers}:
             raise ProbeError(f"value names layer {min(extra)!r}, which is not among the layers given; leave it out")
-        checked = {layer: _checked(item) for layer, item in given.items()}
+        checked = {layer: _checked_value(item) for layer, item in given.items()}
         return {layer: checked[layer] for layer in needed}
 
     def _means(self, z1: Latents, n: int, layers: Sequence[str], seed: int) -> dict[str, Tensor]:
@@ -211,7 +211,7 @@ class Hybridizer:
         return {layer: torch.stack([part[layer] for part in parts]).sum(0) / n for layer in layers}
 
 
-def _checked(value: Any) -> Value:
+def _checked_value(value: Any) -> Value:
     """A value of one of the accepted kinds, an array as a tensor."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return torch.from_numpy(value.copy())  # torch takes neither negative strides nor read-only arrays

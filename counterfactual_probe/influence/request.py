@@ -128,7 +128,7 @@ def map_options(
             f"{n_pairs} pairs are given for {number} blocks; a block needs two, so give n_pairs={2 * number} or "
             f"more, or fewer blocks"
         )
-    size = _map_size(map_size, image[1:])
+    size = _checked_map_size(map_size, image[1:])
     cell = image[1] // size[0], image[2] // size[1]
     return MapOptions(
         tolerance=tolerance,
@@ -136,7 +136,7 @@ def map_options(
         blocks=number,
         size=size,
         cell=cell,
-        components=_components(components, (image[0], *size)),
+        components=_checked_components(components, (image[0], *size)),
     )
 
 
@@ -160,7 +160,7 @@ def _require_tolerance(tolerance: Any) -> None:
         raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
 
 
-def _map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
+def _checked_map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of the maps: the image's, or one that divides it."""
     if given is None:
         return image
@@ -174,7 +174,7 @@ def _map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _components(given: Any, size: tuple[int, int, int]) -> int | Tensor | None:
+def _checked_components(given: Any, size: tuple[int, int, int]) -> int | Tensor | None:
     """How many components, or those of earlier maps, for changes (C, h, w)."""
     if given is None:
         return None

@@ -75,13 +75,13 @@ def dci(
     matrix = np.stack([column[0] for column in columns], axis=1)
     accuracies = np.array([column[1] for column in columns])
     per_code, per_factor = _concentration(matrix.T), _concentration(matrix)
-    disentanglement = float(np.sum(per_code * _shares(matrix, 1)))
+    disentanglement = float(np.sum(per_code * _importance_shares(matrix, 1)))
     return DCI(
         disentanglement,
         matrix,
         provenance("dci", fitted, tested, seed=seed, bins=None),
         disentanglement=disentanglement,
-        completeness=float(np.sum(per_factor * _shares(matrix, 0))),
+        completeness=float(np.sum(per_factor * _importance_shares(matrix, 0))),
         informativeness=float(accuracies.mean()),
         informativeness_train=float(np.mean([column[2] for column in columns])),
         per_code=per_code,
@@ -117,7 +117,7 @@ def _concentration(columns: Floats) -> Floats:
     return concentration
 
 
-def _shares(matrix: Floats, axis: int) -> Floats:
+def _importance_shares(matrix: Floats, axis: int) -> Floats:
     """The share of each code (axis 1) or of each factor (axis 0) in the total importance."""
     total = matrix.sum()
     sums = matrix.sum(axis=axis) if total > 0 else np.ones(matrix.shape[1 - axis])

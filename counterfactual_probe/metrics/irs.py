@@ -71,7 +71,7 @@ def irs(
     placed = many_as_continuous(rows, bins)
     if tested is not None:
         tested = dataclasses.replace(tested, continuous=placed.continuous)
-    matrix, deviations = _robustness(placed, quantile, bins)
+    matrix, deviations = _interventional_robustness(placed, quantile, bins)
     mixed = shuffled(placed, whole(seed, "the seed", 0))
     return IRS(
         _average(matrix, deviations),
@@ -82,12 +82,12 @@ def irs(
         deviations=deviations,
         active=int((deviations > 0).sum()),
         quantile=float(quantile),
-        chance=_average(*_robustness(mixed, quantile, bins)),
-        test_score=None if tested is None else _average(*_robustness(tested, quantile, bins)),
+        chance=_average(*_interventional_robustness(mixed, quantile, bins)),
+        test_score=None if tested is None else _average(*_interventional_robustness(tested, quantile, bins)),
     )
 
 
-def _robustness(rows: Table, quantile: float, bins: int) -> tuple[Floats, Floats]:
+def _interventional_robustness(rows: Table, quantile: float, bins: int) -> tuple[Floats, Floats]:
     """The score of every code and factor (d, f), and the codes' largest deviations (d,)."""
     codes = rows.codes
     varies = codes.max(axis=0) > codes.min(axis=0)

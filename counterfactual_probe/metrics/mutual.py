@@ -84,7 +84,7 @@ def mig(
     require(rows, "MIG", codes=2)
     matrix, entropies = _information(rows, rows, bins)
     gaps = _gaps(matrix, entropies)
-    more = _beside(lambda *tables: float(_gaps(*tables).mean()), rows, tested, seed, bins)
+    more = _baselines(lambda *tables: float(_gaps(*tables).mean()), rows, tested, seed, bins)
     about = provenance("mig", rows, tested, seed=seed, bins=bins)
     return MIG(float(gaps.mean()), matrix, about, **more, entropies=entropies, gaps=gaps)
 
@@ -106,12 +106,12 @@ def modularity(
     require(rows, "modularity", factors=2)
     matrix, _ = _information(rows, rows, bins)
     per_code = _modular(matrix)
-    more = _beside(lambda information, _: float(_modular(information).mean()), rows, tested, seed, bins)
+    more = _baselines(lambda information, _: float(_modular(information).mean()), rows, tested, seed, bins)
     about = provenance("modularity", rows, tested, seed=seed, bins=bins)
     return Modularity(float(per_code.mean()), matrix, about, **more, per_code=per_code)
 
 
-def _beside(
+def _baselines(
     scored: Callable[[Floats, Floats], float], rows: Table, tested: Table | None, seed: int, bins: int
 ) -> dict[str, Any]:
     mixed = shuffled(rows, whole(seed, "the seed", 0))

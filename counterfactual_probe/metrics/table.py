@@ -72,7 +72,7 @@ def edges(values: Floats, bins: int) -> Floats:
 
 def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None, what: str = "") -> Table:
     """Both arrays as float64; a ProbeError if they are invalid. ``what`` precedes their names in messages."""
-    one, two = _array(codes, f"the {what}codes"), _array(factors, f"the {what}factors")
+    one, two = _numeric_matrix(codes, f"the {what}codes"), _numeric_matrix(factors, f"the {what}factors")
     if len(one) != len(two):
         raise ProbeError(
             f"there are {len(one)} rows of {what}codes and {len(two)} of {what}factors; give both for every image"
@@ -88,7 +88,7 @@ def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None
     return Table(one, two, _kinds(two, continuous))
 
 
-def _array(given: Array, what: str) -> Floats:
+def _numeric_matrix(given: Array, what: str) -> Floats:
     try:
         values = given.detach().cpu().double().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
     except ValueError:  # NumPy's, of rows of unequal length
@@ -132,7 +132,9 @@ def with_test(
         return rows, None
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise ProbeError(f"test is a {type(test).__name__}; give a pair (codes, factors)")
-    tested = Table(_array(test[0], "the test codes"), _array(test[1], "the test factors"), rows.continuous)
+    tested = Table(
+        _numeric_matrix(test[0], "the test codes"), _numeric_matrix(test[1], "the test factors"), rows.continuous
+    )
     if len(tested.codes) != len(tested.factors):
         table(test[0], test[1], continuous, "test ")  # raises
     for name in ("codes", "factors"):

@@ -28,7 +28,7 @@ class Truth:
     """
 
     def __init__(self, masks: Any, size: tuple[int, int], names: Sequence[str] | None) -> None:
-        values = _shares(masks, size)
+        values = _mask_shares(masks, size)
         self.size = size
         n, p = values.shape[:2]
         self.names = [f"part {part + 1}" for part in range(p)] if names is None else list(names)
@@ -78,7 +78,7 @@ class Truth:
         )
 
 
-def _shares(masks: Any, size: tuple[int, int]) -> Array:
+def _mask_shares(masks: Any, size: tuple[int, int]) -> Array:
     """Masks as an array (n, P, H, W) of shares."""
     given = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else np.asarray(masks)
     if given.ndim not in (3, 4) or 0 in given.shape or given.dtype.kind not in "biuf":

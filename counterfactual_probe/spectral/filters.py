@@ -25,7 +25,7 @@ _STRATA = 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class RemovalPlan:
     """Masks (in, mid) of the filters that are removed in each row, and in each draw of its control."""
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ def remove_filters(
             f"kept is {kept!r}, below {below!r} and above {above!r}; give a share of at most 1, and two ratios in order"
         )
     energy, ratio = per_filter(pathways)
-    plan = planned(energy, ratio, kept=kept, below=below, above=above, draws=whole(draws, "draws", 1), seed=seed)
+    plan = removal_plan(energy, ratio, kept=kept, below=below, above=above, draws=whole(draws, "draws", 1), seed=seed)
     runs = _Runs(generator, pathways, latents, seed)
     own = [runs.without(mask) for mask in plan.removed]
     controls = [[runs.without(mask) for mask in masks] for masks in plan.controls]
@@ -103,7 +103,9 @@ def per_filter(pathways: Pathways) -> tuple[Tensor, Tensor]:
     return energy, ratio
 
 
-def planned(energy: Tensor, ratio: Tensor, *, kept: float, below: float, above: float, draws: int, seed: int) -> Plan:
+def removal_plan(
+    energy: Tensor, ratio: Tensor, *, kept: float, below: float, above: float, draws: int, seed: int
+) -> RemovalPlan:
     """The filters to remove (conventions 21), the thresholds and numbers of S002 scaled to the layer."""
     least = energy.numel() - round(kept * energy.numel())
     weak = torch.zeros(energy.numel(), dtype=torch.bool)
@@ -121,9 +123,9 @@ def planned(energy: Tensor, ratio: Tensor, *, kept: float, below: float, above: 
     names += [f"the {equal} lowest", f"the {equal} highest"]
     rng = torch.Generator().manual_seed(seed)
     strata = stratified(energy, ~weak)
-    controls = [torch.stack([weak | matched(item, strata, rng) for _ in range(draws)]) for item in extra]
+    controls = [torch.stack([weak | stratified_sample(item, strata, rng) for _ in range(draws)]) for item in extra]
     removed = torch.stack([torch.zeros_like(weak), weak, *(weak | item for item in extra)])
-    return Plan(tuple(names), removed, torch.stack(controls), energy)
+    return RemovalPlan(tuple(names), removed, torch.stack(controls), energy)
 
 
 def stratified(energy: Tensor, among: Tensor) -> list[Tensor]:
@@ -133,7 +135,7 @@ def stratified(energy: Tensor, among: Tensor) -> list[Tensor]:
     return [part for part in ordered.tensor_split(min(_STRATA, max(1, len(ordered)))) if len(part)]
 
 
-def matched(removed: Tensor, strata: list[Tensor], rng: torch.Generator) -> Tensor:
+def stratified_sample(removed: Tensor, strata: list[Tensor], rng: torch.Generator) -> Tensor:
     """As many filters at random, from every stratum as many as are removed of it.
 
     They may be the removed ones themselves: the question is whether a ratio says more than an energy does.

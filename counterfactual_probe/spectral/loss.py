@@ -42,7 +42,7 @@ def spectral_independence_loss(
         weight: [in, out, kh, kw], as of a ConvTranspose2d; of a Conv2d give ``weight.transpose(0, 1)``.
         stride: of the transposed convolution; 1 for a plain one.
     """
-    steps = _checked(activations, weight, stride, form)
+    steps = _checked_stride(activations, weight, stride, form)
     kind = torch.promote_types(torch.promote_types(activations.dtype, weight.dtype), torch.float32)
     with torch.autocast(activations.device.type, enabled=False):
         maps, kernels = activations.to(kind), weight.to(kind)
@@ -94,7 +94,7 @@ def require_form(form: str) -> None:
         raise ProbeError(f"form is {form!r}; give one of {', '.join(map(repr, get_args(Form)))}")
 
 
-def _checked(activations: Tensor, weight: Tensor, stride: int | tuple[int, int], form: str) -> tuple[int, int]:
+def _checked_stride(activations: Tensor, weight: Tensor, stride: int | tuple[int, int], form: str) -> tuple[int, int]:
     require_form(form)
     if activations.dim() != 4 or weight.dim() != 4:
         raise ProbeError(

@@ -81,9 +81,9 @@ def check_adapter(
     before = module_checks.Fingerprint(adapter.module)
     bench, checks = Bench(adapter, seed, layers), dict[str, Check]()
     for test in _TESTS:
-        checks[test.name] = _run(test, bench, checks)
+        checks[test.name] = _run_check(test, bench, checks)
     last = _Test(_LEFT, lambda _: before.require_same(adapter.module))
-    checks[_LEFT] = _run(last, bench, checks)
+    checks[_LEFT] = _run_check(last, bench, checks)
     report = AdapterReport(adapter.name, tuple(layer.name for layer in bench.layers), tuple(checks.values()))
     if raise_on_failure and not report.passed:
         listed = "\n".join(f"- {check.name}: {check.explanation}" for check in report.failures)
@@ -91,7 +91,7 @@ def check_adapter(
     return report
 
 
-def _run(test: _Test, bench: Bench, done: dict[str, Check]) -> Check:
+def _run_check(test: _Test, bench: Bench, done: dict[str, Check]) -> Check:
     """Run one check; an exception becomes its explanation."""
     for name in test.needs:
         if done[name].outcome != "passed":

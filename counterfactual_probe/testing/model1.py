@@ -44,7 +44,7 @@ class Model1(nn.Module):
 
     def __init__(self, supports: Tensor, *, units: int = 5, seed: int = 0) -> None:
         super().__init__()
-        self.supports = _checked(supports, whole(units, "units", 2))
+        self.supports = _checked_supports(supports, whole(units, "units", 2))
         k, height, width = self.supports.shape
         rng = torch.Generator().manual_seed(whole(seed, "the seed", 0))
         self.order = torch.arange(k).repeat_interleave(units)[torch.randperm(k * units, generator=rng)]
@@ -117,7 +117,7 @@ def _own_pixels(supports: Tensor) -> bool:
     return bool(alone.flatten(1).any(1).all())
 
 
-def _checked(supports: Tensor, units: int) -> Tensor:
+def _checked_supports(supports: Tensor, units: int) -> Tensor:
     if supports.dtype != torch.bool or supports.dim() != 3:
         raise ProbeError(f"the supports are {supports.dtype} {tuple(supports.shape)}; give booleans (K, H, W)")
     if not supports.flatten(1).any(1).all():

@@ -27,7 +27,7 @@ def other_float(bench: Bench) -> str:
     """A copy in double precision (in single, if the module is in double) gives the same images."""
     dtype = torch.float32 if bench.dtype == torch.float64 else torch.float64
     with as_skipped(
-        f"a copy in {_short(dtype)} does not run, which matters only if you want one; create tensors inside the "
+        f"a copy in {_dtype_name(dtype)} does not run, which matters only if you want one; create tensors inside the "
         "forward with the dtype of its input"
     ):
         other = bench.copy(dtype=dtype)
@@ -37,17 +37,17 @@ def other_float(bench: Bench) -> str:
         raise Skipped("the forward draws noise, and other precisions draw other numbers")
     if not (difference := gap(bench.originals[0], images)) <= allowed:
         raise Failed(
-            f"images in {_short(bench.dtype)} and {_short(dtype)} differ by {difference:.2g} (tolerance {allowed:g}): "
-            "the forward depends on the precision or magnifies rounding; look for casts, sines of large numbers and "
-            "differences of large numbers"
+            f"images in {_dtype_name(bench.dtype)} and {_dtype_name(dtype)} differ by {difference:.2g} (tolerance "
+            f"{allowed:g}): the forward depends on the precision or magnifies rounding; look for casts, sines of large "
+            "numbers and differences of large numbers"
         )
-    return f"a copy in {_short(dtype)} gives the same images to {difference:.1g} (tolerance {allowed:g})"
+    return f"a copy in {_dtype_name(dtype)} gives the same images to {difference:.1g} (tolerance {allowed:g})"
 
 
 def half(bench: Bench) -> str:
     """A copy in bfloat16 gives similar images, or says why it cannot."""
     if bench.dtype in (torch.bfloat16, torch.float16):
-        return f"the generator is in {_short(bench.dtype)} already"
+        return f"the generator is in {_dtype_name(bench.dtype)} already"
     try:
         other = bench.copy(dtype=torch.bfloat16)
         images = other(_cast(bench.z1, torch.bfloat16), seed=bench.seed)
@@ -189,5 +189,5 @@ def _cast(latents: lt.Latents, dtype: torch.dtype) -> lt.Latents:
     return lt.apply(latents, lambda value: value.to(dtype) if value.is_floating_point() else value)
 
 
-def _short(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

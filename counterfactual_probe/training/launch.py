@@ -64,7 +64,7 @@ def ranks_of(accelerator: Accelerator, batch: int) -> Ranks:
     return Ranks(accelerator.process_index, count)
 
 
-def unwrapped(accelerator: Accelerator, module: nn.Module) -> nn.Module:
+def network_of(accelerator: Accelerator, module: nn.Module) -> nn.Module:
     """The network itself, without the wrapper for ranks."""
     found: nn.Module = accelerator.unwrap_model(module, keep_fp32_wrapper=True)
     return found

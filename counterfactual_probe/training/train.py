@@ -85,7 +85,7 @@ def train(
 
 def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
     """Everything settled and the data decoded, so that what was done to it can be said before it is trained on."""
-    entry = _entry(request)
+    entry = _trainable_of(request)
     given = request.model if isinstance(request.model, Recipe) else None
     recipe = entry.make(request.settings) if given is None else dataclasses.replace(given)
     folder = Path(run.out) if run.out is not None else Path("out") / entry.name
@@ -95,7 +95,7 @@ def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
             "folder"
         )
     whole(request.seed, "the seed", 0)
-    images = _images(entry, request, run)
+    images = _open_training_images(entry, request, run)
     recipe = recipe.suited(images)
     # The model's own precision goes without saying.
     repeated = dataclasses.replace(request, precision=None) if request.precision == entry.precision else request
@@ -128,7 +128,7 @@ def execute(plan: TrainingPlan, run: RunOptions) -> Trained:
         return trainer.run(run.show_progress)
 
 
-def _entry(request: TrainingRequest) -> Trainable:
+def _trainable_of(request: TrainingRequest) -> Trainable:
     if not isinstance(request.model, Recipe):
         return trainable(request.model)
     if request.settings:
@@ -137,7 +137,7 @@ def _entry(request: TrainingRequest) -> Trainable:
     return Trainable(name.lower(), f"images by {name}", type(request.model))
 
 
-def _images(entry: Trainable, request: TrainingRequest, run: RunOptions) -> Images:
+def _open_training_images(entry: Trainable, request: TrainingRequest, run: RunOptions) -> Images:
     data = entry.data if request.data is None else request.data
     if data is None:
         raise ProbeError(f"{entry.name} has no data of its own; give data=, or --data: {entry.data_wanted}")

@@ -19,7 +19,7 @@ from ..data.order import epoch_order
 from ..distributed.ranks import Ranks
 from ..generator.adapter import stream_seed
 from ..generator.state.randomness import random_state_kept, seed_everything
-from .launch import ranks_of, unwrapped
+from .launch import network_of, ranks_of
 from .plan import TrainingPlan
 from .record.grids import COLUMNS, save_grid
 from .record.losses import LARGEST, Diverged, Losses, gradient_norm
@@ -50,7 +50,7 @@ class Trainer:
         prepared = accelerator.prepare(*made.values(), *optimisers.values())
         prepared = prepared if isinstance(prepared, tuple) else (prepared,)
         modules = dict(zip(made, prepared[: len(made)], strict=True))
-        self.networks = Networks(modules, {name: unwrapped(accelerator, module) for name, module in modules.items()})
+        self.networks = Networks(modules, {name: network_of(accelerator, module) for name, module in modules.items()})
         self.optimisers: dict[str, Any] = dict(zip(optimisers, prepared[len(made) :], strict=True))
         self.rates = {name: [group["lr"] for group in each.param_groups] for name, each in self.optimisers.items()}
         self.checkpoint = Checkpoint(plan.out / "state.safetensors", plan.identity)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 from counterfactual_probe.spectral.filters import (
     finest_energy,
-    matched,
     mean_saturation,
     per_filter,
-    planned,
+    removal_plan,
     stratified,
+    stratified_sample,
 )
 from support.spectral import twins
 from support.spectral.networks import generator
@@ -40,7 +40,7 @@ def planned_example(**options: Any) -> Any:
         0.4 + 1.4 * torch.rand(32, 32, generator=rng).double(),
     )
     defaults: dict[str, Any] = {"kept": 4260 / 8192, "below": 0.9, "above": 1.45, "draws": 4, "seed": 0}
-    return planned(energy, ratio, **defaults | options), energy, ratio
+    return removal_plan(energy, ratio, **defaults | options), energy, ratio
 
 
 def test_energy_and_ratio_of_a_filter(gen: cp.GeneratorAdapter) -> None:
@@ -94,8 +94,8 @@ def test_filters_at_random_without_strata_would_have_other_energies() -> None:
     energy = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)).double() ** 2
     strong = energy > 0.5
     rng = torch.Generator().manual_seed(1)
-    within = matched(strong, stratified(energy, torch.ones(32, 32) > 0), rng)
-    anywhere = matched(strong, [torch.arange(1024)], rng)
+    within = stratified_sample(strong, stratified(energy, torch.ones(32, 32) > 0), rng)
+    anywhere = stratified_sample(strong, [torch.arange(1024)], rng)
     assert float(energy[within].sum()) == pytest.approx(float(energy[strong].sum()), rel=0.02)
     assert float(energy[anywhere].sum()) < 0.7 * float(energy[strong].sum())
 
@@ -104,7 +104,7 @@ def test_dead_filters_belong_to_neither_tail() -> None:
     energy = torch.ones(4, 4).double()
     ratio = torch.full((4, 4), float("nan")).double()
     ratio[0] = torch.tensor([0.5, 0.6, 1.6, 1.7])
-    plan = planned(energy, ratio, kept=1.0, below=0.9, above=1.45, draws=1, seed=0)
+    plan = removal_plan(energy, ratio, kept=1.0, below=0.9, above=1.45, draws=1, seed=0)
     assert plan.removed.sum((1, 2)).tolist() == [0, 0, 2, 2, 2, 2]
     assert plan.removed[4, 0].tolist() == [True, True, False, False]
     assert plan.removed[5, 0].tolist() == [False, False, True, True]
@@ -113,7 +113,7 @@ def test_dead_filters_belong_to_neither_tail() -> None:
 def test_images_are_those_of_a_module_with_zeroed_kernels(gen: cp.GeneratorAdapter, removal: cp.FilterRemoval) -> None:
     z, sd = gen.sample(5), cp.SpectralDependency(gen)
     energy, ratio = per_filter(sd.pathways("3", "5"))
-    plan = planned(energy, ratio, kept=removal.provenance["kept"], below=0.98, above=1.05, draws=3, seed=0)
+    plan = removal_plan(energy, ratio, kept=removal.provenance["kept"], below=0.98, above=1.05, draws=3, seed=0)
     for row in (0, 1, 2, 5):
         other = generator(3)
         with torch.no_grad():
