@@ -63,7 +63,7 @@ class _Filling:
         if picture.pixels.shape == self.pixels.shape[1:]:
             self.pixels[self.filled] = picture.pixels
             self.filled += 1
-            self.folders.append(PurePosixPath(found.name).parent.as_posix())
+            self.folders.append(PurePosixPath(picture.name).parent.as_posix())
 
 
 def read_pictures(
