@@ -15,17 +15,13 @@ from torch.nn import functional as F
 import counterfactual_probe as cp
 from counterfactual_probe.registry import folders
 from support.adapters.states import spoiled_state
-from support.toys import unlike_new
+from support.toys import seeded, untrained
 
 SMALL: dict[str, Any] = {"latent": 5, "width": 4, "colours": 3, "image_size": 16, "start": 4}
 
 
-def small(**changes: Any) -> BEGANGenerator:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        module = BEGANGenerator(**{**SMALL, **changes}).double()
-        unlike_new(module)
-    return module.eval()
+def small_began(**changes: Any) -> BEGANGenerator:
+    return untrained(lambda: BEGANGenerator(**{**SMALL, **changes}))
 
 
 def adapter(module: BEGANGenerator) -> cp.GeneratorAdapter:
@@ -82,7 +78,7 @@ LAYERS = ["h0", "blocks.0.1", "blocks.0.3", "blocks.1.1", "blocks.1.3", "blocks.
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_images_and_hybrids_equal_the_literal_ones(skip: bool) -> None:
-    module = small(skip=skip)
+    module = small_began(skip=skip)
     gen, state = adapter(module), dict(module.state_dict())
     z1, z2 = drawn(gen, 0), drawn(gen, 1)
     base, source = literal(state, z1, skip=skip), literal(state, z2, skip=skip)
@@ -97,7 +93,7 @@ def test_images_and_hybrids_equal_the_literal_ones(skip: bool) -> None:
 
 def test_hybrids_over_two_layers_equal_the_literal_ones() -> None:
     """As S003 does with this generator: channels of two successive layers (Fig. 4)."""
-    module = small()
+    module = small_began()
     gen, state = adapter(module), dict(module.state_dict())
     z1, z2 = drawn(gen, 0), drawn(gen, 1)
     source = literal(state, z2)
@@ -111,7 +107,7 @@ def test_hybrids_over_two_layers_equal_the_literal_ones() -> None:
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_only_h0_is_a_full_cut_where_skips_cross(skip: bool) -> None:
-    gen = adapter(small(skip=skip))
+    gen = adapter(small_began(skip=skip))
     z1, z2 = drawn(gen, 0), drawn(gen, 1)
     for layer in LAYERS:
         hybrids = cp.Hybridizer(gen, layer).hybridize(z1, z2, units=[[0, 1, 2, 3], {layer: []}])
@@ -152,7 +148,7 @@ def test_the_default_has_a_block_for_each_size_from_8_to_64() -> None:
     ],
 )
 def test_everything_is_read_off_the_tensors(sizes: dict[str, Any], tmp_path: Path) -> None:
-    module, wanted = small(**sizes), {**SMALL, "repeats": 2, **sizes}
+    module, wanted = small_began(**sizes), {**SMALL, "repeats": 2, **sizes}
     state = {key: value.float() for key, value in module.state_dict().items()}
     gen = began({f"module.{key}": value for key, value in state.items()})
     assert gen.image_size == (wanted["colours"], wanted["image_size"], wanted["image_size"])
@@ -178,7 +174,7 @@ def test_sizes_that_blocks_do_not_reach() -> None:
 
 
 def spoiled(**changes: Any) -> dict[str, Any]:
-    return spoiled_state(small(), **changes)
+    return spoiled_state(small_began(), **changes)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +202,7 @@ def test_wrong_tensors_are_named(state: dict[str, Any], message: str) -> None:
 
 
 def test_the_discriminator_is_an_autoencoder() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         module = BEGANDiscriminator(**SMALL)
     pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert module.encoder(pictures).shape == (3, 5)

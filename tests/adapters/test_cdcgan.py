@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,10 +16,11 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe.registry import folders, weights
-from support.documents import run
+from support.documents import module_of
 from support.paths import EXAMPLES
+from support.processes import imported_by
 from support.registry.entries import installed
-from support.toys import unlike_new
+from support.toys import untrained
 
 COMMAND = "pip install --no-deps --ignore-requires-python omniart-eye-generator==0.1"
 DAY_NIGHT = ("day", "night")
@@ -32,12 +31,8 @@ def eyes() -> cp.GeneratorAdapter:
     return cp.load("cdcgan-eyes")
 
 
-def small(classes: int = 2, *, bias: bool = False, dropout: tuple[int, ...] = (0,)) -> ConditionalDCGANGenerator:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        module = ConditionalDCGANGenerator(5, classes, [6, 4], 3, bias=bias, dropout=dropout).double()
-        unlike_new(module)
-    return module.eval()
+def small_cdcgan(classes: int = 2, *, bias: bool = False, dropout: tuple[int, ...] = (0,)) -> ConditionalDCGANGenerator:
+    return untrained(lambda: ConditionalDCGANGenerator(5, classes, [6, 4], 3, bias=bias, dropout=dropout), seed=3)
 
 
 def literal(state: dict[str, Any], latents: Any, put: tuple[int, list[int], Tensor] | None = None) -> dict[Any, Tensor]:
@@ -118,10 +113,7 @@ def test_maps_of_the_eyes_take_the_fast_path(eyes: cp.GeneratorAdapter) -> None:
 
 
 def test_the_package_of_the_eyes_is_not_imported() -> None:
-    code = (
-        "import sys, counterfactual_probe as cp; cp.load('cdcgan-eyes'); print('omniart_eye_generator' in sys.modules)"
-    )
-    assert run(code) == "False"
+    assert "omniart_eye_generator" not in imported_by("import counterfactual_probe as cp; cp.load('cdcgan-eyes')")
 
 
 def test_altered_weights_of_the_eyes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -152,7 +144,7 @@ def test_the_card_of_the_eyes() -> None:
     ],
 )
 def test_one_class_for_each_sample(given: Any) -> None:
-    gen = cdcgan(small().state_dict(), DAY_NIGHT)
+    gen = cdcgan(small_cdcgan().state_dict(), DAY_NIGHT)
     latents = gen.sample(3, seed=4, classes=given)
     assert isinstance(latents, dict)
     assert latents["classes"].tolist() == [1, 0, 1]
@@ -161,13 +153,13 @@ def test_one_class_for_each_sample(given: Any) -> None:
 
 @pytest.mark.parametrize("given", ["night", 1, np.int64(1), torch.tensor(1)])
 def test_one_class_for_all(given: Any) -> None:
-    latents = cdcgan(small().state_dict(), DAY_NIGHT).sample(3, classes=given)
+    latents = cdcgan(small_cdcgan().state_dict(), DAY_NIGHT).sample(3, classes=given)
     assert isinstance(latents, dict)
     assert latents["classes"].tolist() == [1, 1, 1]
 
 
 def test_classes_are_drawn_with_the_sample_and_leave_the_latent_alone() -> None:
-    gen = cdcgan(small(4).state_dict(), 4)
+    gen = cdcgan(small_cdcgan(4).state_dict(), 4)
     drawn: Any = gen.sample(40, seed=0)
     assert set(drawn["classes"].tolist()) == {0, 1, 2, 3}
     again: Any = gen.sample(40, seed=0)
@@ -196,7 +188,7 @@ def test_classes_that_do_not_exist(given: Any, message: str, eyes: cp.GeneratorA
 
 @pytest.mark.parametrize("label", [2, -1])
 def test_a_class_out_of_range_put_in_by_hand(label: int) -> None:
-    gen = cdcgan(small().state_dict(), DAY_NIGHT)
+    gen = cdcgan(small_cdcgan().state_dict(), DAY_NIGHT)
     latents: Any = gen.sample(1)
     with pytest.raises(cp.ProbeError, match=r"the forward of cdcgan raised IndexError: index out of range"):
         gen({**latents, "classes": torch.tensor([label])})
@@ -207,7 +199,7 @@ def test_a_class_out_of_range_put_in_by_hand(label: int) -> None:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_images_and_hybrids_across_classes_equal_the_literal_ones(bias: bool) -> None:
-    module = small(bias=bias)
+    module = small_cdcgan(bias=bias)
     gen = cp.wrap(module, ClassSampler(5, DAY_NIGHT), layers=module.relus)
     z1, z2 = gen.sample(3, seed=0, classes="day"), gen.sample(3, seed=1, classes="night")
     state = dict(module.state_dict())
@@ -225,7 +217,7 @@ def test_images_and_hybrids_across_classes_equal_the_literal_ones(bias: bool) ->
 
 
 def test_the_identities_hold_across_classes() -> None:
-    gen = cdcgan(small().state_dict(), DAY_NIGHT)
+    gen = cdcgan(small_cdcgan().state_dict(), DAY_NIGHT)
     z1, z2 = gen.sample(2, seed=0, classes=0), gen.sample(2, seed=1, classes=1)
     every = list(range(gen.layers["main.2"].channels))
     hybrids = cp.Hybridizer(gen, "main.2").hybridize(z1, z2, units=[{"main.2": []}, every])
@@ -238,7 +230,7 @@ def test_the_identities_hold_across_classes() -> None:
 
 @pytest.mark.parametrize(("dropout", "layers"), [((), [2, 5]), ((0,), [2, 6]), ((1,), [2, 5]), ((0, 1), [2, 6])])
 def test_everything_is_read_off_the_tensors(dropout: tuple[int, ...], layers: list[int]) -> None:
-    module = small(3, dropout=dropout)
+    module = small_cdcgan(3, dropout=dropout)
     gen = cdcgan({f"module.{key}": value for key, value in module.state_dict().items()}, 3)
     assert list(gen.layers) == [f"main.{number}" for number in layers]
     assert gen.image_size == (3, 16, 16)
@@ -263,13 +255,13 @@ def test_everything_is_read_off_the_tensors(dropout: tuple[int, ...], layers: li
     ],
 )
 def test_what_does_not_fit_is_named(state: dict[str, Tensor] | None, classes: Any, message: str) -> None:
-    whole = {} if state == {} else {**small().state_dict(), **(state or {})}
+    whole = {} if state == {} else {**small_cdcgan().state_dict(), **(state or {})}
     with pytest.raises(cp.ProbeError, match=message):
         cdcgan(whole, classes)
 
 
 def test_a_folder_keeps_the_names(tmp_path: Path) -> None:
-    state = small().state_dict()
+    state = small_cdcgan().state_dict()
     folders.save_folder(tmp_path / "a", "cdcgan", state, config={"classes": DAY_NIGHT, "name": "light"})
     gen = cp.load(tmp_path / "a")
     assert gen.name == "light"
@@ -283,19 +275,9 @@ def test_a_folder_keeps_the_names(tmp_path: Path) -> None:
 # --- the example ----------------------------------------------------------------------------------
 
 
-def example() -> ModuleType:
-    path = EXAMPLES / "eye_colours.py"
-    spec = importlib.util.spec_from_file_location("eye_colours", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_example_writes_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--layer", "main.15", "--pairs", "2", "--images", "2", "--base", "2", "--out", str(tmp_path / "eyes")]
-    example().main(short)
+    module_of(EXAMPLES / "eye_colours.py").main(short)
     for file in ("modules.png", "hybrids.png", "colours.png"):
         assert (tmp_path / "eyes" / file).stat().st_size > 5000
     assert "maps (64, 128, 128)" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import counterfactual_probe as cp
 from counterfactual_probe.registry import folders
 from counterfactual_probe.training import trainable
+from support.toys import seeded
 
 NAMES = sorted(path.name for path in trained.FOLDER.iterdir() if path.is_dir())
 FACES = ["vae-faces", "vae-faces-sharp", "began-faces", "dcgan-faces-small"]
@@ -96,8 +97,7 @@ def test_faces_are_like_those_trained_on(name: str, faces: cp.GeneratorAdapter) 
     made, given = gen(gen.sample(128, seed=5)), faces(faces.sample(128, seed=5))
     assert likeness(made, given) > 0.7
     assert float(made.std(0).mean()) > 0.4 * float(given.std(0).mean())  # and not one face for all
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         untrained = trainable(name).make({}).networks((3, 64, 64))
     network = untrained.get("decoder", untrained.get("generator"))
     assert network is not None

@@ -15,18 +15,14 @@ from torch.nn import functional as F
 import counterfactual_probe as cp
 from counterfactual_probe.registry import folders
 from support.adapters.states import spoiled_state
-from support.toys import unlike_new
+from support.toys import seeded, untrained
 
 # Two deconvolutions that double the size, one that keeps it.
 SMALL: dict[str, Any] = {"latent": 5, "widths": (6, 4, 2), "colours": 3, "image_size": 16, "start": 4}
 
 
-def small(**changes: Any) -> VAE:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        module = VAE(**{**SMALL, **changes}).double()
-        unlike_new(module)
-    return module.eval()
+def small_vae(**changes: Any) -> VAE:
+    return untrained(lambda: VAE(**{**SMALL, **changes}))
 
 
 def adapter(module: VAE) -> VAEAdapter:
@@ -89,7 +85,7 @@ def literal_encode(state: dict[str, Tensor], images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_images_and_codes_equal_the_literal_ones(norm: bool) -> None:
-    module = small(norm=norm)
+    module = small_vae(norm=norm)
     gen, state = adapter(module), dict(module.state_dict())
     z = gen.sample(3)
     assert isinstance(z, Tensor)
@@ -103,7 +99,7 @@ def test_images_and_codes_equal_the_literal_ones(norm: bool) -> None:
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_hybrids_equal_the_literal_ones(norm: bool) -> None:
-    module = small(norm=norm)
+    module = small_vae(norm=norm)
     gen, state = adapter(module), dict(module.state_dict())
     z1, z2 = gen.sample(3, seed=0), gen.sample(3, seed=1)
     assert isinstance(z1, Tensor)
@@ -124,7 +120,7 @@ def test_hybrids_equal_the_literal_ones(norm: bool) -> None:
 
 
 def test_hybrids_start_from_given_pictures() -> None:
-    gen = adapter(small())
+    gen = adapter(small_vae())
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     codes = gen.encode(pictures)
     hybrids = cp.Hybridizer(gen, "decoder.level2").hybridize(codes[:1], codes[1:], units=[0])
@@ -136,7 +132,7 @@ def test_hybrids_start_from_given_pictures() -> None:
 
 
 def test_a_seed_draws_from_the_posterior() -> None:
-    module = small()
+    module = small_vae()
     with torch.no_grad():
         module.encoder.posterior.bias[5:] += 2  # a deviation of 1 would hide what it is made of
     gen = adapter(module)
@@ -152,7 +148,7 @@ def test_a_seed_draws_from_the_posterior() -> None:
 
 
 def test_encode_leaves_the_module_as_it_was() -> None:
-    module = small()
+    module = small_vae()
     gen = adapter(module)
     module.train()
     before = {key: value.clone() for key, value in module.state_dict().items()}
@@ -167,7 +163,7 @@ def test_encode_leaves_the_module_as_it_was() -> None:
 
 
 def test_batches_change_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    gen = adapter(small())
+    gen = adapter(small_vae())
     images = torch.rand(7, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     at_once = gen.encode(images)
     monkeypatch.setattr(gen, "batch_limit", lambda: 2)
@@ -190,7 +186,7 @@ def test_batches_change_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_images_that_do_not_fit(images: Any, message: str) -> None:
     with pytest.raises(cp.ProbeError, match=message):
-        adapter(small()).encode(images)
+        adapter(small_vae()).encode(images)
 
 
 # --- sizes ----------------------------------------------------------------------------------------
@@ -222,7 +218,7 @@ def test_the_default_is_the_papers() -> None:
     ],
 )
 def test_everything_is_read_off_the_tensors(sizes: dict[str, Any], tmp_path: Path) -> None:
-    module = small(**sizes)
+    module = small_vae(**sizes)
     wanted = {**SMALL, "norm": True, **sizes}
     state = {key: value.float() for key, value in module.state_dict().items()}
     gen = vae({f"module.{key}": value for key, value in state.items()})
@@ -249,7 +245,7 @@ def test_sizes_that_no_deconvolutions_reach() -> None:
 
 
 def spoiled(**changes: Any) -> dict[str, Any]:
-    return spoiled_state(small(), **changes)
+    return spoiled_state(small_vae(), **changes)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +254,7 @@ def spoiled(**changes: Any) -> dict[str, Any]:
         ({}, r"holds no decoder\.level1\.0\.0\.weight and decoder\.image\.0\.weight .* \(its first keys: \[\]\)"),
         (DCGANGenerator(3, [4], 1).state_dict(), r"of a VAE \(its first keys: \['main\.0\.weight'"),
         (
-            {key: value for key, value in small().state_dict().items() if key.startswith("decoder")},
+            {key: value for key, value in small_vae().state_dict().items() if key.startswith("decoder")},
             r"not that of a VAE of its kernels' sizes \(missing: encoder\.convolutions\.0\.bias",
         ),
         (spoiled(decoder__level3__1__bias=None), r"missing: decoder\.level3\.1\.bias\)"),
@@ -278,8 +274,7 @@ def test_wrong_tensors_are_named(state: dict[str, Any], message: str) -> None:
 
 def test_it_can_be_trained() -> None:
     """The loss reaches encoder and decoder."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         module = VAE(**SMALL).train()
     pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     mean, log_variance = module.encode(pictures)
@@ -289,7 +284,7 @@ def test_it_can_be_trained() -> None:
 
 
 def test_the_partner_is_the_encoder() -> None:
-    gen = vae(small().float().state_dict())
+    gen = vae(small_vae().float().state_dict())
     images = gen(gen.sample(3))
     assert gen.partner is not None
     assert torch.equal(gen.partner(images)[0], gen.encode(images))

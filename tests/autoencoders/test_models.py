@@ -19,7 +19,7 @@ from counterfactual_probe import autoencoders as ae
 from counterfactual_probe.autoencoders.backbone import Backbone
 from counterfactual_probe.registry import folders
 from support.adapters.states import spoiled_state
-from support.toys import unlike_new
+from support.toys import untrained
 
 CLASSES: dict[str, Any] = {
     "ae": ae.Autoencoder,
@@ -32,15 +32,11 @@ CLASSES: dict[str, Any] = {
 SMALL: dict[str, Any] = {"latent": 4, "width": 8}
 
 
-def small(kind: str, **changes: Any) -> Any:
+def model_of(kind: str, **changes: Any) -> Any:
     sizes = {**SMALL, **({} if kind in ("ae", "vae") else {"variables": 4}), **changes}
     if kind == "vlae":
         sizes["width"] = 32
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        model = CLASSES[kind](**sizes).double()
-        unlike_new(model)
-    return model.eval()
+    return untrained(lambda: CLASSES[kind](**sizes))
 
 
 def codes(n: int, latent: int = 4, seed: int = 0) -> Tensor:
@@ -121,7 +117,7 @@ def literal_encode(state: dict[str, Tensor], images: Tensor, kind: str) -> Tenso
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_images_and_codes_equal_the_literal_ones(kind: str) -> None:
-    model = small(kind)
+    model = model_of(kind)
     state, u, before = dict(model.state_dict()), codes(3), () if kind in ("ae", "vae") else (1, 4, 7, 10)
     with torch.no_grad():
         images, found = model.decode(u), model.encode(pictures(2))
@@ -147,7 +143,7 @@ def test_the_scale_is_an_exponential() -> None:
 
 
 def test_each_variable_enters_at_its_depth_and_nowhere_else() -> None:
-    model = small("sae")
+    model = model_of("sae")
     found: dict[str, Tensor] = {}
     for name, part in model.decoder.named_children():
         part.register_forward_hook(lambda _m, _i, output, name=name: found.__setitem__(name, output))
@@ -162,7 +158,7 @@ def test_each_variable_enters_at_its_depth_and_nowhere_else() -> None:
         same = [bool(torch.equal(before[f"block{n}"], found[f"block{n}"])) for n in range(1, 12)]
         assert same == [n < place for n in range(1, 12)]
     with torch.no_grad():
-        adaptive = small("adaae")
+        adaptive = model_of("adaae")
         whole = adaptive.decoder.transform1(pictures(1)[:, :1].expand(-1, 8, -1, -1), u)
         assert not torch.equal(
             whole, adaptive.decoder.transform1(pictures(1)[:, :1].expand(-1, 8, -1, -1), u + torch.eye(4)[3])
@@ -258,11 +254,14 @@ def test_any_size_comes_out(size: int, convolutions: int) -> None:
         (lambda: ae.Autoencoder(width=12), r"width is 12; give a multiple of the 8 channels of a norm's group"),
         (lambda: ae.Autoencoder(image_size=60), r"images are 60×60; give a size of 4, 8, 16, 32"),
         (lambda: ae.Autoencoder(0), r"latent is 0; give an integer of at least 1"),
-        (lambda: small("sae").encode(pictures(2, 32)), r"the images are \(2, 3, 32, 32\) and this model takes \(n, 3"),
-        (lambda: small("sae").encode(pictures(2, 16).byte()), r"the images are torch\.uint8; give .*bytes / 255"),
-        (lambda: small("sae").encode(pictures(2, 16).numpy()), r"the images are a ndarray; give a tensor of floats"),
-        (lambda: small("sae").decode([[0.0] * 4]), r"the codes are a list; give a tensor of floats \(n, latent\)"),
-        (lambda: small("sae").decode(codes(2, 5)), r"the codes are \(2, 5\) and this model takes \(n, 4\)"),
+        (
+            lambda: model_of("sae").encode(pictures(2, 32)),
+            r"the images are \(2, 3, 32, 32\) and this model takes \(n, 3",
+        ),
+        (lambda: model_of("sae").encode(pictures(2, 16).byte()), r"the images are torch\.uint8; give .*bytes / 255"),
+        (lambda: model_of("sae").encode(pictures(2, 16).numpy()), r"the images are a ndarray; give a tensor of floats"),
+        (lambda: model_of("sae").decode([[0.0] * 4]), r"the codes are a list; give a tensor of floats \(n, latent\)"),
+        (lambda: model_of("sae").decode(codes(2, 5)), r"the codes are \(2, 5\) and this model takes \(n, 4\)"),
     ],
 )  # fmt: skip
 def test_sizes_that_do_not_fit(make: Any, message: str) -> None:
@@ -281,7 +280,7 @@ TINY: dict[str, Any] = {"latent": 4, "image_size": 16, "width": 16, "convolution
 
 
 def tiny(kind: str, n: int = 9) -> Any:
-    model = small(kind, **TINY).float()
+    model = model_of(kind, **TINY).float()
     model.codes = codes(n).float()
     return model
 
@@ -356,7 +355,7 @@ def test_latents_are_hybrids_of_the_codes_or_from_the_prior() -> None:
 
 
 def test_other_floats_are_taken_as_the_weights_are() -> None:
-    model = small("sae")
+    model = model_of("sae")
     images = pictures(2).float()
     found = model.encode(images)
     assert found.dtype == torch.float64

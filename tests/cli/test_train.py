@@ -21,7 +21,7 @@ from counterfactual_probe.base.files import load_header
 from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.registry.weights import load_weights
 from counterfactual_probe.training import recipes, trainable
-from support import kills
+from support import processes
 from support.paths import DOCS
 from support.toy_training import squares
 
@@ -128,13 +128,13 @@ def assert_survives_kills(model: str, *, steps: int, times: int, seed: int) -> N
         arguments = ["train", model, "--data", "pictures", "--steps", str(steps), "--resume", "--no-progress", *SMALL]
         return SCRIPT.format(arguments=[*arguments, "--out", out])
 
-    kills.run(program("whole"))
+    processes.run(program("whole"))
     rng, positions, state = random.Random(seed), set(), Path("killed/state.safetensors")
     for _ in range(times):
-        kills.kill(program("killed"), state, delay=rng.uniform(0, 0.2), writes=steps // FLUSH // (times + 1))
+        processes.kill(program("killed"), state, delay=rng.uniform(0, 0.2), writes=steps // FLUSH // (times + 1))
         positions.add(load_header(state, checkpoints.KIND)["progress"]["step"])
     assert len(positions) == times, "each part of the run gets further"
-    kills.run(program("killed"))
+    processes.run(program("killed"))
     assert losses("killed") == losses("whole")
     assert len(losses("whole")) == steps + 1
     for name in Path("whole").glob("*.*"):
@@ -235,9 +235,8 @@ def test_mistakes_are_one_sentence(
     assert captured.out == ""
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics card")
 def test_no_graphics_card(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
     assert run("vae", "--data", "pictures", "--batch", "5", "--device", "cuda") == 2
     assert "device is 'cuda', which cannot be trained on here; give cpu or cuda" in capsys.readouterr().err
 

@@ -11,26 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
-from counterfactual_probe.engine import Checked, FullForward, Pairs, Replay, Strategy, Stream, Swap
-from counterfactual_probe.generator.units import parse_layers, parse_units
+from counterfactual_probe.engine import Checked, FullForward, Replay, Strategy
 from support import toys, twins
-from support.programs import cut
+from support.programs import single_hybrids
 from support.toys import Toy
 
 N = 3
-
-
-def hybrids(generator: cp.GeneratorAdapter, layers: list[str], executor: Any) -> Tensor:
-    """Hybrids of each channel alone, (pairs, sets, C, H, W), with a given executor."""
-    sets = parse_units(None, parse_layers(generator, layers))
-    z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
-    pairs = Pairs(N, lambda a, b: cut(z1, a, b), lambda a, b: cut(z2, a, b))
-    found = torch.zeros(N, len(sets), *generator.image_size, dtype=torch.float64)
-    with generator.session():
-        for effect in Stream(generator, Swap(sets), pairs, executor=executor).run():
-            found[effect.pair, effect.sets] = effect.original.double()
-            found[effect.pair, effect.changed] = effect.hybrids.double()
-    return found
 
 
 def replay(generator: cp.GeneratorAdapter, layers: list[str]) -> Checked:
@@ -48,8 +34,8 @@ def test_replay_equals_full_forwards_on_every_toy(toy: Toy) -> None:
         if not generator.batchable:
             continue  # noise is drawn in the order of the forward, so nothing of it is skipped
         executor = replay(generator, layers)
-        replayed = hybrids(generator, layers, executor)
-        full = hybrids(generator, layers, FullForward(generator))
+        replayed = single_hybrids(generator, layers, executor)
+        full = single_hybrids(generator, layers, FullForward(generator))
         assert (replayed - full).abs().max() <= toy.tolerance
         # Not by falling back: where the generator can be batched, replay must work.
         replays = toy is not toys.HIDDEN_PATH
@@ -164,8 +150,8 @@ def test_a_hidden_path_is_found_out_and_full_forwards_are_used(only_replay: None
     rejected = "not prepared: not in these tests; replay disagreed: "
     assert maps.provenance["executor"].startswith(f"full forward ({rejected}")
     executor = replay(generator, ["second"])
-    replayed = hybrids(generator, ["second"], executor)
-    assert torch.equal(replayed, hybrids(generator, ["second"], FullForward(generator)))
+    replayed = single_hybrids(generator, ["second"], executor)
+    assert torch.equal(replayed, single_hybrids(generator, ["second"], FullForward(generator)))
 
 
 class Views(nn.Module):
@@ -189,9 +175,9 @@ def test_a_module_that_takes_the_usual_layout_only_is_replayed_in_it(only_replay
     torch.manual_seed(0)
     generator = cp.wrap(Views().double(), toys.vectors(5))
     executor = replay(generator, ["act"])
-    found = hybrids(generator, ["act"], executor)
+    found = single_hybrids(generator, ["act"], executor)
     assert str(executor.choice) == "replay"
-    full = hybrids(generator, ["act"], FullForward(generator))
+    full = single_hybrids(generator, ["act"], FullForward(generator))
     torch.testing.assert_close(found, full, rtol=0, atol=1e-10)
     assert not torch.equal(full, full[:1].expand_as(full))
 

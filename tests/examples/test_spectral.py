@@ -286,15 +286,15 @@ def test_nothing_to_measure_is_one_sentence(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> list[str]:
+def quick(tmp_path: Path) -> list[str]:
     np.save(tmp_path / "squares.npy", squares())
     data = ["--data", str(tmp_path / "squares.npy"), "--size", "16", "--batch", "5", "--latent", "3", "--width", "4"]
     return [*data, "--precision", "float32", "--device", "cpu", "--shown", "2"]
 
 
-def test_the_sweep_of_vaes(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sweep_of_vaes(quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    arguments = [*small, "--widths", "2", "3", "--betas", "0.1", "0.01", "--steps", "3", "--out", str(out)]
+    arguments = [*quick, "--widths", "2", "3", "--betas", "0.1", "0.01", "--steps", "3", "--out", str(out)]
     example("vae_sweep").main(arguments)
     pictures = ["decoders.png", "encoders.png", "worst-best.png", "samples.png"]
     assert all((out / name).stat().st_size > 3000 for name in pictures)
@@ -343,10 +343,10 @@ def test_both_trainings_start_from_the_same_weights() -> None:
         recipe(dropout=1.0)
 
 
-def test_the_training_with_dropout(small: list[str], tmp_path: Path) -> None:
+def test_the_training_with_dropout(quick: list[str], tmp_path: Path) -> None:
     module = example("dcgan_dropout")
     out = tmp_path / "out"
-    arguments = [*small, "--first", "1", "--dropout", "0.4", "--out", str(out)]
+    arguments = [*quick, "--first", "1", "--dropout", "0.4", "--out", str(out)]
     module.main([*arguments, "--steps", "3"])
     assert all((out / name).stat().st_size > 3000 for name in ("finest.png", "over-training.png", "samples.png"))
     assert (out / "findings.md").read_text().count(" here") >= 3
@@ -376,10 +376,10 @@ def test_the_frechet_distance_of_known_gaussians() -> None:
 
 
 def test_a_mistake_in_a_sweep_is_one_sentence(
-    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = str(EXAMPLES / "spectral_vae_sweep.py")
-    monkeypatch.setattr(sys, "argv", [script, *small, "--widths", "0", "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "argv", [script, *quick, "--widths", "0", "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="last is 0; give"):
         runpy.run_path(script, run_name="__main__")
 

@@ -6,14 +6,12 @@ The generators are those of ``examples/your_own_generator.py``; what is not inst
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,22 +21,14 @@ from torch import Tensor
 import counterfactual_probe as cp
 from counterfactual_probe.testing import check_adapter
 from support import twins
+from support.documents import module_of
 from support.paths import EXAMPLES
+from support.toys import seeded
 
-PAGE = EXAMPLES / "your_own_generator.py"
 N = 3
 
 
-def _imported() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("your_own_generator", PAGE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-page = _imported()
+page = module_of(EXAMPLES / "your_own_generator.py")
 Make = Callable[[], cp.GeneratorAdapter]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -48,19 +38,21 @@ def weights_and_latents_of(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(3)
+        with seeded(3):
             yield
     finally:
         torch.set_default_dtype(before)
 
 
-@pytest.fixture(params=page.EXAMPLES, ids=lambda make: make.__name__)
+def installed(example: Make) -> Any:
+    library, install, _ = page.EXAMPLES[example]
+    missing = pytest.mark.skipif(find_spec(library) is None, reason=f"needs {library}: pip install {install}")
+    return pytest.param(example, marks=missing, id=example.__name__)
+
+
+@pytest.fixture(params=map(installed, page.EXAMPLES))
 def make(request: pytest.FixtureRequest) -> Make:
     found: Make = request.param
-    library, install, _ = page.EXAMPLES[found]
-    if find_spec(library) is None:
-        pytest.skip(f"needs {library}: pip install {install}")
     return found
 
 
@@ -129,8 +121,8 @@ def test_libraries_that_are_missing_are_listed_with_their_command(
     assert "missing; install it with: pip install spandrel" in lines[1]
 
 
+@pytest.mark.skipif(find_spec("diffusers") is None, reason="needs diffusers")
 def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("diffusers")
     monkeypatch.setattr(sys, "argv", ["your_own_generator.py", "--out", str(tmp_path), "--only", "vit_decoder"])
     page.main()
     row = capsys.readouterr().out.splitlines()[1].split()

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import urllib.error
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from counterfactual_probe.reporting.sections import fidelity as section_fidelity
 from counterfactual_probe.reporting.study import Settings, run_study
 from support.documents import run_python
 from support.paths import ROOT
-from support.toys import NOISY, PLAIN
+from support.toys import NOISY, PLAIN, seeded
 
 
 class Means:
@@ -241,22 +242,24 @@ def test_features_of_a_classifier() -> None:
 
 # --- Inception ------------------------------------------------------------------------------------------
 
+needs_torch_fidelity = pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="needs torch-fidelity")
+
 
 @pytest.fixture(scope="module")
 def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of Inception's shapes, as torch-fidelity publishes the real ones."""
-    inceptionv3 = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    kind = inceptionv3.FeatureExtractorInceptionV3
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
     torch.save({}, path)
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        patch.setattr(kind, "load_state_dict", lambda self, state: None)
-        state = kind("any", ["2048"], feature_extractor_weights_path=str(path)).state_dict()
+    with pytest.MonkeyPatch.context() as patch, seeded(0):
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        state = FeatureExtractorInceptionV3("any", ["2048"], feature_extractor_weights_path=str(path)).state_dict()
     torch.save(state, path)
     return path
 
 
+@needs_torch_fidelity
 def test_inception_gets_bytes(random_inception: Path) -> None:
     extractor = Inception(weights=random_inception)
     images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -276,8 +279,8 @@ def test_inception_gets_bytes(random_inception: Path) -> None:
         extractor.features(torch.zeros(2, 5, 4, 4))
 
 
+@needs_torch_fidelity
 def test_inception_of_other_weights(tmp_path: Path) -> None:
-    pytest.importorskip("torch_fidelity")
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(cp.ProbeError, match="the weights given are not those of Inception"):
         Inception(weights=tmp_path / "other.pth")
@@ -286,9 +289,8 @@ def test_inception_of_other_weights(tmp_path: Path) -> None:
         Inception(weights=tmp_path / "pickle.pth")
 
 
+@needs_torch_fidelity
 def test_inception_without_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch_fidelity")
-
     def unreachable(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError("no route to host")
 

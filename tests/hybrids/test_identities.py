@@ -17,6 +17,7 @@ from torch import Tensor
 import counterfactual_probe as cp
 from support import twins
 from support.toys import CONDITIONAL, FULL_CUTS, HIDDEN_PATH, NOISY, PLAIN, SHARED, SKIP_CROSSES, TOKENS, VECTOR, Toy
+from support.twins import gap
 
 N = 3
 VISIBLE = 1e-3  # any real change of an image is far above this, any rounding far below
@@ -24,10 +25,6 @@ VISIBLE = 1e-3  # any real change of an image is far above this, any rounding fa
 
 def latents(generator: cp.GeneratorAdapter, n: int = N) -> tuple[Any, Any]:
     return generator.sample(n, seed=0), generator.sample(n, seed=1)
-
-
-def gap(one: Tensor, two: Tensor) -> float:
-    return float((one.double() - two.double()).abs().max())
 
 
 def all_channels(generator: cp.GeneratorAdapter, layer: str) -> list[int]:

@@ -17,7 +17,7 @@ from torch import Tensor
 import counterfactual_probe as cp
 from support import twins
 from support.toys import COUPLED, NOISY, PLAIN, SHARED, TOKENS, VECTOR, Toy
-from support.twins import NOISE_STREAM, seed_of
+from support.twins import NOISE_STREAM, gap, seed_of
 
 N = 3
 # (activation of one sample, channels first; which sample) -> its new value
@@ -50,10 +50,6 @@ def expected(
             row.append(twins.image_of(toy, module, twins.one(z, i), actions, seed_of(seed, NOISE_STREAM, i)))
         rows.append(torch.stack(row))
     return torch.stack(rows)
-
-
-def gap(one: Tensor, two: Tensor) -> float:
-    return float((one.double() - two.double()).abs().max())
 
 
 def test_zero_is_ablation_and_the_default(toy: Toy) -> None:

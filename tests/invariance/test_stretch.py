@@ -22,7 +22,7 @@ from counterfactual_probe.reporting.study import Settings, run_study
 from support import twins
 from support.documents import run_python
 from support.paths import ROOT
-from support.toys import NOISY, PLAIN, TOKENS, VECTOR, unlike_new, vectors
+from support.toys import NOISY, PLAIN, TOKENS, VECTOR, seeded, untrained, vectors
 from support.twins import literal_stretch
 
 IDENTITY = Transformation("nothing", ((1.0, 0.0), (0.0, 1.0)))
@@ -45,12 +45,12 @@ def literal_components(images: Tensor, levels: int) -> list[Tensor]:
 
 def pointwise(colours: int = 3) -> cp.GeneratorAdapter:
     """Layers after the first are 1×1 convolutions and nonlinearities: whatever moves pixels commutes with them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
-        module = nn.Sequential(
+    module = untrained(
+        lambda: nn.Sequential(
             nn.ConvTranspose2d(5, 6, 8), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.Tanh(), nn.Conv2d(4, colours, 1), nn.Tanh()
-        ).double()
-        unlike_new(module)
+        ),
+        seed=2,
+    )
     return cp.wrap(module, lambda n, rng: torch.randn(n, 5, 1, 1, generator=rng, dtype=torch.float64))
 
 
@@ -141,8 +141,7 @@ def test_pixelwise_layers_commute_with_whatever_moves_pixels(transformation: Tra
 
 
 def test_convolutions_commute_with_shifts_inside_and_with_no_flip() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         module = nn.Sequential(nn.ConvTranspose2d(5, 6, 16), nn.ReLU(), nn.Conv2d(6, 3, 3, padding=1)).double()
     generator = cp.wrap(module, lambda n, rng: torch.randn(n, 5, 1, 1, generator=rng, dtype=torch.float64))
     moved = cp.StretchTest(generator, "1", transformation=shift(0.25)).measure(n_images=3)

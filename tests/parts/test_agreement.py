@@ -22,6 +22,7 @@ from counterfactual_probe.registry.folders import save_folder
 from counterfactual_probe.testing import Model1
 from support.paths import BENCHMARKS
 from support.planted import Array, planted
+from support.toys import seeded
 
 
 def stripes(k: int = 3, side: int = 12) -> Array:
@@ -237,8 +238,7 @@ def test_modules_of_model_1_are_the_parts_of_every_image() -> None:
 
 def test_a_decoder_of_the_scene() -> None:
     """The whole way, on a decoder without training: no more is claimed than that it runs and prints."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = cp.autoencoders.StructuralAutoencoder(4, 2, image_size=16, width=8, convolutions=4)
     gen = autoencoder(model.state_dict())
     scene = Scene(size=16)
@@ -315,8 +315,7 @@ def test_what_cannot_be_compared_image_by_image_is_refused() -> None:
 def test_the_benchmark_writes_its_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)  # not the seed of the random weights
+    with seeded(5):  # not the seed of the random weights
         model = cp.autoencoders.StructuralAutoencoder(4, 2, image_size=16, width=8, convolutions=4)
     folder = save_folder(tmp_path / "mine", "autoencoder", model.state_dict(), config={"name": "mine"})
     monkeypatch.syspath_prepend(BENCHMARKS)

@@ -10,12 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
 from support.documents import blocks, run_python
 from support.paths import DOCS, ROOT
+from support.toys import seeded
 
 README = ROOT / "README.md"
 OWN = DOCS / "your-own-generator.md"
@@ -56,8 +56,7 @@ def test_the_page_on_known_parts_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # its autoencoder has random weights
+    with seeded(0):  # its autoencoder has random weights
         assert len(run_python(ROOT / "docs" / "known-parts.md")) == 2
     out = capsys.readouterr().out
     assert out.startswith("PartsAgreement(mean IoU 0.")

@@ -6,8 +6,6 @@ import ast
 import importlib
 import pickle
 import random
-import subprocess
-import sys
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +13,10 @@ from types import ModuleType
 import pytest
 
 import counterfactual_probe as cp
+from support.processes import run
 
 PACKAGE = "counterfactual_probe"
 ROOMS = sorted(path.parent.name for path in Path(str(cp.__file__)).parent.glob("*/__init__.py"))
-
-
-def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
 def for_type_checkers() -> dict[str, str]:

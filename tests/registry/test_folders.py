@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,13 +26,13 @@ from counterfactual_probe.registry.folders import Architecture, load_folder, sav
 from support.paths import DOCS
 from support.registry import hub
 from support.registry.entries import Hostile, entries
+from support.toys import seeded
 
 DOCUMENT = DOCS / "folders.md"
 
 
 def state() -> dict[str, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return dict(DCGANGenerator(3, [4, 2], 1).state_dict())
 
 
@@ -338,6 +339,10 @@ def test_a_repository_that_was_fetched_before_loads_without_the_hub(folder: Path
         assert found[4].startswith("'hf:user/repo@v2' cannot be fetched from the Hugging Face hub (")
 
 
+needs_hub = pytest.mark.skipif(find_spec("huggingface_hub") is None, reason="needs huggingface-hub")
+
+
+@needs_hub
 @pytest.mark.parametrize(
     ("weights", "beside"),
     [("model.safetensors", []), ("model.safetensors", ["pytorch_model.bin"]), ("pytorch_model.bin", [])],
@@ -345,7 +350,6 @@ def test_a_repository_that_was_fetched_before_loads_without_the_hub(folder: Path
 def test_what_was_fetched_loads_when_the_hub_is_gone(
     weights: str, beside: list[str], folder: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("huggingface_hub")
     torch.save(state(), folder / "pytorch_model.bin")
     for name in {"model.safetensors", "pytorch_model.bin"} - {weights, *beside}:
         (folder / name).unlink()
@@ -374,6 +378,7 @@ def test_a_torch_file_in_the_cache(folder: Path, tmp_path: Path) -> None:
     assert hub_calls(tmp_path / "cache", "hf:user/repo", HF_HUB_OFFLINE="1") == ["small"]
 
 
+@needs_hub
 @pytest.mark.parametrize(
     ("held", "wanted"),
     [
@@ -384,7 +389,8 @@ def test_a_torch_file_in_the_cache(folder: Path, tmp_path: Path) -> None:
 def test_what_is_asked_of_the_hub(
     held: list[str], wanted: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    import huggingface_hub
+
     asked: list[Any] = []
 
     def info(_self: Any, repository: str, **options: Any) -> Any:

@@ -23,6 +23,7 @@ from counterfactual_probe.reporting.figures import overview_figures
 from counterfactual_probe.reporting.page import write_report
 from counterfactual_probe.reporting.study import Settings, Study, default_layers, run_study, shown_pairs, study_layers
 from support import toys
+from support.toys import seeded
 
 
 class Wide(nn.Module):
@@ -45,8 +46,7 @@ class Wide(nn.Module):
 
 
 def wide() -> cp.GeneratorAdapter:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         return cp.wrap(Wide(), toys.vectors(5, torch.float32))
 
 
@@ -151,10 +151,9 @@ def test_more_modules_than_channels_is_said_before_anything_runs() -> None:
         run_study(wide(), ["main.3"], settings=Settings(n_modules=10))
 
 
-def small(*widths: int) -> cp.GeneratorAdapter:
+def chain_of(*widths: int) -> cp.GeneratorAdapter:
     stages: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
+    with seeded(5):
         for i, (into, out) in enumerate(itertools.pairwise((4, *widths, 3))):
             stages += [
                 nn.ConvTranspose2d(into, out, 4, *((2, 1) if i else ())),
@@ -164,7 +163,7 @@ def small(*widths: int) -> cp.GeneratorAdapter:
 
 
 def test_default_layers_with_too_few_channels_are_left_out_and_said() -> None:
-    generator, told = small(5, 2), list[str]()
+    generator, told = chain_of(5, 2), list[str]()
     layers = study_layers(generator, None, Settings(n_modules=3), told.append)
     assert [layer.name for layer in layers] == ["1"]
     assert told == ["layer 3 is left out: 2 channels are too few for 3 modules"]
@@ -191,7 +190,7 @@ def test_wrong_settings_are_said_before_anything_runs(wrong: dict[str, int], mes
 @pytest.mark.parametrize("pairs", [4, 16])  # 16 are enough for blocks, and so for the choice of K
 def test_a_layer_with_too_few_channels_for_subsets_compares_draws_alone(tmp_path: Path, pairs: int) -> None:
     told: list[str] = []
-    study = run_study(small(4), settings=Settings(n_pairs=pairs, repetitions=2, shown=2), say=told.append)
+    study = run_study(chain_of(4), settings=Settings(n_pairs=pairs, repetitions=2, shown=2), say=told.append)
     (layer,) = study.layers
     assert "  1 has not enough channels to compare subsets of them; only the two draws are compared" in told
     assert layer.stability["nmf"].n_modules.tolist() == [2, 3, 4]

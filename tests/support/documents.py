@@ -1,12 +1,11 @@
-"""Python in documents, and programs of their own."""
+"""The Python in documents, examples and benchmarks."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import textwrap
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib as mpl
 
@@ -25,6 +24,11 @@ def run_python(document: Path) -> list[str]:
     return code
 
 
-def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def module_of(path: Path) -> ModuleType:
+    """A file of Python that is in no package, as a module of its name."""
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

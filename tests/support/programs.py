@@ -37,6 +37,11 @@ def hybrids(generator: cp.GeneratorAdapter, sets: Any, executor: Any, **options:
     return found
 
 
+def single_hybrids(generator: cp.GeneratorAdapter, layers: str | list[str], executor: Any) -> Tensor:
+    """Hybrids of each channel alone, (pairs, sets, C, H, W), with a given executor."""
+    return hybrids(generator, parse_units(None, parse_layers(generator, layers)), executor)
+
+
 def prepared(generator: cp.GeneratorAdapter, *layers: str) -> Checked:
     """A program, and full forwards where it is wrong."""
     sets = [frozenset([layer]) for layer in layers]
@@ -59,8 +64,8 @@ class Net(nn.Module):
 
 
 def build(rest: Callable[[Any, Tensor], Tensor], **parts: nn.Module) -> cp.GeneratorAdapter:
-    torch.manual_seed(0)
-    return cp.wrap(Net(rest, **parts).double().eval(), toys.vectors(5))
+    with toys.seeded(0):
+        return cp.wrap(Net(rest, **parts).double().eval(), toys.vectors(5))
 
 
 def largest_gap(generator: cp.GeneratorAdapter, layer: str) -> float:
@@ -80,9 +85,8 @@ def conv(inputs: int = 8, outputs: int = 3) -> nn.Conv2d:
 
 def agrees(generator: cp.GeneratorAdapter, layer: str) -> str:
     """What a result records of the executor after a run whose hybrids were those of full forwards."""
-    sets = parse_units(None, parse_layers(generator, layer))
-    executor = executor_for(generator, sets)
-    found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
+    executor = executor_for(generator, parse_units(None, parse_layers(generator, layer)))
+    found, full = (single_hybrids(generator, layer, each) for each in (executor, FullForward(generator)))
     assert (found - full).abs().max() <= 1e-10
     assert full.std(0).max() > 1e-3, "the hybrids must differ to mean anything"
     return str(executor.choice)

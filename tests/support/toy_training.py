@@ -9,6 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from counterfactual_probe.adapters.autoencoder_recipe import (
+    AdaAERecipe,
+    AERecipe,
+    SAERecipe,
+    VariationalRecipe,
+    VLAERecipe,
+    WAERecipe,
+)
 from counterfactual_probe.adapters.began_recipe import BEGANRecipe
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from counterfactual_probe.adapters.dcgan_recipe import DCGANRecipe
@@ -28,10 +36,22 @@ SMALL: dict[str, tuple[type[Recipe], dict[str, Any]]] = {
 OTHERS: dict[str, tuple[type[Recipe], dict[str, Any]]] = {
     "sdrvae": (IndependentVAERecipe, {"latent": 4, "width": 6, "batch": 5, "independence": 1.0})
 }
+# Structural autoencoders and their relatives, of four convolutions.
+AUTOENCODERS: dict[str, tuple[type[Recipe], dict[str, Any]]] = {
+    name: (recipe, {"latent": 4, "width": 8, "convolutions": 4, "batch": 5, **settings})
+    for name, recipe, settings in (
+        ("sae", SAERecipe, {"variables": 2}),
+        ("adaae", AdaAERecipe, {"variables": 2}),
+        ("ae", AERecipe, {}),
+        ("wae", WAERecipe, {}),
+        ("betavae", VariationalRecipe, {}),
+        ("vlae", VLAERecipe, {"variables": 2, "width": 32}),
+    )
+}
 
 
 def small(name: str, **changes: Any) -> Recipe:
-    recipe, settings = (SMALL | OTHERS)[name]
+    recipe, settings = (SMALL | OTHERS | AUTOENCODERS)[name]
     return recipe(**{**settings, **changes})
 
 

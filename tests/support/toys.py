@@ -7,9 +7,10 @@ the same weights as a user would hand them over (compiled, parallel, in train mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ from support.toy_modules import (
     vectors,
 )
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 def identity(value: Any) -> Any:
     return value
@@ -65,6 +68,22 @@ def compiled_part(module: nn.Module) -> nn.Module:
 def compiled_part_in_place(module: nn.Module) -> nn.Module:
     module.get_submodule("main.6").compile(backend="eager")
     return module
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Weights that are made inside are those of the seed; the global random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def untrained(make: Callable[[], Module], seed: int = 5, dtype: torch.dtype = torch.float64) -> Module:
+    """What ``make`` gives, in eval mode, with weights of the seed whose effects are visible."""
+    with seeded(seed):
+        module = make().to(dtype)
+        unlike_new(module)
+    return module.eval()
 
 
 def unlike_new(module: nn.Module) -> None:
@@ -109,8 +128,7 @@ class Toy:
 
     def plain(self) -> nn.Module:
         """The eager module in train mode; every call gives the same weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(11)
+        with seeded(11):
             module = self.build().to(self.dtype)
             if not self.trained:
                 unlike_new(module)

@@ -170,3 +170,8 @@ def literal_stretch(maps: Tensor) -> Tensor:
     wide = F.interpolate(maps, (height, width * 3 // 2), mode="bilinear", align_corners=False)
     cut = (wide.shape[-1] - width) // 2
     return wide[..., cut : cut + width]
+
+
+def gap(one: Tensor, two: Tensor) -> float:
+    """The largest difference of two tensors of any precision."""
+    return float((one.double() - two.double()).abs().max())

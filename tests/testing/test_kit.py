@@ -11,15 +11,14 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.testing import AdapterReport, Check, check_adapter, hybrid_checks
-from support.toys import HIDDEN_PATH, NOISY, PLAIN, Deconv, Toy, vectors
+from support.toys import HIDDEN_PATH, NOISY, PLAIN, Deconv, Toy, seeded, vectors
 
 F32 = torch.float32
 
 
 def of(module: nn.Module, sample: Any = None, **options: Any) -> cp.GeneratorAdapter:
     """An adapter of a module in float32, with weights that make effects visible."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
+    with seeded(5):
         for weight in module.parameters():
             nn.init.normal_(weight, 0, 0.4)
     return cp.wrap(module, sample or vectors(5), **{"layers": ["main.2", "main.6"], **options})

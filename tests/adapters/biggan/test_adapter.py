@@ -25,18 +25,7 @@ from torch import Tensor
 
 import counterfactual_probe as cp
 from counterfactual_probe.generator import latents as lt
-from support.adapters.biggans import SMALL, adapted, images, package_model
-
-
-@pytest.fixture(scope="module")
-def reference() -> Any:
-    return package_model()
-
-
-@pytest.fixture(scope="module")
-def gen() -> BigGANDeep:
-    return adapted()
-
+from support.adapters.biggans import SMALL, images
 
 # --- the package's forward ------------------------------------------------------------------------
 

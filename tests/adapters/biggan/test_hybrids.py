@@ -10,7 +10,8 @@ from counterfactual_probe.adapters.biggan_deep import BigGANDeep, genblock
 from torch import Tensor
 
 import counterfactual_probe as cp
-from support.adapters.biggans import adapted, hybrids, images, package_model
+from support.adapters.biggans import hybrids, images
+from support.twins import gap
 
 # Truncations at steps and between, and classes, that differ within the batch and within each pair.
 BASE = {"classes": ["koala", "teddy", 3], "truncation": [0.4, 0.93, 1.0]}
@@ -20,22 +21,8 @@ VISIBLE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def reference() -> Any:
-    return package_model()
-
-
-@pytest.fixture(scope="module")
-def gen() -> BigGANDeep:
-    return adapted()
-
-
-@pytest.fixture(scope="module")
 def pair(gen: BigGANDeep) -> tuple[Any, Any]:
     return gen.sample(3, seed=0, **BASE), gen.sample(3, seed=1, **SOURCE)
-
-
-def gap(one: Tensor, two: Tensor) -> float:
-    return float((one.double() - two.double()).abs().max())
 
 
 def every_channel(gen: BigGANDeep, layer: str) -> dict[str, list[int]]:

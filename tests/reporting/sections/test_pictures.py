@@ -15,23 +15,16 @@ from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.registry.folders import save_folder
 from counterfactual_probe.reporting.sections.pictures import TITLE, encoded_section
 from counterfactual_probe.reporting.study import Settings, Study, run_study
-from support.toys import PLAIN, unlike_new
+from support.toys import PLAIN, untrained
 
 SETTINGS = Settings(n_pairs=2, n_modules=2, counts=(2,), repetitions=1, shown=3)
 LAYER = "decoder.level2"
 
 
-def small() -> cp.GeneratorAdapter:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        module = VAE(6, (8, 6), 3, image_size=16, start=4)
-        unlike_new(module)
-    return vae(module.state_dict(), name="small")
-
-
 @pytest.fixture(scope="module")
 def gen() -> cp.GeneratorAdapter:
-    return small()
+    module = untrained(lambda: VAE(6, (8, 6), 3, image_size=16, start=4), dtype=torch.float32)
+    return vae(module.state_dict(), name="small")
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +73,11 @@ def test_a_generator_without_an_encoder(study: Study) -> None:
         encoded_section(PLAIN.generator(), study, pictures(4))
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    gen: cp.GeneratorAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    save_folder("mine", "vae", small().module.state_dict(), config={"name": "mine"})
+    save_folder("mine", "vae", gen.module.state_dict(), config={"name": "mine"})
     Path("photos").mkdir()
     for i, pixels in enumerate(pictures(4)):
         Image.fromarray(pixels.transpose(1, 2, 0)).resize((20, 18)).save(f"photos/{i}.png")
