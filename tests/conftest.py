@@ -11,6 +11,7 @@ import torch
 
 import counterfactual_probe as cp
 from counterfactual_probe.engine.interception import NotReplayable
+from support.figures import SavedFigures
 from support.paths import EXAMPLES
 from support.toys import PLAIN, TOYS, Toy
 
@@ -31,6 +32,12 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the examples, whose files can be imported by name."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     return EXAMPLES
+
+
+@pytest.fixture
+def figure_of(monkeypatch: pytest.MonkeyPatch) -> SavedFigures:
+    """The figure that a file shows, of those that the test saves."""
+    return SavedFigures(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe.registry import folders, weights
-from support.documents import module_of
-from support.paths import EXAMPLES
+from support.figures import SavedFigures, cells, column_names, row_names
+from support.paths import EXAMPLES, module_of
 from support.processes import imported_by
 from support.registry.entries import installed
 from support.toys import untrained
@@ -275,9 +275,18 @@ def test_a_folder_keeps_the_names(tmp_path: Path) -> None:
 # --- the example ----------------------------------------------------------------------------------
 
 
-def test_the_example_writes_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_writes_its_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
+) -> None:
     short = ["--layer", "main.15", "--pairs", "2", "--images", "2", "--base", "2", "--out", str(tmp_path / "eyes")]
     module_of(EXAMPLES / "eye_colours.py").main(short)
-    for file in ("modules.png", "hybrids.png", "colours.png"):
-        assert (tmp_path / "eyes" / file).stat().st_size > 5000
+    (templates,) = figure_of(tmp_path / "eyes" / "modules.png").axes
+    assert len(column_names(templates)) == 3
+    others, recoloured = (figure_of(tmp_path / "eyes" / f"{name}.png").axes[0] for name in ("hybrids", "colours"))
+    for ax in (others, recoloured):
+        assert row_names(ax)[:2] == ["base", "source"]
+        assert [name.partition(" (")[0] for name in row_names(ax)[2:]] == ["module 1", "module 2", "module 3"]
+    one, two = cells(others, 5, 2), cells(recoloured, 5, 2)
+    assert np.array_equal(one[0], two[0]), "the same eyes"
+    assert not np.array_equal(one[1], two[1])
     assert "maps (64, 128, 128)" in capsys.readouterr().out

@@ -6,13 +6,12 @@ import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import matplotlib.figure
 import pytest
 from counterfactual_probe.adapters.biggan_deep import CONFIGS
 
 from support.adapters.biggans import package_model, publish
+from support.figures import SavedFigures, cells, column_names, row_names
 from support.paths import EXAMPLES
 
 FEW = ["--pairs", "2", "--shown", "1"]
@@ -27,23 +26,14 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return biggan_hybrids
 
 
-@pytest.fixture
-def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The titles of the pictures that are written."""
-    found: list[str] = []
-    save = matplotlib.figure.Figure.savefig
-
-    def savefig(figure: Any, *arguments: Any, **options: Any) -> None:
-        found.append(figure.axes[0].get_title())
-        save(figure, *arguments, **options)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
-    return found
-
-
 @pytest.mark.parametrize("names", ["koala_teddy", "cock_ostrich"])
 def test_an_example_with_random_weights(
-    names: str, shared: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    names: str,
+    shared: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    figure_of: SavedFigures,
 ) -> None:
     out = tmp_path / "out"
     script = str(EXAMPLES / f"biggan_{names}.py")
@@ -51,22 +41,31 @@ def test_an_example_with_random_weights(
     runpy.run_path(script, run_name="__main__")
     expected = [f"genblock-{block}{what}.png" for block in (4, 5, 6, 7) for what in ("", "-templates")]
     assert capsys.readouterr().out.split() == [str(out / name) for name in expected]
-    assert all((out / name).stat().st_size > 5000 for name in expected)
+    one, two = names.split("_")
+    for block in (4, 5, 6, 7):
+        title = f"{one} and {two}, GenBlock {block} (conv_2 and conv_3): biggan-deep small, random weights"
+        (hybrids,), (templates,) = (figure_of(out / f"genblock-{block}{what}.png").axes for what in ("", "-templates"))
+        assert hybrids.get_title() == templates.get_title() == title
+        modules = [f"module {k}" for k in range(1, len(row_names(hybrids)) - 1)]
+        assert row_names(hybrids) == ["base", "source", *modules]
+        cells(hybrids, 2 + len(modules), 2)
+        assert len(column_names(templates)) == len(modules) > 0
 
 
-def test_every_title_says_that_weights_are_random(shared: ModuleType, titles: list[str], tmp_path: Path) -> None:
-    shared.run("cock", "ostrich", ["--random-weights", "--out", str(tmp_path), "--blocks", "4", "5", *FEW])
-    assert titles == [
+def test_every_title_says_that_weights_are_random(shared: ModuleType, figure_of: SavedFigures, tmp_path: Path) -> None:
+    written = shared.run("cock", "ostrich", ["--random-weights", "--out", str(tmp_path), "--blocks", "4", "5", *FEW])
+    assert [figure_of(path).axes[0].get_title() for path in written] == [
         f"cock and ostrich, GenBlock {block} (conv_2 and conv_3): biggan-deep small, random weights"
         for block in (4, 4, 5, 5)
     ]
 
 
-def test_weights_of_a_folder(shared: ModuleType, titles: list[str], tmp_path: Path) -> None:
+def test_weights_of_a_folder(shared: ModuleType, figure_of: SavedFigures, tmp_path: Path) -> None:
     folder = publish(tmp_path / "published", package_model(CONFIGS["small"]).float())
     chosen = ["--weights", str(folder), "--blocks", "6", "--layers", "conv_1", "conv_2"]
     written = shared.run("koala", "teddy", [*chosen, "--out", str(tmp_path / "out"), *FEW])
     assert [path.name for path in written] == ["genblock-6.png", "genblock-6-templates.png"]
+    titles = [figure_of(path).axes[0].get_title() for path in written]
     assert titles == ["koala and teddy, GenBlock 6 (conv_1 and conv_2): biggan-deep-64"] * 2
 
 

@@ -21,6 +21,7 @@ from torch import nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.registry.folders import save_folder
+from support.figures import SavedFigures, cells, legend_names, row_names
 from support.paths import EXAMPLES
 from support.toy_training import squares
 
@@ -292,12 +293,19 @@ def quick(tmp_path: Path) -> list[str]:
     return [*data, "--precision", "float32", "--device", "cpu", "--shown", "2"]
 
 
-def test_the_sweep_of_vaes(quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sweep_of_vaes(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
+) -> None:
     out = tmp_path / "out"
     arguments = [*quick, "--widths", "2", "3", "--betas", "0.1", "0.01", "--steps", "3", "--out", str(out)]
     example("vae_sweep").main(arguments)
-    pictures = ["decoders.png", "encoders.png", "worst-best.png", "samples.png"]
-    assert all((out / name).stat().st_size > 3000 for name in pictures)
+    models = [f"{last} channels, β = {beta:g}" for last in (2, 3) for beta in (0.1, 0.01)]
+    assert legend_names(figure_of(out / "decoders.png")) == legend_names(figure_of(out / "encoders.png")) == models
+    assert legend_names(figure_of(out / "worst-best.png")) == [models[0], models[-1]]
+    assert all(ax.has_data() for ax in figure_of(out / "worst-best.png").axes if ax.get_visible())
+    (sheet,) = figure_of(out / "samples.png").axes
+    assert cells(sheet, 4, 2).shape[2:4] == (16, 16)
+    assert row_names(sheet) == models
     findings = (out / "findings.md").read_text()
     assert sum(findings.count(said) for said in ("holds here", "does not hold here", "is undecided here")) == 3
     assert "(2 channels, β = 0.1) and (3 channels, β = 0.01)" in findings
@@ -343,12 +351,21 @@ def test_both_trainings_start_from_the_same_weights() -> None:
         recipe(dropout=1.0)
 
 
-def test_the_training_with_dropout(quick: list[str], tmp_path: Path) -> None:
+def test_the_training_with_dropout(quick: list[str], tmp_path: Path, figure_of: SavedFigures) -> None:
     module = example("dcgan_dropout")
     out = tmp_path / "out"
     arguments = [*quick, "--first", "1", "--dropout", "0.4", "--out", str(out)]
     module.main([*arguments, "--steps", "3"])
-    assert all((out / name).stat().st_size > 3000 for name in ("finest.png", "over-training.png", "samples.png"))
+    finest = figure_of(out / "finest.png")
+    assert [name.partition(",")[0] for name in legend_names(finest)] == ["no dropout", "dropout 0.4"]
+    assert [ax.get_title() for ax in finest.axes if ax.get_visible()] == ["step 1", "step 2", "step 3"]
+    over_training = figure_of(out / "over-training.png")
+    for ax in over_training.axes:
+        assert len(ax.lines) == len(legend_names(over_training))
+        assert all(line.get_xdata() == [1, 2, 3] for line in ax.lines)
+    (sheet,) = figure_of(out / "samples.png").axes
+    cells(sheet, 2 * 3, 2)
+    assert row_names(sheet)[:2] == ["step 1\nno dropout", "step 1\ndropout 0.4"]
     assert (out / "findings.md").read_text().count(" here") >= 3
     rows = json.loads((out / "table.json").read_text())
     assert {(row["network"], row["step"]) for row in rows} == {

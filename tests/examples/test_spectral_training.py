@@ -13,6 +13,7 @@ import torch
 from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
 
 import counterfactual_probe as cp
+from support.figures import SavedFigures, cells, row_names
 from support.toy_training import squares
 
 pytestmark = pytest.mark.usefixtures("examples")
@@ -134,7 +135,7 @@ def test_looks_are_ever_farther_apart() -> None:
 # --- from the command line --------------------------------------------------------------------------
 
 
-def test_the_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures) -> None:
     np.save(tmp_path / "squares.npy", squares())
     out = tmp_path / "out"
     arguments = ["--data", str(tmp_path / "squares.npy"), "--size", "16", "--batch", "5", "--latent", "3"]
@@ -142,7 +143,12 @@ def test_the_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     arguments += ["--first", "1", "--seeds", "2", "--independence", "0.5", "--out", str(out)]
     module = example("training")
     module.main([*arguments, "--steps", "2"])
-    assert all((out / name).stat().st_size > 3000 for name in ("over-training.png", "stretched.png"))
+    panels = figure_of(out / "over-training.png").axes
+    assert [len(ax.lines) for ax in panels] == [5, 5, 2, 2, 2, 2]  # scales, then kinds of training
+    assert all(line.get_xdata().tolist() == [1, 2] for ax in panels for line in ax.lines)
+    (sheet,) = figure_of(out / "stretched.png").axes
+    assert cells(sheet, 6, 2).shape[2:4] == (16, 16)
+    assert [name.partition(":")[0] for name in row_names(sheet)] == ["without"] * 3 + ["with"] * 3
     findings = (out / "findings.md").read_text()
     assert findings in capsys.readouterr().out
     assert findings.count("\n- ") == 7

@@ -21,8 +21,8 @@ from torch import Tensor
 import counterfactual_probe as cp
 from counterfactual_probe.testing import check_adapter
 from support import twins
-from support.documents import module_of
-from support.paths import EXAMPLES
+from support.figures import SavedFigures, cells, row_names
+from support.paths import EXAMPLES, module_of
 from support.toys import seeded
 
 N = 3
@@ -122,11 +122,15 @@ def test_libraries_that_are_missing_are_listed_with_their_command(
 
 
 @pytest.mark.skipif(find_spec("diffusers") is None, reason="needs diffusers")
-def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
+) -> None:
     monkeypatch.setattr(sys, "argv", ["your_own_generator.py", "--out", str(tmp_path), "--only", "vit_decoder"])
     page.main()
     row = capsys.readouterr().out.splitlines()[1].split()
     assert row[0] == "vit_decoder"
     assert row[3] == "prepared"
     assert float(row[4]) <= 1e-5
-    assert (tmp_path / "vit_decoder.png").stat().st_size > 10_000
+    (ax,) = figure_of(tmp_path / "vit_decoder.png").axes
+    cells(ax, 2 + 3, 8)
+    assert row_names(ax) == ["base", "source", "module 0", "module 1", "module 2"]

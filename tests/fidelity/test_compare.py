@@ -29,8 +29,8 @@ from counterfactual_probe.fidelity.realism import inside, realism
 from counterfactual_probe.generator.adapter import stream_seed
 from counterfactual_probe.reporting.sections import fidelity as section_fidelity
 from counterfactual_probe.reporting.study import Settings, run_study
-from support.documents import run_python
-from support.paths import ROOT
+from support.figures import SavedFigures, cells, displayed, row_names
+from support.paths import DOCS, run_python
 from support.toys import NOISY, PLAIN, seeded
 
 
@@ -380,9 +380,16 @@ def test_the_section_says_early_that_its_weights_are_missing(monkeypatch: pytest
         section_fidelity.SECTION.ready()
 
 
-def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
+) -> None:
     monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
     with pytest.warns(FewSamples, match="24 samples of 1280 features are few"):
-        assert len(run_python(ROOT / "docs" / "fidelity.md")) == 1
+        assert len(run_python(DOCS / "fidelity.md", names)) == 1
     assert "layer main.8, features efficientnet-lite0, 24 images each" in capsys.readouterr().out
-    assert Path("examples.png").stat().st_size > 1000
+    result: cp.Fidelity = names["result"]
+    (ax,) = figure_of("examples.png").axes
+    np.testing.assert_allclose(cells(ax, *result.examples.shape[:2]), displayed(result.examples), atol=1e-6)
+    assert row_names(ax) == list(result.groups)
+    assert [text.get_text() for text in ax.texts] == [f"{value:.2f}" for value in result.realism[1:].flatten()]

@@ -20,8 +20,8 @@ from counterfactual_probe.invariance.transformations import Transformation, flip
 from counterfactual_probe.reporting.sections.invariance import SECTION, as_csv
 from counterfactual_probe.reporting.study import Settings, run_study
 from support import twins
-from support.documents import run_python
-from support.paths import ROOT
+from support.figures import SavedFigures, cells, displayed, row_names
+from support.paths import DOCS, run_python
 from support.toys import NOISY, PLAIN, TOKENS, VECTOR, seeded, untrained, vectors
 from support.twins import literal_stretch
 
@@ -336,9 +336,16 @@ def test_its_section_of_the_report() -> None:
     assert "1 layer." in section.sentences[0]
 
 
-def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(run_python(ROOT / "docs" / "invariance.md")) == 2
+    names: dict[str, Any] = {}
+    assert len(run_python(DOCS / "invariance.md", names)) == 2
     out = capsys.readouterr().out
     assert "MSE 0.00447 ± 0.00038 over 64 images" in out, "the page says so"
-    assert Path("images.png").stat().st_size > 1000
+    (ax,) = figure_of("images.png").axes
+    result: cp.Invariance = names["result"]
+    rows = torch.stack([result.base[:8], result.images[:8], result.transformed[:8]])
+    np.testing.assert_allclose(cells(ax, 3, 8), displayed(rows), atol=1e-6)
+    assert "main.8" in row_names(ax)[1]

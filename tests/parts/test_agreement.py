@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from itertools import combinations, permutations
@@ -20,6 +21,7 @@ from counterfactual_probe.data.scene import PARTS
 from counterfactual_probe.parts.partitions import adjusted_rand, contingency_tables, match_parts, overlaps, strongest
 from counterfactual_probe.registry.folders import save_folder
 from counterfactual_probe.testing import Model1
+from support.figures import SavedFigures, cells, column_names
 from support.paths import BENCHMARKS
 from support.planted import Array, planted
 from support.toys import seeded
@@ -313,7 +315,7 @@ def test_what_cannot_be_compared_image_by_image_is_refused() -> None:
 
 
 def test_the_benchmark_writes_its_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
     with seeded(5):  # not the seed of the random weights
         model = cp.autoencoders.StructuralAutoencoder(4, 2, image_size=16, width=8, convolutions=4)
@@ -334,4 +336,7 @@ def test_the_benchmark_writes_its_tables(
     table = (tmp_path / "out" / "known-parts.md").read_text()
     assert table.count("| mine |") == 2
     assert table in capsys.readouterr().out
-    assert (tmp_path / "out" / "mine.png").stat().st_size > 1000
+    (ax,) = figure_of(tmp_path / "out" / "mine.png").axes
+    assert len(column_names(ax)) == 3
+    assert all(re.fullmatch(r".+\nmodule [123], IoU [01]\.\d\d", name) for name in column_names(ax))
+    cells(ax, 2, 3)

@@ -24,8 +24,8 @@ from counterfactual_probe.reporting.sections.section import section_maker
 from counterfactual_probe.reporting.study import Settings, run_study
 from counterfactual_probe.spectral import plots as plots_spectral
 from counterfactual_probe.spectral.distribution import BINS, EDGES, Gatherer, quantiles
-from support.documents import run_python
-from support.paths import ROOT
+from support.figures import SavedFigures, cells, displayed, row_names
+from support.paths import DOCS, run_python
 from support.spectral.networks import generator, small
 
 
@@ -279,13 +279,23 @@ def test_the_reports_section() -> None:
     assert section.figures[0].png.startswith(b"\x89PNG")
 
 
-def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
+) -> None:
     monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "spectral.md"
-    assert len(run_python(page)) == 5
+    page, names = DOCS / "spectral.md", dict[str, Any]()
+    assert len(run_python(page, names)) == 5
     out = capsys.readouterr().out
     # The table that the page shows is what its code prints.
     shown = page.read_text().partition("```text\n")[2].partition("```")[0]
     assert shown in out
     assert "Filters of main.9 removed from dcgan-faces" in out
-    assert Path("removal.png").stat().st_size > 1000
+    removal = names["removal"]
+    (ax,) = figure_of("removal.png").axes
+    shown = cells(ax, len(removal.images) + len(removal.control_images), 4)
+    np.testing.assert_allclose(shown[0], displayed(removal.images[0]), atol=1e-6)
+    assert [name.partition("\n")[0] for name in row_names(ax)[:2]] == ["original", f"without {removal.names[1]}"]
+    for file, panels in (("histograms", 1), ("kernels", 3), ("both", None), ("measures", 2)):
+        axes = figure_of(f"{file}.png").axes
+        assert len(axes) == panels or panels is None
+        assert all(drawn.has_data() for drawn in axes if drawn.get_visible())

@@ -13,6 +13,7 @@ import torch
 import counterfactual_probe as cp
 from counterfactual_probe.modules.features import binary_features
 from counterfactual_probe.testing import Model1, check_adapter, random_supports
+from support.figures import SavedFigures, cells, column_names, row_names
 from support.paths import EXAMPLES
 
 EXAMPLE = str(EXAMPLES / "toy_model.py")
@@ -138,11 +139,14 @@ def test_what_is_no_model_1_is_refused() -> None:
 
 
 def test_the_example_draws_and_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
     monkeypatch.setattr(sys, "argv", [EXAMPLE, "--seeds", "2", "--out", str(tmp_path)])
     runpy.run_path(EXAMPLE, run_name="__main__")
-    assert (tmp_path / "toy-model.png").stat().st_size > 1000
+    (ax,) = figure_of(tmp_path / "toy-model.png").axes
+    cells(ax, 4, 3)  # supports, two maps and the template of each module
+    assert column_names(ax) == ["module 1", "module 2", "module 3"]
+    assert row_names(ax)[0] == "where it acts"
     counts = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()[1:]]
     assert counts[0] == "2 of 2"
     assert counts[3] == "0 of 2"
