@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
 import counterfactual_probe as cp
-from counterfactual_probe.modules.confidence import Confidence
+from counterfactual_probe.modules.confidence import ExpectedDisagreement
 from counterfactual_probe.registry.regions import Regions, agreement, describe, generic_regions
 from counterfactual_probe.reporting import sentences as wording
 from counterfactual_probe.reporting.study import LayerStudy, Settings, Study, run_study
@@ -27,35 +30,62 @@ def regions() -> Regions:
     return FACES()
 
 
+# What is in no part of a face: every third pixel along the diagonals.
+LATTICES = [np.indices((64, 64)).sum(0) % 3 == k for k in range(3)]
+
+
 def with_templates(layer: LayerStudy, *templates: np.ndarray) -> LayerStudy:
-    """The same study with other templates in both draws."""
-    finders = []
-    for finder in layer.finders:
-        copied = cp.ModuleFinder(finder.n_modules)
-        copied.__dict__.update(finder.__dict__)
-        copied.templates_ = np.stack(templates)
-        finders.append(copied)
-    return dataclasses.replace(layer, finders=(finders[0], finders[1]))
+    """The same study, of channels that act in the given places, eight in each."""
+    maps = np.repeat(np.stack(templates).astype(float), 8, axis=0)
+    finder = cp.ModuleFinder(len(templates), window=1, percentile=0).fit(maps)
+    return dataclasses.replace(layer, finders=(finder, finder))
+
+
+def in_blocks(layer: LayerStudy, steady: Sequence[int]) -> LayerStudy:
+    """The same study, of 16 blocks of pairs: ``steady[k]`` channels act in third k of the image in every block.
+
+    All others act in each third about as often.
+    """
+    given, rng = layer.maps[0], np.random.default_rng(0)
+    # One third in six blocks of 16, the others in five.
+    thirds = rng.permuted((np.arange(16) + np.arange(len(given))[:, None]) % 3, axis=1)
+    thirds[: sum(steady)] = np.repeat(range(3), steady)[:, None]
+    strength = 1 + rng.random(len(given))
+    rows = np.arange(64) // 22
+    sums = torch.from_numpy((rows == thirds[..., None]) * strength[:, None, None]).float()
+    sums = sums[..., None].expand(-1, -1, -1, 64).contiguous()
+    pairs = torch.full_like(given.n_pairs, 16)
+    means = sums.mean(1)
+    maps = dataclasses.replace(given, maps=means, influence=means.mean((1, 2)), n_pairs=pairs, block_sums=sums)
+    finder = cp.ModuleFinder(3, window=1, percentile=60).fit(maps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExpectedDisagreement)
+        selection = cp.ModuleFinder.choose(maps, [3], repetitions=1, window=1, percentile=60)
+        assert finder.expected_ari_ < 0.9
+    return dataclasses.replace(layer, maps=(maps, maps), finders=(finder, finder), selection=selection)
 
 
 def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
     assert wording.trusted_sentence(layer) is None  # of two pairs nothing is known
-    maps, finder = layer.maps[0], cp.ModuleFinder(2)
-    finder.__dict__.update(layer.finder.__dict__)
-    n, strongest = len(maps), maps.influence.numpy().argsort()[::-1]
-    finder.n_modules, finder.labels_ = 3, np.zeros(n, np.int64)
-    finder.labels_[strongest[1]] = 1
-    kept = np.zeros(n)
-    kept[strongest[:30]] = 0.95
-    finder._confidence = Confidence(kept, np.ones(3))
-    known = dataclasses.replace(layer, finders=(finder, finder), selection=1)  # type: ignore[arg-type]
+    known = in_blocks(layer, (29, 1, 0))
+    finder, influence = known.finder, known.maps[0].influence.numpy()
+    sure = [channel for channel in influence.argsort()[::-1] if finder.confidence_[channel] >= 0.9]
+    assert sorted(sure) == list(range(30))
+    many, one = finder.labels_[0], finder.labels_[29]
+    assert many != one
+    first = [str(channel) for channel in sure if channel != 29]
+    named = {many: f"{', '.join(first[:24])} and 5 more", one: "29"}
     sentence = wording.trusted_sentence(known)
     assert sentence is not None
-    assert sentence.startswith(f"30 of {n} channels are sure")
-    first = ", ".join(str(channel) for channel in [strongest[0], *strongest[2:25]])
-    assert sentence.endswith(f"module 1: {first} and 5 more; module 2: {strongest[1]}; module 3: none.")
-    finder._confidence = Confidence(np.zeros(n), np.ones(3))
+    assert sentence.startswith(f"30 of {len(influence)} channels are sure")
+    assert sentence.endswith("; ".join(f"module {k + 1}: {named.get(k, 'none')}" for k in range(3)) + ".")
+
+
+def test_where_no_channel_is_sure_none_is_named(layer: LayerStudy) -> None:
+    known = in_blocks(layer, (0, 0, 0))
+    assert (known.finder.confidence_ < 0.9).all()
     assert wording.trusted_sentence(known) == wording.sure_sentence(known)
+    assert wording.sure_sentence(known).startswith("0 of 128 channels are sure")
     assert wording.sure_sentence(known) in wording.summary(one_layer(known), regions())[0]
 
 
@@ -91,15 +121,14 @@ def test_agreement_matches_parts_one_to_one() -> None:
 
 def test_the_earlier_sentence_says_yes_in_part_and_no(layer: LayerStudy) -> None:
     eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
-    flat = np.zeros_like(eyes)
     agrees = wording.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
     assert agrees is not None
     assert "showed eyes and mouth, frame and face skin" in agrees
     assert agrees.count("agrees: each of them has its own template") == 2
-    part = wording.earlier_sentence(with_templates(layer, flat, eyes, frame), regions())
+    part = wording.earlier_sentence(with_templates(layer, LATTICES[0], eyes, frame), regions())
     assert part is not None
     assert "it shows eyes and mouth and frame and not face skin" in part
-    no = wording.earlier_sentence(with_templates(layer, flat, flat, flat), regions())
+    no = wording.earlier_sentence(with_templates(layer, *LATTICES), regions())
     assert no is not None
     assert "does not agree" in no
 
