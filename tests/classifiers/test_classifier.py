@@ -161,7 +161,11 @@ class Answering(nn.Module):
         return self.answer(inputs)
 
 
-@pytest.mark.parametrize("answer", [lambda logits: (logits, None), lambda logits: {"logits": logits}, Logits])
+@pytest.mark.parametrize(
+    "answer",
+    [lambda logits: (logits, None), lambda logits: {"logits": logits}, Logits],
+    ids=["tuple", "dict", "object"],
+)
 def test_outputs_that_hold_logits(answer: Any) -> None:
     classifier = cp.Classifier(Answering(lambda inputs: answer(inputs.mean((2, 3)))), OWN)
     images = torch.rand(2, 3, 8, 8)

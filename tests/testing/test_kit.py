@@ -201,7 +201,9 @@ BROKEN: list[tuple[str, Callable[[], cp.GeneratorAdapter], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "make", "sentence"), BROKEN, ids=[name for name, _, _ in BROKEN])
+@pytest.mark.parametrize(
+    ("name", "make", "sentence"), BROKEN, ids=[f"{i} {name}" for i, (name, *_) in enumerate(BROKEN)]
+)
 def test_a_broken_adapter_fails_the_one_check(name: str, make: Callable[[], Any], sentence: str) -> None:
     report = check_adapter(make(), raise_on_failure=False)
     assert [check.name for check in report.failures] == [name], report

@@ -175,7 +175,9 @@ def test_narrow_differences_are_close_and_say_so() -> None:
 
 @pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(
-    "function", [lambda x: x * x, lambda x: torch.div(x, 0.01, rounding_mode="floor"), lambda x: x / 0.5, lambda x: -x]
+    "function",
+    [lambda x: x * x, lambda x: torch.div(x, 0.01, rounding_mode="floor"), lambda x: x / 0.5, lambda x: -x],
+    ids=["square", "floor", "halves", "minus"],
 )
 def test_what_is_not_linear_is_not_taken_for_it(function: Callable[[Tensor], Tensor]) -> None:
     generator = build(lambda m, x: m.conv(function(x)), conv=conv())
