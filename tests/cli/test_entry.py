@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,10 @@ def twice():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "users_own.py").write_text(FACTORY)
-    (tmp_path / "users_helper.py").write_text("")
-    (tmp_path / "users_broken.py").write_text("1 / 0")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "users_own", raising=False)
-    return tmp_path
+def folder(users_module: Callable[[str, str], Path]) -> Path:
+    users_module("users_helper", "")
+    users_module("users_broken", "1 / 0")
+    return users_module("users_own", FACTORY)
 
 
 def run(*arguments: str) -> int:

