@@ -362,7 +362,7 @@ def test_the_training_with_dropout(quick: list[str], tmp_path: Path, figure_of: 
     over_training = figure_of(out / "over-training.png")
     for ax in over_training.axes:
         assert len(ax.lines) == len(legend_names(over_training))
-        assert all(line.get_xdata() == [1, 2, 3] for line in ax.lines)
+        assert all(line.get_xdata().tolist() == [1, 2, 3] for line in ax.lines)
     (sheet,) = figure_of(out / "samples.png").axes
     cells(sheet, 2 * 3, 2)
     assert row_names(sheet)[:2] == ["step 1\nno dropout", "step 1\ndropout 0.4"]

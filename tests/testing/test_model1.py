@@ -144,7 +144,7 @@ def test_the_example_draws_and_counts(
     monkeypatch.setattr(sys, "argv", [EXAMPLE, "--seeds", "2", "--out", str(tmp_path)])
     runpy.run_path(EXAMPLE, run_name="__main__")
     (ax,) = figure_of(tmp_path / "toy-model.png").axes
-    cells(ax, 4, 3)  # supports, two maps and the template of each module
+    cells(ax, 4, 3, differ=False)  # supports, two maps and the template of each module, which may be the support
     assert column_names(ax) == ["module 1", "module 2", "module 3"]
     assert row_names(ax)[0] == "where it acts"
     counts = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()[1:]]
