@@ -60,6 +60,11 @@ def section(title: str, body: Iterable[Markup], *, anchor: str = "") -> Markup:
     return _part("section", title=title, body=_joined(body), anchor=_anchor(anchor))
 
 
+def subheading(text: str) -> Markup:
+    """A heading of the third level, inside a section."""
+    return _part("subheading", text=text)
+
+
 def paragraph(text: str, *, note: bool = False) -> Markup:
     """A paragraph; a ``note`` is smaller and fainter.
 
