@@ -7,7 +7,7 @@ The way from a study to its page is one way, and each file on it does one thing:
    a :class:`Section`: sentences, tables, figures as PNG with their captions, and results to save. ``words`` has what
    they all say alike (percentages, lists, the adjusted Rand index).
 3. ``report`` puts sections in order: overview, layers, successive layers, and those of other analyses.
-4. ``page`` makes HTML of them with :mod:`..base.html`, and ``folder`` puts all files in place at once.
+4. ``page`` makes HTML of them with ``base.html``, and ``folder`` puts all files in place at once.
 
 ``section`` says what a section is. It is all that another analysis needs: those in ``sections`` (fidelity, invariance,
 pictures, robustness, spectral) stand on top of this folder, nothing here imports them, and the command line finds them

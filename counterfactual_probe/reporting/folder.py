@@ -64,7 +64,8 @@ def _move_up(aside: Path, folder: Path, page: str, listing: str | None) -> None:
     earlier = _listed(folder, listing)
     if listing is not None:
         # Killed from here on, both reports' files are still known as ours.
-        write_json(folder / listing, {"files": sorted((earlier | new) - set(last))})
+        both = write_json(aside / f"both-{listing}", {"files": sorted((earlier | new) - set(last))})
+        both.replace(folder / listing)
     (folder / page).unlink(missing_ok=True)
     for name in earlier - new:
         (folder / name).unlink(missing_ok=True)

@@ -119,7 +119,7 @@ COUNTED = SectionMaker("counted", "how many layers there are", _counted)
 def test_the_command_line_finds_sections_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = EntryPoint("counted", "test_sections:COUNTED", sections.GROUP)
+    entry = EntryPoint("counted", f"{__name__}:COUNTED", sections.GROUP)
     monkeypatch.setattr(sections, "entry_points", lambda group: [entry] if group == sections.GROUP else [])
     assert sections.available_sections() == ["counted"]
     assert section_maker("counted") is COUNTED
