@@ -19,6 +19,7 @@ from counterfactual_probe.base import drawing
 from counterfactual_probe.registry.regions import Regions, generic_regions
 from counterfactual_probe.reporting import Section, Settings, Study, Table, run_study, write_report
 from counterfactual_probe.reporting.sections.robustness import robustness_section, write_robustness_page
+from support.analyses import robust_toys
 
 SCRIPT = """"'><script>document.title = "ran"</script><img src=x onerror='document.title = "ran"'>"""
 NAMES = (
@@ -32,7 +33,6 @@ NAMES = (
     "x-y",
     "x#y",
     "{{ 7 * 7 }}{% raw %}&lt;",
-    "caf\udce9",  # a file name that is no UTF-8
     "\u202egnp.exe \u4e2d\u6587",
 )
 SETTINGS = Settings(n_pairs=2, n_modules=2, counts=(2,), repetitions=1, shown=2)
@@ -52,7 +52,7 @@ class Named(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         x = self.start(z)
         for name in self.names:
-            x = torch.relu(self.get_submodule(name)(x))
+            x = torch.tanh(x + self.get_submodule(name)(x))
         image: Tensor = torch.tanh(self.end(x))
         return image
 
@@ -182,7 +182,6 @@ def renamed(study: Study, names: list[str], folder: Path) -> tuple[Reader, list[
 
 @pytest.fixture(scope="module")
 def result(study: Study) -> cp.Robustness:
-    import robust_toys
 
     found = robust_toys.score(robust_toys.PLAIN.generator())
     provenance: dict[str, Any] = {**found.provenance, "generator": SCRIPT}
@@ -196,8 +195,8 @@ def result(study: Study) -> cp.Robustness:
         provenance=provenance,
         classifiers=("x/y", "x-y"),
         classes=(SCRIPT, NAMES[2]),
-        layers=NAMES[2:5],
-        modules=(SCRIPT, "_one", "$"),
+        layers=("a", "_b", "x" * 300),
+        modules=(SCRIPT, "_one", "three"),
     )
 
 
