@@ -24,7 +24,7 @@ from biggan_hybrids import matched
 from counterfactual_probe.adapters.biggan_deep import random_biggan_deep
 
 import counterfactual_probe as cp
-from counterfactual_probe.reporting.robustness import write_robustness_page
+from counterfactual_probe.reporting.sections.robustness import write_robustness_page
 
 CLASSES = ("koala", "teddy")
 PAPER = ("resnetv2_50", "inception_v3", "nasnetalarge", "inception_resnet_v2")

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe.classifiers.timm_models import save_classifier, timm_classifier
-from counterfactual_probe.reporting.robustness import write_robustness_page
+from counterfactual_probe.reporting.sections.robustness import write_robustness_page
 from counterfactual_probe.robustness.finding import modules_by_layer
 
 SIDE, CROP, BATCH = 64, 0.875, 32  # one crop for all, since samples are cropped once

@@ -208,7 +208,8 @@ def _cure(error: OSError) -> str:
 
 
 _LONGEST = 100  # characters; two of them and what our files' names add stay below the 255 bytes of most disks
-_PLAIN = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST - 1}}}")
+# A layer may be one of several calls, such as relu#2.
+_PLAIN = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST - 11}}}(#[0-9]{{1,9}})?")
 _SAFE = re.compile(r"[A-Za-z0-9_.~+-]+")
 
 
@@ -220,8 +221,9 @@ def safe_name(*names: str) -> str:
     >>> safe_name("x/y"), safe_name("x-y")
     ('x-y~bd3c9047d6', 'x-y')
 
-    Plain names stay as they are. Others keep what can be kept and end in "~" and ten digits of their hash, so that two
-    different ones never share a file; so do those of more than 100 characters, and more names than fit.
+    Plain names stay as they are, and "relu#2", the second call of a layer, is "relu-2". Others keep what can be kept
+    and end in "~" and ten digits of their hash, so that two different ones do not share a file; so do names of more
+    than 90 characters, and more names than fit.
     """
     joined = "+".join(map(_safe, names))
     return joined if len(joined) <= 2 * _LONGEST else _hashed(joined)
@@ -233,7 +235,7 @@ def is_safe_name(name: str) -> bool:
 
 
 def _safe(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else _hashed(name)
+    return name.replace("#", "-") if _PLAIN.fullmatch(name) else _hashed(name)
 
 
 def _hashed(name: str) -> str:

@@ -15,6 +15,7 @@ imported at the first call, so that importing the library does not load it.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # How wide a picture is: the page's width, at most 34 rem, or as many pixels as it has.
 Width: TypeAlias = Literal["full", "narrow", "natural"]
 _SCHEMES = ("", "http", "https")
+# Control characters; marks that turn the direction of whatever follows; and bytes of file names that are no text.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def page(title: str, body: Iterable[Markup]) -> str:
@@ -41,9 +44,7 @@ def page(title: str, body: Iterable[Markup]) -> str:
 
     A content security policy in its head forbids scripts and anything from outside.
     """
-    text = _environment().get_template("page.html").render(title=title, body=_joined(body))
-    # File names may hold bytes that are no text (surrogates); they could not be written.
-    return text.encode("utf-8", "backslashreplace").decode()
+    return _environment().get_template("page.html").render(title=title, body=_joined(body))
 
 
 def fragment(*body: Markup) -> str:
@@ -58,6 +59,11 @@ def fragment(*body: Markup) -> str:
 def section(title: str, body: Iterable[Markup], *, anchor: str = "") -> Markup:
     """Parts under a heading of the second level; links to it go to ``#anchor``."""
     return _part("section", title=title, body=_joined(body), anchor=_anchor(anchor))
+
+
+def subheading(text: str) -> Markup:
+    """A heading of the third level, inside a section."""
+    return _part("subheading", text=text)
 
 
 def paragraph(text: str, *, note: bool = False) -> Markup:
@@ -151,9 +157,17 @@ def _environment() -> Environment:
         loader=PackageLoader("counterfactual_probe.base", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _visible(value: Any) -> Any:
+    """Text whose characters can all be written and seen; others are shown by their number, as in ``\\u202e``."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return _INVISIBLE.sub(lambda match: ascii(match.group())[1:-1], value)
 
 
 @cache

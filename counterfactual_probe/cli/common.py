@@ -134,7 +134,7 @@ def modules_of(path: str) -> dict[str, Any]:
 
 
 def trust(content: dict[str, Any]) -> str:
-    from ..reporting.sentences import ari_words
+    from ..reporting.words import ari_words
 
     ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
     if ari is None and (expected := content.get("expected_ari")) is not None:

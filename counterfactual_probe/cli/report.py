@@ -6,9 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..base.errors import ProbeError
 from ..registry.pretrained import PretrainedGenerator, available, pretrained
 from .common import common, open_generator
+from .robustness import chosen_classes, judge_options, open_classifier
+
+if TYPE_CHECKING:
+    from ..reporting.section import SectionMaker
 
 DEMO = "dcgan-faces"
 
@@ -27,6 +33,7 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
         made.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
         made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
         made.add_argument("--sections", help="names of further sections, apart by commas")
+        judge_options(made, required=False)
         made.add_argument(
             "--pictures", help="hybrids of these too, of a generator that encodes images: as --data of train"
         )
@@ -36,10 +43,9 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from ..registry.regions import generic_regions
-    from ..reporting.page import require_writable, write_report
+    from ..reporting.folder import require_writable
+    from ..reporting.report import write_report
     from ..reporting.sections.pictures import encoded_section, encoder_of
-    from ..reporting.sections.section import section_maker
-    from ..reporting.sentences import summary
     from ..reporting.study import Settings, run_study, study_layers
 
     def say(text: str) -> None:
@@ -50,9 +56,10 @@ def _report(options: argparse.Namespace) -> None:
     if options.pictures is not None:
         encoder_of(generator)  # now, and not after the study
     settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
-    makers = [section_maker(name) for name in (options.sections.split(",") if options.sections else [])]
-    for maker in makers:
+    makers = _section_makers(options)
+    for maker in makers:  # now, and not after the study
         maker.ready()
+        maker.fits(generator)
     layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
     out = Path(options.out)
     require_writable(out)
@@ -66,10 +73,28 @@ def _report(options: argparse.Namespace) -> None:
     card = entry.card() if entry else None
     report = write_report(study, out, regions=regions, card=card, sections=sections)
     tensors = sum(path.suffix == ".safetensors" for path in report.results)
-    print("\n".join(summary(study, regions)))
+    print("\n".join(report.in_short))
     print(f"report:  {report.page}")
     print(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
     print(f"results: {out} ({tensors} safetensors files, modules as JSON)")
+
+
+def _section_makers(options: argparse.Namespace) -> list[SectionMaker]:
+    """Those of ``--sections``; that on robustness with the classes and classifiers of the command line."""
+    from ..reporting.section import section_maker
+    from ..reporting.sections.robustness import CLASSIFIERS, robustness_maker
+
+    names = options.sections.split(",") if options.sections else []
+    if "robustness" not in names and (options.classes or options.classifier or options.class_map):
+        raise ProbeError(
+            "--classes, --classifier and --class-map are for --sections robustness; add it, or leave them out"
+        )
+    makers = {name: section_maker(name) for name in names}
+    if "robustness" in makers and options.classes:
+        classifiers = [open_classifier(name, options.device) for name in options.classifier or CLASSIFIERS]
+        classes, class_map = chosen_classes(options)
+        makers["robustness"] = robustness_maker(classes, classifiers, class_map)
+    return list(makers.values())
 
 
 def _entry(name: str) -> PretrainedGenerator | None:

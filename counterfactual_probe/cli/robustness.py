@@ -16,28 +16,13 @@ from .defaults import ROBUSTNESS_HYBRIDS
 if TYPE_CHECKING:
     from ..classifiers import Classifier
     from ..generator.adapter import GeneratorAdapter
-    from ..generator.latents import Latents
 
 
 def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
     parser = command("robustness", _robustness, "how robust classifiers are to hybrids of two classes, as an HTML page")
     parser.add_argument("--generator", required=True, metavar="GENERATOR", help="one whose latents have classes")
-    parser.add_argument(
-        "--classifier",
-        required=True,
-        nargs="+",
-        metavar="CLASSIFIER",
-        help="of the registry, any name of timm, a folder, or package.module:factory, which returns cp.Classifier(...)",
-    )
-    parser.add_argument("--classes", required=True, nargs=2, metavar=("BASE", "SOURCE"), help="names or numbers")
-    parser.add_argument(
-        "--class-map",
-        action="append",
-        default=[],
-        metavar="CLASS=NAME,NAME",
-        help="what classifiers call a class of the generator (default: the same), once for each class",
-    )
+    judge_options(parser, required=True)
     parser.add_argument("--layers", help="names, apart by commas, early to late (default: the last of each resolution)")
     parser.add_argument("--modules", type=int, help="number of modules K of each layer (default 3)")
     parser.add_argument(
@@ -59,26 +44,48 @@ def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 
+def judge_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Classifiers, and the classes whose hybrids they see."""
+    where = "" if required else "for --sections robustness: "
+    parser.add_argument(
+        "--classifier",
+        required=required,
+        nargs="+",
+        metavar="CLASSIFIER",
+        help=f"{where}of the registry, any name of timm, a folder, or package.module:factory, which returns "
+        "cp.Classifier(...)",
+    )
+    parser.add_argument(
+        "--classes", required=required, nargs=2, metavar=("BASE", "SOURCE"), help=f"{where}names or numbers"
+    )
+    parser.add_argument(
+        "--class-map",
+        action="append",
+        default=[],
+        metavar="CLASS=NAME,NAME",
+        help=f"{where}what classifiers call a class of the generator (default: the same), once for each class",
+    )
+
+
 def _robustness(options: argparse.Namespace) -> None:
-    from ..reporting.page import require_writable
-    from ..reporting.robustness import in_short, write_robustness_page
+    from ..reporting.folder import require_writable
+    from ..reporting.sections.robustness import pairs_of_classes, robustness_sentences, write_robustness_page
     from ..robustness import RobustnessProbe
 
     generator = open_generator(options.generator, options.device)
     classifiers = [open_classifier(name, options.device) for name in options.classifier]
-    first, second = map(_class, options.classes)
-    class_map = _class_map(options.class_map)
+    classes, class_map = chosen_classes(options)
     out = Path(options.out)
     require_writable(out)
     probe = RobustnessProbe(generator, classifiers)
-    units = _units(generator, options, (first, second))
-    z1, z2 = _pairs(generator, (first, second), options.pairs, options.seed)
+    units = _units(generator, options, classes)
+    z1, z2 = pairs_of_classes(generator, classes, options.pairs, options.seed)
     print(f"scoring {len(classifiers)} classifiers on {sum(map(len, units.values()))} modules", file=sys.stderr)
     result = probe.score(
         z1,
         z2,
         units_by_layer=units,
-        classes=(first, second),
+        classes=classes,
         class_map=class_map,
         seed=options.seed,
         show_progress=options.progress,
@@ -86,7 +93,7 @@ def _robustness(options: argparse.Namespace) -> None:
     card = pretrained(options.generator).card() if options.generator in available() else None
     page = write_robustness_page(result, out, card=card)
     print(result.ranking())
-    print("\n".join(in_short(result, result.ranking())))
+    print("\n".join(robustness_sentences(result, result.ranking())))
     print(page)
 
 
@@ -98,16 +105,17 @@ def open_classifier(name: str, device: str | None) -> Classifier:
 
     if ":" not in name or name.startswith((HUB, PREFIX)) or is_folder(name):
         return load_classifier(name, device=device)
-    found = made_by(name)
-    if not isinstance(found, Classifier):
+    made = made_by(name)
+    if not isinstance(made, Classifier):
         raise ProbeError(
-            f"{name!r} returned a {type(found).__name__}; let the factory return cp.Classifier(module, transform)"
+            f"{name!r} returned a {type(made).__name__}; let the factory return cp.Classifier(module, transform)"
         )
-    return found
+    return made
 
 
 def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tuple[Any, Any]) -> dict[str, Any]:
     """Modules from files, or found here: with other latents than those that are scored."""
+    from ..reporting.sections.robustness import pairs_of_classes
     from ..reporting.study import default_layers
     from ..robustness.finding import modules_by_layer
 
@@ -122,7 +130,7 @@ def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tu
     if not options.layers:
         layers = [name for name in layers if generator.layer(name).channels >= n_modules]
     most = max(2, max((hybrids // generator.layer(name).channels for name in layers), default=2))
-    z1, z2 = _pairs(generator, classes, min(most, 256), options.seed + 1)
+    z1, z2 = pairs_of_classes(generator, classes, min(most, 256), options.seed + 1)
     return modules_by_layer(
         generator, z1, z2, layers=layers, n_modules=n_modules, hybrids=hybrids, show_progress=options.progress
     )
@@ -130,42 +138,32 @@ def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tu
 
 def _from_files(paths: list[str]) -> dict[str, Any]:
     """{layers of the file: {module: units}}."""
-    found: dict[str, Any] = {}
+    by_layer: dict[str, Any] = {}
     for path in paths:
-        sets = [{layer: own for layer, own in item.items() if own} for item in modules_of(path)["modules"]]
+        sets = [
+            {layer: channels for layer, channels in item.items() if channels} for item in modules_of(path)["modules"]
+        ]
         modules = {str(k): item for k, item in enumerate(sets, 1) if item}
         label = "+".join(dict.fromkeys(layer for item in modules.values() for layer in item))
-        if label in found:
+        if label in by_layer:
             raise ProbeError(f"two files of modules are of {label!r}; give one of each layer")
-        found[label] = modules
-    return found
+        by_layer[label] = modules
+    return by_layer
 
 
-def _pairs(generator: GeneratorAdapter, classes: tuple[Any, Any], n: int, seed: int) -> tuple[Latents, Latents]:
-    """Bases of the first class and sources of the second."""
-    drawn = []
-    for stream, own in enumerate(classes):
-        try:
-            drawn.append(generator.sample(n, seed=seed, stream=stream, classes=own))
-        except ProbeError as error:
-            if not isinstance(error.__cause__, TypeError):
-                raise
-            raise ProbeError(
-                f"{generator.name} takes no classes ({error.__cause__}); give a conditional generator, whose "
-                "sample_latents(n, rng, classes=None) draws latents of a class"
-            ) from error
-    return drawn[0], drawn[1]
+def chosen_classes(
+    options: argparse.Namespace,
+) -> tuple[tuple[int | str, int | str], dict[int | str, list[int | str]] | None]:
+    """``--classes`` and ``--class-map``: the generator's two classes, and what classifiers call them."""
+    first, second = map(_class, options.classes)
+    class_map: dict[int | str, list[int | str]] = {}
+    for text in options.class_map:
+        name, equals, classes = text.partition("=")
+        if not equals or not name or not classes:
+            raise ProbeError(f"--class-map is {text!r}; give CLASS=NAME,NAME, such as teddy='teddy bear'")
+        class_map[_class(name)] = [_class(part.strip()) for part in classes.split(",")]
+    return (first, second), class_map or None
 
 
 def _class(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
-
-
-def _class_map(given: list[str]) -> dict[int | str, list[int | str]] | None:
-    found: dict[int | str, list[int | str]] = {}
-    for text in given:
-        name, equals, classes = text.partition("=")
-        if not equals or not name or not classes:
-            raise ProbeError(f"--class-map is {text!r}; give CLASS=NAME,NAME, such as teddy='teddy bear'")
-        found[_class(name)] = [_class(part.strip()) for part in classes.split(",")]
-    return found or None

@@ -97,6 +97,13 @@ class LayerStudy:
         maps = self.maps[0]
         return np.asarray(maps.relative_error[maps.maps.flatten(1).any(1)].double().numpy())
 
+    @property
+    def why_no_subsets(self) -> str | None:
+        """Why nothing is known about subsets of the channels; None where something is."""
+        if self.stability["nmf"].consistency.size:
+            return None
+        return "not enough channels" if self.finder.n_modules > self.most_in_subsets else "no repetitions"
+
     def at(self, quantity: str, k: int, method: Method = "nmf") -> float:
         """A stability measure at K modules; a mean over repetitions where there are any."""
         stability = self.stability[method]
@@ -124,6 +131,14 @@ class Study:
     settings: Settings
     layers: tuple[LayerStudy, ...]
     successive: tuple[CrossLayer, ...]
+
+    def parameters(self, layer: LayerStudy) -> str:
+        """What figures of the layer were made with."""
+        settings = self.settings
+        return (
+            f"{self.generator}, layer {layer.layer.name}, {settings.n_pairs} pairs, seed {settings.draws[0]}, "
+            f"K = {settings.n_modules}"
+        )
 
 
 def default_layers(generator: GeneratorAdapter) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.files import safe_name
 from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.robustness.finding import modules_by_layer
 from support.paths import module_of
@@ -78,7 +79,9 @@ def test_the_page_and_its_files(folder: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == "a/robustness.html"
     assert re.search(r"^1\. (judge|other <b>judge</b>): [01]\.\d+ \(", out, re.MULTILINE)
-    figures = ["disagreements.png", "entropy_judge.png", "entropy_other <b>judge<-b>.png", "recognition.png"]
+    other = f"{safe_name('entropy_other <b>judge</b>')}.png"
+    assert other.startswith("entropy_other-b-judge-b~")
+    figures = ["disagreements.png", "entropy_judge.png", other, "recognition.png"]
     assert sorted(path.name for path in Path("a/figures").iterdir()) == figures
     result = cp.Robustness.load("a/robustness.safetensors")
     assert (result.layers, result.modules, result.n_pairs) == (("main.1", "main.3"), ("1", "2"), 6)

@@ -13,7 +13,7 @@ import torch
 import counterfactual_probe as cp
 from counterfactual_probe.modules.confidence import ExpectedDisagreement
 from counterfactual_probe.registry.regions import Regions, agreement, describe, generic_regions
-from counterfactual_probe.reporting import sentences as wording
+from counterfactual_probe.reporting import channels, modules, words
 from counterfactual_probe.reporting.study import LayerStudy, Settings, Study, run_study
 
 FACES = cp.pretrained("dcgan-faces").regions
@@ -66,7 +66,7 @@ def in_blocks(layer: LayerStudy, steady: Sequence[int]) -> LayerStudy:
 
 
 def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
-    assert wording.trusted_sentence(layer) is None  # of two pairs nothing is known
+    assert channels.trusted_sentence(layer) is None  # of two pairs nothing is known
     known = in_blocks(layer, (29, 1, 0))
     finder, influence = known.finder, known.maps[0].influence.numpy()
     sure = [channel for channel in influence.argsort()[::-1] if finder.confidence_[channel] >= 0.9]
@@ -75,7 +75,7 @@ def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
     assert many != one
     first = [str(channel) for channel in sure if channel != 29]
     named = {many: f"{', '.join(first[:24])} and 5 more", one: "29"}
-    sentence = wording.trusted_sentence(known)
+    sentence = channels.trusted_sentence(known)
     assert sentence is not None
     assert sentence.startswith(f"30 of {len(influence)} channels are sure")
     assert sentence.endswith("; ".join(f"module {k + 1}: {named.get(k, 'none')}" for k in range(3)) + ".")
@@ -84,9 +84,9 @@ def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
 def test_where_no_channel_is_sure_none_is_named(layer: LayerStudy) -> None:
     known = in_blocks(layer, (0, 0, 0))
     assert (known.finder.confidence_ < 0.9).all()
-    assert wording.trusted_sentence(known) == wording.sure_sentence(known)
-    assert wording.sure_sentence(known).startswith("0 of 128 channels are sure")
-    assert wording.sure_sentence(known) in wording.summary(one_layer(known), regions())[0]
+    assert channels.trusted_sentence(known) == channels.sure_sentence(known)
+    assert channels.sure_sentence(known).startswith("0 of 128 channels are sure")
+    assert channels.describe_channels(one_layer(known), known).in_short == channels.sure_sentence(known)
 
 
 def one_layer(layer: LayerStudy) -> Study:
@@ -121,33 +121,33 @@ def test_agreement_matches_parts_one_to_one() -> None:
 
 def test_the_earlier_sentence_says_yes_in_part_and_no(layer: LayerStudy) -> None:
     eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
-    agrees = wording.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
+    agrees = modules.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
     assert agrees is not None
     assert "showed eyes and mouth, frame and face skin" in agrees
     assert agrees.count("agrees: each of them has its own template") == 2
-    part = wording.earlier_sentence(with_templates(layer, LATTICES[0], eyes, frame), regions())
+    part = modules.earlier_sentence(with_templates(layer, LATTICES[0], eyes, frame), regions())
     assert part is not None
     assert "it shows eyes and mouth and frame and not face skin" in part
-    no = wording.earlier_sentence(with_templates(layer, *LATTICES), regions())
+    no = modules.earlier_sentence(with_templates(layer, *LATTICES), regions())
     assert no is not None
     assert "does not agree" in no
 
 
 def test_no_earlier_study_is_claimed_for_other_layers_or_numbers(layer: LayerStudy) -> None:
     other = dataclasses.replace(layer, layer=dataclasses.replace(layer.layer, name="main.5"))
-    assert wording.earlier_sentence(other, regions()) is None
-    assert wording.earlier_sentence(layer, generic_regions(64, 64)) is None
+    assert modules.earlier_sentence(other, regions()) is None
+    assert modules.earlier_sentence(layer, generic_regions(64, 64)) is None
 
 
 def test_template_sentence_counts_channels(layer: LayerStudy) -> None:
-    sentence = wording.template_sentence(layer, regions())
+    sentence = modules.template_sentence(layer, regions())
     for k, units in enumerate(layer.finder.modules_, 1):
         assert f"module {k} ({units.size} channels)" in sentence
     assert sentence.startswith("At main.8, K = 3:")
 
 
 @pytest.mark.parametrize(
-    ("ari", "words"),
+    ("ari", "expected"),
     [
         (0.95, "nearly the same"),
         (0.75, "mostly the same"),
@@ -156,17 +156,17 @@ def test_template_sentence_counts_channels(layer: LayerStudy) -> None:
         (0.0, "unrelated"),
     ],
 )
-def test_the_rand_index_in_words(ari: float, words: str) -> None:
-    assert words in wording.ari_words(ari)
+def test_the_rand_index_in_words(ari: float, expected: str) -> None:
+    assert expected in words.ari_words(ari)
 
 
 def test_stability_and_errors_are_in_the_sentences(layer: LayerStudy) -> None:
-    sentence = wording.stability_sentence(layer)
+    sentence = modules.stability_sentence(layer)
     assert "Between two draws of 2 pairs" in sentence
     assert f"{layer.at('ari', 3):.2f}" in sentence
     errors = layer.relative_errors
     assert len(errors) == 128
-    assert f"{100 * float(np.median(errors)):.0f} %" in wording.error_sentence(layer)
+    assert f"{100 * float(np.median(errors)):.0f} %" in channels.error_sentence(layer)
 
 
 def test_the_errors_are_those_of_the_maps_that_act(layer: LayerStudy) -> None:
@@ -179,21 +179,21 @@ def test_the_errors_are_those_of_the_maps_that_act(layer: LayerStudy) -> None:
 
 def test_a_template_has_a_part_from_one_threshold_on(layer: LayerStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
-    monkeypatch.setattr(wording, "NAMED_FROM", 1.1)
-    sentence = wording.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
+    monkeypatch.setattr(modules, "NAMED_FROM", 1.1)
+    sentence = modules.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
     assert sentence is not None
     assert sentence.count("does not agree: it shows none of them") == 2
 
 
 def test_what_was_not_compared_is_said_in_words(layer: LayerStudy) -> None:
-    assert wording.no_subsets(layer) is None
-    assert "NMF and" in wording.stability_sentence(layer)
+    assert layer.why_no_subsets is None
+    assert "NMF and" in modules.stability_sentence(layer)
     draws = {
         method: dataclasses.replace(found, consistency=np.zeros((1, 0)), cosine=np.zeros((1, 0)))
         for method, found in layer.stability.items()
     }
     unrepeated = dataclasses.replace(layer, stability=draws)
-    assert wording.no_subsets(unrepeated) == "no repetitions"
-    sentence = wording.stability_sentence(unrepeated)
+    assert unrepeated.why_no_subsets == "no repetitions"
+    sentence = modules.stability_sentence(unrepeated)
     assert sentence.endswith("Subsets of the channels were not compared: no repetitions.")
     assert "nan" not in sentence

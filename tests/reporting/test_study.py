@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 from counterfactual_probe.generator import latents as lt
 from counterfactual_probe.registry.regions import generic_regions
-from counterfactual_probe.reporting.figures import overview_figures
-from counterfactual_probe.reporting.page import write_report
+from counterfactual_probe.reporting import write_report
+from counterfactual_probe.reporting.overview import describe_overview
 from counterfactual_probe.reporting.study import Settings, Study, default_layers, run_study, shown_pairs, study_layers
 from support import toys
 from support.toys import seeded
@@ -257,7 +257,7 @@ def test_a_study_json_of_something_else_removes_nothing(study: Study, tmp_path: 
 
 
 def test_the_report_claims_what_its_numbers_show(study: Study) -> None:
-    sentence = next(overview_figures(study)).sentence
+    sentence = describe_overview(study, [], "").figures[0].sentence
     falling = 0
     for layer in study.layers:
         means = [float(maps.influence.mean()) for maps in layer.influence_by_count.values()]

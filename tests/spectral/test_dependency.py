@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
-from counterfactual_probe.reporting.sections.section import section_maker
+from counterfactual_probe.reporting.section import section_maker
 from counterfactual_probe.reporting.study import Settings, run_study
 from counterfactual_probe.spectral import plots as plots_spectral
 from counterfactual_probe.spectral.distribution import BINS, EDGES, Gatherer, quantiles

@@ -1,1 +1,1 @@
-"""What can be added to a report."""
+"""Sections that other analyses add to a report: each takes a study and gives a ``Section``, found by its name."""

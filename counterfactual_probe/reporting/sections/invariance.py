@@ -9,8 +9,8 @@ from ...generator.adapter import GeneratorAdapter
 from ...invariance.result import Invariance
 from ...invariance.scales import DEFAULT_LEVELS, halvings
 from ...invariance.stretch import StretchTest
+from ..section import Section, SectionMaker, Table, shown
 from ..study import Study
-from .section import Section, SectionMaker, Table
 
 KEPT = 8  # images in a file and a figure
 
@@ -38,7 +38,6 @@ def as_csv(results: Sequence[Invariance]) -> str:
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
     """Of the study's layers, stretched."""
     from ...invariance import plots
-    from ..figures import shown
 
     infos = [layer.layer for layer in study.layers if len(layer.layer.size) == 2]
     if not infos:

@@ -16,9 +16,8 @@ from ...data.sources import Data
 from ...generator.adapter import GeneratorAdapter
 from ...hybrids.hybridizer import Hybridizer
 from ...hybrids.result import Hybrids
-from ..figures import Shown, shown
+from ..section import CaptionedFigure, Section, shown
 from ..study import LayerStudy, Study
-from .section import Section
 
 TITLE = "Hybrids of given pictures"
 
@@ -85,7 +84,7 @@ def _error_sentence(images: Tensor, hybrids: Hybrids) -> str:
     )
 
 
-def _figure(study: Study, name: str, images: Tensor, hybrids: Hybrids, about: str) -> Shown:
+def _figure(study: Study, name: str, images: Tensor, hybrids: Hybrids, about: str) -> CaptionedFigure:
     n = hybrids.base.shape[0]
     source = hybrids.base if hybrids.source is None else hybrids.source
     rows = [images[:n], hybrids.base, images[n:], source, *hybrids.images]

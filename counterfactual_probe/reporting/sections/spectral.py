@@ -7,15 +7,13 @@ from collections.abc import Callable
 from ...generator.adapter import GeneratorAdapter
 from ...spectral import SpectralDependency, SpectralTable
 from ...spectral.distribution import ABOVE, BELOW
-from ..sentences import percent
+from ..section import Section, SectionMaker, Table, shown
 from ..study import Study
-from .section import Section, SectionMaker, Table
+from ..words import percent
 
 
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
     """Of all of the generator's convolutions, and of the network it was trained with."""
-    from ..figures import shown
-
     say("comparing the kernels of successive convolutions")
     sd = SpectralDependency(generator)
     tables = {"generator": sd.table()}

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
-from counterfactual_probe.reporting.figures import Shown, shown
-from counterfactual_probe.reporting.page import write_report
-from counterfactual_probe.reporting.sections import section as sections
-from counterfactual_probe.reporting.sections.section import Section, SectionMaker, Table, section_maker
+from counterfactual_probe.reporting import section as sections
+from counterfactual_probe.reporting import write_report
+from counterfactual_probe.reporting.section import CaptionedFigure, Section, SectionMaker, Table, section_maker, shown
 from counterfactual_probe.reporting.study import Settings, Study, run_study
 from support.toys import PLAIN
 
@@ -29,7 +28,7 @@ def study() -> Study:
     return run_study(PLAIN.generator(), ["main.6"], settings=SETTINGS)
 
 
-def picture(name: str) -> Shown:
+def picture(name: str) -> CaptionedFigure:
     figure = Figure(figsize=(2, 1))
     figure.add_subplot().plot([1, 3])
     return shown(name, figure, "A line & its caption.", "2 points", narrow=True)
@@ -51,8 +50,9 @@ def test_all_parts_are_on_the_page_and_beside_it(study: Study, tmp_path: Path) -
     page = report.page.read_text()
     text = page[page.index('<h2 id="section-mean-errors">Mean Errors!</h2>') :]
     assert '<a href="#section-mean-errors">Mean Errors!</a>' in page
-    assert "<p>The first &lt;sentence&gt;.</p><p>The second.</p>" in text
-    assert "<tr><th>layer</th><th>error</th></tr><tr><td>main.6</td><td>0.5</td></tr>" in text
+    assert "<p>The first &lt;sentence&gt;.</p>\n<p>The second.</p>" in text
+    assert '<tr><th scope="col" class="text">layer</th><th scope="col">error</th></tr>' in text
+    assert '<tr><td class="text">main.6</td><td>0.5</td></tr>' in text
     assert "0.7 &amp; more" in text
     assert "Of 2 pairs." in text
     assert "A line &amp; its caption." in text
@@ -119,7 +119,7 @@ COUNTED = SectionMaker("counted", "how many layers there are", _counted)
 def test_the_command_line_finds_sections_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = EntryPoint("counted", "test_sections:COUNTED", sections.GROUP)
+    entry = EntryPoint("counted", f"{__name__}:COUNTED", sections.GROUP)
     monkeypatch.setattr(sections, "entry_points", lambda group: [entry] if group == sections.GROUP else [])
     assert sections.available_sections() == ["counted"]
     assert section_maker("counted") is COUNTED

@@ -1,0 +1,307 @@
+"""A layer's modules, described: what they show, how reproducible they are, and hybrids by them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import numpy as np
+import torch
+
+from ..base import drawing
+from ..base.files import safe_name
+from ..generator.results import units_to_json
+from ..modules import plots
+from ..modules.clustering import cosine_matrix, match_labels
+from ..modules.confidence import ENOUGH, pairs_for
+from ..registry.regions import NAMED_FROM, Regions, agreement, describe
+from .section import CaptionedFigure, Section, shown
+from .study import LayerStudy, Study
+from .words import ari_words, listing, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def describe_modules(study: Study, layer: LayerStudy, regions: Regions) -> Section:
+    """Sentences, figures and files of a layer's modules; ``regions`` name what their templates show."""
+    shows, earlier = template_sentence(layer, regions), earlier_sentence(layer, regions)
+    sentences = (shows, earlier, stability_sentence(layer), expected_sentence(layer), quality_sentence(layer))
+    return Section(
+        "Modules",
+        tuple(sentence for sentence in sentences if sentence),
+        figures=tuple(_figures(study, layer)),
+        results=_results(layer, regions),
+        in_short=" ".join(part for part in (shows, earlier, _verdict(layer)) if part),
+    )
+
+
+# --- sentences, each computed from the study's numbers ---------------------------------------------
+
+
+def template_sentence(layer: LayerStudy, regions: Regions) -> str:
+    """What the templates show, by correlation with named parts of the image."""
+    parts = []
+    for k, (name, value) in enumerate(describe(layer.finder.templates_, regions), 1):
+        part = f"the {name}" if name else "no named part"
+        parts.append(f"module {k} ({layer.modules[k - 1].size} channels) shows {part} (correlation {value:.2f})")
+    return f"At {layer.layer.name}, K = {layer.finder.n_modules}: {listing(parts)}."
+
+
+def earlier_sentence(layer: LayerStudy, regions: Regions) -> str | None:
+    """Whether these templates agree with what an earlier study saw in this layer; None where there was none."""
+    if layer.layer.name != regions.layer or layer.finder.n_modules != len(regions.expected):
+        return None
+    sentences = []
+    for draw, finder in enumerate(layer.finders, 1):
+        values = agreement(finder.templates_, regions)
+        good = [name for name, _, value in values if value >= NAMED_FROM]
+        missing = [name for name, _, value in values if value < NAMED_FROM]
+        if not missing:
+            verdict = "agrees: each of them has its own template"
+        elif good:
+            verdict = f"agrees in part: it shows {listing(good)} and not {listing(missing)}"
+        else:
+            verdict = "does not agree: it shows none of them"
+        sentences.append(f"Draw {draw} {verdict} ({', '.join(f'{name} {value:.2f}' for name, _, value in values)}).")
+    seen = listing(list(regions.expected))
+    return (
+        f"In an earlier study of this generator, on other latents, this layer's templates showed {seen}. "
+        f"{' '.join(sentences)}"
+    )
+
+
+def stability_sentence(layer: LayerStudy) -> str:
+    """How reproducible the modules are, between subsets of channels and between draws of latents."""
+    k = layer.finder.n_modules
+    ari = layer.at("ari", k)
+    pairs = int(layer.maps[0].n_pairs[0])
+    return (
+        f"Between two draws of {pairs} pairs of latents, {percent(layer.at('draw_agreement', k))} of the channels keep "
+        f"their module and the templates have a cosine of {layer.at('draw_cosine', k):.2f}; the adjusted Rand index is "
+        f"{ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. {_subsets_sentence(layer)}"
+    )
+
+
+def _subsets_sentence(layer: LayerStudy) -> str:
+    k = layer.finder.n_modules
+    if (missing := layer.why_no_subsets) is not None:
+        return f"Subsets of the channels were not compared: {missing}."
+    return (
+        f"Between subsets of the channels of one draw, which say nothing about the latents, "
+        f"{percent(layer.at('consistency', k))} keep their label with NMF and "
+        f"{percent(layer.at('consistency', k, 'kmeans'))} with k-means."
+    )
+
+
+def expected_sentence(layer: LayerStudy) -> str | None:
+    """What one draw says of another, and how many pairs would help; None of too few pairs."""
+    if layer.selection is None:
+        return None
+    ari, pairs = layer.expected_ari, int(layer.maps[0].n_pairs[0])
+    words = f"From the first draw alone an adjusted Rand index of {ari:.2f} is expected: {ari_words(ari)}."
+    if ari >= ENOUGH:
+        return words
+    return f"{words} About {pairs_for(pairs, ari):,} pairs would bring it to {ENOUGH}."
+
+
+def quality_sentence(layer: LayerStudy) -> str | None:
+    """Whether modules act in a place of their own; None where there are not two to compare."""
+    quality = layer.quality
+    if quality is None:
+        return None
+    parts = [
+        f"module {k} {own:.2f} (random sets of as many channels: {np.mean(random):.2f})"
+        for k, own, random in zip(quality.provenance["modules"], quality.specificity, quality.random, strict=True)
+    ]
+    return (
+        "Influence in the quarter of the image where a module's template is largest, over that elsewhere, on the "
+        f"second draw's pairs: {listing(parts)}."
+    )
+
+
+def _verdict(layer: LayerStudy) -> str:
+    """How far to trust the modules, in one line."""
+    ari = layer.at("ari", layer.finder.n_modules)
+    return f"Two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})."
+
+
+def _selection_words(layer: LayerStudy) -> str:
+    """What speaks for which number of modules."""
+    selection = layer.selection
+    if selection is None:
+        return "unknown"
+    best = int(selection.n_modules[selection.expected_ari.argmax()])
+    if selection.expected_ari.max() >= ENOUGH:
+        said = f"{selection.suggested} is the most that another draw of latents is expected to repeat"
+    else:
+        said = f"another draw of latents is expected to repeat none of them well, {best} best"
+    return (
+        f"{said} (marked); the stability between subsets of the channels says nothing about the latents, and variance "
+        "explained always grows"
+    )
+
+
+def _stability_panels(layer: LayerStudy) -> str:
+    """What the panels of the stability figure show."""
+    if (missing := layer.why_no_subsets) is not None:
+        return f"between two draws of latents (between subsets of the channels: {missing})"
+    return (
+        "left and middle between overlapping subsets of the channels (mean ± standard deviation), right between two "
+        "draws of latents, which is the harder and the more telling test"
+    )
+
+
+# --- figures ---------------------------------------------------------------------------------------
+
+
+def _figures(study: Study, layer: LayerStudy) -> Iterator[CaptionedFigure]:
+    """Templates, stability, the choice of K, hybrids, and hybrids of one source."""
+    parameters = study.parameters(layer)
+    yield _templates_figure(study, layer)
+    yield _stability_figure(study, layer)
+    if layer.selection is not None:
+        figure, _ = layer.selection.plot()
+        sentence = f"How many modules: {_selection_words(layer)}."
+        yield shown(f"selection_{layer.layer.name}", figure, sentence, parameters, narrow=True)
+    sure = "" if layer.sure_hybrids is None else ", and the row below it the same with its sure channels alone"
+    yield shown(
+        f"hybrids_{layer.layer.name}",
+        _draw_hybrids(layer),
+        "Hybrids: each column is a pair; a module's row shows the base with that module's channels set to the values "
+        f"they take for the source{sure}.",
+        parameters,
+        photographs=True,
+    )
+    yield shown(
+        f"one_source_{layer.layer.name}",
+        _draw_one_source(layer),
+        "One source over many bases, and the control: each module's row is followed by images of mixed latents, in "
+        "which the same share of latent coordinates comes from the source instead.",
+        f"{parameters}; shares {', '.join(f'{share:.2f}' for share in _shares(layer))}",
+        photographs=True,
+    )
+
+
+def _templates_figure(study: Study, layer: LayerStudy) -> CaptionedFigure:
+    """Templates of the first draw over the matched ones of the second."""
+    first, second = (finder.templates_ for finder in layer.finders)
+    order = _matched_modules(layer)
+    figure, _ = plots.plot_templates(np.stack([first, second[order]]), _template_titles(layer, order))
+    return shown(
+        f"templates_{layer.layer.name}",
+        figure,
+        "Templates of the modules: where in the image each one acts. Top row: first draw of latents; bottom row: the "
+        "matched templates of an independent draw; the closer the rows, the more the modules can be trusted.",
+        f"{study.parameters(layer)}; second draw seed {study.settings.draws[1]}; NMF of bits above the 75th percentile",
+        narrow=True,
+    )
+
+
+def _matched_modules(layer: LayerStudy) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """For each module of the first draw, its match in the second."""
+    one, two = (finder.labels_ for finder in layer.finders)
+    both = (one >= 0) & (two >= 0)
+    return match_labels(one[both], two[both], layer.finder.n_modules)
+
+
+def _template_titles(layer: LayerStudy, order: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
+    flat = [finder.templates_.reshape(layer.finder.n_modules, -1) for finder in layer.finders]
+    cosines = cosine_matrix(*flat)[np.arange(len(order)), order]
+    sizes = [[units.size for units in finder.unit_sets()] for finder in layer.finders]
+    return [
+        f"module {k + 1}\n{sizes[0][k]} / {sizes[1][other]} ch.\ncos {cosines[k]:.2f}" for k, other in enumerate(order)
+    ]
+
+
+def _stability_figure(study: Study, layer: LayerStudy) -> CaptionedFigure:
+    from matplotlib.figure import Figure as NewFigure
+
+    curves = {"NMF": layer.stability["nmf"], "k-means": layer.stability["kmeans"]}
+    # Without repetitions there is nothing between subsets to show.
+    quantities = [quantity for quantity in get_args(plots.Quantity) if getattr(layer.stability["nmf"], quantity).size]
+    figure = NewFigure(figsize=(11 / 3 * len(quantities), 3.2), layout="constrained")
+    for ax, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
+        values = {name: (stability.n_modules, getattr(stability, quantity)) for name, stability in curves.items()}
+        plots.plot_stability(values, quantity=quantity, ax=ax)
+    draws = study.settings.draws
+    return shown(
+        f"stability_{layer.layer.name}",
+        figure,
+        f"How well the modules come back: {_stability_panels(layer)}.",
+        f"{study.generator}, layer {layer.layer.name}, {curves['NMF'].consistency.shape[1]} repetitions, draws "
+        f"{draws[0]}, {draws[1]}",
+    )
+
+
+def _draw_hybrids(layer: LayerStudy) -> Figure:
+    """Base, source and each module's hybrids, those of its sure channels below."""
+    hybrids, sure = layer.hybrids, layer.sure_hybrids
+    rows, labels = [hybrids.base, cast(torch.Tensor, hybrids.source)], ["base", "source"]
+    for k, units in enumerate(layer.modules):
+        rows.append(hybrids.images[k])
+        labels.append(f"module {k + 1}\n{units.size} ch.")
+        if sure is not None:
+            rows.append(sure.images[k])
+            labels.append(f"its {sure.units[k].size}\nsure ch.")
+    return _draw_images(rows, labels, hybrids.provenance["image_range"])
+
+
+def _draw_one_source(layer: LayerStudy) -> Figure:
+    hybrids = layer.one_source
+    source = cast(torch.Tensor, hybrids.source)
+    # The source once, in the corner; it is the same in every column.
+    corner = torch.full_like(source, hybrids.provenance["image_range"][1])
+    corner[0] = source[0]
+    rows, labels = [corner, hybrids.base], ["source", "bases"]
+    for k, share in enumerate(_shares(layer)):
+        rows += [hybrids.images[k], layer.mixed[k].to(hybrids.images)]
+        labels += [f"module {k + 1}", f"latents mixed\n{100 * share:.0f} %"]
+    return _draw_images(rows, labels, hybrids.provenance["image_range"])
+
+
+def _draw_images(rows: list[torch.Tensor], labels: list[str], image_range: tuple[float, float]) -> Figure:
+    low, high = image_range
+    return drawing.plot_images(torch.stack(rows).float().cpu().numpy(), labels, (low, high))[0]
+
+
+def _shares(layer: LayerStudy) -> list[float]:
+    return [units.size / layer.layer.channels for units in layer.modules]
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+def _results(layer: LayerStudy, regions: Regions) -> dict[str, Any]:
+    name = safe_name(layer.layer.name)
+    return {
+        **{f"maps-{name}-draw{draw}.safetensors": maps for draw, maps in enumerate(layer.maps, 1)},
+        **{f"stability-{name}-{method}.safetensors": stability for method, stability in layer.stability.items()},
+        f"hybrids-{name}.safetensors": layer.hybrids,
+        f"one-source-{name}.safetensors": layer.one_source,
+        f"modules-{name}.json": _as_json(layer, regions),
+    }
+
+
+def _as_json(layer: LayerStudy, regions: Regions) -> dict[str, Any]:
+    k = layer.finder.n_modules
+    confidence = None if layer.selection is None else layer.finder.confidence_
+    specificity = None if layer.quality is None else layer.quality.specificity
+    return {
+        "layer": layer.layer.name,
+        "labels": layer.finder.labels_.tolist(),
+        "modules": units_to_json(layer.modules),
+        "shows": [region for region, _ in describe(layer.finder.templates_, regions)],
+        "agreement_between_draws": {q: _or_none(layer.at(q, k)) for q in ("ari", "draw_agreement", "draw_cosine")},
+        "expected_ari": _or_none(layer.expected_ari),
+        "confidence": None if confidence is None else [_or_none(float(value)) for value in confidence],
+        "specificity": None if specificity is None else [_or_none(float(value)) for value in specificity],
+        "label_consistency": {method: _or_none(layer.at("consistency", k, method)) for method in layer.stability},
+        "provenance": layer.maps[0].provenance,
+    }
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value

