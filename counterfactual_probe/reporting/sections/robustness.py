@@ -15,7 +15,7 @@ from ...classifiers import Classifier, load_classifier
 from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
 from ...robustness import Ranking, Robustness, RobustnessProbe
-from ...robustness.plan import mapped, two_classes
+from ...robustness.grid import class_numbers, two_classes
 from ..page import Chapter, Page, write_page
 from ..section import CaptionedFigure, Section, SectionMaker, Table, shown
 from ..study import Study
@@ -71,7 +71,7 @@ class _Judges:
         """Whether the generator has the classes, and the classifiers know them."""
         classes = two_classes(self.classes)
         pairs_of_classes(generator, classes, 1, 0)
-        mapped(RobustnessProbe(generator, self.classifiers).classifiers, classes, self.class_map)
+        class_numbers(RobustnessProbe(generator, self.classifiers).classifiers, classes, self.class_map)
 
     def make(self, generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
         first, second = two_classes(self.classes)
