@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..base import drawing
+from ..base.display.plot import png
 from ..base.files import safe_name
 from ..modules import plots
 from ..modules.clustering import cosine_matrix, match_labels
@@ -270,5 +271,5 @@ def shown(
     """
     if photographs is None:
         photographs = name.startswith(_PHOTOGRAPHS)
-    png = drawing.png(figure, photographs=photographs)
-    return Shown(safe_name(name), png, sentence, parameters, narrow or name.startswith(_NARROW))
+    picture = png(figure, photographs=photographs)
+    return Shown(safe_name(name), picture, sentence, parameters, narrow or name.startswith(_NARROW))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..base.drawing import png
+from ..base.display.plot import png
 from ..base.files import write_bytes, write_text
 from ..robustness import Ranking, Robustness
 from .page import STYLE

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...base.display.description import Table
 from ...base.errors import ProbeError, nearest
 from ...base.files import write_json, write_text
 from ...base.plugins import by_name, imported
@@ -19,25 +20,21 @@ if TYPE_CHECKING:
     from ..figures import Shown
     from ..study import Study
 
+# Sections of other packages take Table from here.
+__all__ = [
+    "GROUP",
+    "SUFFIXES",
+    "Make",
+    "Section",
+    "SectionMaker",
+    "Table",
+    "available_sections",
+    "require_distinct",
+    "section_maker",
+]
+
 GROUP = "counterfactual_probe.sections"
 SUFFIXES = (".safetensors", ".json", ".csv")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a head; the first column is left-aligned, the others are for numbers."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.head):
-                raise ProbeError(
-                    f"a row of the table holds {len(row)} cells ({', '.join(row)}) and its head {len(self.head)}; "
-                    "give one for each"
-                )
 
 
 @dataclass(frozen=True)
