@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.base.drawing import png
+from counterfactual_probe.base.display.plot import png
 from counterfactual_probe.data import Scene
 from counterfactual_probe.data.scene import PARTS
 from counterfactual_probe.modules.features import Kind

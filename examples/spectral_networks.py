@@ -94,8 +94,8 @@ def _opposite(gen: cp.GeneratorAdapter) -> tuple[nn.Module, str] | None:
 def _write(table: SpectralTable, folder: Path) -> None:
     name = str(table.provenance["generator"]).replace("'s ", "-")
     print(table)
-    print(table.write_csv(folder / f"{name}.csv"))
-    print(table.write_json(folder / f"{name}.json"))
+    print(table.to_csv(folder / f"{name}.csv"))
+    print(table.to_json(folder / f"{name}.json"))
 
 
 def _sentences(found: dict[str, Compared]) -> list[str]:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ..base import errors
+from ..base.display.plot import Plot
 from ..base.errors import ProbeError, whole
 from ..generator.adapter import GeneratorAdapter, stream_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Codes: TypeAlias = Tensor | npt.NDArray[Any]
 # The number of parts of equal size, or the dimensions of each part.
@@ -95,7 +95,7 @@ def chunk_codes(base: Codes, codes: Codes, *, n: int = 8, chunks: int | Groups =
 
 def plot_codes(
     generator: GeneratorAdapter, codes: Tensor, *, labels: Sequence[str] | None = None, ax: Axes | None = None
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """The images of codes (rows, n, d), such as those of :func:`traversal_codes` and :func:`chunk_codes`."""
     from ..base.drawing import plot_images
 

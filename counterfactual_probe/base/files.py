@@ -168,6 +168,26 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
     return tensors, _header(path, kind, metadata)
 
 
+def save_plain(path: str | os.PathLike[str], kind: str, values: Mapping[str, Any]) -> Path:
+    """The same as JSON, for results of a few numbers: kind, format and values side by side."""
+    return write_json(path, {"kind": kind, "format": FORMAT, **values})
+
+
+def load_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """The values of a file written by :func:`save_plain` for the same kind of result."""
+    try:
+        content: dict[str, Any] = json.loads(read_bytes(path))
+        found, version = content.pop("kind"), content.pop("format")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ProbeError(f"{path} holds no score ({first_line(error)}); give a file made by .save()") from error
+    if found != kind or version != FORMAT:
+        raise ProbeError(
+            f"{path} holds {found} of format {version} and not {kind} of format {FORMAT}; load it with that class and "
+            "version"
+        )
+    return content
+
+
 def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """The header of such a file alone, without reading its tensors."""
     try:

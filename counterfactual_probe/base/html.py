@@ -75,6 +75,20 @@ def paragraph(text: str, *, note: bool = False) -> Markup:
     return _part("paragraph", text=text, note=note)
 
 
+def heading(kind: str, about: str) -> Markup:
+    """What a fragment shows, smaller than a heading of a page: a class in bold, and what it is of.
+
+    >>> print(heading("Hybrids", "main.8 of <mine>"))
+    <p class="heading"><strong>Hybrids</strong> main.8 of &lt;mine&gt;</p>
+    """
+    return _part("heading", kind=kind, about=about)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Markup:
+    """Names and values, a line for each."""
+    return _part("facts", pairs=list(pairs))
+
+
 def bullets(items: Iterable[str]) -> Markup:
     """An unnumbered list."""
     return _part("bullets", items=list(items))

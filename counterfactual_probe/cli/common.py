@@ -79,7 +79,7 @@ def _importing_from(folder: str) -> Iterator[None]:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    from ..base.drawing import png
+    from ..base.display.plot import png
     from ..base.files import write_bytes
 
     return write_bytes(path, png(figure, dpi=120))

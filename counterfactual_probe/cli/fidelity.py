@@ -34,7 +34,6 @@ def add_fidelity(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _fidelity(options: argparse.Namespace) -> None:
-    from ..base.files import write_json, write_text
     from ..fidelity.compare import FidelityTest
     from ..fidelity.frechet import FewSamples
 
@@ -62,8 +61,8 @@ def _fidelity(options: argparse.Namespace) -> None:
         print(f"counterfactual-probe: {warning.message}", file=sys.stderr)
     out, name = Path(options.out), f"fidelity-{file_name(layers)}"
     print(result.save(out / f"{name}.safetensors"))
-    print(write_text(out / f"{name}.csv", result.to_csv()))
-    print(write_json(out / f"{name}.json", result.to_json()))
+    print(result.to_csv(out / f"{name}.csv"))
+    print(result.to_json(out / f"{name}.json"))
     print(save_figure(result.plot()[0], out / f"{name}.png"))
     print(save_figure(result.plot_examples()[0], out / f"examples-{file_name(layers)}.png"))
     print(result)

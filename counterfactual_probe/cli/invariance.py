@@ -34,7 +34,6 @@ def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _invariance(options: argparse.Namespace) -> None:
     from ..base.files import write_text
-    from ..invariance import plots
     from ..invariance.stretch import StretchTest
     from ..invariance.transformations import parse
     from ..reporting.sections.invariance import KEPT, as_csv
@@ -54,10 +53,12 @@ def _invariance(options: argparse.Namespace) -> None:
     for result in results:
         print(result.save(out / f"invariance-{file_name([result.layer])}.safetensors"))
     print(write_text(out / f"invariance-{name}.csv", as_csv(results)))
-    print(save_figure(plots.plot_transformed(results)[0], out / f"images-{name}.png"))
-    print(save_figure(plots.plot_components(results)[0], out / f"scales-{name}.png"))
-    print(save_figure(plots.plot_mse_per_scale(results)[0], out / f"mse-{name}.png"))
-    print(save_figure(plots.plot_mse_per_scale(results, relative=True)[0], out / f"relative-mse-{name}.png"))
+    first, *others = results
+    print(save_figure(first.plot_images(against=others).figure, out / f"images-{name}.png"))
+    print(save_figure(first.plot_scales(against=others).figure, out / f"scales-{name}.png"))
+    print(save_figure(first.plot(against=others).figure, out / f"mse-{name}.png"))
+    relative = first.plot(against=others, relative=True)
+    print(save_figure(relative.figure, out / f"relative-mse-{name}.png"))
     for result in results:
         print(result)
 

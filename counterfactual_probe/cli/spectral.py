@@ -115,5 +115,5 @@ def _activations(sd: SpectralDependency, generator: GeneratorAdapter, options: a
 def _write(table: SpectralTable, out: Path, network: str) -> None:
     name = network.replace("'s ", "-").replace(" ", "-")
     print(table.save(out / f"table-{file_name([name])}.safetensors"))
-    print(table.write_csv(out / f"table-{file_name([name])}.csv"))
+    print(table.to_csv(out / f"table-{file_name([name])}.csv"))
     print(table.write_json(out / f"table-{file_name([name])}.json"))

@@ -88,7 +88,7 @@ class FidelityTest:
         Args:
             units: the modules whose hybrids are looked at: channels of the layer | {layer: channels} | a list of
                 such sets.
-            labels: names of the unit sets.
+            labels: names of the unit sets; by default their own.
             real: what the generator should be like: images (n, C, H, W) of bytes or in −1…1, or a folder or zip of
                 pictures. Without it, hybrids are compared with generated images alone.
             skip_unreadable: leave out pictures that cannot be decoded; the provenance says which.
@@ -144,7 +144,7 @@ class FidelityTest:
         sets = [one for one in parse_units(units, self.layers, self.generator) if one.size]
         if not sets:
             raise ProbeError("the units hold no channel; give a module with at least one")
-        names = list(labels) if labels is not None else [f"hybrids {k}" for k in range(1, len(sets) + 1)]
+        names = list(labels) if labels is not None else [item.name or f"hybrids {k}" for k, item in enumerate(sets, 1)]
         if len(names) != len(sets):
             raise ProbeError(f"{len(names)} labels are given for {len(sets)} unit sets with channels; give one each")
         return sets, names

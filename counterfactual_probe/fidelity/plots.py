@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from ..base.drawing import PALETTE, canvas, plot_images
+from ..base.display.plot import Plot
+from ..base.drawing import PALETTE, Floats, canvas, label, plot_images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
-def plot_fidelity(result: Any, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Distance of every group from real images, if there are any, and from generated ones, ± one standard error."""
-    table, error = result.table, result.standard_error
-    figure, ax = canvas(ax, 3.0 + 1.0 * len(result.groups), 3.4)
-    references = [0, 1] if result.has_real else [0]
+def plot_fidelity(
+    table: Floats, errors: Floats | None, groups: Sequence[str], *, has_real: bool, ax: Axes | None = None
+) -> Plot[Axes]:
+    """Distances (groups, groups) of every group from real images, the first if there are any, and from generated ones.
+
+    ``errors`` are drawn as ± one standard error.
+    """
+    figure, ax = canvas(ax, 3.0 + 1.0 * len(groups), 3.4)
+    names = [label(name, 24) for name in groups]
+    references = [0, 1] if has_real else [0]
     width = 0.8 / len(references)
     for i, reference in enumerate(references):
-        shown = [group for group in range(len(result.groups)) if group != reference]
-        errors = error[shown, reference] if len(result.replicates) > 1 else None
+        shown = [group for group in range(len(groups)) if group != reference]
         at = np.array(shown) + (i - (len(references) - 1) / 2) * width
         ax.bar(
-            at, table[shown, reference], width, yerr=errors, color=PALETTE[i], error_kw={"lw": 0.8},
-            label=f"from {result.groups[reference]}",
+            at, table[shown, reference], width, yerr=None if errors is None else errors[shown, reference],
+            color=PALETTE[i], error_kw={"lw": 0.8}, label=f"from {names[reference]}",
         )  # fmt: skip
-    first = 0 if result.has_real else 1
-    ax.set_xticks(range(first, len(result.groups)), [name.replace(" ", "\n", 1) for name in result.groups[first:]])
-    unit = f" /\nthat of generated from {result.groups[0]}" if result.has_real else ""
+    first = 0 if has_real else 1
+    ax.set_xticks(range(first, len(groups)), [name.replace(" ", "\n", 1) for name in names[first:]])
+    unit = f" /\nthat of generated from {names[0]}" if has_real else ""
     ax.set_ylabel(f"Fréchet distance{unit}")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, ax
+    return Plot(figure, ax)
 
 
-def plot_examples(result: Any, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Images of every group, the realism of each among the first group's written into it; red where outside of them."""
-    low, high = result.provenance["image_range"]
-    figure, ax = plot_images(result.examples.numpy(), list(result.groups), (low, high), ax=ax)
-    height, width = result.examples.shape[-2] + 2, result.examples.shape[-1] + 2
-    for group in range(1, len(result.groups)):
-        for place in range(result.examples.shape[1]):
-            is_inside = bool(result.inside[group, place])
+def plot_examples(
+    examples: Floats,
+    groups: Sequence[str],
+    realism: Floats,
+    inside: npt.NDArray[np.bool_],
+    image_range: tuple[float, float],
+    *,
+    ax: Axes | None = None,
+) -> Plot[Axes]:
+    """Images (groups, kept, C, H, W), the realism of each but the first group's written into it; red where outside.
+
+    ``realism`` and ``inside`` are (groups, n), the images kept first.
+    """
+    figure, ax = plot_images(examples, groups, image_range, ax=ax)
+    height, width = examples.shape[-2] + 2, examples.shape[-1] + 2
+    for group in range(1, len(groups)):
+        for place in range(examples.shape[1]):
             ax.text(
-                place * width + 1, group * height + 1, f"{result.realism[group, place]:.2f}", va="top", fontsize=6,
-                color="white" if is_inside else "#ff5050",
+                place * width + 1, group * height + 1, f"{realism[group, place]:.2f}", va="top", fontsize=6,
+                color="white" if inside[group, place] else "#ff5050",
                 bbox={"facecolor": "black", "alpha": 0.5, "pad": 0.5, "lw": 0},
             )  # fmt: skip
-    return figure, ax
+    return Plot(figure, ax)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from ..generator.results import Result
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.display.text import plus_minus
+from ..generator.results import Result, units_to_json
 from ..generator.units import UnitSet
-from .frechet import Floats
+from .frechet import Floats, few_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,13 +48,21 @@ class Fidelity(Result):
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))  # JSON has lists alone
 
-    def __repr__(self) -> str:
+    def describe(self) -> Description:
+        """The table of S003 Table 2, the distances as bars, and examples of each group."""
         about = self.provenance
-        head = (
-            f"Fidelity({about['generator']}, layer {', '.join(about['layers'])}, features {about['features']['name']}, "
-            f"{about['n_images']} images each; {self.unit_words})"
+        return Description(
+            "Fidelity",
+            f"{about['generator']}, layer {', '.join(about['layers'])}, features {about['features']['name']}, "
+            f"{about['n_images']} images each; {self.unit_words}",
+            table=Table(self.head, tuple(self.rows())),
+            pictures=(
+                Picture("Fréchet distances ± one standard error.", self.plot),
+                Picture("Images of every group with their realism, red where outside.", self.plot_examples),
+            ),
+            warning=few_samples(about["n_images"], about.get("n_features", 0)) or "",
+            page="fidelity",
         )
-        return "\n".join([head, *_aligned([self.head, *self.rows()])])
 
     @property
     def has_real(self) -> bool:
@@ -100,64 +110,50 @@ class Fidelity(Result):
         """The cells of the table, below the diagonal as in the paper."""
         table, error, found = self.table, self.standard_error, []
         for i, name in enumerate(self.groups):
-            below = [_with_error(table[i, j], error[i, j]) for j in range(i)]
+            below = [plus_minus(table[i, j], error[i, j], ".3f") for j in range(i)]
             cells = [*below, "0", *[""] * (len(self.groups) - i - 1)]
-            real = "–" if i == 0 else _with_error(self.precision[i], self.precision_standard_error[i])
+            real = "–" if i == 0 else plus_minus(self.precision[i], self.precision_standard_error[i], ".3f")
             found.append((name, *cells, real, "–" if i == 0 else f"{np.median(self.realism[i]):.2f}"))
         return found
 
-    def to_csv(self) -> str:
-        """One line per pair of groups, with the distance as it is and over the unit."""
-        lines = ["group,other,frechet_distance,normalised,standard_error,images"]
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each pair of groups, with the distance as it is and over the unit."""
         for i, name in enumerate(self.groups):
             for j in range(i):
-                values = (self.distances[i, j], self.table[i, j], self.standard_error[i, j])
-                lines.append(
-                    ",".join([_quoted(name), _quoted(self.groups[j]), *(f"{value:.9g}" for value in values)])
-                    + f",{self.provenance['n_images']}"
-                )
-        return "\n".join(lines) + "\n"
+                yield {
+                    "group": name,
+                    "other": self.groups[j],
+                    "frechet_distance": float(self.distances[i, j]),
+                    "normalised": float(self.table[i, j]),
+                    "standard_error": float(self.standard_error[i, j]),
+                    "images": self.provenance["n_images"],
+                }
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything but images, for a JSON file; None where there is no number."""
+    def _json(self) -> dict[str, Any]:
+        """Everything but images."""
         return {
-            "groups": list(self.groups),
-            "frechet_distances": self.distances.tolist(),
+            "groups": self.groups,
+            "frechet_distances": self.distances,
             "divided_by": self.unit,
-            "table": self.table.tolist(),
-            "standard_error": [[_number(value) for value in row] for row in self.standard_error],
-            "precision": [_number(value) for value in self.precision],
-            "median_realism": [_number(value) for value in np.median(self.realism, 1)],
-            "units": [{layer: list(channels) for layer, channels in units.items()} for units in self.units],
+            "table": self.table,
+            "standard_error": self.standard_error,
+            "precision": self.precision,
+            "median_realism": np.median(self.realism, 1),
+            "units": units_to_json(self.units),
             "provenance": self.provenance,
         }
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
         """Distance of every group from the first and from the generated images, with ± one standard error."""
         from .plots import plot_fidelity
 
-        return plot_fidelity(self, ax=ax)
+        errors = self.standard_error if len(self.replicates) > 1 else None
+        return plot_fidelity(self.table, errors, self.groups, has_real=self.has_real, ax=ax)
 
-    def plot_examples(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def plot_examples(self, ax: Axes | None = None) -> Plot[Axes]:
         """Images of every group, each with its realism."""
         from .plots import plot_examples
 
-        return plot_examples(self, ax=ax)
-
-
-def _with_error(value: float, error: float) -> str:
-    return f"{value:.3f}" if np.isnan(error) else f"{value:.3f} ± {error:.3f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
-
-
-def _number(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
-    return float(value) if np.isfinite(value) else None
+        low, high = self.provenance["image_range"]
+        inside = self.inside.astype(bool)
+        return plot_examples(self.examples.numpy(), self.groups, self.realism, inside, (low, high), ax=ax)

@@ -5,24 +5,30 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..base.caller import blamed_on
+from ..base.display.described import Described
+from ..base.display.description import Description, Picture
+from ..base.display.plot import Plot
 from ..base.errors import Interrupted, ProbeError, whole
 from ..base.memory import default_batch, in_slices, memory_kept
 from . import latents as lt
 from .device import home, on_device, unwrapped
 from .examination import SAMPLES, TRACED, Examination, LatentsIgnored, examine
-from .images import default_image, require_finite
+from .images import default_image, plot_samples, require_finite, thumbnails
 from .latents import Latents
-from .layers import LayerInfo, clean_name, hooked, listed, named_layers
+from .layers import LayerInfo, Layers, clean_name, hooked, listed, named_layers
 from .state.randomness import random_state_kept, seed_everything
 from .state.session import borrowed, default_float32, forbids_gradients, fresh_settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 T = TypeVar("T")
 SampleLatents: TypeAlias = Callable[..., Latents]
@@ -72,11 +78,11 @@ def wrap(
     )
 
 
-class GeneratorAdapter:
+class GeneratorAdapter(Described):
     """A module, its latents and its images: what every analysis takes. Made by :func:`wrap`.
 
     Attributes:
-        layers: ``{name: LayerInfo}`` in execution order.
+        layers: ``{name: LayerInfo}`` in execution order; prints as a table.
         image_size: (C, H, W) of one image.
         image_range: smallest and largest pixel value.
         batchable: False when samples must run one at a time: the forward draws noise, or the
@@ -118,12 +124,13 @@ class GeneratorAdapter:
         examination = self._examine()
         self._trace, self.draws_noise = examination.trace, examination.draws_noise
         self.batchable = examination.batchable
+        self._thumbnails = thumbnails(examination.images)
         _, channels, height, width = examination.images.shape
         self.image_size: tuple[int, int, int] = (channels, height, width)
         names = self._trace.once() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
             raise ProbeError(f"{self.name} has no {self._trace.why_none()}")
-        self.layers: Mapping[str, LayerInfo] = {item: self.layer(item) for item in names}
+        self.layers = Layers({item: self.layer(item) for item in names})
         if examination.ignores_latents:
             cure = "let it take as latents what it draws itself" if self.draws_noise else "check sample_latents"
             warnings.warn(
@@ -133,9 +140,23 @@ class GeneratorAdapter:
                 stacklevel=3,
             )
 
-    def __repr__(self) -> str:
+    def describe(self) -> Description:
+        """Its layers, and two samples."""
         size = "×".join(map(str, self.image_size))
-        return f"GeneratorAdapter({self.name!r}, image {size}, {len(self.layers)} layers, {self.device})"
+        return Description(
+            "GeneratorAdapter",
+            f"{self.name!r}, image {size}, {len(self.layers)} layers, {self.device}",
+            table=self.layers.describe().table,
+            pictures=(Picture("Two samples.", partial(plot_samples, self._thumbnails, self.image_range)),),
+            page="your-own-generator",
+        )
+
+    def show(self, n: int = 8, *, seed: int = 0, ax: Axes | None = None, **conditions: Any) -> Plot[Axes]:
+        """Samples as a sheet of images, of the latents that ``sample(n, seed=seed, **conditions)`` draws.
+
+        >>> gen.show(4)  # doctest: +SKIP
+        """
+        return plot_samples(self(self.sample(n, seed=seed, **conditions)), self.image_range, ax=ax)
 
     @cached_property
     def partner(self) -> nn.Module | None:
@@ -166,7 +187,7 @@ class GeneratorAdapter:
         """
         n, start, stream = whole(n, "n", 1), whole(start, "start", 0), whole(stream, "stream", 0)
         for name, value in conditions.items():
-            if _one_each(value) and len(value) != n:
+            if lt.one_each(value) and len(value) != n:
                 raise ProbeError(f"{name} holds {len(value)} values for {n} samples; give one each, or one for all")
         drawn = []
         cure = "it gets a CPU torch.Generator and must return latents for one sample, drawn on the CPU"
@@ -174,7 +195,7 @@ class GeneratorAdapter:
         with self._interruptible(), random_state_kept(self.module), torch.inference_mode(False), default_float32():
             for i in range(n):
                 rng = torch.Generator().manual_seed(stream_seed(seed, stream, start + i))
-                own = {name: value[i] if _one_each(value) else value for name, value in conditions.items()}
+                own = {name: value[i] if lt.one_each(value) else value for name, value in conditions.items()}
                 with blamed_on("sample_latents(1, rng)", cure):
                     one = self._sample_latents(1, rng, **own)
                 if (found := lt.count(one, "the latents of sample_latents")) != 1:
@@ -237,7 +258,7 @@ class GeneratorAdapter:
         expected, given = lt.named_tensors(self.example), lt.named_tensors(latents)
         if dict(expected).keys() != dict(given).keys():  # in whatever order a dict has them
             raise ProbeError(
-                f"{what} are {_form(given)} and this generator takes {_form(expected)}; give them in the form "
+                f"{what} are {lt.form(given)} and this generator takes {lt.form(expected)}; give them in the form "
                 "that .sample() returns"
             )
         for label, have in given:
@@ -340,7 +361,7 @@ class GeneratorAdapter:
             return examine(self.name, self.module, example, run, self.dtype)
 
     def _call(self, latents: Latents) -> Any:
-        given = _form(lt.named_tensors(latents))
+        given = lt.form(lt.named_tensors(latents))
         with blamed_on(f"the forward of {self.name}", f"run the module by itself to see why, on {given}"):
             if isinstance(latents, Tensor):
                 return self.module(latents)
@@ -373,14 +394,3 @@ def _unusual_settings() -> dict[str, str]:
     """The caller's default type, where a forward may see another one than torch's."""
     default = torch.get_default_dtype()
     return {} if default is torch.float32 else {"default_dtype": str(default).removeprefix("torch.")}
-
-
-def _one_each(value: Any) -> bool:
-    """Whether a condition holds one value per sample."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return value.ndim > 0
-    return isinstance(value, (list, tuple))
-
-
-def _form(named: list[tuple[str, Tensor]]) -> str:
-    return ", ".join(f"{label} {tuple(value.shape)}" for label, value in named)

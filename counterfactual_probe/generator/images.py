@@ -1,15 +1,21 @@
-"""Images: where they are in what a module returns, and whether their values are numbers."""
+"""Images: where they are in what a module returns, whether their values are numbers, and how they are shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
+from ..base.display.plot import Plot
 from ..base.errors import ProbeError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_THUMBNAIL = 128  # pixels of the longer side
 _IMAGE_KEYS = ("sample", "images", "image", "x", "out", "output")
 
 
@@ -74,3 +80,23 @@ def require_images(
             f"the images range from {least:.3g} to {largest:.3g} and this generator's from {low:g} to {high:g}; "
             "scale them"
         )
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Small copies (n, C, h, w) on the CPU, of at most 128 pixels a side."""
+    height, width = images.shape[2:]
+    scale = max(1.0, max(height, width) / _THUMBNAIL)
+    size = max(1, round(height / scale)), max(1, round(width / scale))
+    return torch.nan_to_num(adaptive_avg_pool2d(images.detach().float(), size)).cpu()
+
+
+def plot_samples(images: Tensor, image_range: tuple[float, float], *, ax: Axes | None = None) -> Plot[Axes]:
+    """Images (n, C, H, W) as a sheet of up to eight in a row."""
+    from ..base.drawing import plot_images
+
+    n = len(images)
+    across = min(n, 8)
+    down = -(-n // across)
+    blank = torch.full((down * across, *images.shape[1:]), image_range[1])
+    blank[:n] = images.detach().float().cpu()
+    return plot_images(blank.view(down, across, *images.shape[1:]).numpy(), [""] * down, image_range, ax=ax)

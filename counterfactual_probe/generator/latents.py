@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -122,3 +122,15 @@ def mix(base: Latents, source: Latents, share: float, seed: int) -> Latents:
         return torch.where(mask, other, value)
 
     return apply(base, mixed)
+
+
+def one_each(value: Any) -> bool:
+    """Whether a condition holds one value per sample."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim > 0
+    return isinstance(value, (list, tuple))
+
+
+def form(named: list[tuple[str, Tensor]]) -> str:
+    """Names and shapes, for errors."""
+    return ", ".join(f"{label} {tuple(value.shape)}" for label, value in named)

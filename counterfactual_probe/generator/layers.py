@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..base.display.described import Described, Tabulated
+from ..base.display.description import Description, Table
 from ..base.errors import ProbeError, nearest
 from .state.wrappers import original
 
@@ -33,6 +35,25 @@ class LayerInfo:
     @property
     def channel_dim(self) -> int:
         return 2 if len(self.size) == 1 else 1
+
+
+class Layers(Described, Tabulated, dict[str, LayerInfo]):
+    """Layers by name, in execution order: a dict that prints as a table.
+
+    >>> print(Layers({"main.8": LayerInfo("main.8", 128, (16, 16))}))
+    Layers(1)
+      layer   channels   size
+      main.8       128  16×16
+    """
+
+    def describe(self) -> Description:
+        rows = tuple((str(r["layer"]), str(r["channels"]), str(r["size"])) for r in self.records())
+        return Description("Layers", str(len(self)), table=Table(("layer", "channels", "size"), rows))
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each layer."""
+        for name, info in self.items():
+            yield {"layer": name, "channels": info.channels, "size": "×".join(map(str, info.size)) or "–"}
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,67 @@
-"""What all results share: they print their shape and provenance, save without pickle, and load."""
+"""What all results share: they describe themselves, save without pickle, load, and plot themselves."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import ProbeError, first_line
+from ..base.display.described import Described, Tabulated
+from ..base.display.plot import Plot
+from ..base.errors import ProbeError, first_few, first_line
 from ..base.files import load_tensors, save_tensors
 from .units import UnitSet
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-class Result:
-    """Base of the frozen result dataclasses: ``save``, ``load`` and a one-line ``repr``."""
+
+class Saved(ABC):
+    """``save`` and ``load``: one file, written atomically and without pickle, that says what kind of thing it holds."""
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a safetensors file, atomically; ``load`` of the same class reads it back."""
+        """Write a file, atomically; ``load`` of the same class reads it back."""
+        return self._write(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file written by ``save``; a corrupt or foreign file raises a ProbeError."""
+        try:
+            return cls._read(path)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise ProbeError(
+                f"{path} lacks a part of {cls.__name__} or holds one of another form ({first_line(error)}); "
+                "make it again with .save()"
+            ) from error
+
+    @abstractmethod
+    def _write(self, path: str | os.PathLike[str]) -> Path: ...
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, path: str | os.PathLike[str]) -> Self: ...
+
+
+class Result(Described, Tabulated, Saved):
+    """Base of the frozen result dataclasses.
+
+    A result prints the values that matter (all of them with ``print``), shows pictures and a table in a notebook, gives
+    its rows to ``to_csv``, ``to_json`` and ``to_dataframe``, is written by ``save`` and read by ``load``, and plots
+    itself onto given axes.
+    """
+
+    @abstractmethod
+    def plot(self, ax: Axes | None = None) -> Plot[Any]:
+        """The figure of the result, on the axes given or on new ones."""
+
+    def _write(self, path: str | os.PathLike[str]) -> Path:
         tensors: dict[str, Tensor] = {}
         header: dict[str, Any] = {"arrays": [], "fields": {}}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -33,45 +73,49 @@ class Result:
                 header["arrays"].append(field.name)
             elif field.name == "units":
                 header["fields"][field.name] = units_to_json(value)
+                header |= names_to_json(value)
             else:
                 header["fields"][field.name] = value
         return save_tensors(path, type(self).__name__, tensors, header)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file written by ``save``; a corrupt or foreign file raises a ProbeError."""
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
         tensors, header = load_tensors(path, cls.__name__)
-        try:
-            values: dict[str, Any] = dict(header["fields"])
-            if "units" in values:
-                values["units"] = units_from_json(values["units"])
-            for name, tensor in tensors.items():
-                values[name] = tensor.numpy() if name in header["arrays"] else tensor
-            return cls(**values)
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise ProbeError(
-                f"{path} lacks a part of {cls.__name__} or holds one of another form ({first_line(error)}); "
-                "make it again with .save()"
-            ) from error
+        values: dict[str, Any] = dict(header["fields"])
+        if "units" in values:
+            values["units"] = units_from_json(values["units"], header.get("unit_names"))
+        for name, tensor in tensors.items():
+            values[name] = tensor.numpy() if name in header["arrays"] else tensor
+        return cls(**values)
 
-    def __repr__(self) -> str:
-        parts = []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, (Tensor, np.ndarray)):
-                parts.append(f"{field.name} {tuple(value.shape)}")
-        provenance = getattr(self, "provenance", {})
-        about = [
-            f"{key} {value}"
-            for key in ("generator", "layers", "seed", "n_pairs")
-            if (value := provenance.get(key)) is not None
-        ]
-        return f"{type(self).__name__}({', '.join(parts)}; {', '.join(about) or 'no provenance'})"
+
+def origin(provenance: Mapping[str, Any]) -> str:
+    """The generator and the layers that a result is of, in short."""
+    about = provenance.get("maps", provenance)  # of modules, whose maps have them
+    layers = [str(layer) for layer in about.get("layers", ())]
+    return ", ".join([str(about.get("generator", "an array")), *([first_few(layers, 2)] if layers else [])])
 
 
 def units_to_json(units: Sequence[UnitSet]) -> list[dict[str, list[int]]]:
+    """The channels of each set, without its name."""
     return [{layer: list(channels) for layer, channels in item.items()} for item in units]
 
 
-def units_from_json(units: Sequence[dict[str, list[int]]]) -> tuple[UnitSet, ...]:
-    return tuple(UnitSet({layer: tuple(channels) for layer, channels in item.items()}) for item in units)
+def names_to_json(units: Sequence[UnitSet]) -> dict[str, list[str]]:
+    """The sets' names for the header of a file.
+
+    Nothing where no set was given one: such files stay, byte for byte, those of earlier versions. "module 1" for the
+    first set and so on is what a :class:`ModuleFinder` calls modules by itself, and counts as none.
+    """
+    names = [item.name for item in units]
+    given = any(name not in ("", f"module {number}") for number, name in enumerate(names, 1))
+    return {"unit_names": names} if given else {}
+
+
+def units_from_json(units: Sequence[dict[str, list[int]]], names: Sequence[str] | None = None) -> tuple[UnitSet, ...]:
+    """The sets, under their names where the file has any."""
+    named = names or [""] * len(units)
+    return tuple(
+        UnitSet({layer: tuple(channels) for layer, channels in item.items()}, str(name))
+        for item, name in zip(units, named, strict=True)
+    )

@@ -16,6 +16,7 @@ from .layers import LayerInfo, listed
 T = TypeVar("T")
 UnitsLike: TypeAlias = "Iterable[int] | Mapping[str, Iterable[int]] | Iterable[Any] | None"
 
+_FEW = 3  # channels that stand for a set which has no name
 _MASK_CURE = "for a boolean mask, give mask.nonzero()[:, 0]"
 
 
@@ -25,9 +26,17 @@ class UnitSet(Mapping[str, tuple[int, ...]]):
 
     >>> UnitSet({"main.8": (3, 17)})
     UnitSet(main.8: 3, 17)
+    >>> UnitSet({"main.8": (3, 17)}, name="eyes and mouth") == {"main.8": (3, 17)}
+    True
+
+    Attributes:
+        channels: by layer.
+        name: what figures and tables call the set, such as "module 1"; two sets of the same channels are equal
+            whatever their names.
     """
 
     channels: Mapping[str, tuple[int, ...]]
+    name: str = ""
 
     def __getitem__(self, layer: str) -> tuple[int, ...]:
         return self.channels[layer]
@@ -42,21 +51,46 @@ class UnitSet(Mapping[str, tuple[int, ...]]):
         return hash(tuple(sorted(self.channels.items())))
 
     def __repr__(self) -> str:
-        return f"UnitSet({self.label()})"
+        return f"UnitSet({self.label()})" if not self.name else f"UnitSet({self.label()}; {self.name!r})"
 
     @property
     def size(self) -> int:
         """Number of channels, over all layers."""
         return sum(map(len, self.channels.values()))
 
+    def named(self, name: str) -> UnitSet:
+        """The same channels under another name."""
+        return UnitSet(self.channels, name)
+
+    def title(self, number: int) -> str:
+        """What figures and tables call the set of this number: its name, a few channels, or how many there are."""
+        if self.name:
+            return self.name
+        if self.size > _FEW:
+            return f"set {number} ({self.size} channels)"
+        # Files do not keep the order of layers.
+        return UnitSet({layer: self[layer] for layer in sorted(self) if self[layer] or not self.size}).label()
+
     def label(self, most: int = 4) -> str:
-        """A short name for errors and plots."""
+        """The channels in short, for errors."""
         parts = []
         for layer, channels in self.channels.items():
             shown = ", ".join(map(str, channels[:most])) if channels else "no channel"
             more = f", … ({len(channels)} channels)" if len(channels) > most else ""
             parts.append(f"{layer}: {shown}{more}")
         return "; ".join(parts)
+
+
+def titles(units: Sequence[UnitSet]) -> list[str]:
+    """What figures and tables call each of the sets: channels of one layer, each alone, by their numbers.
+
+    >>> titles([UnitSet({"main.8": (3,)}), UnitSet({"main.8": (17,)})])
+    ['3', '17']
+    """
+    alone = all(item.size == 1 and not item.name for item in units)
+    if alone and len({layer for item in units for layer in item}) == 1:
+        return [str(channel) for item in units for channels in item.values() for channel in channels]
+    return [item.title(number) for number, item in enumerate(units, 1)]
 
 
 def parse_layers(generator: GeneratorAdapter, layer: str | Sequence[str]) -> tuple[LayerInfo, ...]:
@@ -133,7 +167,7 @@ def _mapping(units: Mapping[Any, Any], layers: Sequence[LayerInfo], generator: G
                 f"nearest: {nearest(str(name), by_name)}"
             )
         found[name] = _checked(_items(channels), by_name[name])
-    return UnitSet(found)
+    return UnitSet(found, units.name if isinstance(units, UnitSet) else "")
 
 
 def _flat(channels: list[Any], layers: Sequence[LayerInfo]) -> UnitSet:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
 from ..base.errors import ProbeError
-from ..generator.results import Result
+from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+_ROWS, _COLUMNS = 12, 8  # of the sheet that a notebook shows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,22 +43,63 @@ class Hybrids(Result):
     def __len__(self) -> int:
         return len(self.units)
 
+    @property
+    def titles(self) -> list[str]:
+        """What figures and tables call each unit set: its name, or its channels."""
+        return [item.title(number) for number, item in enumerate(self.units, 1)]
+
+    def describe(self) -> Description:
+        """How far every unit set moves the image, and the sheet of images."""
+        rows = []
+        for record in self.records():
+            distances = [record["distance to base"], *([] if self.source is None else [record["distance to source"]])]
+            rows.append((str(record["units"]), str(record["channels"]), *(f"{value:.3g}" for value in distances)))
+        head = ("units", "channels", "distance to base", *([] if self.source is None else ["distance to source"]))
+        size = "×".join(map(str, self.base.shape[1:]))
+        originals = "Base" if self.source is None else "Base, source"
+        shown = dataclasses.replace(
+            self,
+            images=self.images[:_ROWS, :_COLUMNS],
+            base=self.base[:_COLUMNS],
+            units=self.units[:_ROWS],
+            source=None if self.source is None else self.source[:_COLUMNS],
+        )
+        return Description(
+            "Hybrids",
+            f"{origin(self.provenance)}: {len(self)} unit sets × {len(self.base)} images of {size}",
+            table=Table(head, tuple(rows), "Distances: mean |difference| of pixels."),
+            pictures=(Picture(f"{originals}, and a row of hybrids for each unit set.", shown.plot),),
+            page="hybrids",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each unit set: its channels, and mean |difference| of pixels to base and source."""
+        for title, item, images in zip(self.titles, self.units, self.images, strict=True):
+            source = None if self.source is None else float((images - self.source).abs().mean())
+            yield {
+                "units": title,
+                "layers": "; ".join(sorted(item)),
+                "channels": item.size,
+                "distance to base": float((images - self.base).abs().mean()),
+                "distance to source": source,
+            }
+
     def plot(
         self,
         ax: Axes | None = None,
         *,
         layout: Literal["rows", "columns"] = "rows",
         labels: Sequence[str] | None = None,
-    ) -> tuple[Figure, Axes]:
+    ) -> Plot[Axes]:
         """A sheet of images: base, source, then one row (or column) per unit set (S003 Fig. 4).
 
-        ``labels`` name the unit sets; by default by their channels.
+        ``labels`` name the unit sets; by default their own names, or their channels.
         """
         from ..base.drawing import plot_images
 
         if layout not in ("rows", "columns"):
             raise ProbeError(f"layout is {layout!r}; give 'rows' or 'columns'")
-        names = list(labels) if labels is not None else [units.label(2) for units in self.units]
+        names = list(labels) if labels is not None else self.titles
         if len(names) != len(self.units):
             raise ProbeError(f"{len(names)} labels are given for {len(self.units)} unit sets; give one each")
         images, titles = [self.base], ["base"]

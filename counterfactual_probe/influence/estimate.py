@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -67,14 +67,17 @@ class Estimate:
     def done(self) -> bool:
         return self.position >= self.stream.pairs.n or not self._active
 
-    def advance(self) -> None:
-        """Run the next block of pairs for the active sets, and stop those that are precise enough."""
+    def advance(self, ran: Callable[[int], object] = lambda _: None) -> None:
+        """Run the next block of pairs for the active sets, and stop those that are precise enough.
+
+        ``ran`` is told of every batch of hybrids: a block may take minutes.
+        """
         n = self.stream.pairs.n
         end = min(n, self.position + self._block())
         tolerance = self.options.tolerance
         if tolerance is not None:
             end = min(end, self.position - self.position % STAGE + STAGE)
-        self._run(end)
+        self._run(end, ran)
         self.position = end
         if tolerance is not None and end % STAGE == 0 and self.options.least_pairs <= end < n:
             going_on = [chosen for chosen in self._active if self.accumulator.relative_error(chosen) > tolerance]
@@ -84,9 +87,10 @@ class Estimate:
         """The most pairs of a block."""
         return self.stream.hybrids_per_eval
 
-    def _run(self, end: int) -> None:
+    def _run(self, end: int, ran: Callable[[int], object]) -> None:
         for pair, sets, maps, energy in self._maps(self.position, end):
             self.accumulator.add(pair, [self._active[chosen] for chosen in sets], maps, energy)
+            ran(len(sets))
 
     def _maps(self, start: int, end: int) -> Iterator[tuple[int, list[int], Tensor, Tensor | None]]:
         """Pair, places among the active sets, their maps, and the energy of their changes if it is wanted."""
@@ -163,13 +167,14 @@ class SharedEstimate(Estimate):
     def _block(self) -> int:
         return self._block_pairs
 
-    def _run(self, end: int) -> None:
+    def _run(self, end: int, ran: Callable[[int], object]) -> None:
         start, share = self.position, self._exchange.ranks.share(end - self.position)
         components = self.accumulator.arrays.components
         maps_of_block = self._empty_block(end, *self.options.size)
         energy_of_block = None if components is None else self._empty_block(end, len(components))
         for pair, sets, maps, energy in self._maps(start + share.start, start + share.stop):
             maps_of_block[pair - start, sets] = maps.to(maps_of_block)
+            ran(len(sets))
             if energy_of_block is not None and energy is not None:
                 energy_of_block[pair - start, sets] = energy.to(energy_of_block)
         self._exchange.complete(maps_of_block)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
 from ..base.errors import ProbeError
 from ..generator.latents import fingerprint
-from ..generator.results import Result
-from ..generator.units import UnitSet
+from ..generator.results import Result, origin
+from ..generator.units import UnitSet, titles
 from .arrays import MapArrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+_LISTED, _SHOWN = 5, 24  # unit sets in the table, and maps in the picture of a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,12 +69,89 @@ class InfluenceMaps(Result, MapArrays):
         above = (~(self.relative_error <= tolerance)).tolist()
         return tuple(units for units, missed in zip(self.units, above, strict=True) if missed)
 
-    def plot(self, ax: Axes | None = None, *, most: int = 64) -> tuple[Figure, Axes]:
-        """A mosaic of the maps of largest influence, each with its own grey scale."""
+    @property
+    def strongest(self) -> list[int]:
+        """The unit sets in falling order of influence, by their places."""
+        order: list[int] = torch.argsort(self.influence, descending=True, stable=True).tolist()
+        return order
+
+    def describe(self) -> Description:
+        """How strong the unit sets are, how sure that is, and the maps of the strongest."""
+        height, width = self.maps.shape[1:]
+        least, most = (int(value) for value in self.n_pairs.aminmax())
+        pairs = f"{least} pairs each" if least == most else f"{least} to {most} pairs"
+        if (seed := self.provenance.get("seed")) is not None:
+            pairs += f", seed {seed}"
+        return Description(
+            "InfluenceMaps",
+            f"{origin(self.provenance)}: {len(self)} unit sets of {height}×{width}, {pairs}",
+            facts=self._facts(),
+            table=self._strongest(_LISTED),
+            pictures=(
+                Picture(
+                    f"Maps of the {min(_SHOWN, len(self))} strongest unit sets, each on its own scale.",
+                    lambda: self.plot(most=_SHOWN),
+                ),
+            ),
+            warning=self._warning(),
+            page="modules",
+        )
+
+    def _facts(self) -> tuple[tuple[str, str], ...]:
+        low, middle, high = (float(self.influence.quantile(q)) for q in (0, 0.5, 1))
+        dead = int((self.influence == 0).sum())
+        without = f"; {dead} without any effect" if dead else ""
+        errors = self.relative_error
+        return (
+            ("influence", f"{low:.3g} to {high:.3g}, median {middle:.3g}{without}"),
+            ("relative error", f"median {float(errors.median()):.1%}, largest {float(errors.max()):.1%}"),
+        )
+
+    def _strongest(self, most: int) -> Table:
+        errors, names = self.relative_error, titles(self.units)
+        rows = []
+        for place in self.strongest[:most]:
+            value, error = float(self.influence[place]), float(self.influence_standard_error[place])
+            rows.append((names[place], f"{value:.3g} ± {error:.2g}", f"{float(errors[place]):.1%}"))
+        note = f"The {most} strongest of {len(self)}." if len(self) > most else ""
+        return Table(("units", "influence ± standard error", "relative error"), tuple(rows), note)
+
+    def _warning(self) -> str:
+        if missed := self.missed:
+            tolerance, largest = self.provenance["tolerance"], float(self.relative_error.max())
+            return (
+                f"{len(missed)} of {len(self)} maps are above the tolerance of {tolerance:g} (largest error "
+                f"{largest:.2g}); allow more pairs"
+            )
+        return "maps of a single pair have no standard error; take more pairs" if int(self.n_pairs.min()) == 1 else ""
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each unit set, in order: its channels, influence, standard error, relative error and pairs."""
+        errors = self.relative_error
+        for place, (name, item) in enumerate(zip(titles(self.units), self.units, strict=True)):
+            yield {
+                "units": name,
+                "layers": "; ".join(sorted(item)),
+                "channels": item.size,
+                "influence": float(self.influence[place]),
+                "standard_error": float(self.influence_standard_error[place]),
+                "relative_error": float(errors[place]),
+                "n_pairs": int(self.n_pairs[place]),
+            }
+
+    def plot(self, ax: Axes | None = None, *, most: int = 64) -> Plot[Axes]:
+        """A mosaic of the maps of largest influence, each with its channel's number and on its own scale."""
         from ..base.drawing import plot_mosaic
 
-        order = torch.argsort(self.influence, descending=True, stable=True)[:most]
-        return plot_mosaic(self.maps[order].numpy(), ax=ax)
+        order, names = self.strongest[:most], titles(self.units)
+        few = len(order) <= _SHOWN
+        return plot_mosaic(
+            self.maps[order].numpy(),
+            labels=[names[place] for place in order],
+            across=min(8, len(order)) if few else None,
+            cell=0.9 if few else 0.5,
+            ax=ax,
+        )
 
     def without_blocks(self) -> InfluenceMaps:
         """The same maps without the block sums, which take many times their room."""

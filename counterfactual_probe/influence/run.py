@@ -110,8 +110,8 @@ def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool) 
     ):
         bar.update(estimate.settled)
         while not estimate.done:
-            estimate.advance()
-            bar.update(estimate.settled - bar.n)
+            estimate.advance(bar.update)
+            bar.update(estimate.settled - bar.n)  # what unit sets that have stopped need not run
             if file is not None:
                 estimate.keep(file)
 

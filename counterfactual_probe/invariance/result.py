@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.display.text import plus_minus
+from ..base.drawing import Floats
+from ..base.errors import ProbeError
 from ..generator.results import Result
 from .scales import Scales
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,14 +48,54 @@ class Invariance(Result):
     def __len__(self) -> int:
         return len(self.image_mse)
 
-    def __repr__(self) -> str:
+    def describe(self) -> Description:
+        """The error, as it is and over that of a layer that takes no notice, and the same of every scale."""
         about = self.provenance
-        scales = ", ".join(f"{value:.3g}" for value in self.mse_per_scale.tolist())
-        return (
-            f"Invariance({about['generator']}, layer {self.layer}, {about['transformation']}: MSE {self.mse:.3g} ± "
-            f"{self.standard_error:.2g} over {len(self)} images, per scale [{scales}], {self.relative_mse:.2f} of a "
-            "layer that takes no notice)"
+        head = ("scale", "MSE", "relative")
+        rows = tuple(
+            (name, plus_minus(record["mse"], record["standard_error"]), f"{record['relative_mse']:.2f}")
+            for name, record in zip(("all", *self._scale_names), self.records(), strict=True)
         )
+        return Description(
+            "Invariance",
+            f"{about['generator']}, layer {self.layer}, {about['transformation']}: MSE {self.mse:.3g} ± "
+            f"{self.standard_error:.2g} over {len(self)} images",
+            table=Table(head, rows, "Relative to a layer that takes no notice: 0 is equivariant, 1 is no effect."),
+            pictures=(
+                Picture("Images, those of the transformed layer, and the transformed images.", self.plot_images),
+                Picture("MSE of each scale ± one standard error.", self.plot),
+            ),
+            warning="" if len(self) > 1 else "a single image gives no standard error; measure more",
+            page="invariance",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for the whole image, which is scale 0, and one for each scale, from coarse to fine."""
+        scales = self.scales
+        sizes = [None, *scales.pixels]
+        columns = (
+            torch.cat([whole[None], per_scale])
+            for whole, per_scale in (
+                (self.mse, self.mse_per_scale),
+                (self.standard_error, self.standard_error_per_scale),
+                (self.relative_mse, self.relative_mse_per_scale),
+            )
+        )
+        for scale, (pixels, mse, error, relative) in enumerate(zip(sizes, *columns, strict=True)):
+            yield {
+                "layer": self.layer,
+                "scale": scale,
+                "pixels": pixels,
+                "mse": float(mse),
+                "standard_error": float(error),
+                "relative_mse": float(relative),
+                "images": len(self),
+            }
+
+    @property
+    def _scale_names(self) -> list[str]:
+        first, *others = (f"{pixels} px" for pixels in self.scales.pixels)
+        return [f"{first} means", *others]
 
     @property
     def layer(self) -> str:
@@ -98,23 +143,75 @@ class Invariance(Result):
         residuals = self.image_mse_per_scale - self.relative_mse_per_scale * self.image_change_per_scale
         return _standard_error(residuals) / self.image_change_per_scale.mean(0)
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
-        """MSE per scale with ± one standard error (S000 Fig. 3c)."""
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        against: Invariance | Sequence[Invariance] = (),
+        relative: bool = False,
+    ) -> Plot[Axes]:
+        """MSE per scale with ± one standard error (S000 Fig. 3c), beside other layers' ``against`` the same images.
+
+        >>> early.plot(against=[middle, late], relative=True)  # doctest: +SKIP
+
+        ``relative`` to that of a layer that takes no notice of the transformation, which is 1.
+        """
         from .plots import plot_mse_per_scale
 
-        return plot_mse_per_scale([self], ax=ax)
+        results = self._beside(against)
+        values = [
+            (result.layer, (result.relative_mse_per_scale if relative else result.mse_per_scale).numpy())
+            for result in results
+        ]
+        errors = [
+            (result.relative_standard_error_per_scale if relative else result.standard_error_per_scale).numpy()
+            if len(result) > 1
+            else None
+            for result in results
+        ]
+        return plot_mse_per_scale(values, errors, self.scales.pixels, relative=relative, ax=ax)
 
-    def plot_images(self, ax: Axes | None = None, *, most: int = 8) -> tuple[Figure, Axes]:
-        """Images, those of the transformed layer, and the transformed images (S000 Fig. 3a)."""
+    def plot_images(
+        self, ax: Axes | None = None, *, most: int = 8, against: Invariance | Sequence[Invariance] = ()
+    ) -> Plot[Axes]:
+        """Images, those of the transformed layers, and the transformed images (S000 Fig. 3a)."""
         from .plots import plot_transformed
 
-        return plot_transformed([self], ax=ax, most=most)
+        layers = [(result.layer, result.images[:most].numpy()) for result in self._beside(against)]
+        base, transformed = self.base[:most].numpy(), self.transformed[:most].numpy()
+        return plot_transformed(base, layers, transformed, self._image_range, ax=ax)
 
-    def plot_scales(self, ax: Axes | None = None, *, image: int = 0) -> tuple[Figure, Axes]:
+    def plot_scales(
+        self, ax: Axes | None = None, *, image: int = 0, against: Invariance | Sequence[Invariance] = ()
+    ) -> Plot[Axes]:
         """One image apart into scales, and what is between it and the transformed image in each (S000 Fig. 3c)."""
         from .plots import plot_components
 
-        return plot_components([self], ax=ax, image=image)
+        if not -len(self.images) <= image < len(self.images):
+            raise ProbeError(f"image {image} asked of a result that keeps {len(self.images)}; give one from 0 on")
+
+        def components(images: Tensor) -> Floats:
+            return self.scales.components(images[image].double().numpy())
+
+        layers = [(result.layer, components(result.images)) for result in self._beside(against)]
+        return plot_components(components(self.transformed), layers, self.scales.pixels, self._image_range, ax=ax)
+
+    @property
+    def _image_range(self) -> tuple[float, float]:
+        low, high = self.provenance["image_range"]
+        return float(low), float(high)
+
+    def _beside(self, others: Invariance | Sequence[Invariance]) -> list[Invariance]:
+        """This result and others of the same images, of which only the layers differ."""
+        results = [self, *([others] if isinstance(others, Invariance) else others)]
+        for other in results[1:]:
+            for name in ("generator", "transformation", "wavelet", "levels", "seed", "latents_sha256", "n_images"):
+                if other.provenance[name] != self.provenance[name]:
+                    raise ProbeError(
+                        f"results of layers {self.layer!r} and {other.layer!r} differ in their {name} "
+                        f"({self.provenance[name]!r} and {other.provenance[name]!r}); plot results of the same images"
+                    )
+        return results
 
 
 def _standard_error(values: Tensor) -> Tensor:

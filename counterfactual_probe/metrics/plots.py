@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..base.drawing import Floats, canvas
+from ..base.display.plot import Plot
+from ..base.drawing import Floats, canvas, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _NUMBERED = 20  # with more codes or factors, cells do not show their values
 
 
-def plot_matrix(matrix: Floats, title: str, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+def plot_matrix(matrix: Floats, title: str, *, ax: Axes | None = None) -> Plot[Axes]:
     """The matrix behind a score: codes down, factors across, darker for larger values."""
     codes, factors = matrix.shape
     figure, ax = canvas(ax, 1.2 + 0.5 * factors, 0.9 + 0.3 * codes)
@@ -28,5 +28,5 @@ def plot_matrix(matrix: Floats, title: str, *, ax: Axes | None = None) -> tuple[
     ax.set_yticks(range(codes), [str(i) for i in range(codes)])
     ax.set_xlabel("factor")
     ax.set_ylabel("code")
-    ax.set_title(title, fontsize=10)
-    return figure, ax
+    ax.set_title(label(title), fontsize=10)
+    return Plot(figure, ax)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +11,22 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..base.errors import ProbeError, first_line
-from ..base.files import read_bytes, write_json
+from ..base.display.description import Description, Picture
+from ..base.display.plot import Plot
+from ..base.display.records import plain
+from ..base.files import load_plain, save_plain
+from ..generator.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-FORMAT = 1
+_LISTED = 10  # values of an array that a description shows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Score:
-    """Base of the metrics' results: ``save`` and ``load`` as JSON, ``plot``, and a one-line ``repr``.
+class Score(Result):
+    """Base of the metrics' results, which are kept as JSON.
 
     Attributes:
         score: the metric.
@@ -37,43 +38,50 @@ class Score:
     matrix: Floats
     provenance: dict[str, Any]
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write JSON, atomically; ``load`` of the same class reads it back."""
-        fields = {item.name: _plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
-        return write_json(path, {"kind": type(self).__name__, "format": FORMAT, **fields})
+    def _write(self, path: str | os.PathLike[str]) -> Path:
+        values = {item.name: plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
+        return save_plain(path, type(self).__name__, values)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file written by ``save``; any other file raises a ProbeError."""
-        try:
-            content = json.loads(read_bytes(path))
-            kind, version = content.pop("kind"), content.pop("format")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ProbeError(f"{path} holds no score ({first_line(error)}); give a file made by .save()") from error
-        if kind != cls.__name__ or version != FORMAT:
-            raise ProbeError(
-                f"{path} holds {kind} of format {version} and not {cls.__name__} of format {FORMAT}; load it with that "
-                "class and version"
-            )
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
         # Arrays are the only lists among the fields.
-        values: dict[str, Any] = {
-            name: np.array(value, np.float64) if isinstance(value, list) else value for name, value in content.items()
-        }
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ProbeError(
-                f"{path} lacks a part of {cls.__name__} ({first_line(error)}); make it again with .save()"
-            ) from error
+        values = load_plain(path, cls.__name__)
+        values |= {name: np.array(value, np.float64) for name, value in values.items() if isinstance(value, list)}
+        return cls(**values)
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def describe(self) -> Description:
+        """The score, what stands beside it, and the matrix that it is made of."""
+        return Description(
+            type(self).__name__,
+            f"{self._shown()}; {self._about()}{self._more()}",
+            facts=tuple((name.replace("_", " "), _listed(values)) for name, values in self._arrays()),
+            pictures=(Picture("What the score is made of: codes down, factors across.", self.plot),),
+            page="disentanglement",
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row: the score, the numbers beside it, and what it was computed from."""
+        numbers = {
+            item.name: value
+            for item in dataclasses.fields(self)
+            if not isinstance(value := getattr(self, item.name), (np.ndarray, dict))
+        }
+        about = {name: self.provenance[name] for name in ("rows", "test_rows", "codes", "factors", "bins", "seed")}
+        return [{"metric": type(self).__name__, **numbers, **about}]
+
+    def _json(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    def _arrays(self) -> list[tuple[str, Floats]]:
+        """The arrays beside the matrix: a value for each code or factor."""
+        named = [(item.name, getattr(self, item.name)) for item in dataclasses.fields(self)]
+        return [(name, value) for name, value in named if isinstance(value, np.ndarray) and name != "matrix"]
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
         """``matrix`` in grey: codes down, factors across."""
         from .plots import plot_matrix
 
         return plot_matrix(self.matrix, f"{type(self).__name__} {self.score:.3f}", ax=ax)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown()}; {self._about()}{self._more()})"
 
     def _shown(self) -> str:
         return f"{self.score:.3f}"
@@ -91,5 +99,6 @@ class Score:
         return f"{rows} rows, {codes} codes, {factors} factors{bins}"
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+def _listed(values: Floats) -> str:
+    shown = ", ".join(f"{value:.3g}" for value in values[:_LISTED])
+    return shown + (f", … ({len(values)})" if len(values) > _LISTED else "")

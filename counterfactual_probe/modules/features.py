@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, whole
 from ..influence.maps import InfluenceMaps
 from .clustering import Array, Floats
 
@@ -40,6 +40,15 @@ class Features:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ProbeError(f"features is {self.kind!r}; give one of {', '.join(map(repr, get_args(Kind)))}")
+        window, percentile = self.window, self.percentile
+        if window is not None:
+            window = whole(window, "window", 1)
+            if window % 2 == 0:
+                raise ProbeError(f"window is {window}; give an odd number of at least 1")
+        if not isinstance(percentile, (int, float, np.integer, np.floating)) or not 0 <= percentile < 100:
+            raise ProbeError(f"percentile is {percentile!r}; give a number of at least 0 and less than 100")
+        object.__setattr__(self, "window", window)
+        object.__setattr__(self, "percentile", float(percentile))
 
     def values(self, maps: Maps) -> Array:
         """The maps that features are made of, as a float64 array (channels, H, W), checked."""

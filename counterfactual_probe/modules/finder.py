@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
-from ..base.errors import ProbeError, first_line, number, share, whole
+from ..base.display.described import Described, Tabulated
+from ..base.display.description import Description, Picture
+from ..base.display.plot import Plot
+from ..base.errors import ProbeError, share, whole
 from ..base.files import load_tensors, save_tensors
-from ..generator.results import units_from_json, units_to_json
-from ..generator.units import UnitSet, union
+from ..generator.results import Saved, origin, units_from_json, units_to_json
+from ..generator.units import UnitSet, titles, union
 from ..influence.components import COMPONENTS
 from ..influence.influence_map import InfluenceMap
 from ..influence.maps import InfluenceMaps
-from .clustering import NO_MODULE, Array, Floats, Labels, Method, factorise, factorising, live_rows, variance_explained
-from .confidence import ENOUGH, Assigned, Confidence, ExpectedDisagreement, advice, measure_confidence
+from ..registry.regions import Regions, module_names
+from .clustering import NO_MODULE, Floats, Labels, Method, factorise, factorising, live_rows, variance_explained
+from .confidence import (
+    ENOUGH,
+    Confidence,
+    Confident,
+    ExpectedDisagreement,
+    Module,
+    advice,
+    channel_records,
+    module_table,
+)
 from .features import Features, Kind, Maps
 from .quality import ModuleQuality, measure_quality
 from .selection import Selection, selection_of
-from .stability import Stability, measure
+from .stability import Stability, measure, numbers_of_modules
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# A module is a unit set or, of maps given as an array, which names no layer, the numbers of its rows.
-Module: TypeAlias = "UnitSet | tuple[int, ...]"
 
 _ARRAYS = ("labels_", "templates_", "weights_")
 _PARAMETERS = ("n_modules", "method", "features", "window", "percentile", "seed")
 
 
-class ModuleFinder:
+class ModuleFinder(Confident, Described, Tabulated, Saved):
     """Groups channels into modules by factorising their influence maps.
 
     >>> finder = cp.ModuleFinder(n_modules=3).fit(maps)  # doctest: +SKIP
@@ -65,15 +74,16 @@ class ModuleFinder:
         weights_: (channels, K) rows of W on that scale; for k-means minus the distances.
         modules_: K unit sets, as :class:`Hybridizer` takes them. Of an array, K tuples of row numbers:
             if row i is channel i of a layer, these are unit sets of that layer.
+        names_: what figures and tables call them: "module 1" and so on, until :meth:`name_modules`.
         provenance_: how the modules were found, and where their maps are from.
         variance_explained_: share of the features' variance that lies between the modules.
         confidence_, expected_ari_: how sure they are, for maps with blocks; computed when first asked for.
     """
 
-    labels_: Labels
     templates_: Floats
     weights_: Floats
     modules_: tuple[Module, ...]
+    names_: tuple[str, ...]
     provenance_: dict[str, Any]
     variance_explained_: float
 
@@ -91,24 +101,13 @@ class ModuleFinder:
         self.seed = whole(seed, "the seed", 0)
         if method not in ("nmf", "kmeans"):
             raise ProbeError(f"method is {method!r}; give 'nmf' or 'kmeans'")
-        if window is not None:
-            window = whole(window, "window", 1)
-            if window % 2 == 0:
-                raise ProbeError(f"window is {window}; give an odd number of at least 1")
-        if not isinstance(percentile, (int, float, np.integer, np.floating)) or not 0 <= percentile < 100:
-            raise ProbeError(f"percentile is {percentile!r}; give a number of at least 0 and less than 100")
+        self._features = Features(features, window, percentile)
         self.method: Method = method
         self.features: Kind = features
-        self.window = window
-        self.percentile = float(percentile)
-        self._features = Features(features, window, self.percentile)
+        self.window, self.percentile = self._features.window, self._features.percentile
         self._units: tuple[UnitSet, ...] | None = None
-        self._blocks: torch.Tensor | None = None
-        self._confidence: Confidence | None = None
-        self._pairs = 0  # of a channel's map; with a tolerance, of the median channel's
-
-    def __repr__(self) -> str:
-        return f"ModuleFinder(n_modules={self.n_modules}, method={self.method!r}, features={self.features!r})"
+        self._blocks = self._confidence = None
+        self._pairs = 0
 
     def fit(self, maps: Maps) -> ModuleFinder:
         """Find the modules of influence maps: an :class:`InfluenceMaps` or an array (channels, H, W)."""
@@ -124,6 +123,7 @@ class ModuleFinder:
         self.templates_ = self._features.images(templates, maps)
         self.variance_explained_ = variance_explained(rows[alive], labels)
         self._units = maps.units if isinstance(maps, InfluenceMaps) else None
+        self.names_ = self._numbered()
         self.modules_ = self.grouped(self.labels_)
         self.provenance_ = self._about(maps)
         self._blocks, self._confidence = self._features.blocks(maps), None
@@ -137,57 +137,25 @@ class ModuleFinder:
             return tuple(map(tuple, rows))
         units = self._units
         layers = [layer for item in units for layer in item]
-        return tuple(union((units[row] for row in own), layers) for own in rows)
+        named = zip(self.names_, rows, strict=True)
+        return tuple(union((units[row] for row in own), layers).named(name) for name, own in named)
 
-    @property
-    def confidence_(self) -> Array:
-        """(channels,) share of resamples of half the pairs' blocks in which a channel keeps its module.
+    def name_modules(self, names: Sequence[str] | Regions) -> ModuleFinder:
+        """Name the modules for figures and tables: one by one, or by the part of the image that each template shows.
 
-        It says how often another draw of as many pairs would agree; NaN for a channel of no module.
+        >>> finder.name_modules(["eyes and mouth", "frame", "cheeks"])  # doctest: +SKIP
+        >>> finder.name_modules(cp.pretrained("dcgan-faces").regions())  # doctest: +SKIP
         """
-        return self._resampled().kept
-
-    @property
-    def expected_ari_(self) -> float:
-        """The adjusted Rand index to be expected against the modules of another draw of as many pairs."""
-        return float(self._resampled().ari.mean())
-
-    def assigned(self, confidence: float = 0.9) -> Assigned:
-        """The channels at least so sure of their module: their labels, −1 for the rest, and the modules of these.
-
-        >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.assigned(0.9).modules)  # doctest: +SKIP
-        """
-        kept, least = self.confidence_, number(confidence, "confidence")
-        sure = kept >= least  # a NaN is not
-        if not sure.any():
-            raise ProbeError(
-                f"no channel has a confidence of {least:g}, the largest is {np.nanmax(kept):.2f}; make maps of "
-                "more pairs, or ask for less"
-            )
-        labels = np.where(sure, self.labels_, NO_MODULE)
-        return Assigned(labels, self.grouped(labels))
-
-    def _resampled(self) -> Confidence:
         self.require_fit()
-        if self._confidence is None:
-            if self._blocks is None:
-                raise ProbeError(
-                    "there are no sums over blocks of pairs, which say how sure modules are; fit maps made with "
-                    "attribute(..., blocks=32), and ask for .confidence_ before .save()"
-                )
-            with factorising():
-                self._confidence = measure_confidence(
-                    self._blocks,
-                    self.labels_,
-                    self._features,
-                    n_modules=self.n_modules,
-                    method=self.method,
-                    seed=self.seed,
-                )
-            self._blocks = None  # many times the room of the maps, and not needed again
-            if self.expected_ari_ < ENOUGH:
-                warnings.warn(advice(self._pairs, self.expected_ari_), ExpectedDisagreement, stacklevel=3)
-        return self._confidence
+        given = module_names(self.templates_, names) if isinstance(names, Regions) else list(map(str, names))
+        if len(given) != self.n_modules:
+            raise ProbeError(f"{len(given)} names are given for {self.n_modules} modules; give one each")
+        self.names_ = tuple(given)
+        self.modules_ = self.grouped(self.labels_)
+        return self
+
+    def _numbered(self) -> tuple[str, ...]:
+        return tuple(map(module_name, range(self.n_modules)))
 
     def stability(
         self,
@@ -206,7 +174,7 @@ class ModuleFinder:
         adds the agreement between draws, which the subsets say nothing about (conventions 13).
         ``n_modules`` is 2…6 by default; with ``repetitions=0`` only the draws are compared.
         """
-        numbers = _numbers(range(2, 7) if n_modules is None else n_modules)
+        numbers = numbers_of_modules(range(2, 7) if n_modules is None else n_modules)
         repetitions = whole(repetitions, "repetitions", 0)
         if other is not None:
             self._features.require_comparable(maps, other)
@@ -288,7 +256,7 @@ class ModuleFinder:
 
         ``maps`` must hold blocks; ``parameters`` are those of the class.
         """
-        numbers = _numbers(n_modules)
+        numbers = numbers_of_modules(n_modules)
         finders = [cls(k, **parameters).fit(maps) for k in numbers]
         stability = finders[0].stability(maps, n_modules=numbers, repetitions=repetitions)
         return compare_finders(finders, stability)
@@ -302,8 +270,7 @@ class ModuleFinder:
             self.unit_sets(), self.templates_, influence, n_pairs=n_pairs, controls=controls, seed=seed
         )
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write what was found, and the parameters it was found with, as a safetensors file."""
+    def _write(self, path: str | os.PathLike[str]) -> Path:
         self.require_fit()
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         if self._confidence is not None:
@@ -315,27 +282,23 @@ class ModuleFinder:
             "provenance": self.provenance_,
             "variance_explained": self.variance_explained_,
         }
-        return save_tensors(path, type(self).__name__, tensors, header)
+        names = {} if self.names_ == self._numbered() else {"names": list(self.names_)}
+        return save_tensors(path, type(self).__name__, tensors, header | names)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """A fitted finder from a file written by :meth:`save`."""
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
         tensors, header = load_tensors(path, cls.__name__)
-        try:
-            finder = cls(**header["parameters"])
-            for name in _ARRAYS:
-                setattr(finder, name, tensors[name].numpy())
-            finder._units = None if header["units"] is None else units_from_json(header["units"])
-            finder.modules_ = finder.grouped(finder.labels_)
-            finder.provenance_ = dict(header["provenance"])
-            finder.variance_explained_ = float(header["variance_explained"])
-            if "kept" in tensors:
-                finder._confidence = Confidence(tensors["kept"].numpy(), tensors["ari"].numpy())
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise ProbeError(
-                f"{path} lacks a part of {cls.__name__} or holds one of another form ({first_line(error)}); "
-                "make it again with .save()"
-            ) from error
+        finder = cls(**header["parameters"])
+        for name in _ARRAYS:
+            setattr(finder, name, tensors[name].numpy())
+        finder._units = None if header["units"] is None else units_from_json(header["units"])
+        finder.names_ = tuple(header.get("names", finder._numbered()))
+        finder.modules_ = finder.grouped(finder.labels_)
+        finder.provenance_ = dict(header["provenance"])
+        finder.variance_explained_ = float(header["variance_explained"])
+        if "kept" in tensors:
+            finder._pairs = int(finder.provenance_.get("maps", {}).get("n_pairs", 0))
+            finder._confidence = Confidence(tensors["kept"].numpy(), tensors["ari"].numpy())
         return finder
 
     def unit_sets(self) -> tuple[UnitSet, ...]:
@@ -356,14 +319,49 @@ class ModuleFinder:
         if not hasattr(self, "modules_"):
             raise ProbeError(f"{self!r} has no modules yet; fit it first, with .fit(maps)")
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def describe(self) -> Description:
+        """The parameters and, once fitted, the modules that were found and how sure they are."""
+        about = f"n_modules={self.n_modules}, method={self.method!r}, features={self.features!r}"
+        if not hasattr(self, "modules_"):
+            return Description(type(self).__name__, about, page="modules")
+        alive, known = int((self.labels_ != NO_MODULE).sum()), self._confidence
+        facts = [("channels", f"{alive} of {len(self.labels_)} in modules; {origin(self.provenance_)}")]
+        facts.append(("variance explained", f"{self.variance_explained_:.2f}"))
+        if known is not None:
+            facts.append(("expected ARI", f"{self.expected_ari_:.2f} against another draw of latents"))
+        return Description(
+            type(self).__name__,
+            about,
+            facts=tuple(facts),
+            table=module_table(self.names_, self.labels_, None if known is None else known.kept),
+            pictures=(Picture("Templates: where in the image each module acts.", self.plot),),
+            warning=advice(self._pairs, self.expected_ari_) if known and self.expected_ari_ < ENOUGH else "",
+            page="modules",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each channel: its module and weight there, and its confidence where that was computed."""
+        self.require_fit()
+        channels = list(map(str, range(len(self.labels_)))) if self._units is None else titles(self._units)
+        kept = None if self._confidence is None else self._confidence.kept
+        return channel_records(channels, self.names_, self.labels_, self.weights_, kept)
+
+    def _json(self) -> dict[str, Any]:
+        return {"rows": list(self.records()), "provenance": self.provenance_}
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
         """The templates side by side, with the number of channels of each module."""
         from .plots import plot_templates
 
         self.require_fit()
         sizes = [module.size if isinstance(module, UnitSet) else len(module) for module in self.modules_]
-        titles = [f"module {k}\n{size} channels" for k, size in enumerate(sizes, 1)]
-        return plot_templates(self.templates_, titles, ax=ax)
+        named = zip(self.names_, sizes, strict=True)
+        return plot_templates(self.templates_, [f"{name}\n{size} channels" for name, size in named], ax=ax)
+
+
+def module_name(k: int) -> str:
+    """What the module of this label is called while it has no name."""
+    return f"module {k + 1}"
 
 
 def compare_finders(finders: Sequence[ModuleFinder], stability: Stability) -> Selection:
@@ -372,12 +370,3 @@ def compare_finders(finders: Sequence[ModuleFinder], stability: Stability) -> Se
         warnings.simplefilter("ignore", ExpectedDisagreement)
         expected = np.array([finder.expected_ari_ for finder in finders])
     return selection_of(expected, np.array([finder.variance_explained_ for finder in finders]), stability)
-
-
-def _numbers(n_modules: Any) -> list[int]:
-    """One number of modules or several, as a list."""
-    several = isinstance(n_modules, Iterable) and not isinstance(n_modules, str)
-    numbers = [whole(number, "n_modules", 1) for number in (n_modules if several else [n_modules])]
-    if not numbers:
-        raise ProbeError("n_modules is []; give one number or several, such as range(2, 9)")
-    return numbers

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import ProbeError
-from ..generator.results import Result
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.errors import ProbeError, first_few
+from ..generator.results import Result, origin
 from ..generator.units import UnitSet, union
 from .clustering import Array, Floats, Labels, assign, cosine_matrix
-from .finder import ModuleFinder
+from .finder import ModuleFinder, module_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+_ALIKE = 0.5  # cosine of two templates, below which they are hardly of one place
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,12 +40,36 @@ class ModuleMatch(Result):
     templates: Floats
     provenance: dict[str, Any]
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def describe(self) -> Description:
+        """Which modules are matched, how well, and over how many channels."""
+        rows = tuple((r["modules"], f"{r['cosine']:.2f}", str(r["channels"])) for r in self.records())
+        poor = [name for name, cosine, _ in rows if float(cosine) < _ALIKE]
+        return Description(
+            "ModuleMatch",
+            f"{origin(self.provenance)}: {len(rows)} pairs of modules",
+            table=Table(("modules", "cosine", "channels"), rows),
+            pictures=(Picture("The matched templates, one pair in a column.", self.plot),),
+            warning=f"{first_few(poor, 3)}: the templates are hardly alike (cosine below {_ALIKE})" if poor else "",
+            page="modules",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each pair of modules, counted from 1."""
+        for item, (one, two), cosine in zip(self.units, self.pairs.tolist(), self.cosines.tolist(), strict=True):
+            yield {
+                "modules": item.name.removeprefix("module ") or f"{one + 1} with {two + 1}",
+                "first": one + 1,
+                "second": two + 1,
+                "cosine": cosine,
+                "channels": item.size,
+            }
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
         """The matched templates, one pair in a column."""
         from .plots import plot_templates
 
-        pairs = zip(self.pairs + 1, self.cosines, strict=True)
-        return plot_templates(self.templates, [f"{k} with {j}\ncos {cosine:.2f}" for (k, j), cosine in pairs], ax=ax)
+        titles = [f"{record['modules']}\ncos {record['cosine']:.2f}" for record in self.records()]
+        return plot_templates(self.templates, titles, ax=ax)
 
 
 def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
@@ -63,7 +91,7 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
     order = assign(cosines)
     pairs = np.stack([np.arange(len(order)), order], axis=1)
     sets = first.unit_sets(), second.unit_sets()
-    units = tuple(union((sets[0][k], sets[1][j])) for k, j in pairs)
+    units = tuple(union((sets[0][k], sets[1][j])).named(_pair_name(first.names_[k], k, j)) for k, j in pairs.tolist())
     about = {
         "generator": first.provenance_["maps"]["generator"],
         "layers": list(dict.fromkeys(layer for item in units for layer in item)),
@@ -71,3 +99,8 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
         "second": second.provenance_,
     }
     return ModuleMatch(units, pairs, cosines[tuple(pairs.T)], np.stack([one, two[order]]), about)
+
+
+def _pair_name(name: str, k: int, j: int) -> str:
+    """A name that was given to the first module, or the numbers of both, from 1."""
+    return name if name != module_name(k) else f"{module_name(k)} with {j + 1}"

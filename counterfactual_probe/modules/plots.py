@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..base.display.plot import Plot
+from ..base.drawing import (
+    NO_MODULE_COLOUR,
+    PALETTE,
+    Floats,
+    canvas,
+    label,
+    module_colour,
+    name_ticks,
+    tile,
+    without_frame,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-from ..base.drawing import PALETTE, Floats, _without_frame, canvas, module_colour, tile
 
 Quantity: TypeAlias = Literal["consistency", "cosine", "ari"]
 
 
-def plot_templates(templates: Floats, titles: Sequence[str], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+def plot_templates(templates: Floats, titles: Sequence[str], *, ax: Axes | None = None) -> Plot[Axes]:
     """Templates (rows, K, H, W) or (K, H, W), columns titled; each on its own scale."""
     from matplotlib import colormaps
 
@@ -28,11 +39,11 @@ def plot_templates(templates: Floats, titles: Sequence[str], *, ax: Axes | None 
     figure, ax = canvas(ax, 2.3 * across, 2.3 * down * height / width + 0.5)
     ax.imshow(tile(cells, gap=max(2, height // 16)), interpolation="nearest")
     step = width + max(2, height // 16)
-    ax.set_xticks([step * i + width / 2 - 0.5 for i in range(across)], titles)
+    ax.set_xticks([step * i + width / 2 - 0.5 for i in range(across)], [label(title, 26) for title in titles])
     ax.xaxis.tick_top()
     ax.set_yticks([])
-    _without_frame(ax)
-    return figure, ax
+    without_frame(ax)
+    return Plot(figure, ax)
 
 
 def plot_stability(
@@ -40,7 +51,7 @@ def plot_stability(
     *,
     quantity: Quantity = "consistency",
     ax: Axes | None = None,
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """A stability measure against the number of modules (S003 Fig. 9).
 
     One line per method, ``{name: (numbers of modules, values)}``; values (K,) or (K, repetitions),
@@ -52,18 +63,20 @@ def plot_stability(
         "ari": "adjusted Rand index\n(two draws of latents)",
     }
     figure, ax = canvas(ax, 4.2, 3.2)
-    for i, (label, (numbers, values)) in enumerate(curves.items()):
+    for i, (name, (numbers, values)) in enumerate(curves.items()):
         mean = values if values.ndim == 1 else values.mean(1)
         spread = None if values.ndim == 1 else values.std(1)
         # Side by side, so that error bars can be told apart.
         at = numbers + 0.06 * (i - (len(curves) - 1) / 2)
-        ax.errorbar(at, mean, spread, label=label, color=PALETTE[i], marker="os^D"[i % 4], capsize=3)
+        ax.errorbar(
+            at, mean, spread, label=label(name), color=PALETTE[i % len(PALETTE)], marker="os^D"[i % 4], capsize=3
+        )
     ax.set_xlabel("number of modules K")
     ax.set_ylabel(names[quantity])
     ax.set_xticks(sorted({int(k) for numbers, _ in curves.values() for k in numbers}))
     ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.03)
     ax.legend(frameon=False)
-    return figure, ax
+    return Plot(figure, ax)
 
 
 def plot_selection(
@@ -74,7 +87,7 @@ def plot_selection(
     suggested: int,
     *,
     ax: Axes | None = None,
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """What speaks for each number of modules, the suggested one marked."""
     figure, ax = canvas(ax, 5.2, 3.4)
     ax.axvline(suggested, color="0.85", lw=8, zorder=0)
@@ -90,12 +103,28 @@ def plot_selection(
     ax.set_ylim(min(0.0, float(expected_ari.min())), 1.03)
     # Beside the axes: curves may be anywhere inside.
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, ax
+    return Plot(figure, ax)
+
+
+def plot_specificity(
+    specificity: Floats, random: Floats, names: Sequence[str], *, ax: Axes | None = None
+) -> Plot[Axes]:
+    """Specificity (modules,) as diamonds among that of random sets (modules, controls), as dots."""
+    figure, ax = canvas(ax, 4.4 + 0.8 * len(names), 3.4)
+    for k, value in enumerate(specificity):
+        ax.plot(np.full(random.shape[1], k), random[k], ".", color=NO_MODULE_COLOUR, label=None if k else "random sets")
+        ax.plot(k, value, "D", color=module_colour(k), label=None if k else "module")
+    ax.axhline(1, color="0.6", lw=1, ls=":", zorder=0)
+    name_ticks(ax, names)
+    ax.set_ylabel("influence in its own region\nover that elsewhere")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return Plot(figure, ax)
 
 
 def plot_channel_influence(
     influence: Floats, standard_error: Floats, labels: Sequence[int], *, ax: Axes | None = None
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """Influence of each channel with ± one standard error, in falling order, coloured by module."""
     figure, ax = canvas(ax, 6.0, 2.8)
     order = np.argsort(-influence, kind="stable")
@@ -110,12 +139,12 @@ def plot_channel_influence(
     ax.set_ylabel("influence ± standard error")
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, ncols=2)
-    return figure, ax
+    return Plot(figure, ax)
 
 
 def plot_confidence(
     influence: Floats, confidence: Floats, labels: Sequence[int], *, ax: Axes | None = None
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """The channels of each module, the surest first: height is influence, colour is confidence."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -138,34 +167,35 @@ def plot_confidence(
     ax.set_xlabel("channels, by module and confidence")
     ax.set_ylabel("influence")
     figure.colorbar(ScalarMappable(scale, colours), ax=ax, label="confidence", pad=0.02)
-    return figure, ax
+    return Plot(figure, ax)
 
 
 def plot_influence_by_count(
     counts: Mapping[str, Floats], influences: Mapping[str, Floats], *, ax: Axes | None = None
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """Mean influence of the modules against their number, one line per layer (S001 Fig. 3, top)."""
     figure, ax = canvas(ax, 4.6, 3.4)
     for i, (layer, ks) in enumerate(counts.items()):
-        ax.plot(ks, influences[layer], marker="os^D"[i % 4], color=PALETTE[i % len(PALETTE)], label=layer)
+        ax.plot(ks, influences[layer], marker="os^D"[i % 4], color=PALETTE[i % len(PALETTE)], label=label(layer))
     ax.set_xlabel("number of modules K")
     ax.set_ylabel("mean influence of a module")
     ax.set_xticks(sorted({int(k) for ks in counts.values() for k in ks}))
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False)
-    return figure, ax
+    return Plot(figure, ax)
 
 
 def plot_influence_by_size(
     sizes: Mapping[str, Floats], influences: Mapping[str, Floats], *, ax: Axes | None = None
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """Influence of each module against its number of channels, with a regression line per layer
     (S001 Fig. 3, bottom)."""
     figure, ax = canvas(ax, 6.0, 3.4)
     for i, (layer, size) in enumerate(sizes.items()):
         colour, influence = PALETTE[i % len(PALETTE)], influences[layer]
         fit = regression(size, influence)
-        ax.scatter(size, influence, s=14, color=colour, marker="os^D"[i % 4], label=f"{layer} (R² {fit[2]:.2f})")
+        name = label(f"{layer} (R² {fit[2]:.2f})")
+        ax.scatter(size, influence, s=14, color=colour, marker="os^D"[i % 4], label=name)
         along = np.geomspace(max(size.min(), 1), max(size.max(), 2), 64)
         ax.plot(along, fit[0] * along + fit[1], "--", lw=1, color=colour)
     ax.set_xscale("log", base=2)
@@ -174,7 +204,7 @@ def plot_influence_by_size(
     ax.set_ylim(bottom=0)
     # Beside the axes: points may be anywhere inside.
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, ax
+    return Plot(figure, ax)
 
 
 def regression(x: Floats, y: Floats) -> tuple[float, float, float]:

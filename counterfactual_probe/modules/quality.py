@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import ProbeError, whole
-from ..generator.results import Result
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.errors import ProbeError, first_few, whole
+from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 from ..influence.influence_map import InfluenceMap
 from .clustering import Array, Floats
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TYPICAL = 0.5  # share of random sets below which a module is as specific as any
 _QUARTER = 75.0  # the module's own region: the pixels above this percentile of its template
 
 
@@ -39,6 +45,49 @@ class ModuleQuality(Result):
     def above_random(self) -> Array:
         """(modules,) share of the random sets that are less specific."""
         return np.asarray((self.random < self.specificity[:, None]).mean(1))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the modules: their own, or their numbers."""
+        numbers = self.provenance.get("modules", range(1, len(self.units) + 1))
+        return [item.name or f"module {number}" for item, number in zip(self.units, numbers, strict=True)]
+
+    def describe(self) -> Description:
+        """Specificity of each module beside that of random sets of as many channels."""
+        rows = []
+        for record in self.records():
+            numbers = (f"{record[name]:.3g}" for name in ("influence", "specificity", "random_mean"))
+            rows.append((record["module"], str(record["channels"]), *numbers, f"{record['above_random']:.0%}"))
+        weak = [name for name, share in zip(self.names, self.above_random, strict=True) if share < _TYPICAL]
+        return Description(
+            "ModuleQuality",
+            f"{origin(self.provenance)}: {len(rows)} modules, {self.random.shape[1]} random sets each",
+            table=Table(
+                ("module", "channels", "influence", "specificity", "of random sets", "less specific"), tuple(rows)
+            ),
+            pictures=(Picture("Specificity of modules (diamonds) and of random sets (dots).", self.plot),),
+            warning=f"{first_few(weak, 3)}: no more specific than random channels" if weak else "",
+            page="modules",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each module."""
+        above = self.above_random
+        for place, (name, item) in enumerate(zip(self.names, self.units, strict=True)):
+            yield {
+                "module": name,
+                "channels": item.size,
+                "influence": float(self.influence[place]),
+                "specificity": float(self.specificity[place]),
+                "random_mean": float(self.random[place].mean()),
+                "above_random": float(above[place]),
+            }
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
+        """The specificity of each module among that of random sets."""
+        from .plots import plot_specificity
+
+        return plot_specificity(self.specificity, self.random, self.names, ax=ax)
 
 
 def measure_quality(

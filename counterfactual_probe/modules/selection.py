@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..generator.results import Result
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..generator.results import Result, origin
 from .clustering import Array, Labels
 from .confidence import ENOUGH
 from .stability import Stability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,7 +46,41 @@ class Selection(Result):
         enough = self.n_modules[self.expected_ari >= ENOUGH]
         return int(enough.max()) if enough.size else int(self.n_modules[self.expected_ari.argmax()])
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def describe(self) -> Description:
+        """All three measures for each number of modules, and which number is suggested."""
+        rows = tuple(
+            (
+                f"{record['n_modules']}{' (suggested)' if record['suggested'] else ''}",
+                "–" if record["consistency"] is None else f"{record['consistency']:.2f}",
+                f"{record['expected_ari']:.2f}",
+                f"{record['variance_explained']:.2f}",
+            )
+            for record in self.records()
+        )
+        about = self.provenance
+        none = self.expected_ari.max() < ENOUGH
+        return Description(
+            "Selection",
+            f"{origin(about)}: {about.get('method')} of {about.get('features')}, suggested K = {self.suggested}",
+            table=Table(("K", "labels kept", "expected ARI", "variance explained"), rows),
+            pictures=(Picture("What speaks for each number of modules.", self.plot),),
+            warning=f"another draw of latents is expected to repeat none of them (ARI below {ENOUGH})" if none else "",
+            page="modules",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each number of modules."""
+        for row, k in enumerate(self.n_modules.tolist()):
+            kept = self.consistency[row]
+            yield {
+                "n_modules": k,
+                "consistency": float(kept.mean()) if kept.size else None,
+                "expected_ari": float(self.expected_ari[row]),
+                "variance_explained": float(self.variance_explained[row]),
+                "suggested": k == self.suggested,
+            }
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
         """All three against the number of modules."""
         from .plots import plot_selection
 

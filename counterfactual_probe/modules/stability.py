@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..base.errors import ProbeError
-from ..generator.results import Result
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.display.text import plus_minus
+from ..base.errors import ProbeError, whole
+from ..generator.results import Result, origin
 from .clustering import (
     Array,
     Floats,
@@ -28,11 +31,12 @@ from .clustering import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Clusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats]]
 # As :meth:`ModuleFinder.fit` clusters: an index computed from two fits is the one reported here.
 ExactClusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats, Floats]]
+
+_NO_DRAW = "subsets of the channels say nothing about other latents; give other=, maps of another draw"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +62,40 @@ class Stability(Result):
     draw_agreement: Array | None = None
     draw_cosine: Array | None = None
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def describe(self) -> Description:
+        """Means and standard deviations over repetitions for each K, and what another draw of latents gives."""
+        about = self.provenance
+        repetitions = self.consistency.shape[1]
+        rows = []
+        for record in self.records():
+            means = ("consistency", "cosine") if repetitions else ()
+            cells = [str(record["n_modules"])]
+            cells += [plus_minus(record[name], record[f"{name}_std"], ".2f") for name in means]
+            if self.ari is not None:
+                cells += [f"{record[name]:.2f}" for name in ("ari", "draw_agreement", "draw_cosine")]
+            rows.append(tuple(cells))
+        head = ["K", *(("labels kept", "cosine") if repetitions else ())]
+        head += ["ARI of two draws", "labels kept by both", "cosine between"] if self.ari is not None else []
+        return Description(
+            "Stability",
+            f"{origin(about)}: {about.get('method')} of {about.get('features')}, {repetitions} repetitions",
+            table=Table(tuple(head), tuple(rows), "Mean ± standard deviation over subsets of the channels."),
+            pictures=(Picture("Stability against the number of modules.", self.plot),),
+            warning="" if self.ari is not None else _NO_DRAW,
+            page="modules",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each number of modules; None for what was not measured."""
+        between = {"ari": self.ari, "draw_agreement": self.draw_agreement, "draw_cosine": self.draw_cosine}
+        for row, k in enumerate(self.n_modules.tolist()):
+            found: dict[str, Any] = {"n_modules": k}
+            for name, values in (("consistency", self.consistency[row]), ("cosine", self.cosine[row])):
+                found[name] = float(values.mean()) if values.size else None
+                found[f"{name}_std"] = float(values.std()) if values.size else None
+            yield found | {name: None if values is None else float(values[row]) for name, values in between.items()}
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
         """Label consistency against the number of modules; the ARI between draws, if that is all there is."""
         from .plots import plot_stability
 
@@ -117,6 +154,15 @@ def measure(
             draws = _between_draws(bits, other, clusterers, pool)
     consistency, cosine = scores.transpose(2, 0, 1)
     return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *draws)
+
+
+def numbers_of_modules(given: Any) -> list[int]:
+    """One number of modules or several, as a list."""
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    numbers = [whole(number, "n_modules", 1) for number in (given if several else [given])]
+    if not numbers:
+        raise ProbeError("n_modules is []; give one number or several, such as range(2, 9)")
+    return numbers
 
 
 def smallest_subset(live: int) -> int:

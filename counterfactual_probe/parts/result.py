@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
 from ..generator.results import Result
 from ..modules.clustering import Array, Floats, Labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+_CHANCE = 0.95  # share of random groups that agreement should be above
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,21 +57,37 @@ class PartsAgreement(Result):
         """The share of the random groups whose mean IoU is smaller; NaN without any."""
         return float((self.chance_iou < self.mean_iou).mean()) if len(self.chance_iou) else float("nan")
 
-    def __repr__(self) -> str:
+    def describe(self) -> Description:
+        """The agreement beside chance and the best that fixed places can reach, and each part's module."""
         k, p = self.iou.shape
-        return (
-            f"PartsAgreement(mean IoU {_beside(self.mean_iou, self.chance_iou, self.majority_iou)}, "
+        rows = tuple((record["part"], record["module"], f"{record['iou']:.2f}") for record in self.records())
+        above = self.above_chance
+        return Description(
+            "PartsAgreement",
+            f"mean IoU {_beside(self.mean_iou, self.chance_iou, self.majority_iou)}, "
             f"ARI {_beside(self.mean_ari, self.chance_ari, self.majority_ari)}; "
-            f"{k} modules, {p} parts, {len(self.ari)} images)"
+            f"{k} modules, {p} parts, {len(self.ari)} images",
+            facts=()
+            if math.isnan(above)
+            else (("random groups", f"{len(self.chance_iou)}, of which {above:.0%} agree less"),),
+            table=Table(("part", "module", "IoU"), rows),
+            pictures=(Picture("The matched parts over the templates of their modules.", self.plot),),
+            warning="random groups of channels agree as well" if above < _CHANCE else "",
+            page="known-parts",
         )
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each part that has a module."""
+        names = self.provenance["parts"]
+        for module, part in self.pairs[np.argsort(self.pairs[:, 1])].tolist():
+            yield {"part": names[part], "module": f"module {module + 1}", "iou": float(self.iou[module, part])}
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
         """The matched parts, how often each pixel is theirs, over the templates of their modules."""
         from ..modules.plots import plot_templates
 
         order = self.pairs[np.argsort(self.pairs[:, 1])]
-        names = self.provenance["parts"]
-        titles = [f"{names[part]}\nmodule {module + 1}, IoU {self.iou[module, part]:.2f}" for module, part in order]
+        titles = [f"{record['part']}\n{record['module']}, IoU {record['iou']:.2f}" for record in self.records()]
         return plot_templates(np.stack([self.parts[order[:, 1]], self.templates[order[:, 0]]]), titles, ax=ax)
 
 

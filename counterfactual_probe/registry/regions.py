@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..base.errors import ProbeError
+
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -77,6 +79,22 @@ def describe(templates: Floats, regions: Regions) -> list[tuple[str | None, floa
         value = float(table[k, region])
         found.append((names[region] if value >= NAMED_FROM else None, value))
     return found
+
+
+def module_names(templates: Floats, regions: Regions) -> list[str]:
+    """What to call modules: the region that each template shows, and the module's number where that is not enough."""
+    size = next(iter(regions.masks.values())).shape
+    if templates.shape[1:] != size:
+        raise ProbeError(
+            f"the templates are {templates.shape[1:]} and the regions {size}; fit modules on maps of the images' size, "
+            "or name them one by one"
+        )
+    shown = [name for name, _ in describe(templates, regions)]
+    numbered = [f"module {k}" for k in range(1, len(shown) + 1)]
+    return [
+        number if name is None else name if shown.count(name) == 1 else f"{name} ({number})"
+        for name, number in zip(shown, numbered, strict=True)
+    ]
 
 
 def agreement(templates: Floats, regions: Regions) -> list[tuple[str, int, float]]:

@@ -14,7 +14,8 @@ from itertools import chain
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from ..base import drawing
+from ..base.display.description import Table
+from ..base.display.plot import png
 from ..base.errors import ProbeError, nearest
 from ..base.files import is_safe_name, safe_name
 from ..base.plugins import by_name, imported
@@ -29,35 +30,6 @@ if TYPE_CHECKING:
 GROUP = "counterfactual_probe.sections"
 # Suffixes of results' files, and how a result writes one.
 WRITERS = {".safetensors": "save", ".json": "to_json", ".csv": "to_csv"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a head.
-
-    Attributes:
-        note: what the columns mean, below.
-        title: a heading above.
-        text_columns: how many of the first columns are left-aligned and wrap; the others are for numbers.
-        folded: whether only the title shows, until it is clicked.
-    """
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    title: str = ""
-    text_columns: int = 1
-    folded: bool = False
-
-    def __post_init__(self) -> None:
-        if self.folded and not self.title:
-            raise ProbeError("a folded table has no title to click on; give one")
-        for row in self.rows:
-            if len(row) != len(self.head):
-                raise ProbeError(
-                    f"a row of the table holds {len(row)} cells ({', '.join(row)}) and its head {len(self.head)}; "
-                    "give one for each"
-                )
 
 
 @dataclass(frozen=True)
@@ -97,7 +69,7 @@ def shown(
     fill the page's width.
     """
     safe = name if is_safe_name(name) else safe_name(name)
-    return CaptionedFigure(safe, drawing.png(figure, photographs=photographs), sentence, parameters, narrow)
+    return CaptionedFigure(safe, png(figure, photographs=photographs), sentence, parameters, narrow)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
 from ..base.errors import ProbeError, whole
+from ..generator.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ROOM = 2**24  # resampled rates held at once
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranking(Result):
     """Classifiers in order of robustness: the share of hybrids seen as one original, averaged over modules.
 
     Attributes:
@@ -36,6 +42,9 @@ class Ranking:
     lead_high: npt.NDArray[np.float64]
     confidence: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classifiers", tuple(self.classifiers))  # a list, in a file
+
     def __str__(self) -> str:
         lines = []
         for k, name in enumerate(self.classifiers):
@@ -46,8 +55,44 @@ class Ranking:
             lines.append(f"{k + 1}. {name}: {self.score[k]:.3f} ({interval}), first in {self.first[k]:.0%}{behind}")
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+    def describe(self) -> Description:
+        """The order, with intervals and how often each classifier comes first."""
+        rows = tuple(
+            (
+                name,
+                f"{self.score[k]:.3f}",
+                f"{self.low[k]:.3f} to {self.high[k]:.3f}",
+                f"{self.first[k]:.0%}",
+                f"{self.lead[k]:.3f} ({self.lead_low[k]:.3f} to {self.lead_high[k]:.3f})" if k else "–",
+            )
+            for k, name in enumerate(self.classifiers)
+        )
+        unsure = len(rows) > 1 and self.lead_low[1] <= 0
+        return Description(
+            "Ranking",
+            f"{len(rows)} classifiers, intervals of {self.confidence:.0%}",
+            table=Table(("classifier", "seen as an original", "interval", "comes first", "behind the first"), rows),
+            pictures=(Picture("Share of hybrids seen as one of their originals, with its interval.", self.plot),),
+            warning=f"{rows[0][0]} and {rows[1][0]} may as well come in the other order; score more pairs"
+            if unsure
+            else "",
+            page="robustness",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each classifier, the most robust first."""
+        for k, name in enumerate(self.classifiers):
+            columns = ("score", "low", "high", "first", "lead", "lead_low", "lead_high")
+            yield {"classifier": name} | {column: float(getattr(self, column)[k]) for column in columns}
+
+    def _json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
+        """The scores with their intervals, the most robust classifier on top."""
+        from .plots import plot_ranking
+
+        return plot_ranking(self.classifiers, self.score, self.low, self.high, ax=ax)
 
 
 def ranked(

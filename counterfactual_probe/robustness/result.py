@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.display.text import aligned, plus_minus
 from ..base.errors import ProbeError
-from ..base.files import write_json, write_text
 from ..generator.results import Result
 from ..generator.units import UnitSet
 from .arrays import ScoreArrays
+from .plots import Names, module_title
 from .ranking import Ranking, ranked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
-_NAMES = ("classifiers", "layers", "modules", "classes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,22 +63,42 @@ class Robustness(Result, ScoreArrays):
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
-        for name in _NAMES:  # JSON has lists
+        for name in Names._fields:  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         expected = (len(self.classifiers), len(self.layers), len(self.modules))
         if self.answers.shape[:3] != expected:
             raise ValueError(f"answers are {self.answers.shape} for {expected} classifiers, layers and modules")
 
-    def __repr__(self) -> str:
-        classifiers, layers, modules, n = self.answers.shape
-        return (
-            f"Robustness({classifiers} classifiers, {layers} layers, {modules} modules, {n} pairs; "
-            f"{self.provenance.get('generator')}, {self.classes[0]} and {self.classes[1]})"
-        )
-
     def __str__(self) -> str:
+        """The whole table, a row for each classifier, layer and module."""
+        found = list(self.records())
+        rows = [list(found[0]), *([_cell(value) for value in row.values()] for row in found)]
+        return "\n".join([self.describe().title, *(f"  {line}" for line in aligned(rows))])
 
-        return as_text(self)
+    def describe(self) -> Description:
+        """How often hybrids are seen as one of their originals, by classifier and layer (S003 Fig. 6)."""
+        classifiers, layers, modules, n = self.answers.shape
+        curve, error = self.curve, self.curve_standard_error
+        rows = tuple(
+            (name, *(plus_minus(curve[c, j], error[c, j], ".2f") for j in range(layers)))
+            for c, name in enumerate(self.classifiers)
+        )
+        pictures = [
+            Picture("Hybrids seen as an original, and their distance from both; ± one standard error.", self.plot)
+        ]
+        if len(self.shown):
+            pictures.append(Picture("The hybrids that classifiers disagree about most.", self.plot_disagreements))
+        return Description(
+            "Robustness",
+            f"{classifiers} classifiers, {layers} layers, {modules} modules, {n} pairs; "
+            f"{self.provenance.get('generator')}, {self.classes[0]} and {self.classes[1]}",
+            table=Table(
+                ("seen as an original", *self.layers), rows, "The larger of both rates, averaged over modules."
+            ),
+            pictures=tuple(pictures),
+            warning="a single pair gives no standard error; score more pairs" if n == 1 else "",
+            page="robustness",
+        )
 
     # --- numbers ----------------------------------------------------------------------------------
 
@@ -206,25 +223,44 @@ class Robustness(Result, ScoreArrays):
 
     # --- tables and figures -----------------------------------------------------------------------
 
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each classifier, layer and module, with all that is known about it as plain numbers."""
+        first, second = self.classes
+        top1, top5, best, error = self.recognition, self.recognition5, self.best, self.best_standard_error
+        distance, entropy, consensus = self.distance, self.entropy, self.consensus
+        present = np.argwhere(self.present).tolist()
+        for c, classifier in enumerate(self.classifiers):
+            for layer, module in present:
+                at = c, layer, module
+                yield {
+                    "classifier": classifier,
+                    "layer": self.layers[layer],
+                    "module": self.modules[module],
+                    f"{first} top-1": float(top1[at][0]),
+                    f"{second} top-1": float(top1[at][1]),
+                    f"{first} top-5": float(top5[at][0]),
+                    f"{second} top-5": float(top5[at][1]),
+                    "larger": float(best[at]),
+                    "standard error": float(error[at]),
+                    f"distance to {first}": float(distance[at][0]),
+                    f"distance to {second}": float(distance[at][1]),
+                    "entropy": float(entropy[at]),
+                    "consensus": float(consensus[layer, module]),
+                }
+
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row of the table for each classifier, layer and module."""
+        """The same as ``records``."""
+        return self.records()
 
-        return rows(self)
+    def _json(self) -> dict[str, Any]:
+        return super()._json() | {"ranking": self.ranking().to_json()}
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    @property
+    def names(self) -> Names:
+        """What stands along the dimensions of the arrays."""
+        return Names(self.classifiers, self.layers, self.modules, self.classes)
 
-        return write_text(path, as_csv(self))
-
-    def to_json(self, path: str | os.PathLike[str]) -> Path:
-        rows = [
-            {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
-            for row in self.rows()
-        ]
-        return write_json(path, {"rows": rows, "ranking": self.ranking().to_json(), "provenance": self.provenance})
-
-    def plot(
-        self, ax: Axes | None = None, *, quantity: Literal["recognition", "distance"] | None = None
-    ) -> tuple[Figure, Axes]:
+    def plot(self, ax: Axes | None = None, *, quantity: Literal["recognition", "distance"] | None = None) -> Plot[Any]:
         """Recognition by layer and classifier with standard errors, and pixel distance beside it (S003 Fig. 6).
 
         Onto given axes goes one of them, by default recognition.
@@ -233,21 +269,32 @@ class Robustness(Result, ScoreArrays):
 
         if quantity not in (None, "recognition", "distance"):
             raise ProbeError(f"quantity is {quantity!r}; give 'recognition' or 'distance'")
+        if quantity == "distance":
+            return plot_distance(self.distances, self.names, ax=ax)
+        curve, error = self.curve, self.curve_standard_error
         if ax is None and quantity is None:
-            return plot_recognition_and_distance(self)
-        return (plot_distance if quantity == "distance" else plot_recognition)(self, ax=ax)
+            return plot_recognition_and_distance(curve, error, self.distances, self.names)
+        return plot_recognition(curve, error, self.names, ax=ax)
 
-    def plot_entropy(self, classifier: str) -> tuple[Figure, Any]:
+    def plot_entropy(self, classifier: str) -> Plot[npt.NDArray[np.object_]]:
         """Histograms of entropy, a row for each module and a column for each layer (S003 Fig. 14 and 16)."""
         from .plots import plot_entropies
 
-        return plot_entropies(self, self.number(classifier))
+        number = self.number(classifier)
+        pooled = len(self.provenance["classifiers"][number]["pooled"])
+        return plot_entropies(self.entropies[number], self.names, classifier, pooled)
 
-    def plot_disagreements(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def plot_disagreements(self, ax: Axes | None = None) -> Plot[Axes]:
         """The hybrids that classifiers disagree about most, with their answers (S003 Fig. 17 and Table 3)."""
         from .plots import plot_disagreements
 
-        return plot_disagreements(self, ax=ax)
+        words = []
+        for item in self.disagreements():
+            where = f"{item['layer']}, {module_title(item['module'])}, pair {item['pair']}"
+            said = [f"{name}: {answer} ({share:.2f})" for name, (answer, share) in item["answers"].items()]
+            words.append([where, *said])
+        low, high = self.provenance["image_range"]
+        return plot_disagreements(self.shown.numpy(), words, self.classes, (low, high), ax=ax)
 
     def number(self, classifier: str) -> int:
         """The place of a classifier in the arrays."""
@@ -282,56 +329,6 @@ def _standard_error(values: Floats) -> Floats:
         return np.full(values.shape[:-1], np.nan)
     found: Floats = values.std(-1, ddof=1) / np.sqrt(n)
     return found
-
-
-def rows(result: Robustness) -> Iterator[dict[str, Any]]:
-    """One for each classifier, layer and module, with all that is known about it as plain numbers."""
-    first, second = result.classes
-    top1, top5, best, error = result.recognition, result.recognition5, result.best, result.best_standard_error
-    distance, entropy, consensus = result.distance, result.entropy, result.consensus
-    present = np.argwhere(result.present).tolist()
-    for c, classifier in enumerate(result.classifiers):
-        for layer, module in present:
-            at = c, layer, module
-            yield {
-                "classifier": classifier,
-                "layer": result.layers[layer],
-                "module": result.modules[module],
-                f"{first} top-1": float(top1[at][0]),
-                f"{second} top-1": float(top1[at][1]),
-                f"{first} top-5": float(top5[at][0]),
-                f"{second} top-5": float(top5[at][1]),
-                "larger": float(best[at]),
-                "standard error": float(error[at]),
-                f"distance to {first}": float(distance[at][0]),
-                f"distance to {second}": float(distance[at][1]),
-                "entropy": float(entropy[at]),
-                "consensus": float(consensus[layer, module]),
-            }
-
-
-def as_csv(result: Robustness) -> str:
-    found = list(rows(result))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, found[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
-    return text.getvalue()
-
-
-def as_text(result: Robustness) -> str:
-    """Columns under their names, with what the whole is about above them."""
-    found = list(rows(result))
-    cells = [list(found[0]), *([_cell(value) for value in row.values()] for row in found)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if k < 3 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
-    return "\n".join([repr(result), *lines])
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..base.display.plot import Plot
 from ..base.errors import ProbeError, nearest
 from ..base.progress import progress_bar
 from ..generator import latents as lt
@@ -25,7 +26,6 @@ from .tracing.tracer import LAYER, Traced, Tracer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Ratios that ``measure`` returns as one array: half a gigabyte in float64.
 MOST_PATHWAYS = 2**26
@@ -181,7 +181,7 @@ class SpectralDependency:
         pathway: tuple[int, int, int] | None = None,
         near: float = 0.88,
         axes: Sequence[Axes] | None = None,
-    ) -> tuple[Figure, list[Axes]]:
+    ) -> Plot[list[Axes]]:
         """Two kernels, their convolution and the Fourier transforms of the three (S002 Fig. 3a).
 
         ``pathway`` is (in, mid, out); by default that whose ratio is nearest to ``near``.

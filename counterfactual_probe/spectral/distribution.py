@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,18 @@ class Gatherer:
             quantile_name(q): min(max(value, self.least), self.largest)
             for q, value in zip(QUANTILES, found, strict=True)
         }
+
+
+def summary_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """A summary in words, for a result's description."""
+    if summary["mean"] is None:
+        return (("ratios", "none: all are dead"),)
+    return (
+        ("mean ± std", f"{summary['mean']:.3f} ± {summary['std']:.3f}"),
+        (f"below {BELOW:g}, above {ABOVE:g}", f"{summary['share_below']:.1%}, {summary['share_above']:.1%}"),
+        ("quantiles", ", ".join(f"{100 * q:g} %: {summary[quantile_name(q)]:.2f}" for q in QUANTILES)),
+        ("range", f"{summary['least']:.3g} to {summary['largest']:.3g}"),
+    )
 
 
 def quantile_name(q: float) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..base.drawing import PALETTE, canvas
+from ..base.display.plot import Plot
+from ..base.drawing import PALETTE, canvas, label
 from ..base.errors import ProbeError
 from .distribution import EDGES
 
@@ -30,7 +31,7 @@ def plot_histograms(
     what: str = "pathways",
     colours: Sequence[str] = PALETTE,
     legend: bool = True,
-) -> tuple[Figure, Axes]:
+) -> Plot[Axes]:
     """Histograms over the library's bins, superimposed; 1, where nothing depends on anything, is marked.
 
     The last bar holds whatever is beyond the axis.
@@ -39,8 +40,8 @@ def plot_histograms(
     top = max(_top(counts) for counts in histograms.values())
     edges = np.arange(0, top + _WIDTH / 2, _WIDTH)
     ax.axvline(1, color="0.6", lw=1, ls=":", zorder=0)
-    for (name, counts), colour in zip(histograms.items(), colours, strict=False):
-        total = int(counts.sum())
+    for (text, counts), colour in zip(histograms.items(), colours, strict=False):
+        name, total = label(text), int(counts.sum())
         if not total:
             ax.plot([], [], color=colour, label=f"{name}: all dead")
             continue
@@ -53,7 +54,7 @@ def plot_histograms(
     ax.set_ylabel(f"share of {what}")
     if legend:
         ax.legend(frameon=False, fontsize="small")
-    return figure, ax
+    return Plot(figure, ax)
 
 
 def _top(counts: Counts) -> float:
@@ -74,7 +75,7 @@ def _rebinned(counts: Counts, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.
 
 def plot_layers(
     networks: Sequence[Sequence[tuple[str, Counts]]], names: Sequence[str], *, most: int = 8
-) -> tuple[Figure, list[Axes]]:
+) -> Plot[list[Axes]]:
     """A panel for each level, from fine to coarse, with the histograms of the networks' pairs superimposed."""
     from matplotlib.figure import Figure as NewFigure
 
@@ -90,17 +91,17 @@ def plot_layers(
         here = [(i, *panels[level]) for i, panels in enumerate(networks) if level < len(panels)]
         counts = {str(i): found for i, _, found in here}
         plot_histograms(counts, ax=ax, colours=[PALETTE[i] for i, _, _ in here], legend=False)
-        ax.set_title("\n".join(title for _, title, _ in here), fontsize="small")
+        ax.set_title("\n".join(label(title) for _, title, _ in here), fontsize="small")
         if level % across:
             ax.set_ylabel("")
     if len(names) > 1:
         from matplotlib.patches import Patch
 
-        handles = [Patch(color=PALETTE[i], alpha=0.6, label=name) for i, name in enumerate(names)]
+        handles = [Patch(color=PALETTE[i], alpha=0.6, label=label(name)) for i, name in enumerate(names)]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(names), frameon=False)
     else:
-        figure.suptitle(f"{names[0]}, from fine to coarse", fontsize="medium")
-    return figure, axes[:levels]
+        figure.suptitle(f"{label(names[0])}, from fine to coarse", fontsize="medium")
+    return Plot(figure, axes[:levels])
 
 
 def plot_kernels(
@@ -112,11 +113,11 @@ def plot_kernels(
     names: tuple[str, str],
     pathway: tuple[int, int, int],
     axes: Sequence[Axes] | None = None,
-) -> tuple[Figure, list[Axes]]:
+) -> Plot[list[Axes]]:
     """Two kernels and their convolution, and below the moduli of their Fourier transforms (S002 Fig. 3a)."""
     figure, found = _panels(axes, 2, 3, (7.2, 4.9))
     kernels = [kernel.numpy() for kernel in (earlier, later, joint)]
-    titles = [f"g: {names[0]}", f"h: {names[1]}", "g ∗ h"]
+    titles = [f"g: {label(names[0], 24)}", f"h: {label(names[1], 24)}", "g ∗ h"]
     for ax, kernel, title in zip(found[:3], kernels, titles, strict=True):
         limit = float(np.abs(kernel).max()) or 1.0
         ax.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
@@ -131,10 +132,10 @@ def plot_kernels(
         ax.set_yticks([-0.5, 0, 0.5] if i == 3 else [])
     if axes is None:
         figure.suptitle(f"channels {' → '.join(map(str, pathway))}: spectral dependency ratio {ratio:.2f}")
-    return figure, found
+    return Plot(figure, found)
 
 
-def plot_removal(rows: Sequence[Mapping[str, Any]], *, axes: Sequence[Axes] | None = None) -> tuple[Figure, list[Axes]]:
+def plot_removal(rows: Sequence[Mapping[str, Any]], *, axes: Sequence[Axes] | None = None) -> Plot[list[Axes]]:
     """Saturation and finest-scale energy of every removal, and of its control beside it."""
     figure, found = _panels(axes, 1, 2, (8.6, 3.6))
     labels = {"saturation": "colour saturation", "fine": "energy of the finest scale"}
@@ -151,12 +152,12 @@ def plot_removal(rows: Sequence[Mapping[str, Any]], *, axes: Sequence[Axes] | No
             yerr=[row[f"{what}_control_spread"] for _, row in beside], color="0.65",
             label="control: as many at random (± spread of draws)", **style,
         )  # fmt: skip
-        ax.set_xticks(at, [str(row["removed"]) for row in rows], rotation=30, ha="right")
+        ax.set_xticks(at, [label(row["removed"], 24) for row in rows], rotation=30, ha="right")
         ax.set_ylabel(labels[what])
     if axes is None:
         handles, names = found[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize="small")
-    return figure, found
+    return Plot(figure, found)
 
 
 def _panels(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.display.text import as_text
 from ..base.errors import ProbeError
-from ..base.files import write_json, write_text
 from ..generator.results import Result
-from .distribution import Gatherer
+from .distribution import Gatherer, summary_facts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,7 +64,25 @@ class SpectralRatios(Result):
         gathered.dead = self.dead
         return gathered.summary()
 
-    def plot(self, ax: Axes | None = None, *, label: str | None = None) -> tuple[Figure, Axes]:
+    def describe(self) -> Description:
+        """The distribution of the ratios."""
+        earlier, later = self.provenance["layers"]
+        return Description(
+            "SpectralRatios",
+            f"{self.provenance.get('generator')}, {earlier} → {later}: {self.n_pathways:,} pathways, "
+            f"{self.dead:,} dead",
+            facts=summary_facts(self.summary()),
+            pictures=(Picture("Histogram of the ratios; 1 is no dependency.", self.plot),),
+            page="spectral",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each filter of the earlier layer: its mean ratio over the later layer's outputs."""
+        for channel, row in enumerate(self.per_filter.tolist()):
+            for mid, ratio in enumerate(row):
+                yield {"in": channel, "mid": mid, "ratio": ratio}
+
+    def plot(self, ax: Axes | None = None, *, label: str | None = None) -> Plot[Axes]:
         """A histogram of the ratios (S002 Fig. 4)."""
         from .plots import plot_histograms
 
@@ -109,7 +126,24 @@ class ActivationRatios(Result):
         gathered.add(self.per_map)
         return gathered.summary()
 
-    def plot(self, ax: Axes | None = None, *, label: str | None = None) -> tuple[Figure, Axes]:
+    def describe(self) -> Description:
+        """The distribution of the maps' ratios."""
+        maps, filters = self.ratio.shape
+        return Description(
+            "ActivationRatios",
+            f"{self.provenance.get('generator')}, {' → '.join(self.provenance['layers'])}: {maps} maps × {filters} "
+            f"filters, {self.n_samples} samples, {self.dead} maps dead",
+            facts=summary_facts(self.summary()),
+            pictures=(Picture("Histogram of the maps' ratios; 1 is no dependency.", self.plot),),
+            page="spectral",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each map: its mean ratio over filters, NaN of a dead one."""
+        for number, ratio in enumerate(self.per_map.tolist()):
+            yield {"map": number, "ratio": ratio}
+
+    def plot(self, ax: Axes | None = None, *, label: str | None = None) -> Plot[Axes]:
         """A histogram of the maps' ratios."""
         from .plots import plot_histograms
 
@@ -119,6 +153,7 @@ class ActivationRatios(Result):
         return plot_histograms({name: gathered.histogram.numpy()}, ax=ax, what="activation maps")
 
 
+_HEAD = ("pair", "channels", "rate", "pathways", "dead", "mean", "std", "< 0.9", "> 1.45")
 _COLUMNS = (
     "earlier", "later", "direction", "stride", "in", "mid", "out", "pathways", "dead", "mean", "std", "share_below",
     "share_above", "q05", "q25", "q50", "q75", "q95", "least", "largest", "skip", "between",
@@ -129,7 +164,7 @@ _COLUMNS = (
 class SpectralTable(Result):
     """All pairs of a network: a row of statistics and a histogram each, from the first pair to the last.
 
-    ``print`` shows the table; ``write_csv`` and ``write_json`` write it.
+    ``print`` shows the table; ``to_csv`` and ``to_json`` write it.
 
     Attributes:
         rows: a dict for each pair: names, channels, stride, mean, std, ``share_below`` (ratio < 0.9),
@@ -145,22 +180,18 @@ class SpectralTable(Result):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __repr__(self) -> str:
-        return self.to_text()
-
     @property
     def fine_to_coarse(self) -> list[int]:
         """The rows from the finest maps to the coarsest, whichever way the network runs."""
         building = self.provenance["direction"] != "down"
         return sorted(range(len(self)), key=lambda i: (-self.rows[i]["size"][0], -i if building else i))
 
-    def to_text(self) -> str:
-        """The table as aligned lines."""
-        heads: tuple[str, ...] = ("pair", "channels", "rate", "pathways", "dead", "mean", "std", "< 0.9", "> 1.45")
-        lines = [heads]
+    def describe(self) -> Description:
+        """A line for each pair, and histograms layer by layer."""
+        rows = []
         for row in self.rows:
             stride = "×".join(map(str, row["stride"] if len(set(row["stride"])) > 1 else row["stride"][:1]))
-            lines.append(
+            rows.append(
                 (
                     f"{row['earlier']} → {row['later']}" + (" (skip)" if row["skip"] else ""),
                     f"{row['in']}→{row['mid']}→{row['out']}",
@@ -170,46 +201,52 @@ class SpectralTable(Result):
                     *(_rounded(row[name]) for name in ("mean", "std", "share_below", "share_above")),
                 )
             )
-        widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-        aligned = [
-            "  ".join(
-                f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
-                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
-        return "\n".join([f"Spectral dependency ratios of {self.provenance['generator']}", *aligned])
+        return Description(
+            "SpectralTable",
+            f"{self.provenance['generator']}: spectral dependency ratios of {len(self)} pairs of convolutions",
+            table=Table(_HEAD, tuple(rows)),
+            pictures=(Picture("Histograms of the ratios, from fine to coarse; 1 is no dependency.", self.plot),),
+            page="spectral",
+        )
 
-    def to_csv(self) -> str:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+    def to_text(self) -> str:
+        """The table as aligned lines."""
+        return as_text(self.describe())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each pair of convolutions; ``rows`` without lists."""
         for row in self.rows:
             flat = row | {"stride": "×".join(map(str, row["stride"])), "between": "; ".join(row["between"])}
-            writer.writerow(["" if flat[name] is None else flat[name] for name in _COLUMNS])
-        return buffer.getvalue()
+            yield {name: flat[name] for name in _COLUMNS}
+
+    def _json(self) -> dict[str, Any]:
+        return {"pairs": self.rows, "provenance": self.provenance}
 
     def write_csv(self, path: str | os.PathLike[str]) -> Path:
-        return write_text(path, self.to_csv())
+        """The same as ``to_csv(path)``."""
+        return self.to_csv(path)
 
     def write_json(self, path: str | os.PathLike[str]) -> Path:
-        return write_json(path, {"pairs": self.rows, "provenance": self.provenance})
+        """The same as ``to_json(path)``."""
+        return self.to_json(path)
 
     def plot(
         self,
+        ax: Axes | None = None,
         *,
         against: SpectralTable | Sequence[SpectralTable] | None = None,
         names: Sequence[str] | None = None,
         most: int = 8,
-    ) -> tuple[Figure, list[Axes]]:
+    ) -> Plot[Any]:
         """Histograms layer by layer, from fine to coarse, of several networks superimposed (S002 Figs 4, 5, 9).
 
         >>> generator.plot(against=discriminator)  # doctest: +SKIP
 
         The finest pair of one is put on the finest of the other, and so on. ``names`` are the networks'; at most
-        ``most`` panels are drawn. Pairs that skip other convolutions are left out where there are others.
+        ``most`` panels are drawn. Pairs that skip other convolutions are left out where there are others. Onto given
+        axes goes one histogram of each network, of all its pairs together.
         """
-        from .plots import plot_layers
+        from .plots import plot_histograms, plot_layers
 
         others = [] if against is None else [against] if isinstance(against, SpectralTable) else list(against)
         tables = [self, *others]
@@ -218,7 +255,11 @@ class SpectralTable(Result):
         given = list(names) if names is not None else [str(table.provenance["generator"]) for table in tables]
         if len(given) != len(tables):
             raise ProbeError(f"{len(given)} names are given for {len(tables)} networks; give one each")
-        return plot_layers([table.panels() for table in tables], given, most=most)
+        panels = [table.panels() for table in tables]
+        if ax is None:
+            return plot_layers(panels, given, most=most)
+        sums = [sum(histogram for _, histogram in own) for own in panels]
+        return plot_histograms(dict(zip(given, sums, strict=True)), ax=ax)
 
     def panels(self) -> list[tuple[str, Any]]:
         """(title, histogram) of each pair, from fine to coarse; skips are left out where there are others."""

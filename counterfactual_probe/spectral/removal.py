@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..base.display.description import Description, Picture, Table
+from ..base.display.plot import Plot
+from ..base.display.text import as_text
 from ..generator.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # The first two rows are no removals by ratio, and have no controls.
 UNCONTROLLED = 2
+_HEAD = ("removed", "filters left", "energy left", "saturation (control)", "finest scale × 1000 (control)")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,9 +54,6 @@ class FilterRemoval(Result):
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))  # a list, in a file
 
-    def __repr__(self) -> str:
-        return self.to_text()
-
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each row: filters and energy left, mean ± standard error over images of saturation and of
         finest-scale energy, and mean ± standard deviation over draws of the controls' means."""
@@ -75,10 +75,15 @@ class FilterRemoval(Result):
             found.append(row)
         return found
 
-    def to_text(self) -> str:
-        """The rows as aligned lines."""
-        name, layer = self.provenance["generator"], self.provenance["layers"][0]
-        lines = [("removed", "filters left", "energy left", "saturation (control)", "finest scale × 1000 (control)")]
+    def records(self) -> list[dict[str, Any]]:
+        """``rows``, all with the same columns: None where there is no control."""
+        found = self.rows()
+        columns = dict.fromkeys(name for row in found for name in row)
+        return [{name: row.get(name) for name in columns} for row in found]
+
+    def describe(self) -> Description:
+        """A line for each removal with its control beside it, and the images."""
+        rows = []
         for row in self.rows():
             cells = [row["removed"], f"{row['filters']:,}", f"{row['energy']:.3f}"]
             if "energy_control" in row:
@@ -88,12 +93,24 @@ class FilterRemoval(Result):
                 if (control := f"{what}_control") in row:
                     cell += f" ({scale * row[control]:.3f} ± {scale * row[control + '_spread']:.3f})"
                 cells.append(cell)
-            lines.append(tuple(cells))
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        aligned = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([f"Filters of {layer} removed from {name}", *(line.rstrip() for line in aligned)])
+            rows.append(tuple(cells))
+        about = self.provenance
+        return Description(
+            "FilterRemoval",
+            f"{about['generator']}: filters of {about['layers'][0]} removed, {self.images.shape[1]} images",
+            table=Table(_HEAD, tuple(rows), "In brackets: as many filters drawn at random, of the same energies."),
+            pictures=(
+                Picture("Images without the filters, and below them without as many at random.", self.plot),
+                Picture("Saturation and finest-scale energy beside their controls.", self.plot_measures),
+            ),
+            page="spectral",
+        )
 
-    def plot(self, ax: Axes | None = None, *, most: int = 8) -> tuple[Figure, Axes]:
+    def to_text(self) -> str:
+        """The rows as aligned lines."""
+        return as_text(self.describe())
+
+    def plot(self, ax: Axes | None = None, *, most: int = 8) -> Plot[Axes]:
         """A sheet of images: a row for each removal, and below it one for its control (S002 Fig. 6)."""
         from ..base.drawing import plot_images
 
@@ -107,7 +124,7 @@ class FilterRemoval(Result):
         low, high = self.provenance["image_range"]
         return plot_images(torch.stack(rows).float().cpu().numpy(), labels, (low, high), ax=ax)
 
-    def plot_measures(self, axes: Sequence[Axes] | None = None) -> tuple[Figure, list[Axes]]:
+    def plot_measures(self, axes: Sequence[Axes] | None = None) -> Plot[list[Axes]]:
         """Saturation and finest-scale energy of each row beside its control, with error bars."""
         from .plots import plot_removal
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..base.display.described import Described, Tabulated
+from ..base.display.description import Description, Picture
+from ..base.display.plot import Plot
 from ..generator.adapter import GeneratorAdapter
 from ..registry.folders import load_folder
 from .record.losses import Values
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 @dataclass(frozen=True, repr=False)
-class Trained:
+class Trained(Described, Tabulated):
     """A folder that ``cp.load`` opens, and how the losses went.
 
     Attributes:
@@ -31,9 +39,33 @@ class Trained:
     steps_per_second: float
     notes: tuple[str, ...]
 
-    def __repr__(self) -> str:
+    def describe(self) -> Description:
+        """The last losses, and how they came there."""
         last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items())
-        return f"Trained({str(self.folder)!r}, {self.steps} steps, {last})"
+        resumed = f", {self.resumed_at:,} of them in earlier runs" if self.resumed_at else ""
+        facts = [("time", f"{self.seconds:,.0f} s, {self.steps_per_second:.3g} steps a second{resumed}")]
+        facts += [("data", note) for note in self.notes]
+        return Description(
+            "Trained",
+            f"{str(self.folder)!r}, {self.steps} steps, {last}",
+            facts=tuple(facts),
+            pictures=(Picture("Losses by step.", self.plot),),
+            page="training",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One for each step, with every loss."""
+        for step in range(self.steps):
+            yield {"step": step + 1} | {name: float(values[step]) for name, values in self.losses.items()}
+
+    def _json(self) -> dict[str, Any]:
+        return {"rows": list(self.records()), "folder": str(self.folder), "notes": self.notes}
+
+    def plot(self, ax: Axes | None = None) -> Plot[Axes]:
+        """Each loss by step."""
+        from .record.losses import plot_losses
+
+        return plot_losses(self.losses, ax=ax)
 
     def load(self) -> GeneratorAdapter:
         """The generator, as ``cp.load(folder)``."""

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 import counterfactual_probe as cp
 from counterfactual_probe.base import drawing as plots
+from counterfactual_probe.base.display.plot import png
 from counterfactual_probe.modules.plots import plot_templates
 from support import toys
 
@@ -88,7 +89,7 @@ def test_a_mosaic_frames_modules_and_scales_each_map() -> None:
 
 def test_png_is_the_same_every_time() -> None:
     def picture() -> bytes:
-        return plots.png(plot_templates(np.eye(8).reshape(1, 8, 8), ["one"])[0])
+        return png(plot_templates(np.eye(8).reshape(1, 8, 8), ["one"])[0])
 
     assert picture() == picture()
     assert picture().startswith(b"\x89PNG")

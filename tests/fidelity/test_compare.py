@@ -147,7 +147,7 @@ def test_it_prints_as_a_table(result: cp.Fidelity) -> None:
     lines = repr(result).splitlines()
     assert "features means, 80 images each; Fréchet distances over that of generated from real images" in lines[0]
     assert lines[1].split("  ")[-1].strip() == "median realism"
-    assert [line.split("  ")[0] for line in lines[2:]] == list(result.groups)
+    assert [line.strip().split("  ")[0] for line in lines[2:]] == list(result.groups)
     assert f"{result.table[4, 1]:.3f} ± {result.standard_error[4, 1]:.3f}" in lines[-1]
     rows = list(csv.DictReader(io.StringIO(result.to_csv())))
     assert len(rows) == 10

@@ -316,6 +316,10 @@ def test_floating_latents_get_the_modules_dtype_and_others_keep_theirs() -> None
 
 
 def test_repr_and_name() -> None:
-    assert repr(PLAIN.generator()) == "GeneratorAdapter('Deconv', image 3×16×16, 10 layers, cpu)"
+    first, *table = repr(PLAIN.generator()).splitlines()
+    assert first == "GeneratorAdapter('Deconv', image 3×16×16, 10 layers, cpu)"
+    names = list(PLAIN.generator().layers)
+    assert [line.split()[0] for line in table] == ["layer", *names[:7], "…"]
+    assert table[-1].split() == ["…", "3", "more;", "print", "it", "for", "all"]
     assert cp.wrap(Deconv(), Z, name="mine").name == "mine"
     assert cp.wrap(nn.DataParallel(Deconv()), Z).name == "Deconv"

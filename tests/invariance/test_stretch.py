@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
-from counterfactual_probe.invariance import plots as plots_invariance
 from counterfactual_probe.invariance.scales import Scales
 from counterfactual_probe.invariance.transformations import Transformation, flip, rotation, shift
 from counterfactual_probe.reporting.sections.invariance import SECTION, as_csv
@@ -282,24 +281,23 @@ def test_it_prints_saves_and_loads(tmp_path: Path) -> None:
 def test_plots_show_what_they_are_given() -> None:
     generator = PLAIN.generator()
     results = [cp.StretchTest(generator, layer).measure(n_images=3) for layer in ("main.2", "main.6")]
-    for plot in (plots_invariance.plot_transformed, plots_invariance.plot_components):
+    first, second = results
+    for plot in (first.plot_images, first.plot_scales):
         ax = Figure().add_subplot()
-        assert plot(results, ax=ax)[1] is ax
-    labels = [label.get_text() for label in plots_invariance.plot_transformed(results)[1].get_yticklabels()]
+        assert plot(ax, against=second)[1] is ax
+    labels = [label.get_text() for label in first.plot_images(against=[second])[1].get_yticklabels()]
     assert labels == ["image", "main.2\ntransformed", "main.6\ntransformed", "image\ntransformed"]
     for relative in (False, True):
-        _, ax = plots_invariance.plot_mse_per_scale(results, relative=relative)
+        _, ax = first.plot(against=second, relative=relative)
         heights = [bar.get_height() for container in ax.containers[1::2] for bar in container]
         expected = [r.relative_mse_per_scale if relative else r.mse_per_scale for r in results]
         np.testing.assert_allclose(sorted(heights), sorted(torch.cat(expected).tolist()))
     assert results[0].plot_images()[0] is not results[0].plot_scales()[0]
     other = cp.StretchTest(generator, "main.6").measure(n_images=3, seed=1)
     with pytest.raises(cp.ProbeError, match=r"'main.2' and 'main.6' differ in their seed \(0 and 1\)"):
-        plots_invariance.plot_mse_per_scale([results[0], other])
-    with pytest.raises(cp.ProbeError, match="no results are given"):
-        plots_invariance.plot_transformed([])
+        first.plot(against=other)
     with pytest.raises(cp.ProbeError, match="image 5 asked of a result that keeps 3"):
-        plots_invariance.plot_components(results, image=5)
+        first.plot_scales(image=5)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,7 +228,12 @@ def test_same_seed_same_modules_and_input_kinds() -> None:
     assert finder.fit(torch.from_numpy(maps)).labels_.tolist() == one
     assert finder.fit(maps.tolist()).labels_.tolist() == one
     assert finder.fit(maps.astype(np.float32)).labels_.tolist() == one
-    assert repr(finder) == "ModuleFinder(n_modules=3, method='nmf', features='bits')"
+    first, *found = repr(finder).splitlines()
+    assert first == "ModuleFinder(n_modules=3, method='nmf', features='bits')" == repr(cp.ModuleFinder(3))
+    assert [line.split() for line in found[-3:]] == [
+        ["module", str(k + 1), str((finder.labels_ == k).sum())] for k in range(3)
+    ]
+    assert f"variance explained  {finder.variance_explained_:.2f}" in repr(finder)
 
 
 def test_an_unfitted_finder_says_so() -> None:

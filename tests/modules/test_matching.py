@@ -56,8 +56,10 @@ def test_a_match_is_a_result(tmp_path: Path) -> None:
     for name in ("pairs", "cosines", "templates"):
         np.testing.assert_array_equal(getattr(again, name), getattr(match, name))
     assert match.provenance["first"]["maps"]["layers"] == ["main.2"]
-    assert "pairs (2, 2)" in repr(match)
-    assert "layers ['main.2', 'main.6']" in repr(match)
+    lines = repr(match).splitlines()
+    assert lines[0] == "ModuleMatch(Deconv, main.2, main.6: 2 pairs of modules)"
+    assert [line.split()[3] for line in lines[2:4]] == [f"{cosine:.2f}" for cosine in match.cosines]
+    assert [item.name for item in match.units] == [f"module {k + 1} with {j + 1}" for k, j in match.pairs]
     _, ax = match.plot()
     titles = [label.get_text() for label in ax.get_xticklabels()]
     assert titles == [

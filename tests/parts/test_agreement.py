@@ -252,7 +252,7 @@ def test_a_decoder_of_the_scene() -> None:
         cp.parts_agreement(finder, scene.masks(labels), maps=maps, names=PARTS, controls=3),
         cp.parts_by_image(finder, scene.masks(labels), generator=gen, latents=z, sources=2, names=PARTS, controls=1),
     ):
-        assert repr(found).endswith("2 modules, 3 parts, 6 images)")
+        assert repr(found).splitlines()[0].endswith("2 modules, 3 parts, 6 images)")
         assert 0 < found.majority_iou < 1
         np.testing.assert_allclose(found.parts.sum(0), 1)
         assert found.provenance["parts"] == list(PARTS)

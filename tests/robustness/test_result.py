@@ -85,9 +85,13 @@ def test_save_and_load(result: cp.Robustness, tmp_path: Path) -> None:
     assert loaded.units == result.units
     assert json.loads(json.dumps(loaded.provenance)) == loaded.provenance
     assert str(loaded.ranking()) == str(result.ranking())
+    assert repr(loaded) == repr(result)
     assert (
-        repr(loaded) == repr(result) == "Robustness(2 classifiers, 3 layers, 3 modules, 7 pairs; Deconv, day and night)"
+        repr(result).splitlines()[0] == "Robustness(2 classifiers, 3 layers, 3 modules, 7 pairs; Deconv, day and night)"
     )
+    for c, name in enumerate(result.classifiers):
+        line = next(line for line in repr(result).splitlines() if line.split()[0] == name)
+        assert line.split()[1::3] == [f"{share:.2f}" for share in result.curve[c]]
     with pytest.raises(cp.ProbeError, match="holds Robustness and not Hybrids"):
         cp.Hybrids.load(tmp_path / "robustness.safetensors")
 
@@ -104,7 +108,7 @@ def test_provenance_says_how_each_classifier_was_asked(result: cp.Robustness) ->
 
 def test_tables(result: cp.Robustness, tmp_path: Path) -> None:
     lines = str(result).splitlines()
-    assert lines[0] == repr(result)
+    assert lines[0] == repr(result).splitlines()[0]
     assert lines[1].split()[:3] == ["classifier", "layer", "module"]
     assert len(lines) == 2 + 2 * len(FLAT)
     with result.to_csv(tmp_path / "table.csv").open() as file:

@@ -116,7 +116,7 @@ def test_more_ratios_than_an_array_holds(sd: cp.SpectralDependency, monkeypatch:
 def test_the_table_prints_and_writes(sd: cp.SpectralDependency, tmp_path: Path) -> None:
     table = sd.table()
     lines = str(table).splitlines()
-    assert lines[0] == "Spectral dependency ratios of small"
+    assert lines[0] == "SpectralTable(small: spectral dependency ratios of 2 pairs of convolutions)"
     assert len({len(line) for line in lines[1:]}) == 1
     assert "0 → 3" in lines[2]
     rows = list(csv.DictReader(io.StringIO(table.write_csv(tmp_path / "t.csv").read_text())))
@@ -135,7 +135,8 @@ def test_ratios_come_back_from_files(sd: cp.SpectralDependency, tmp_path: Path) 
     loaded = cp.SpectralRatios.load(found.save(tmp_path / "r.safetensors"))
     assert torch.equal(loaded.ratio, found.ratio)
     assert loaded.provenance == found.provenance
-    assert "ratio (8, 7, 3)" in repr(loaded)
+    assert repr(loaded).splitlines()[0] == "SpectralRatios(small, 3 → 5: 168 pathways, 0 dead)"
+    assert f"{found.mean:.3f} ± {float(found.alive.std(correction=0)):.3f}" in repr(loaded)
     maps = sd.measure_activations("2", generator().sample(3))
     assert torch.equal(cp.ActivationRatios.load(maps.save(tmp_path / "a.safetensors")).ratio, maps.ratio)
     with pytest.raises(cp.ProbeError, match="holds SpectralRatios and not ActivationRatios"):

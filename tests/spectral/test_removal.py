@@ -163,7 +163,7 @@ def test_rows_have_error_bars(removal: cp.FilterRemoval) -> None:
     assert rows[3]["fine_control_spread"] == pytest.approx(float(draws.std()))
     assert rows[0]["energy"] == 1
     assert 0 < rows[3]["energy"] < 1
-    assert str(removal).splitlines()[0] == "Filters of 3 removed from small"
+    assert str(removal).splitlines()[0] == "FilterRemoval(small: filters of 3 removed, 5 images)"
 
 
 def test_it_saves_and_plots(removal: cp.FilterRemoval, tmp_path: Path) -> None:

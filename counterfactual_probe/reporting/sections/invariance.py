@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ...base.display.records import csv_text
 from ...base.files import safe_name
 from ...generator.adapter import GeneratorAdapter
 from ...invariance.result import Invariance
@@ -17,27 +18,11 @@ KEPT = 8  # images in a file and a figure
 
 def as_csv(results: Sequence[Invariance]) -> str:
     """One line per layer and scale; scale 0 is the whole image."""
-    lines = ["layer,scale,pixels,mse,standard_error,relative_mse,images"]
-    for result in results:
-        whole = (0, "", result.mse, result.standard_error, result.relative_mse)
-        scales = zip(
-            range(1, len(result.scales) + 1),
-            result.scales.pixels,
-            result.mse_per_scale,
-            result.standard_error_per_scale,
-            result.relative_mse_per_scale,
-            strict=True,
-        )
-        for scale, pixels, mse, error, relative in (whole, *scales):
-            lines.append(
-                f'"{result.layer}",{scale},{pixels},{float(mse):.9g},{float(error):.9g},{float(relative):.9g},{len(result)}'
-            )
-    return "\n".join(lines) + "\n"
+    return csv_text(record for result in results for record in result.records())
 
 
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
     """Of the study's layers, stretched."""
-    from ...invariance import plots
 
     infos = [layer.layer for layer in study.layers if len(layer.layer.size) == 2]
     if not infos:
@@ -50,19 +35,19 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
         say(f"stretching layer {info.name}")
         test = StretchTest(generator, info.name, levels=levels)
         results.append(test.measure(seed=study.settings.seed, keep=KEPT))
-    first = results[0]
+    first, *others = results
     about = f"{study.generator}, {first.provenance['transformation']}, {len(first)} images, seed {study.settings.seed}"
     figures = (
         shown(
             "images",
-            plots.plot_transformed(results)[0],
+            first.plot_images(against=others).figure,
             "Images, the images that follow when all maps of a layer are stretched, and the stretched images.",
             about,
             photographs=True,
         ),
         shown(
             "mse",
-            plots.plot_mse_per_scale(results, relative=True)[0],
+            first.plot(against=others, relative=True).figure,
             "Mean squared error in each scale of the images ± one standard error, over that of a layer that takes no "
             "notice of the stretch.",
             about,
@@ -70,7 +55,7 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
         ),
         shown(
             "scales",
-            plots.plot_components(results)[0],
+            first.plot_scales(against=others).figure,
             "One image apart into scales, and what is between it and the stretched image in each; details stand on "
             "grey, and every scale has a contrast of its own.",
             about,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ...base.display.plot import Plot
+from ...base.display.records import csv_text
+from ...base.drawing import PALETTE, canvas, label
 from ...base.errors import ProbeError
 from ...base.files import read_bytes, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LARGEST = 1e8  # what no loss or gradient of a sound run comes near
 Values = npt.NDArray[np.float32]
@@ -67,9 +74,9 @@ class Losses:
 
     def save(self, path: Path) -> None:
         """As CSV, each value in as few digits as give it back exactly."""
-        lines = [",".join(["step", *self.names])]
-        lines += [",".join([str(i), *map(str, row)]) for i, row in enumerate(self.rows, 1)]
-        write_text(path, "\n".join(lines) + "\n")
+        columns = ["step", *self.names]
+        rows = (dict(zip(columns, [i, *map(str, row)], strict=True)) for i, row in enumerate(self.rows, 1))
+        write_text(path, csv_text(rows, columns))
 
     def load(self, path: Path, steps: int) -> None:
         """The first ``steps`` rows of such a file."""
@@ -82,6 +89,17 @@ class Losses:
             complete = False
         if not complete:
             raise ProbeError(f"{path} holds no losses of {steps} steps; put it back, or give another folder")
+
+
+def plot_losses(losses: Mapping[str, Values], *, ax: Axes | None = None) -> Plot[Axes]:
+    """Each loss (steps,) by step."""
+    figure, ax = canvas(ax, 6.4, 3.2)
+    for i, (name, values) in enumerate(losses.items()):
+        ax.plot(np.arange(1, len(values) + 1), values, color=PALETTE[i % len(PALETTE)], label=label(name), lw=1)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return Plot(figure, ax)
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,55 @@
+"""Progress bars: drawn anew as time passes, in a terminal and in a notebook, and now and then in a log."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+import counterfactual_probe as cp
+from counterfactual_probe.base import progress
+from support.toys import PLAIN
+
+
+class Notebook(io.StringIO):
+    """A stream as the kernel of a notebook has it: no terminal."""
+
+
+Notebook.__module__ = "ipykernel.iostream"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "moves"), [(Notebook, True), (Terminal, True), (io.StringIO, False)])
+def test_a_bar_moves_where_it_replaces_itself(
+    stream: type[io.StringIO], moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream())
+    monkeypatch.setattr(progress, "_SECONDS", 0.0)
+    with progress.progress_bar(100, "maps", "hybrid", True) as bar:
+        bar.update(60)  # fast, which must not make it wait for as many again
+        bar.update(1)
+        drawn = sys.stderr.getvalue()  # type: ignore[attr-defined]
+        assert ("61/100" in drawn) is moves
+
+
+def test_a_bar_moves_within_a_block_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    made = progress.progress_bar
+
+    def watched(*args: object, **options: object) -> object:
+        bar = made(*args, **options)  # type: ignore[arg-type]
+        update = bar.update
+        bar.update = lambda n=1: (seen.append(n), update(n))[1]
+        return bar
+
+    monkeypatch.setattr("counterfactual_probe.influence.influence_map.progress_bar", watched)
+    generator = PLAIN.generator()
+    maps = cp.InfluenceMap(generator, "main.2").attribute(n_pairs=6, hybrids_per_eval=8, show_progress=True)
+    blocks = -(-6 // 8)
+    assert len([n for n in seen if n]) > 2 * blocks
+    assert sum(seen) == 6 * len(maps)

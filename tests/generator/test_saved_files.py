@@ -1,0 +1,58 @@
+"""Files of an earlier version: they load, hold what was put in, and are written the same today."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import counterfactual_probe as cp
+from support import saved_results
+
+SAVED = Path(__file__).parent / "saved"
+RESULTS = saved_results.results()
+
+
+def same(one: Any, two: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == two.dtype and torch.equal(torch.nan_to_num(one), torch.nan_to_num(two))
+    if isinstance(one, np.ndarray):
+        return one.dtype == two.dtype and np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
+    return type(one) is type(two) and bool(one == two)
+
+
+def test_every_class_that_saves_has_a_file() -> None:
+    assert {path.name for path in SAVED.iterdir()} == set(RESULTS)
+    kinds = {type(result) for result in RESULTS.values()}
+    public = [getattr(place, name) for place in (cp, cp.metrics) for name in place.__all__]
+    saving = {kind for kind in public if isinstance(kind, type) and hasattr(kind, "save")}
+    assert saving - {cp.metrics.Score} == kinds
+
+
+@pytest.mark.parametrize("name", [name for name in RESULTS if name != "ModuleFinder.safetensors"])
+def test_a_file_of_an_earlier_version_loads_and_is_written_the_same(name: str, tmp_path: Path) -> None:
+    expected = RESULTS[name]
+    loaded = type(expected).load(SAVED / name)
+    for field in dataclasses.fields(expected):
+        assert same(getattr(loaded, field.name), getattr(expected, field.name)), field.name
+    assert loaded.save(tmp_path / name).read_bytes() == (SAVED / name).read_bytes()
+
+
+def test_a_finder_of_an_earlier_version_loads(tmp_path: Path) -> None:
+    name, expected = "ModuleFinder.safetensors", RESULTS["ModuleFinder.safetensors"]
+    loaded = cp.ModuleFinder.load(SAVED / name)
+    assert loaded.labels_.tolist() == expected.labels_.tolist()
+    assert sorted(loaded.modules_, key=lambda units: units.size) == [
+        cp.UnitSet({"main.2": (1, 3)}),
+        cp.UnitSet({"main.2": (0, 2, 4)}),
+    ]
+    np.testing.assert_allclose(loaded.templates_, expected.templates_, atol=1e-6)
+    np.testing.assert_allclose(loaded.weights_, expected.weights_, atol=1e-6)
+    np.testing.assert_array_equal(loaded.confidence_, expected.confidence_)
+    assert (loaded.expected_ari_, loaded.variance_explained_, loaded.percentile) == (1.0, 1.0, 40.0)
+    assert loaded.provenance_ == expected.provenance_
+    assert loaded.save(tmp_path / name).read_bytes() == (SAVED / name).read_bytes()
