@@ -8,7 +8,7 @@ from typing import Any
 
 import counterfactual_probe as cp
 from counterfactual_probe.base.display.plot import png
-from counterfactual_probe.base.display.records import csv_text
+from counterfactual_probe.base.display.records import write_csv
 from counterfactual_probe.base.files import write_bytes, write_json, write_text
 
 
@@ -20,7 +20,7 @@ def save_figure(figure: Any, path: Path, *, photographs: bool = False) -> Path:
 def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A table as CSV and as JSON."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    print(write_text(path.with_suffix(".csv"), csv_text(rows, columns)))
+    print(write_csv(path.with_suffix(".csv"), rows, columns))
     print(write_json(path.with_suffix(".json"), list(rows)))
 
 

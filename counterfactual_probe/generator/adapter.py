@@ -16,6 +16,7 @@ from ..base.caller import blamed_on
 from ..base.display.described import Described
 from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import Interrupted, ProbeError, whole
 from ..base.memory import default_batch, in_slices, memory_kept
 from . import latents as lt
@@ -145,7 +146,7 @@ class GeneratorAdapter(Described):
         size = "×".join(map(str, self.image_size))
         return Description(
             "GeneratorAdapter",
-            f"{self.name!r}, image {size}, {len(self.layers)} layers, {self.device}",
+            f"{self.name!r}, image {size}, {counted(len(self.layers), 'layer')}, {self.device}",
             table=self.layers.describe().table,
             pictures=(Picture("Two samples.", partial(plot_samples, self._thumbnails, self.image_range)),),
             page="your-own-generator",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet
@@ -66,7 +67,8 @@ class Hybrids(Result):
         )
         return Description(
             "Hybrids",
-            f"{origin(self.provenance)}: {len(self)} unit sets × {len(self.base)} images of {size}",
+            f"{origin(self.provenance)}: {counted(len(self), 'unit set')} × "
+            f"{counted(len(self.base), 'image')} of {size}",
             table=Table(head, tuple(rows), "Distances: mean |difference| of pixels."),
             pictures=(Picture(f"{originals}, and a row of hybrids for each unit set.", shown.plot),),
             page="hybrids",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError
 from ..generator.latents import fingerprint
 from ..generator.results import Result, origin
@@ -79,12 +80,12 @@ class InfluenceMaps(Result, MapArrays):
         """How strong the unit sets are, how sure that is, and the maps of the strongest."""
         height, width = self.maps.shape[1:]
         least, most = (int(value) for value in self.n_pairs.aminmax())
-        pairs = f"{least} pairs each" if least == most else f"{least} to {most} pairs"
+        pairs = f"{counted(least, 'pair')} each" if least == most else f"{least} to {most} pairs"
         if (seed := self.provenance.get("seed")) is not None:
             pairs += f", seed {seed}"
         return Description(
             "InfluenceMaps",
-            f"{origin(self.provenance)}: {len(self)} unit sets of {height}×{width}, {pairs}",
+            f"{origin(self.provenance)}: {counted(len(self), 'unit set')} of {height}×{width}, {pairs}",
             facts=self._facts(),
             table=self._strongest(_LISTED),
             pictures=(

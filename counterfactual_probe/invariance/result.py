@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.display.text import plus_minus
+from ..base.display.text import counted, plus_minus
 from ..base.drawing import Floats
 from ..base.errors import ProbeError
 from ..generator.results import Result
@@ -59,7 +59,7 @@ class Invariance(Result):
         return Description(
             "Invariance",
             f"{about['generator']}, layer {self.layer}, {about['transformation']}: MSE {self.mse:.3g} ± "
-            f"{self.standard_error:.2g} over {len(self)} images",
+            f"{self.standard_error:.2g} over {counted(len(self), 'image')}",
             table=Table(head, rows, "Relative to a layer that takes no notice: 0 is equivariant, 1 is no effect."),
             pictures=(
                 Picture("Images, those of the transformed layer, and the transformed images.", self.plot_images),

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.display.text import plus_minus
+from ..base.display.text import counted, plus_minus
 from ..base.errors import ProbeError, whole
 from ..generator.results import Result, origin
 from .clustering import (
@@ -78,7 +78,7 @@ class Stability(Result):
         head += ["ARI of two draws", "labels kept by both", "cosine between"] if self.ari is not None else []
         return Description(
             "Stability",
-            f"{origin(about)}: {about.get('method')} of {about.get('features')}, {repetitions} repetitions",
+            f"{origin(about)}: {about.get('method')} of {about.get('features')}, {counted(repetitions, 'repetition')}",
             table=Table(tuple(head), tuple(rows), "Mean ± standard deviation over subsets of the channels."),
             pictures=(Picture("Stability against the number of modules.", self.plot),),
             warning="" if self.ari is not None else _NO_DRAW,

@@ -16,7 +16,8 @@ by their entry points, as it finds other packages'.
 
 from .page import Report
 from .report import write_report
-from .section import CaptionedFigure, Section, SectionMaker, Table, available_sections, section_maker, shown
+from ..base.display.description import Table
+from .section import CaptionedFigure, Section, SectionMaker, available_sections, section_maker, shown
 from .study import Settings, Study, run_study
 
 __all__ = [

@@ -10,7 +10,8 @@ from ..base.files import safe_name
 from ..hybrids.result import Hybrids
 from ..modules import plots
 from ..modules.confidence import SURE
-from .section import CaptionedFigure, Section, Table, shown
+from ..base.display.description import Table
+from .section import CaptionedFigure, Section, shown
 from .study import CrossLayer, LayerStudy, Study
 from .words import listing, percent
 

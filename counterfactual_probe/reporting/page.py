@@ -16,7 +16,8 @@ from ..base import html
 from ..base.files import write_bytes, write_json, write_text
 from ..generator.results import Result
 from .folder import replaced
-from .section import WRITERS, Section, Table
+from ..base.display.description import Table
+from .section import WRITERS, Section
 
 if TYPE_CHECKING:
     from markupsafe import Markup

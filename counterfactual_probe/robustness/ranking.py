@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError, whole
 from ..generator.results import Result
 
@@ -70,7 +71,7 @@ class Ranking(Result):
         unsure = len(rows) > 1 and self.lead_low[1] <= 0
         return Description(
             "Ranking",
-            f"{len(rows)} classifiers, intervals of {self.confidence:.0%}",
+            f"{counted(len(rows), 'classifier')}, intervals of {self.confidence:.0%}",
             table=Table(("classifier", "seen as an original", "interval", "comes first", "behind the first"), rows),
             pictures=(Picture("Share of hybrids seen as one of their originals, with its interval.", self.plot),),
             warning=f"{rows[0][0]} and {rows[1][0]} may as well come in the other order; score more pairs"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.display.text import aligned, plus_minus
+from ..base.display.text import aligned, counted, plus_minus
 from ..base.errors import ProbeError
 from ..generator.results import Result
 from ..generator.units import UnitSet
@@ -90,7 +90,8 @@ class Robustness(Result, ScoreArrays):
             pictures.append(Picture("The hybrids that classifiers disagree about most.", self.plot_disagreements))
         return Description(
             "Robustness",
-            f"{classifiers} classifiers, {layers} layers, {modules} modules, {n} pairs; "
+            f"{counted(classifiers, 'classifier')}, {counted(layers, 'layer')}, {counted(modules, 'module')}, "
+            f"{counted(n, 'pair')}; "
             f"{self.provenance.get('generator')}, {self.classes[0]} and {self.classes[1]}",
             table=Table(
                 ("seen as an original", *self.layers), rows, "The larger of both rates, averaged over modules."

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.display.text import as_text
+from ..base.display.text import as_text, counted
 from ..base.errors import ProbeError
 from ..generator.results import Result
 from .distribution import Gatherer, summary_facts
@@ -203,7 +203,8 @@ class SpectralTable(Result):
             )
         return Description(
             "SpectralTable",
-            f"{self.provenance['generator']}: spectral dependency ratios of {len(self)} pairs of convolutions",
+            f"{self.provenance['generator']}: spectral dependency ratios of "
+            f"{counted(len(self), 'pair')} of convolutions",
             table=Table(_HEAD, tuple(rows)),
             pictures=(Picture("Histograms of the ratios, from fine to coarse; 1 is no dependency.", self.plot),),
             page="spectral",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.display.text import as_text
+from ..base.display.text import as_text, counted
 from ..generator.results import Result
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class FilterRemoval(Result):
         about = self.provenance
         return Description(
             "FilterRemoval",
-            f"{about['generator']}: filters of {about['layers'][0]} removed, {self.images.shape[1]} images",
+            f"{about['generator']}: filters of {about['layers'][0]} removed, {counted(self.images.shape[1], 'image')}",
             table=Table(_HEAD, tuple(rows), "In brackets: as many filters drawn at random, of the same energies."),
             pictures=(
                 Picture("Images without the filters, and below them without as many at random.", self.plot),

@@ -47,7 +47,7 @@ def test_a_bar_moves_within_a_block_of_pairs(monkeypatch: pytest.MonkeyPatch) ->
         bar.update = lambda n=1: (seen.append(n), update(n))[1]
         return bar
 
-    monkeypatch.setattr("counterfactual_probe.influence.influence_map.progress_bar", watched)
+    monkeypatch.setattr("counterfactual_probe.influence.run.progress_bar", watched)
     generator = PLAIN.generator()
     maps = cp.InfluenceMap(generator, "main.2").attribute(n_pairs=6, hybrids_per_eval=8, show_progress=True)
     blocks = -(-6 // 8)

@@ -246,9 +246,9 @@ def test_the_command_writes_tables_and_figures(folder: Path, capsys: pytest.Capt
     assert {"histograms.png", "kernels-3+5.png", "activations-2.png", "removal-3+5.png"} <= names
     assert {"removal-3+5.json", "removal-3+5.safetensors", "removal-measures-3+5.png"} <= names
     out = capsys.readouterr().out
-    assert "Spectral dependency ratios of small's partner" in out
+    assert "SpectralTable(small's partner: spectral dependency ratios of 1 pair of convolutions)" in out
     assert "left out: layer '5' goes into no convolution" in out
-    assert "Filters of 3 removed from small" in out
+    assert "FilterRemoval(small: filters of 3 removed, " in out
 
 
 def test_the_commands_pair(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +287,7 @@ def test_the_page_runs(
     # The table that the page shows is what its code prints.
     shown = page.read_text().partition("```text\n")[2].partition("```")[0]
     assert shown in out
-    assert "Filters of main.9 removed from dcgan-faces" in out
+    assert "FilterRemoval(dcgan-faces: filters of main.9 removed, " in out
     removal = names["removal"]
     (ax,) = figure_of("removal.png").axes
     shown = cells(ax, len(removal.images) + len(removal.control_images), 4, differ=False)

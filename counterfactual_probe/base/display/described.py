@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from ..files import write_json, write_text
+from ..files import write_json
 from .description import Description
 from .markup import as_html
-from .records import Record, csv_text, dataframe, json_ready
+from .records import Record, csv_text, dataframe, json_ready, write_csv
 from .text import as_text
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Tabulated(ABC):
 
         >>> maps.to_csv("maps.csv")  # doctest: +SKIP
         """
-        text = csv_text(self.records())
-        return text if path is None else write_text(path, text)
+        return csv_text(self.records()) if path is None else write_csv(path, self.records())
 
     @overload
     def to_json(self, path: None = None) -> dict[str, Any]: ...

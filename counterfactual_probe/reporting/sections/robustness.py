@@ -17,7 +17,8 @@ from ...generator.latents import Latents
 from ...robustness import Ranking, Robustness, RobustnessProbe
 from ...robustness.grid import class_numbers, two_classes
 from ..page import Chapter, Page, write_page
-from ..section import CaptionedFigure, Section, SectionMaker, Table, shown
+from ...base.display.description import Table
+from ..section import CaptionedFigure, Section, SectionMaker, shown
 from ..study import Study
 from ..words import listing, percent
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from ...generator.adapter import GeneratorAdapter
 from ...spectral import SpectralDependency, SpectralTable
 from ...spectral.distribution import ABOVE, BELOW
-from ..section import Section, SectionMaker, Table, shown
+from ...base.display.description import Table
+from ..section import Section, SectionMaker, shown
 from ..study import Study
 from ..words import percent
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ...base.display.plot import Plot
-from ...base.display.records import csv_text
+from ...base.display.records import write_csv
 from ...base.drawing import PALETTE, canvas, label
 from ...base.errors import ProbeError
-from ...base.files import read_bytes, write_text
+from ...base.files import read_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ class Losses:
         """As CSV, each value in as few digits as give it back exactly."""
         columns = ["step", *self.names]
         rows = (dict(zip(columns, [i, *map(str, row)], strict=True)) for i, row in enumerate(self.rows, 1))
-        write_text(path, csv_text(rows, columns))
+        write_csv(path, rows, columns)
 
     def load(self, path: Path, steps: int) -> None:
         """The first ``steps`` rows of such a file."""
