@@ -14,9 +14,9 @@ pictures, robustness, spectral) stand on top of this folder, nothing here import
 by their entry points, as it finds other packages'.
 """
 
+from ..base.display.description import Table
 from .page import Report
 from .report import write_report
-from ..base.display.description import Table
 from .section import CaptionedFigure, Section, SectionMaker, available_sections, section_maker, shown
 from .study import Settings, Study, run_study
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..base.display.description import Table
 from ..base.files import safe_name
 from ..hybrids.result import Hybrids
 from ..modules import plots
 from ..modules.confidence import SURE
-from ..base.display.description import Table
 from .section import CaptionedFigure, Section, shown
 from .study import CrossLayer, LayerStudy, Study
 from .words import listing, percent

@@ -13,10 +13,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from ..base import html
+from ..base.display.description import Table
 from ..base.files import write_bytes, write_json, write_text
 from ..generator.results import Result
 from .folder import replaced
-from ..base.display.description import Table
 from .section import WRITERS, Section
 
 if TYPE_CHECKING:

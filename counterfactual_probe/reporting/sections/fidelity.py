@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...base.display.description import Table
 from ...classifiers import load_classifier
 from ...fidelity.compare import FidelityTest
 from ...fidelity.frechet import FewSamples, few_samples
 from ...fidelity.result import Fidelity
 from ...generator.adapter import GeneratorAdapter
-from ...base.display.description import Table
 from ..section import Section, SectionMaker, shown
 from ..study import Study
 

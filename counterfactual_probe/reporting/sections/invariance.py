@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ...base.display.description import Table
 from ...base.display.records import csv_text
 from ...base.files import safe_name
 from ...generator.adapter import GeneratorAdapter
 from ...invariance.result import Invariance
 from ...invariance.scales import DEFAULT_LEVELS, halvings
 from ...invariance.stretch import StretchTest
-from ...base.display.description import Table
 from ..section import Section, SectionMaker, shown
 from ..study import Study
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...base.display.description import Table
 from ...base.errors import ProbeError
 from ...classifiers import Classifier, load_classifier
 from ...generator.adapter import GeneratorAdapter
@@ -17,7 +18,6 @@ from ...generator.latents import Latents
 from ...robustness import Ranking, Robustness, RobustnessProbe
 from ...robustness.grid import class_numbers, two_classes
 from ..page import Chapter, Page, write_page
-from ...base.display.description import Table
 from ..section import CaptionedFigure, Section, SectionMaker, shown
 from ..study import Study
 from ..words import listing, percent

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...base.display.description import Table
 from ...generator.adapter import GeneratorAdapter
 from ...spectral import SpectralDependency, SpectralTable
 from ...spectral.distribution import ABOVE, BELOW
-from ...base.display.description import Table
 from ..section import Section, SectionMaker, shown
 from ..study import Study
 from ..words import percent
