@@ -64,6 +64,11 @@ def test_the_linters_layers_are_the_same_floors() -> None:
     assert [sorted(layer.split(" | ")) for layer in reversed(layers)] == floors
 
 
+def test_every_folder_is_installed(house: House) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["packages"] == sorted(house.modules_by_folder())
+
+
 def test_contributing_shows_the_rooms(house: House) -> None:
     assert f"```text\n{house.rooms()}\n```\n" in (ROOT / "CONTRIBUTING.md").read_text()
 
