@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from counterfactual_probe.adapters.autoencoder import AutoencoderAdapter
-from counterfactual_probe.adapters.autoencoder_recipe import (
+from counterfactual_probe.adapters.autoencoder.recipe import (
     AdaAERecipe,
     AERecipe,
     SAERecipe,

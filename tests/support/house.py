@@ -22,7 +22,7 @@ SOURCES = {TOP: ROOT / TOP, ADAPTERS: ROOT / "adapters"}
 # Ground first. A room imports from the floors below its own, never from a room beside it.
 FLOORS = (
     ("base", "version"),
-    ("generator",),
+    ("distributed", "generator"),
     ("autoencoders", "engine", "metrics", "registry"),
     ("classifiers", "data", "hybrids", "influence", "invariance", "spectral"),
     ("fidelity", "modules", "training"),
@@ -196,12 +196,12 @@ class House:
     def rooms(self) -> str:
         """The folders by floor, the top one first, each with the first paragraph of its docstring: for CONTRIBUTING."""
         lines = []
-        for file in sorted(self.files.values(), key=lambda file: (-self.floor[file.room], file.name)):
+        for file in sorted(self.files.values(), key=lambda file: (-self.floor.get(file.room, 0), file.name)):
             if file.name == file.package:
                 depth = file.name.count(".")
                 name = f"{'  ' * (depth - 1)}{file.name.rpartition('.')[2]}/" if depth else "__init__.py"
                 said = (ast.get_docstring(file.tree) or "").split("\n\n")[0]
-                lines.append(f"{self.floor[file.room]}  {name:15} {' '.join(said.split())}")
+                lines.append(f"{self.floor.get(file.room, '?')}  {name:15} {' '.join(said.split())}")
         return "\n".join(lines)
 
 
