@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from counterfactual_probe.adapters.autoencoder_recipe import AERecipe, VariationalRecipe
-from counterfactual_probe.adapters.vae_recipe import VAERecipe
+from counterfactual_probe.adapters.autoencoder.recipe import AERecipe, VariationalRecipe
+from counterfactual_probe.adapters.vae.recipe import VAERecipe
 from throughput import machine
 from torch import Tensor, nn
 from torch.nn import functional as F

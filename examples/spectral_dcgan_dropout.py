@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
-from counterfactual_probe.adapters.dcgan_recipe import DCGANRecipe
+from counterfactual_probe.adapters.dcgan.recipe import DCGANRecipe
 from saving import run, save_figure, save_rows, save_sentences
 from spectral_levels import Level, by_chance, levels, margin, rows, titled_once, told
 from spectral_sweeps import add_options, trained, training_images

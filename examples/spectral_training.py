@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
-from counterfactual_probe.adapters.vae_recipe import VAERecipe
+from counterfactual_probe.adapters.vae.independent_recipe import IndependentVAERecipe
+from counterfactual_probe.adapters.vae.recipe import VAERecipe
 from saving import run, save_figure, save_rows, save_sentences
 from spectral_courses import Course, Look, findings, over_training, pictures, rows
 from spectral_sweeps import add_options, trained, training_images

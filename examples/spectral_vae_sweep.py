@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from counterfactual_probe.adapters.vae import VAE
-from counterfactual_probe.adapters.vae_recipe import VAERecipe, halved
+from counterfactual_probe.adapters.vae.recipe import VAERecipe, halved
 from saving import run, save_figure, save_rows, save_sentences
 from spectral_levels import Level, by_chance, levels, margin, rows, superimposed, told
 from spectral_sweeps import add_options, trained, training_images

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from counterfactual_probe.adapters.flow import Flow, UNet, flow, sines
-from counterfactual_probe.adapters.flow_recipe import FLOOR, FlowRecipe, velocity_loss
+from counterfactual_probe.adapters.flow.recipe import FLOOR, FlowRecipe, velocity_loss
 from torch import Tensor, nn
 from torch.nn import functional as F
 

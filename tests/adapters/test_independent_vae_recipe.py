@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
-from counterfactual_probe.adapters.vae_recipe import VAERecipe
+from counterfactual_probe.adapters.vae.independent_recipe import IndependentVAERecipe
+from counterfactual_probe.adapters.vae.recipe import VAERecipe
 from torch import Tensor, nn
 
 import counterfactual_probe as cp

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
+from counterfactual_probe.adapters.vae.independent_recipe import IndependentVAERecipe
 
 import counterfactual_probe as cp
 from support.figures import SavedFigures, cells, row_names

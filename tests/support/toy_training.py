@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from counterfactual_probe.adapters.autoencoder_recipe import (
+from counterfactual_probe.adapters.autoencoder.recipe import (
     AdaAERecipe,
     AERecipe,
     SAERecipe,
@@ -17,11 +17,11 @@ from counterfactual_probe.adapters.autoencoder_recipe import (
     VLAERecipe,
     WAERecipe,
 )
-from counterfactual_probe.adapters.began_recipe import BEGANRecipe
+from counterfactual_probe.adapters.began.recipe import BEGANRecipe
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
-from counterfactual_probe.adapters.dcgan_recipe import DCGANRecipe
-from counterfactual_probe.adapters.independent_vae_recipe import IndependentVAERecipe
-from counterfactual_probe.adapters.vae_recipe import VAERecipe
+from counterfactual_probe.adapters.dcgan.recipe import DCGANRecipe
+from counterfactual_probe.adapters.vae.independent_recipe import IndependentVAERecipe
+from counterfactual_probe.adapters.vae.recipe import VAERecipe
 from torch import Tensor, nn
 
 import counterfactual_probe as cp

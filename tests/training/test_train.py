@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from counterfactual_probe.adapters import began_recipe, dcgan_recipe, vae_recipe
 from counterfactual_probe.adapters.began import began_discriminator
+from counterfactual_probe.adapters.began import recipe as began_recipe
 from counterfactual_probe.adapters.dcgan import DCGANDiscriminator, dcgan_discriminator
+from counterfactual_probe.adapters.dcgan import recipe as dcgan_recipe
+from counterfactual_probe.adapters.vae import recipe as vae_recipe
 from PIL import Image
 from torch import Tensor
 

@@ -18,7 +18,7 @@ from counterfactual_probe.adapters.biggan_deep import (
     random_biggan_deep,
     truncated_normal,
 )
-from counterfactual_probe.adapters.biggan_module import Stored
+from counterfactual_probe.adapters.biggan_deep.module import Stored
 from counterfactual_probe.adapters.imagenet import class_index, class_name
 from pytorch_pretrained_biggan import convert_tf_to_pytorch as published
 from torch import Tensor

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from counterfactual_probe.adapters.biggan_deep import CONFIGS, BigGANDeep, biggan_deep, random_biggan_deep
-from counterfactual_probe.adapters.biggan_module import require_consistent
+from counterfactual_probe.adapters.biggan_deep.module import require_consistent
 from counterfactual_probe.adapters.cards.biggan_deep import FOLDERS
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from torch import Tensor

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from counterfactual_probe.adapters import biggan_training
 from counterfactual_probe.adapters.averaging import follow, settling
 from counterfactual_probe.adapters.biggan_deep import BigGANDeep, biggan_deep, truncated_normal
-from counterfactual_probe.adapters.biggan_discriminator import BigGANDiscriminator, start
-from counterfactual_probe.adapters.biggan_recipe import BigGANRecipe, discriminator_loss
-from counterfactual_probe.adapters.biggan_training import TrainedBigGAN, settled, stored
+from counterfactual_probe.adapters.biggan_deep import training as biggan_training
+from counterfactual_probe.adapters.biggan_deep.discriminator import BigGANDiscriminator, start
+from counterfactual_probe.adapters.biggan_deep.recipe import BigGANRecipe, discriminator_loss
+from counterfactual_probe.adapters.biggan_deep.training import TrainedBigGAN, settled, stored
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -9,7 +9,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from counterfactual_probe.adapters.biggan_deep import CONFIGS, BigGANDeep
-from counterfactual_probe.adapters.biggan_module import BigGANDeepModule, original
+from counterfactual_probe.adapters.biggan_deep.module import BigGANDeepModule, original
 from torch import Tensor
 
 from support import twins

@@ -62,7 +62,7 @@ class BigGANDiscriminator(nn.Module):
 def biggan_discriminator(state_dict: Mapping[str, Any]) -> BigGANDiscriminator:
     """The discriminator of a state dict, such as ``discriminator.safetensors`` beside a trained BigGAN.
 
-    >>> from counterfactual_probe.adapters.biggan_discriminator import BigGANDiscriminator, biggan_discriminator
+    >>> from counterfactual_probe.adapters.biggan_deep.discriminator import BigGANDiscriminator, biggan_discriminator
     >>> module = biggan_discriminator(BigGANDiscriminator(4, 10).state_dict())
     >>> module(torch.zeros(5, 3, 32, 32), torch.tensor([3, 3, 0, 9, 1])).shape
     torch.Size([5])

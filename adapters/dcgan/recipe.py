@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
-from .cards import trained as cards
-from .dcgan import DCGANDiscriminator, DCGANGenerator
-from .vae_recipe import CIFAR, FACES
+from ..cards import trained as cards
+from ..vae.recipe import CIFAR, FACES
+from .generator import DCGANDiscriminator, DCGANGenerator
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

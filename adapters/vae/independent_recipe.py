@@ -12,7 +12,7 @@ from counterfactual_probe.spectral import SpectralIndependence
 from counterfactual_probe.spectral.loss import Form, require_form
 from counterfactual_probe.training import Step, Trainable, Update
 
-from .vae_recipe import VAERecipe
+from .recipe import VAERecipe
 
 
 @dataclass

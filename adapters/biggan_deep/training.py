@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .biggan_deep import truncated_normal
-from .biggan_discriminator import start
-from .biggan_module import original
+from .discriminator import start
+from .generator import truncated_normal
+from .module import original
 
 KNOT = 10  # statistics are taken at every so many of the stored truncations, and are linear between
 

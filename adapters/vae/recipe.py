@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
-from .cards import trained as cards
-from .vae import VAE
+from ..cards import trained as cards
+from .generator import VAE
 
 
 def vae_losses(reconstructions: Tensor, images: Tensor, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:

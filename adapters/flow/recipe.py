@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
-from .averaging import follow, require_decay, settling
-from .flow import STEPS, Flow, UNet
-from .vae_recipe import FACES
+from ..averaging import follow, require_decay, settling
+from ..vae.recipe import FACES
+from .generator import STEPS, Flow, UNet
 
 FLOOR = 0.05  # of the learning rate, which decays to it and not to 0
 

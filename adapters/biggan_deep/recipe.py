@@ -15,11 +15,11 @@ from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.data import Images
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
-from .augmentation import NUMBERS, augmented
-from .averaging import follow, require_decay, settling
-from .biggan_discriminator import BigGANDiscriminator, start
-from .biggan_training import TrainedBigGAN, settled, stored
-from .vae_recipe import CIFAR
+from ..augmentation import NUMBERS, augmented
+from ..averaging import follow, require_decay, settling
+from ..vae.recipe import CIFAR
+from .discriminator import BigGANDiscriminator, start
+from .training import TrainedBigGAN, settled, stored
 
 STATISTICS = 256  # samples from which the batch norms' statistics of a truncation are taken
 

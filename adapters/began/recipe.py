@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
 
-from .began import BEGANDiscriminator, BEGANGenerator
-from .cards import trained as cards
-from .vae_recipe import FACES
+from ..cards import trained as cards
+from ..vae.recipe import FACES
+from .generator import BEGANDiscriminator, BEGANGenerator
 
 
 def autoencoder_loss(images: Tensor, reconstructions: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ from counterfactual_probe.generator.latents import Latents
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state
 
-from .biggan_discriminator import biggan_discriminator
-from .biggan_module import BigGANDeepModule, StoredBatchNorm, original
-from .imagenet import class_index
+from ..imagenet import class_index
+from .discriminator import biggan_discriminator
+from .module import BigGANDeepModule, StoredBatchNorm, original
 
 # As in the published demonstrations: images are clear and still varied.
 TRUNCATION = 0.4
