@@ -2,12 +2,22 @@
 
 from ..cards.biggan_deep import DEEP_128, DEEP_256, DEEP_512, FOLDERS, REPOSITORIES
 from .discriminator import BigGANDiscriminator, biggan_discriminator
-from .generator import ARCHITECTURE, CONFIGS, BigGANDeep, biggan_deep, genblock, random_biggan_deep, truncated_normal
+from .generator import (
+    ARCHITECTURE,
+    CONFIGS,
+    CONVOLUTIONS,
+    BigGANDeep,
+    biggan_deep,
+    genblock,
+    random_biggan_deep,
+    truncated_normal,
+)
 from .module import BigGANDeepModule
 
 __all__ = [
     "ARCHITECTURE",
     "CONFIGS",
+    "CONVOLUTIONS",
     "DEEP_128",
     "DEEP_256",
     "DEEP_512",
