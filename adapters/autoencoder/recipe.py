@@ -21,7 +21,7 @@ from counterfactual_probe.autoencoders.encoders import Encoder, LadderEncoder
 from counterfactual_probe.autoencoders.losses import authors_divergence, cross_entropy, discrepancy, divergence
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
-from counterfactual_probe.training.recipe import risen
+from counterfactual_probe.training.recipe import linear_warmup
 
 DIVERGENCES = {"gaussian": divergence, "authors": authors_divergence}
 
@@ -183,7 +183,7 @@ class VariationalRecipe(AERecipe):
         mean, log_deviation = encoded.float().chunk(2, 1)
         value = DIVERGENCES[self.kl](mean, log_deviation)
         codes = mean + log_deviation.exp() * step.normal(self.latent)
-        weight = self.beta * risen(step.number, self.anneal)
+        weight = self.beta * linear_warmup(step.number, self.anneal)
         return codes, mean, {"penalty": weight * value, "kl": value}
 
 

@@ -1,4 +1,4 @@
-"""Accelerate: which device, precision and process a training runs on."""
+"""Device, precision and processes of a training, through Accelerate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEVICES = (None, "cpu", "cuda")
 
 @contextmanager
 def accelerated(precision: Precision, device: str | None) -> Iterator[Accelerator]:
-    """An Accelerator for one training, after which the next may have another precision."""
+    """An Accelerator for one training; the next one may have another precision."""
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
@@ -34,13 +34,13 @@ def accelerated(precision: Precision, device: str | None) -> Iterator[Accelerato
             f"device is {device!r}, which cannot be trained on here; give cpu or cuda (CUDA_VISIBLE_DEVICES chooses "
             "which, and accelerate launch or torchrun use several)"
         )
-    ours = not AcceleratorState._shared_state
+    first = not AcceleratorState._shared_state
     try:
         accelerator = Accelerator(
             cpu=device == "cpu",
             mixed_precision="bf16" if precision == "bf16" else "no",
-            # Losses may call a network more than once before their gradients are taken, and buffers that
-            # other ranks' replace in between would spoil the first call's graph.
+            # Losses may call a network more than once before backward, and buffers broadcast in between would
+            # invalidate the graph of the first call.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
     except ValueError as error:
@@ -51,13 +51,13 @@ def accelerated(precision: Precision, device: str | None) -> Iterator[Accelerato
         yield accelerator
     finally:
         accelerator.free_memory()
-        if ours:
-            # It keeps the first precision and device of a process for good. Nobody else's is touched.
+        if first:
+            # Its state fixes precision and device of the process; one that somebody else made is left alone.
             AcceleratorState._reset_state(accelerator.num_processes == 1)
 
 
 def ranks_of(accelerator: Accelerator, batch: int) -> Ranks:
-    """This process among all; the batch must be shared evenly."""
+    """This process among all; a batch must divide evenly among them."""
     count = accelerator.num_processes
     if batch % count:
         raise ProbeError(f"a batch of {batch} cannot be shared by {count} processes; give a multiple of {count}")
@@ -65,6 +65,6 @@ def ranks_of(accelerator: Accelerator, batch: int) -> Ranks:
 
 
 def network_of(accelerator: Accelerator, module: nn.Module) -> nn.Module:
-    """The network itself, without the wrapper for ranks."""
-    found: nn.Module = accelerator.unwrap_model(module, keep_fp32_wrapper=True)
-    return found
+    """The network itself, without the wrapper of several ranks."""
+    network: nn.Module = accelerator.unwrap_model(module, keep_fp32_wrapper=True)
+    return network

@@ -1,4 +1,4 @@
-"""All that a training is: the same plan gives the same losses."""
+"""A training with everything settled: the same plan gives the same losses."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class TrainingPlan:
     seed: int
     precision: Precision
     device: str | None
-    # The command, or the call, that does it again.
-    command: str
+    command: str  # that repeats it, or a call
 
     @property
     def epoch_steps(self) -> int:
@@ -36,8 +35,8 @@ class TrainingPlan:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a run to go on from a checkpoint."""
-        # The number of steps is not among it: a run may be made longer.
+        """What must be equal for a run to resume from a checkpoint."""
+        # Without the number of steps: a run may be made longer.
         return {
             "model": self.name,
             **self.recipe.settings(),
@@ -49,7 +48,8 @@ class TrainingPlan:
         }
 
     def grids_due(self, done: int) -> bool:
-        """Whether grids are drawn after so many steps: after each epoch, or every few of many, and at the end."""
+        """Whether grids are drawn after so many steps: after each epoch (every few, if there are many) and at the
+        end."""
         if done == self.steps:
             return True
         every = max(1, -(-self.steps // (self.epoch_steps * _MOST_GRIDS)))

@@ -1,4 +1,4 @@
-"""What is trained and how: one class for a model and its losses, found by name through entry points."""
+"""What is trained and how: one class for a model and its losses, registered by name through entry points."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 @dataclass(frozen=True)
 class Update:
-    """A loss by which one optimiser is to make a step, and values to be shown beside it.
+    """A loss for one step of one optimiser, and values to be shown with it.
 
     Attributes:
         optimiser: its name, as in :meth:`Recipe.optimisers`.
         loss: a scalar with its graph.
-        shown: scalars for the progress bar, the file of losses and the card.
+        shown: scalars for the progress bar, losses.csv and the model card.
     """
 
     optimiser: str
@@ -38,8 +38,8 @@ class Update:
     shown: Mapping[str, Tensor]
 
 
-def risen(number: int, steps: int) -> float:
-    """How far what rises evenly to 1 in so many steps has come in this one, counted from 0; 1 where it takes none."""
+def linear_warmup(number: int, steps: int) -> float:
+    """Linear warm-up factor at step ``number`` (0-based); 1 if ``steps`` is 0."""
     return min(1.0, (number + 1) / max(1, steps))
 
 
@@ -56,10 +56,10 @@ class Recipe(ABC):
         architecture: of the folder that is written, so that ``cp.load`` opens it.
         batch: images per step, over all ranks.
         lr: the learning rate.
-        warmup: steps in which the learning rate rises to ``lr``, evenly. Deep autoencoders may fall for good to one and
-            the same image when it is high from the start.
-        decay: steps after which it has fallen to 0, along half a cosine; 0 for a rate that does not fall.
-        state: tensors beside the networks' that losses depend on; they are kept with a checkpoint.
+        warmup: steps of linear warm-up of the learning rate. Without it, deep autoencoders may collapse to a single
+            image and never recover.
+        decay: steps after which cosine decay has brought the learning rate to 0; 0 for a constant rate.
+        state: further tensors that losses depend on, beside the networks'; checkpoints contain them.
     """
 
     architecture: ClassVar[str]
@@ -76,12 +76,12 @@ class Recipe(ABC):
         self.require_positive("lr")
 
     def suited(self, images: Images) -> Recipe:
-        """This recipe for these images; one that needs classes takes their names here."""
+        """This recipe for these images; a class-conditional one takes the names of the classes from them."""
         del images
         return self
 
     def configuration(self, image: tuple[int, int, int]) -> dict[str, Any]:
-        """What the tensors of "model" do not tell its architecture, for config.json."""
+        """Entries of config.json: what the architecture cannot derive from the tensors of "model"."""
         del image
         return {}
 
@@ -91,28 +91,28 @@ class Recipe(ABC):
 
     @abstractmethod
     def optimisers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
-        """Optimisers by name; together they hold every parameter that is trained. One may be in several."""
+        """Optimisers by name; together they hold every trained parameter. A parameter may be in several."""
 
     @abstractmethod
     def step(self, step: Step) -> Iterator[Update]:
-        """Yield the losses of one step, one after the other: each optimiser has stepped when the next line runs."""
+        """Yield the losses of one step in turn; each optimiser steps before the generator is resumed."""
 
     @abstractmethod
     def samples(self, networks: Networks, step: Step) -> Tensor:
-        """Images of latents that are drawn from the step; networks are in eval mode, without gradients."""
+        """Images of latents sampled with the step's random numbers; networks are in eval mode, without gradients."""
 
     def reconstructions(self, networks: Networks, images: Tensor) -> Tensor | None:
-        """What the model makes of given images, or None if it cannot."""
+        """The model's reconstructions of images, or None if it makes none."""
         del networks, images
         return None
 
     @abstractmethod
     def files(self, networks: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
-        """Tensors by file: "model" is what ``architecture`` builds from, others lie beside it."""
+        """Tensors by file: "model" holds those that ``architecture`` builds from, others are written beside it."""
 
     def rate(self, number: int) -> float:
-        """By what the learning rates are multiplied in this step, counted from 0."""
-        rate = risen(number, self.warmup)
+        """The factor of the learning rates at step ``number`` (0-based)."""
+        rate = linear_warmup(number, self.warmup)
         if self.decay:
             rate *= (1 + math.cos(math.pi * min(1.0, number / self.decay))) / 2
         return rate
@@ -122,7 +122,7 @@ class Recipe(ABC):
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.init}
 
     def require_positive(self, *names: str) -> None:
-        """Raise a ProbeError if one of these settings is no finite number above zero."""
+        """Raise a ProbeError if one of these settings is not a finite number above zero."""
         for name in names:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
@@ -131,17 +131,17 @@ class Recipe(ABC):
 
 @dataclass(frozen=True)
 class Trainable:
-    """What ``train`` takes by name: a recipe with settings, and the data and length of a model that ships.
+    """A model that ``train`` knows by name: a recipe with settings, and defaults for data and length.
 
     Attributes:
-        summary: a line on what comes out.
+        summary: a line on what the trained model generates.
         recipe: the class.
         settings: those that differ from the recipe's defaults.
-        data: what to train on, where no other is given; None if it must be.
-        data_wanted: what that should be, in words.
+        data: the default data; None if data must be given.
+        data_wanted: in words, what must be given.
         images: how many, of a generator.
         size: side of the images; None for that of the data.
-        precision: in which it is trained, where no other is asked for.
+        precision: the default precision.
     """
 
     name: str
@@ -156,7 +156,7 @@ class Trainable:
     precision: Precision = "float32"
 
     def make(self, settings: Mapping[str, Any]) -> Recipe:
-        """The recipe with these settings over its own; a ProbeError names those that it does not have."""
+        """The recipe with these settings over the model's own; a ProbeError names one that it does not have."""
         known = {item.name for item in dataclasses.fields(self.recipe) if item.init}
         for name in settings:
             if name not in known:
@@ -168,18 +168,18 @@ class Trainable:
 
 
 def recipes() -> list[str]:
-    """Names of all that can be trained, sorted.
+    """Names of all models that can be trained, sorted.
 
     >>> from counterfactual_probe.training import recipes
     >>> [name for name in recipes() if name.startswith("vae")]
     ['vae', 'vae-cifar10', 'vae-faces', 'vae-faces-sharp']
     """
-    return list(_entries())
+    return list(_recipe_plugins())
 
 
 def trainable(name: str) -> Trainable:
-    """What can be trained under this name."""
-    entries = _entries()
+    """The model of this name."""
+    entries = _recipe_plugins()
     if name not in entries:
         raise ProbeError(
             f"no model named {name!r} can be trained; nearest: {nearest(str(name), entries)} (all: "
@@ -188,5 +188,5 @@ def trainable(name: str) -> Trainable:
     return imported(entries[name], "model to train", Trainable)
 
 
-def _entries() -> dict[str, EntryPoint]:
+def _recipe_plugins() -> dict[str, EntryPoint]:
     return by_name(entry_points(group=GROUP), "a model to train")

@@ -16,7 +16,7 @@ DRAWS = 6  # a stream of random numbers of its own
 
 
 class Networks(Mapping[str, nn.Module]):
-    """The networks by name, as they are to be called: with ranks, wrapped so that gradients are averaged."""
+    """The networks by name, as a step calls them: with several ranks, wrapped so that gradients are averaged."""
 
     def __init__(self, prepared: Mapping[str, nn.Module], plain: Mapping[str, nn.Module]) -> None:
         self._prepared, self.plain = dict(prepared), dict(plain)
@@ -32,15 +32,15 @@ class Networks(Mapping[str, nn.Module]):
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[nn.Module]:
-        """A network that passes gradients on and takes none: another one is judged by it."""
+        """A network that passes gradients through without collecting any, for losses of another network."""
         module = self.plain[name]
-        taking = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        for parameter in taking:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for parameter in trained:
             parameter.requires_grad_(False)
         try:
             yield module
         finally:
-            for parameter in taking:
+            for parameter in trained:
                 parameter.requires_grad_(True)
 
 
@@ -67,7 +67,7 @@ class Step:
         self.number, self.networks, self.images = number, networks, images
         self._labels = labels
         self._ranks = ranks
-        # On the CPU, and for the whole batch: device and number of ranks change no number.
+        # On the CPU and for the whole batch, so that device and number of ranks change no number.
         self._rng = torch.Generator().manual_seed(stream_seed(seed, stream, number))
 
     @property
@@ -86,11 +86,11 @@ class Step:
         return self._placed(torch.rand(self._n, *shape, generator=self._rng) * 2 - 1)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over ranks, for values that must be the same on all of them."""
+        """The mean of a tensor over ranks, for values that must be equal on all of them; no gradient passes."""
         return self._ranks.mean(value)
 
     def whole(self, value: Tensor) -> Tensor:
-        """The rows (n, …) of all ranks, for losses that no wrapper for ranks averages; no gradient passes."""
+        """The rows (n, …) of all ranks, for losses over the whole batch; no gradient passes."""
         return self._ranks.batch(value)
 
     @property

@@ -1,4 +1,4 @@
-"""Train a generator: the one function behind ``counterfactual-probe train``."""
+"""Train a generator: the function behind ``counterfactual-probe train``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .request import RunOptions, TrainingRequest
 from .result import Trained
 from .trainer import Trainer
 
-DRAWN = 20_000  # images drawn from a generator or the scene where nobody says how many
+DRAWN = 20_000  # default number of images sampled from a generator or the scene
 
 
 def train(
@@ -52,18 +52,18 @@ def train(
 
     Args:
         model: a name, see :func:`training.recipes`, or a :class:`training.Recipe`.
-        data: what :func:`data.open_images` takes; models that ship have their own.
+        data: what :func:`data.open_images` takes; by default the model's own, if it has any.
         out: the folder, by default ``out/`` and the model's name.
         size, colours, images, terms, cache, skip_unreadable: of the data, see :func:`data.open_images`.
-        steps: how many; or ``epochs``, times that all images are seen.
+        steps: how many; or ``epochs``, passes over all images.
         precision: "float32", or "bf16" for mixed precision; by default the model's own, which is float32 for most.
         device: "cpu" or "cuda"; by default a GPU where there is one. ``accelerate launch`` or ``torchrun`` use several.
-        resume: go on from the checkpoint in ``out``, or start if there is none.
+        resume: continue from the checkpoint in ``out``, or start if there is none.
         settings: of the recipe, such as ``beta``, ``latent``, ``width``, ``batch``, ``lr``.
 
     Raises:
-        ProbeError: unknown names and settings, data that does not fit, other settings than those of the run that is
-            resumed, a full disk, a diverging run.
+        ProbeError: unknown names and settings, data that does not fit, settings that differ from those of the resumed
+            run, a full disk, a diverging run.
     """
     request = TrainingRequest(
         model=model,
@@ -84,7 +84,7 @@ def train(
 
 
 def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
-    """Everything settled and the data decoded, so that what was done to it can be said before it is trained on."""
+    """Settle everything and decode the data, so that its notes can be printed before the training begins."""
     entry = _trainable_of(request)
     given = request.model if isinstance(request.model, Recipe) else None
     recipe = entry.make(request.settings) if given is None else dataclasses.replace(given)
@@ -97,7 +97,7 @@ def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
     whole(request.seed, "the seed", 0)
     images = _open_training_images(entry, request, run)
     recipe = recipe.suited(images)
-    # The model's own precision goes without saying.
+    # The command need not repeat the model's own precision.
     repeated = dataclasses.replace(request, precision=None) if request.precision == entry.precision else request
     plan = TrainingPlan(
         name=entry.name,

@@ -1,4 +1,4 @@
-"""The loop: batches, losses, optimisers, and after every few steps what is kept."""
+"""The loop: batches, losses, optimisers, and the checkpoints in between."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .step import DRAWS, Networks, Step
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-START, GRIDS = 7, 8  # streams of random numbers of their own
-FLUSH = 16  # steps between two looks at the losses
+START, GRIDS = 7, 8  # streams of random numbers
+FLUSH = 16  # steps between two checks of the losses
 _SHARE = 50  # a checkpoint is due after this many times as long as the last one took,
 _LONGEST = 600.0  # or after so many seconds
 
@@ -57,8 +57,8 @@ class Trainer:
         self.output = Output(plan, accelerator.device, self.ranks)
         self.losses = Losses()
         self._holder = nn.ModuleList(self.networks.plain.values())
-        # One parameter, to tell the device: looking through all of them in every step takes time.
-        self._placed = nn.ParameterList(list(self._holder.parameters())[:1])
+        # A single parameter stands for the device: searching all of them in every step takes time.
+        self._on_device = nn.ParameterList(list(self._holder.parameters())[:1])
         self._pixels = plan.images.placed(accelerator.device)
         self.done, self.saved, self.seconds = 0, 0, 0.0
         self._next_save = 0.0
@@ -70,13 +70,13 @@ class Trainer:
         batch = self.recipe.batch
         position = number % self.plan.epoch_steps * batch
         index = self.ranks.rows(order[position : position + batch])
-        # Bytes travel, a quarter of the floats.
+        # Bytes are transferred, a quarter of the size of floats.
         images = to_floats(self._pixels[index.to(self._pixels.device)].to(self.accelerator.device))
         labels = self.plan.images.labels
         if labels is not None:
             labels = labels[index].to(self.accelerator.device)
         step = Step(number, self.networks, images, seed=self.plan.seed, ranks=self.ranks, labels=labels)
-        seed_everything(stream_seed(self.plan.seed, DRAWS, number), self._placed)  # for dropout and the like
+        seed_everything(stream_seed(self.plan.seed, DRAWS, number), self._on_device)  # for dropout and the like
         shown: dict[str, Tensor] = {}
         updates = self.recipe.step(step)
         while True:
@@ -127,7 +127,7 @@ class Trainer:
         return Trained(plan.out, self.done, start, losses, self.seconds, rate, plan.images.notes)
 
     def _look(self, bar: Any) -> None:
-        """Every few steps: are the losses sound, and is it time to draw grids or to write?"""
+        """Every few steps, check the losses; draw grids and write a checkpoint when they are due."""
         last, grids = self.done == self.plan.steps, self.plan.grids_due(self.done)
         if not (last or grids or self.done % FLUSH == 0):
             return
@@ -141,7 +141,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _require_sound(self) -> None:
-        """The losses say nothing yet about the weights that the last step has left."""
+        """Check the weights: the losses do not yet reflect those after the last step."""
         values = [value for value in self._holder.state_dict().values() if value.is_floating_point()]
         largest = float(torch.nn.utils.get_total_norm(values, float("inf")))
         if not largest < LARGEST:
@@ -152,7 +152,7 @@ class Trainer:
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """Samples of fixed latents, and reconstructions of fixed images."""
+        """Save grids of samples of fixed latents and of reconstructions of fixed images."""
         if not self.accelerator.is_main_process:
             return
         plan, epoch = self.plan, -(-self.done // self.plan.epoch_steps)
@@ -164,21 +164,21 @@ class Trainer:
             module.eval()
         try:
             with self.accelerator.autocast():
-                asked = shown.new_zeros(COLUMNS**2, *shown.shape[1:])
-                step = Step(0, networks, asked, seed=plan.seed, ranks=Ranks(), stream=GRIDS)
+                like_samples = shown.new_zeros(COLUMNS**2, *shown.shape[1:])
+                step = Step(0, networks, like_samples, seed=plan.seed, ranks=Ranks(), stream=GRIDS)
                 samples = self.recipe.samples(networks, step)
-                made = self.recipe.reconstructions(networks, shown)
+                reconstructions = self.recipe.reconstructions(networks, shown)
         finally:
             for module in self._holder:
                 module.train()
         save_grid(plan.out / f"samples-{epoch:04d}.png", list(torch.split(samples, COLUMNS)))
-        if made is not None:
-            save_grid(plan.out / f"reconstructions-{epoch:04d}.png", [shown, made])
+        if reconstructions is not None:
+            save_grid(plan.out / f"reconstructions-{epoch:04d}.png", [shown, reconstructions])
 
-    # --- what is kept -----------------------------------------------------------------------------
+    # --- checkpoints ------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """The model, its card and losses, and last of all the state to go on from."""
+        """Write the model, its card and losses, and last the state to resume from."""
         began = time.monotonic()
         now = time.perf_counter()
         self.seconds += now - self._clock
@@ -191,15 +191,15 @@ class Trainer:
         self._next_save = ended + max(checkpoints.SECONDS_BETWEEN, min(_LONGEST, _SHARE * (ended - began)))
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
-        found = self.checkpoint.load()
-        if found is None:
+        """Continue from the checkpoint, if there is one."""
+        checkpoint = self.checkpoint.load()
+        if checkpoint is None:
             return
-        tensors, progress = found
+        tensors, progress = checkpoint
         step = int(progress["step"])
         if step > self.plan.steps:
             raise ProbeError(
-                f"{self.plan.out} holds a training of {step} steps and {self.plan.steps} are asked; ask for more"
+                f"{self.plan.out} holds a training of {step} steps and {self.plan.steps} are asked for; ask for more"
             )
         extra = unpack(tensors, progress["optimisers"], self.networks.plain, self._plain_optimisers())
         self.recipe.state.update({name: value.to(self.accelerator.device) for name, value in extra.items()})
@@ -212,12 +212,12 @@ class Trainer:
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
-        """Whatever stops a run, the sentence says where the last good checkpoint is."""
+        """Errors that stop a run say where the last good checkpoint is."""
         try:
             yield
         except Diverged as error:
             if self.accelerator.is_main_process:
-                self.losses.save(self.output.losses)  # how it came to that
+                self.losses.save(self.output.losses)  # to see how it diverged
             raise Diverged(
                 f"{self.plan.name} diverged at {error}; {self._kept()}; start again with a lower lr than "
                 f"{self.recipe.lr:g}, or a longer warmup than {self.recipe.warmup}"

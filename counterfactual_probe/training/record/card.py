@@ -1,4 +1,4 @@
-"""The card of a trained model: data and terms, command, machine, losses, samples."""
+"""The model card of a trained model: data and terms, command, machine, losses, samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .losses import Losses
 _AVERAGED = 100  # last steps whose mean the table gives
 
 
-def card(plan: TrainingPlan, losses: Losses, *, seconds: float, device: torch.device, ranks: int) -> str:
+def model_card(plan: TrainingPlan, losses: Losses, *, seconds: float, device: torch.device, ranks: int) -> str:
     """The text of README.md."""
     lines = [f"# {plan.name}", "", f"{plan.summary[0].upper()}{plan.summary[1:]}.", ""]
     lines += ["```python", "import counterfactual_probe as cp", "", 'gen = cp.load("path/to/this/folder")', "```", ""]
@@ -62,14 +62,14 @@ def _results(plan: TrainingPlan, losses: Losses) -> list[str]:
         ("samples", "Images of latents that are drawn at random, the same in every grid."),
         ("reconstructions", "Training images, and below each what the model makes of it."),
     ):
-        found = sorted(plan.out.glob(f"{kind}-*.png"))
-        if found:
-            lines += [f"## {kind.capitalize()}", "", f"{text}", "", f"![{kind}]({found[-1].name})", ""]
+        grids = sorted(plan.out.glob(f"{kind}-*.png"))
+        if grids:
+            lines += [f"## {kind.capitalize()}", "", f"{text}", "", f"![{kind}]({grids[-1].name})", ""]
     return lines[:-1]
 
 
 def machine(device: torch.device) -> str:
-    """What the time depends on."""
+    """The hardware that the duration depends on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The folder of a training: model, card, losses and grids, each file written whole or not at all."""
+"""The folder of a training: model, model card, losses and grids, each written atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...base.files import write_bytes
 from ...distributed.ranks import Ranks
 from ...registry.folders import CARD, CONFIG, WEIGHTS, save_folder
 from ..plan import TrainingPlan
-from .card import card
+from .card import model_card
 from .losses import Losses
 
 STATE = "state.safetensors"
@@ -29,14 +29,14 @@ class Output:
         self.losses = plan.out / "losses.csv"
 
     def write(self, files: Mapping[str, Mapping[str, Tensor]], losses: Losses, seconds: float) -> None:
-        """Everything that is not needed to go on."""
+        """Write everything that resuming does not need."""
         plan = self.plan
         losses.save(self.losses)
         for name, tensors in files.items():
             if name != "model":
                 plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
                 write_bytes(plan.out / f"{name}.safetensors", safetensors.torch.save(plain))
-        text = card(plan, losses, seconds=seconds, device=self._device, ranks=self._ranks.world)
+        text = model_card(plan, losses, seconds=seconds, device=self._device, ranks=self._ranks.world)
         save_folder(
             plan.out,
             plan.recipe.architecture,
@@ -46,7 +46,7 @@ class Output:
         )
 
     def prepare(self, needed: int) -> None:
-        """Make the folder, clear what kills have left in it, and see that a checkpoint of so many bytes fits."""
+        """Make the folder, remove leftovers of killed runs, and check that a checkpoint of so many bytes fits."""
         try:
             self.plan.out.mkdir(parents=True, exist_ok=True)
             # Temporary files of runs that were killed while they wrote.
@@ -64,7 +64,8 @@ class Output:
 
 
 def bytes_needed(parameters: int) -> int:
-    """Of a checkpoint and the model beside it, in float32: weights twice, two moments, and one file being replaced."""
+    """Bytes of a checkpoint and the model beside it, in float32: weights twice, two moments, and one file being
+    replaced."""
     return 4 * parameters * (2 + 2 + 3)
 
 

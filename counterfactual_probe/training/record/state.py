@@ -1,4 +1,4 @@
-"""Networks and optimisers as flat tensors and plain values, and back."""
+"""Networks and optimisers as flat tensors and plain values, and back again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Optimisers = Mapping[str, torch.optim.Optimizer]
 def packed(
     networks: Mapping[str, nn.Module], optimisers: Optimisers, extra: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All that the next step depends on: tensors by path, and each optimiser's groups."""
+    """All that the next step depends on: tensors by path, and the parameter groups of each optimiser."""
     tensors = {f"extra/{key}": value for key, value in extra.items()}
     groups: dict[str, Any] = {}
     for name, module in networks.items():
@@ -37,28 +37,28 @@ def packed(
 def unpack(
     tensors: Mapping[str, Tensor], groups: Mapping[str, Any], networks: Mapping[str, nn.Module], optimisers: Optimisers
 ) -> dict[str, Tensor]:
-    """Put it all back; returns what was extra."""
+    """Restore networks and optimisers; returns the extra tensors."""
     for name, module in networks.items():
-        load_state(module, _under(tensors, f"network/{name}/"), f"the network {name!r} of this training")
+        load_state(module, _with_prefix(tensors, f"network/{name}/"), f"the network {name!r} of this training")
     for name, optimiser in optimisers.items():
-        found = groups.get(name)
-        if found is None:
+        saved = groups.get(name)
+        if saved is None:
             raise ProbeError(f"the checkpoint holds no optimiser {name!r}; give another folder, or start again")
         values: dict[int, dict[str, Any]] = {}
-        for path, value in {**_under(tensors, f"optimiser/{name}/"), **found["plain"]}.items():
+        for path, value in {**_with_prefix(tensors, f"optimiser/{name}/"), **saved["plain"]}.items():
             number, _, key = path.partition("/")
             values.setdefault(int(number), {})[key] = value
-        optimiser.load_state_dict({"state": values, "param_groups": found["groups"]})
+        optimiser.load_state_dict({"state": values, "param_groups": saved["groups"]})
         _in_layout(optimiser)
-    return _under(tensors, "extra/")
+    return _with_prefix(tensors, "extra/")
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _in_layout(optimiser: torch.optim.Optimizer) -> None:
-    """Lay moments out in memory as their parameters are, as fused optimisers take for granted."""
+    """Give moments the memory layout of their parameters, which fused optimisers assume."""
     for parameter, values in optimiser.state.items():
         for key, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
