@@ -62,7 +62,7 @@ def test_labelled_files_are_parted_as_the_scene_is(tmp_path: Path) -> None:
     assert len(seen.unique(dim=0)) == len(torch.from_numpy(rows).unique(dim=0))
     for more, message in (
         ({"side": 32}, "are 64×64 and the models are for 32×32; give --side 64"),
-        ({}, "19 of 19 test"),
+        ({}, "rows is 19 and there are 19 test images; leave some"),
     ):
         with pytest.raises(ProbeError, match=message):
             data.split_data(str(tmp_path / "3dshapes.h5"), dataclasses.replace(size, rows=19, **more))
@@ -123,7 +123,9 @@ def test_a_model_is_looked_at_on_its_way_and_once(tmp_path: Path, monkeypatch: p
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("it was trained again")
 
-    with pytest.raises(ProbeError, match=r"holds a model whose data is '64 renders .*', and not '64 renders .*'"):
+    with pytest.raises(
+        ProbeError, match=r"holds a model whose data is '64 renders .*' and not '64 renders .*'; give another --out"
+    ):
         models.watched("SAE-2", size, example("data").split_scene(size, seed=1, show_progress=False), tmp_path)
     with pytest.raises(ProbeError, match=r"holds a model whose settings is .*; give another --out, or delete it"):
         models.watched("SAE-2", dataclasses.replace(size, lr=0.1), data, tmp_path)
