@@ -55,7 +55,7 @@ def available(pattern: str = "*") -> list[str]:
     """Names in the registry that match a wildcard pattern, sorted.
 
     >>> cp.available("*-faces")
-    ['began-faces', 'dcgan-faces', 'vae-faces']
+    ['began-faces', 'dcgan-faces', 'flow-faces', 'vae-faces']
     """
     return sorted(name for name in _generator_plugins() if fnmatchcase(name, pattern))
 

