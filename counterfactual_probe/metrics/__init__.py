@@ -4,6 +4,8 @@
 >>> factors = np.random.default_rng(0).integers(0, 4, (500, 2))
 >>> cp.metrics.mig(factors + 0.0, factors)  # codes that are the factors
 MIG(0.994; 500 rows, 2 codes, 2 factors, 20 bins; 0.004 with shuffled rows)
+  entropies  1.38, 1.38
+  gaps       0.994, 0.994
 
 Definitions are those of ``google-research/disentanglement_lib``, which S004's tables use: see
 docs/disentanglement.md.

@@ -289,4 +289,4 @@ def test_the_example_writes_its_pictures(
     one, two = cells(others, 5, 2), cells(recoloured, 5, 2)
     assert np.array_equal(one[0], two[0]), "the same eyes"
     assert not np.array_equal(one[1], two[1])
-    assert "maps (64, 128, 128)" in capsys.readouterr().out
+    assert "InfluenceMaps(cdcgan-eyes, main.15: 64 unit sets of 128×128, 2 pairs each)" in capsys.readouterr().out

@@ -142,7 +142,8 @@ def test_a_seed_draws_from_the_posterior() -> None:
     deviation = (log_variance / 2).exp()[0]
     assert torch.allclose(drawn.mean(0), mean[0], atol=4 * float(deviation.max()) / 20)
     assert torch.allclose(drawn.std(0), deviation, rtol=0.2)
-    assert torch.equal(gen.encode(images[:3], seed=0), drawn[:3])  # image i, whatever the batch
+    # Image i gets the same noise, whatever the batch; kernels round differently for other batch sizes.
+    torch.testing.assert_close(gen.encode(images[:3], seed=0), drawn[:3], rtol=0, atol=1e-14)
     assert not torch.equal(gen.encode(images, seed=1), drawn)
     assert torch.equal(gen.encode(images), gen.encode(images))
 

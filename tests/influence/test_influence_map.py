@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -31,14 +31,25 @@ def close(found: Tensor, expected: Tensor, relative: float = 1e-6) -> None:
 class Watched(nn.Module):
     """Counts the rows of each forward, and can refuse large ones as a full device does.
 
-    The log is shared, not copied, so that it survives the library putting attributes back.
+    The logs lie outside of it, where the library does not put them back.
     """
+
+    logs: ClassVar[dict[int, tuple[list[int], list[int]]]] = {}
 
     def __init__(self, room: int = 10**9) -> None:
         super().__init__()
-        self.inner, self.room, self.rows, self.live = PLAIN.plain(), room, list[int](), list[int]()
+        self.inner, self.room, self.number = PLAIN.plain(), room, len(self.logs)
+        self.logs[self.number] = ([], [])
         self.error: type[Exception] = torch.OutOfMemoryError
         self.count_live = False
+
+    @property
+    def rows(self) -> list[int]:
+        return self.logs[self.number][0]
+
+    @property
+    def live(self) -> list[int]:
+        return self.logs[self.number][1]
 
     def forward(self, z: Tensor) -> Tensor:
         if len(z) > self.room:

@@ -107,7 +107,7 @@ def shows_hybrids(figure_of: SavedFigures, names: dict[str, Any]) -> None:
 
 def shows_modules(figure_of: SavedFigures, names: dict[str, Any]) -> None:
     (ax,) = figure_of("maps.png").axes
-    assert cells(ax, 64 // 16, 16).shape[2:4] == (64, 64)  # the strongest of 128
+    assert cells(ax, 64 // 16, 16).shape[2:4] == (80, 64)  # the strongest of 128, their numbers above them
     (ax,) = figure_of("templates.png").axes
     cells(ax, 1, 3, gap=4)
     selection = names["selection"]

@@ -271,7 +271,7 @@ def test_the_report_says_how_its_masks_were_made(study: Study, tmp_path: Path) -
     assert faces is not None
     note = faces().note
     assert "drawn by hand on the mean face" in note
-    assert "what is left" in note
+    assert "whatever is neither eyes and mouth nor frame" in note
     generic = generic_regions(*study.layers[0].maps[0].maps.shape[1:])
     one = dataclasses.replace(study, layers=study.layers[:1], successive=())
     assert note not in write_report(one, tmp_path, regions=generic).page.read_text()

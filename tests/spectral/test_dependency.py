@@ -294,7 +294,7 @@ def test_the_page_runs(
     for row, images in ((0, removal.images[0]), (1, removal.images[1]), (-1, removal.control_images[-1])):
         np.testing.assert_allclose(shown[row], displayed(images), atol=1e-6)
     assert [name.partition("\n")[0] for name in row_names(ax)[:2]] == ["original", f"without {removal.names[1]}"]
-    for file, panels in (("histograms", len(names["table"].rows)), ("kernels", 3), ("measures", 2)):
+    for file, panels in (("histograms", len(names["table"].rows)), ("kernels", 6), ("measures", 2)):
         axes = figure_of(f"{file}.png").axes
         assert len(axes) == panels
         assert all(drawn.has_data() for drawn in axes if drawn.get_visible())

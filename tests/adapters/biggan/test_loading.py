@@ -14,6 +14,7 @@ import pytest
 import torch
 from counterfactual_probe.adapters.biggan_deep import CONFIGS, BigGANDeep, biggan_deep, random_biggan_deep
 from counterfactual_probe.adapters.biggan_deep.module import require_consistent
+from counterfactual_probe.adapters.cards import biggan_deep as cards
 from counterfactual_probe.adapters.cards.biggan_deep import FOLDERS
 from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from torch import Tensor
@@ -159,6 +160,8 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_128(monkeypatch: pytest.MonkeyPatch) -> None:
     """biggan-deep-128 has the size of the test's generator, so that 50 million weights are not needed."""
     monkeypatch.setitem(CONFIGS["biggan-deep-128"], "output_dim", 16)
+    load = cards._load_named
+    monkeypatch.setattr(cards, "_load_named", lambda name, size, device: load(name, {128: 16}.get(size, size), device))
 
 
 @pytest.mark.parametrize("size", [128, 256, 512])
@@ -193,7 +196,7 @@ def test_a_name_in_the_cache_of_the_hub(model: Any, tmp_path: Path, monkeypatch:
         return str(publish(tmp_path, model))
 
     monkeypatch.delenv(FOLDERS, raising=False)
-    monkeypatch.setattr(folders, "_fetched", snapshot)
+    monkeypatch.setattr(folders, "_fetch", snapshot)
     assert cp.load("biggan-deep-128").name == "biggan-deep-16"
     assert asked == ["osanseviero/BigGAN-deep-128"]
 
@@ -206,7 +209,7 @@ def test_offline_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("no route to the hub")
 
     monkeypatch.delenv(FOLDERS, raising=False)
-    monkeypatch.setattr(folders, "_fetched", offline)
+    monkeypatch.setattr(folders, "_fetch", offline)
     files = r"put the config\.json and pytorch_model\.bin \(or model\.safetensors\)"
     place = f"into a folder of that name and set {FOLDERS} to the folder around it, or load the folder itself with"
     message = f"the weights of {name} were not found; {files} of {name} {place}"

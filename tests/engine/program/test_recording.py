@@ -153,6 +153,7 @@ def test_weights_of_a_quantised_type_are_read_by_their_parts() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_packed_weights_cannot_be_compared_and_are_replayed() -> None:
     torch.manual_seed(0)
     packed = torch.ops.quantized.linear_prepack(torch.quantize_per_tensor(torch.randn(48, 128), 0.05, 0, torch.qint8))
