@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from docutils import nodes
@@ -61,8 +61,17 @@ def import_types() -> None:
     for module in own_modules():
         for node in ast.parse(Path(str(module.__file__)).read_text()).body:
             if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-                code = compile(ast.Module(node.body, type_ignores=[]), str(module.__file__), "exec")
-                exec(code, module.__dict__)
+                for statement in node.body:
+                    _import(statement, module)
+
+
+def _import(statement: ast.stmt, module: ModuleType) -> None:
+    try:
+        exec(compile(ast.Module([statement], type_ignores=[]), str(module.__file__), "exec"), module.__dict__)
+    except ModuleNotFoundError as error:
+        if error.name != "pandas":  # optional, and not needed to write the site
+            raise
+        module.__dict__["pandas"] = SimpleNamespace(DataFrame=type("DataFrame", (), {"__module__": "pandas"}))
 
 
 class _Unwritable:

@@ -257,7 +257,7 @@ class Robustness(Result, ScoreArrays):
         return super()._json() | {"ranking": self.ranking().to_json()}
 
     @property
-    def names(self) -> Names:
+    def _names(self) -> Names:
         """What stands along the dimensions of the arrays."""
         return Names(self.classifiers, self.layers, self.modules, self.classes)
 
@@ -271,11 +271,11 @@ class Robustness(Result, ScoreArrays):
         if quantity not in (None, "recognition", "distance"):
             raise ProbeError(f"quantity is {quantity!r}; give 'recognition' or 'distance'")
         if quantity == "distance":
-            return plot_distance(self.distances, self.names, ax=ax)
+            return plot_distance(self.distances, self._names, ax=ax)
         curve, error = self.curve, self.curve_standard_error
         if ax is None and quantity is None:
-            return plot_recognition_and_distance(curve, error, self.distances, self.names)
-        return plot_recognition(curve, error, self.names, ax=ax)
+            return plot_recognition_and_distance(curve, error, self.distances, self._names)
+        return plot_recognition(curve, error, self._names, ax=ax)
 
     def plot_entropy(self, classifier: str) -> Plot[npt.NDArray[np.object_]]:
         """Histograms of entropy, a row for each module and a column for each layer (S003 Fig. 14 and 16)."""
@@ -283,7 +283,7 @@ class Robustness(Result, ScoreArrays):
 
         number = self.number(classifier)
         pooled = len(self.provenance["classifiers"][number]["pooled"])
-        return plot_entropies(self.entropies[number], self.names, classifier, pooled)
+        return plot_entropies(self.entropies[number], self._names, classifier, pooled)
 
     def plot_disagreements(self, ax: Axes | None = None) -> Plot[Axes]:
         """The hybrids that classifiers disagree about most, with their answers (S003 Fig. 17 and Table 3)."""
