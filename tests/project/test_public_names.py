@@ -47,12 +47,12 @@ def test_every_name_is_defined_where_the_package_looks_for_it() -> None:
         assert pickle.loads(pickle.dumps(found)) is found
 
 
-@pytest.mark.parametrize("order", ["sorted", "backwards", "shuffled 0", "shuffled 1", "rooms first"])
+@pytest.mark.parametrize("order", ["backwards", "shuffled", "rooms first"])
 def test_names_resolve_in_any_order_in_a_fresh_interpreter(order: str) -> None:
     names = sorted(cp.__all__)
     if order == "backwards":
         names.reverse()
-    elif order.startswith("shuffled"):
+    elif order == "shuffled":
         random.Random(order).shuffle(names)
     first = [f"import {PACKAGE}.{room}" for room in ROOMS] if order == "rooms first" else []
     asked = [f"print({name!r}, type(cp.{name}).__name__)" for name in names]
