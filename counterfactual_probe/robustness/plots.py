@@ -56,7 +56,7 @@ def plot_recognition(curve: Floats, error: Floats, names: Names, *, ax: Axes | N
     base, source = (label(name, 16) for name in names.classes)
     ax.set_ylabel(f"seen as {base} or {source}\n(the larger rate)")
     ax.set_ylim(0, 1.05)
-    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return Plot(figure, ax)
 
 
@@ -76,7 +76,7 @@ def plot_distance(distances: Floats, names: Names, *, ax: Axes | None = None) ->
     _layers(names, ax)
     ax.set_ylabel("mean |hybrid − original|")
     ax.set_ylim(bottom=0)
-    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2))
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
     return Plot(figure, ax)
 
 
