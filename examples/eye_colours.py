@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recoloured = gen.sample(options.images, seed=options.seed + 1, stream=0, classes=source)
     hybridizer = cp.Hybridizer(gen, options.layer)
     options.out.mkdir(parents=True, exist_ok=True)
-    finder.plot()[0].savefig(options.out / "modules.png", bbox_inches="tight")
+    finder.plot().savefig(options.out / "modules.png")
     for file, other in (("hybrids.png", others), ("colours.png", recoloured)):
         hybrids = hybridizer.hybridize(z, other, units=finder.modules_)
         names = [f"module {k + 1} ({units.size} channels)" for k, units in enumerate(hybrids.units)]
-        hybrids.plot(labels=names)[0].savefig(options.out / file, bbox_inches="tight")
+        hybrids.plot(labels=names).savefig(options.out / file)
         print(options.out / file)
 
 
