@@ -63,13 +63,13 @@ def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str,
     """Means over all ordered pairs of samples."""
     finders = [cp.ModuleFinder(k, features=kind).fit(item) for item in maps]
     papers = finders if kind == "bits" else [cp.ModuleFinder(k).fit(item) for item in maps]
-    same_draw = [clustering.agreement(*_placed(one, two), k)[1] for one, two in zip(finders, papers, strict=True)]
+    same_draw = [clustering.compare_labels(*_placed(one, two), k)[1] for one, two in zip(finders, papers, strict=True)]
     start = time.perf_counter()
     expected = [finder.expected_ari_ for finder in finders]
     confidence_seconds = (time.perf_counter() - start) / len(finders)
     aris, kept, sure_kept = [], [], []
     for one, two in itertools.permutations(finders, 2):
-        same, ari = clustering.agreement(*_placed(one, two), k)
+        same, ari = clustering.compare_labels(*_placed(one, two), k)
         aris.append(ari)
         kept.append(same.mean())
         both = (one.labels_ >= 0) & (two.labels_ >= 0)

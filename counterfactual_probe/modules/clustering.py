@@ -1,4 +1,4 @@
-"""From features to labels: how channels are clustered."""
+"""From rows of features to labels: how channels are clustered."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ NO_MODULE = -1
 _MOST_ITERATIONS = 1000  # of NMF (conventions 10)
 
 
-def live_rows(bits: Floats, needed: int) -> npt.NDArray[np.bool_]:
-    """Rows with a one in them; at least ``needed``, or a ProbeError."""
-    alive: npt.NDArray[np.bool_] = np.asarray(bits.any(1))
+def live_rows(rows: Floats, needed: int) -> npt.NDArray[np.bool_]:
+    """Which rows are not all zeros; at least ``needed``, or a ProbeError."""
+    alive: npt.NDArray[np.bool_] = np.asarray(rows.any(1))
     if not alive.any():
         raise ProbeError("every influence map is flat (all channels dead); choose another layer or more pairs")
     if alive.sum() < needed:
         raise ProbeError(
-            f"{needed} modules asked of {int(alive.sum())} live channels ({len(bits)} in all); ask for fewer modules"
+            f"{needed} modules asked of {int(alive.sum())} live channels ({len(rows)} in all); ask for fewer modules"
         )
     return alive
 
 
-def factorise(bits: Floats, k: int, method: Method, seed: int) -> tuple[Labels, Floats, Floats]:
+def factorise(rows: Floats, k: int, method: Method, seed: int) -> tuple[Labels, Floats, Floats]:
     """Labels (rows,), templates (k, pixels) and weights (rows, k) of live rows."""
-    _require_enough(bits, k, method)
-    return _nmf(bits, k, seed) if method == "nmf" else _kmeans(bits, k, seed)
+    _require_distinct_rows(rows, k, method)
+    return _nmf(rows, k, seed) if method == "nmf" else _kmeans(rows, k, seed)
 
 
-def _require_enough(bits: Floats, k: int, method: Method) -> None:
-    pixels = bits.shape[1]
+def _require_distinct_rows(rows: Floats, k: int, method: Method) -> None:
+    pixels = rows.shape[1]
     if method == "nmf" and pixels < k:
         raise ProbeError(f"{k} modules asked of maps of {pixels} pixels; ask for at most {pixels}")
-    if (different := len({row.tobytes() for row in bits})) < k:
+    if (different := len({row.tobytes() for row in rows})) < k:
         raise ProbeError(f"{k} modules asked of {different} different maps; ask for at most {different}")
 
 
@@ -54,11 +54,11 @@ def _kmeans(rows: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
     return model.labels_.astype(np.int64), model.cluster_centers_, -model.transform(rows)
 
 
-def _nmf(bits: Floats, k: int, seed: int, tolerance: float = 1e-4) -> tuple[Labels, Floats, Floats]:
+def _nmf(rows: Floats, k: int, seed: int, tolerance: float = 1e-4) -> tuple[Labels, Floats, Floats]:
     from sklearn.decomposition import NMF
 
     model = NMF(k, init="nndsvda", solver="cd", tol=tolerance, max_iter=_MOST_ITERATIONS, random_state=seed)
-    weights = model.fit_transform(bits)
+    weights = model.fit_transform(rows)
     # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (conventions 10).
     norms = np.linalg.norm(model.components_, axis=1)
     templates = model.components_ / np.where(norms > 0, norms, 1)[:, None]
@@ -67,33 +67,33 @@ def _nmf(bits: Floats, k: int, seed: int, tolerance: float = 1e-4) -> tuple[Labe
 
 
 def factorise_quickly(
-    bits: Floats, k: int, method: Method, seed: int, *, tolerance: float = 1e-4
+    rows: Floats, k: int, method: Method, seed: int, *, tolerance: float = 1e-4
 ) -> tuple[Labels, Floats]:
     """Labels and templates for statistics over many runs: several times faster than :func:`factorise`.
 
-    NMF in single precision, in which bits are exact. k-means sees distances only, so rows are turned
-    into the space they span, with as many coordinates as rows instead of pixels. Both end in the same
-    local optimum as the plain way or, now and then, in another one as good.
+    NMF runs in single precision, which is exact for binarised maps. k-means depends on distances alone, so rows are
+    rotated into the space that they span, with as many coordinates as rows instead of pixels. Both end in the same
+    local optimum as :func:`factorise` or, now and then, in another one as good.
     """
-    _require_enough(bits, k, method)
+    _require_distinct_rows(rows, k, method)
     if method == "nmf":
-        return _nmf(bits.astype(np.float32), k, seed, tolerance)[:2]
-    rows, pixels = bits.shape
-    if rows >= pixels:
-        return _kmeans(bits, k, seed)[:2]
-    turned = np.asarray(np.linalg.qr(bits.T, mode="r")).T
-    labels = _kmeans(turned, k, seed)[0]
-    return labels, np.stack([bits[labels == cluster].mean(0) for cluster in range(k)])
+        return _nmf(rows.astype(np.float32), k, seed, tolerance)[:2]
+    count, pixels = rows.shape
+    if count >= pixels:
+        return _kmeans(rows, k, seed)[:2]
+    rotated = np.asarray(np.linalg.qr(rows.T, mode="r")).T
+    labels = _kmeans(rotated, k, seed)[0]
+    return labels, np.stack([rows[labels == cluster].mean(0) for cluster in range(k)])
 
 
 def match_labels(one: Labels, two: Labels, k: int) -> Labels:
-    """For each label of ``one`` the label of ``two`` that agrees with it most, one to one."""
+    """For each label of ``one`` the label of ``two`` that agrees with it most often, one to one."""
     table = np.zeros((k, k))
     np.add.at(table, (one, two), 1)
     return assign(table)
 
 
-def agreement(one: Labels, two: Labels, k: int) -> tuple[npt.NDArray[np.bool_], float]:
+def compare_labels(one: Labels, two: Labels, k: int) -> tuple[npt.NDArray[np.bool_], float]:
     """Which rows have the same label in both once labels are matched, and the adjusted Rand index."""
     from sklearn.metrics import adjusted_rand_score
 
@@ -109,28 +109,30 @@ def assign(score: Floats) -> Labels:
 
 def cosine_matrix(one: Floats, two: Floats) -> Floats:
     """Cosines between the rows of two arrays; 0 for a row of zeros."""
+    return np.asarray(unit_rows(one) @ unit_rows(two).T)
 
-    def unit(rows: Floats) -> Floats:
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(norms > 0, norms, 1)
 
-    return np.asarray(unit(one) @ unit(two).T)
+def unit_rows(rows: Floats) -> Floats:
+    """Each row scaled to unit L2 norm; rows of zeros stay zeros."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms > 0, norms, 1))
 
 
 def variance_explained(rows: Floats, labels: Labels) -> float:
-    """Share of the variance that lies between the modules: 1 − Σ‖row − its module's mean‖² / Σ‖row − mean‖²."""
+    """Share of the variance between modules: 1 − Σ‖row − its module's mean‖² / Σ‖row − mean‖²."""
     rows = rows.astype(np.float64)
     total = float(((rows - rows.mean(0)) ** 2).sum())
-    within = sum(float(((own - own.mean(0)) ** 2).sum()) for k in np.unique(labels) for own in (rows[labels == k],))
+    members = [rows[labels == k] for k in np.unique(labels)]
+    within = sum(float(((module - module.mean(0)) ** 2).sum()) for module in members)
     return 1 - within / total if total > 0 else 0.0
 
 
 @contextmanager
 def factorising() -> Iterator[None]:
-    """One thread for each factorisation; NMFs that stop at their limit are told in one warning of ours.
+    """Around factorisations: one thread for each, and a single warning for all NMFs that stop at their limit.
 
-    It is told of the line that called the function with this block. Warnings are caught here, around
-    all threads, because catching them changes the whole process.
+    The warning names the line that called the function with this block. Warnings are caught here, around all threads,
+    because catching them affects the whole process.
     """
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
@@ -138,9 +140,9 @@ def factorising() -> Iterator[None]:
     with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         yield
-    others = [found for found in caught if not issubclass(found.category, ConvergenceWarning)]
-    for found in others:
-        warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
+    others = [warning for warning in caught if not issubclass(warning.category, ConvergenceWarning)]
+    for warning in others:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if stopped := len(caught) - len(others):
         warnings.warn(
             f"NMF stopped {stopped} time{'s' * (stopped > 1)} at {_MOST_ITERATIONS} iterations, short of its "

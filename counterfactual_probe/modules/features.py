@@ -1,4 +1,4 @@
-"""What channels are clustered by: the features of an influence map."""
+"""Features of influence maps, by which channels are clustered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..base.errors import ProbeError, whole
 from ..influence.maps import InfluenceMaps
-from .clustering import Array, Floats
+from .clustering import Array, Floats, unit_rows
 
 Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
 Kind: TypeAlias = Literal["bits", "l2", "pca"]
@@ -23,14 +23,14 @@ _HALF = 2
 
 
 @dataclass(frozen=True)
-class Features:
+class MapFeatures:
     """How a map becomes a row of numbers.
 
-    ``bits``: smoothed by a box mean and thresholded at a percentile of its values (S003 §3.4;
-    conventions 8 and 9), of the papers' mean maps. ``l2``: smoothed, averaged down 2×2 and scaled to
-    unit L2 norm, of maps in which every pair counts once; modules found by it come back sooner. ``pca``: the
-    share of energy of what a channel changes in each principal component of all changes, as a root, and scaled to
-    unit L2 norm: what channels do alike, wherever in the image.
+    ``bits``: binarised maps, that is the papers' mean maps smoothed by a box mean and thresholded at a percentile of
+    their values (S003 §3.4; conventions 8 and 9). ``l2``: maps in which every pair counts once, smoothed, averaged down
+    2×2 and scaled to unit L2 norm; their modules are reproducible with fewer pairs. ``pca``: square roots of the energy
+    shares of a channel's changes in the principal components of all changes, scaled to unit L2 norm: which channels
+    have similar effects, wherever in the image.
     """
 
     kind: Kind = "bits"
@@ -51,7 +51,7 @@ class Features:
         object.__setattr__(self, "percentile", float(percentile))
 
     def values(self, maps: Maps) -> Array:
-        """The maps that features are made of, as a float64 array (channels, H, W), checked."""
+        """The maps that features are computed from, as a float64 array (channels, H, W), checked."""
         if self.kind == "l2" and isinstance(maps, InfluenceMaps):
             if maps.normalised is None:
                 raise ProbeError(
@@ -60,7 +60,7 @@ class Features:
                 )
             maps = maps.normalised
         if self.kind == "pca":
-            return np.asarray(_energy(maps)[:, None].double().numpy())
+            return np.asarray(_energy_of(maps)[:, None].double().numpy())
         return as_maps(maps)
 
     def blocks(self, maps: Maps) -> Tensor | None:
@@ -72,32 +72,32 @@ class Features:
         return maps.normalised_block_sums if self.kind == "l2" else maps.block_sums
 
     def rows(self, values: Array) -> Array:
-        """(channels, features); of a map that says nothing, zeros."""
+        """(channels, features); zeros for a map without structure."""
         if self.kind == "bits":
             return binary_features(values, self.window, self.percentile)
         if self.kind == "pca":
-            return unit_rows(np.sqrt(values[:, 0]))
+            return np.asarray(unit_rows(np.sqrt(values[:, 0])), np.float64)
         return unit_features(values, self.window)
 
     def require_comparable(self, maps: Maps, other: Maps) -> None:
-        """Features of two draws must mean the same."""
+        """Raise a ProbeError if the features of two samples do not mean the same."""
         if self.kind == "pca":
-            one, two = _components(maps), _components(other)
+            one, two = _components_of(maps), _components_of(other)
             if one.shape != two.shape or not torch.equal(one, two):
                 raise ProbeError(
-                    "the two draws have principal components of their own; make the other with "
+                    "the two samples have different principal components; make the other maps with "
                     "attribute(..., components=maps.components)"
                 )
 
     def images(self, rows: Floats, maps: Maps) -> Floats:
-        """Rows of features as images of the maps' size, each of the norm of its row."""
+        """Rows of features as images of the maps' size, each with the norm of its row."""
         size = maps.maps.shape[1:] if isinstance(maps, InfluenceMaps) else np.shape(maps)[1:]
         if self.kind == "pca":
-            # Where the components of the row have their energy.
-            energy = _components(maps).double().square().mean(1).flatten(1).numpy()
-            found = np.sqrt(np.square(rows) @ energy)
+            # Where in the image the row's components have their energy.
+            energy = _components_of(maps).double().square().mean(1).flatten(1).numpy()
+            places = np.sqrt(np.square(rows) @ energy)
             norms = np.linalg.norm(rows, axis=1, keepdims=True)
-            return np.asarray((unit_rows(found) * norms).reshape(len(rows), *size))
+            return np.asarray((unit_rows(places) * norms).reshape(len(rows), *size))
         if self.kind == "bits" or not _halves(*size):
             return rows.reshape(len(rows), *size)
         small = rows.reshape(len(rows), size[0] // _HALF, size[1] // _HALF)
@@ -126,8 +126,8 @@ def default_window(height: int, width: int) -> int:
 def binary_features(maps: Array, window: int | None = None, percentile: float = 75.0) -> Array:
     """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values.
 
-    A flat map has no ones. Its means over the fewer pixels at the border round otherwise, so that
-    is decided before smoothing.
+    A flat map has no ones. Whether it is flat is decided before smoothing, because box means at the border, over fewer
+    pixels, round differently.
     """
     smooth = smoothed(maps, window).flatten(1).numpy()
     threshold = np.percentile(smooth, percentile, axis=1, keepdims=True)
@@ -141,30 +141,24 @@ def unit_features(maps: Array, window: int | None = None) -> Array:
     small = smoothed(maps, window)
     if _halves(*maps.shape[1:]):
         small = avg_pool2d(small, _HALF)
-    return unit_rows(small.flatten(1).numpy())
+    return np.asarray(unit_rows(small.flatten(1).numpy()), np.float64)
 
 
-def unit_rows(rows: Array) -> Array:
-    """Each row scaled to unit L2 norm; rows of zeros as they are."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(norms > 0, norms, 1))
-
-
-def _energy(maps: Maps) -> Tensor:
+def _energy_of(maps: Maps) -> Tensor:
     if not isinstance(maps, InfluenceMaps) or maps.energy is None:
         raise ProbeError(
-            "features='pca' are of what hybrids change in its principal components, and these maps do not hold it; "
-            "make them with attribute(..., components=64)"
+            "features='pca' are of what hybrids change, in principal components, which these maps do not hold; make "
+            "them with attribute(..., components=64)"
         )
     return maps.energy
 
 
-def _components(maps: Maps) -> Tensor:
-    _energy(maps)
-    found = maps.components if isinstance(maps, InfluenceMaps) else None
-    if found is None:
+def _components_of(maps: Maps) -> Tensor:
+    _energy_of(maps)
+    components = maps.components if isinstance(maps, InfluenceMaps) else None
+    if components is None:
         raise ProbeError("the maps hold energies without their components; make them again with attribute(...)")
-    return found
+    return components
 
 
 def _halves(height: int, width: int) -> bool:

@@ -33,10 +33,10 @@ from .confidence import (
     channel_records,
     module_table,
 )
-from .features import Features, Kind, Maps
+from .features import Kind, MapFeatures, Maps
 from .quality import ModuleQuality, measure_quality
 from .selection import Selection, selection_of
-from .stability import Stability, measure, numbers_of_modules
+from .stability import Stability, measure_stability, numbers_of_modules
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,15 +51,15 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
     >>> finder = cp.ModuleFinder(n_modules=3).fit(maps)  # doctest: +SKIP
     >>> cp.Hybridizer(gen, "main.8").hybridize(z1, z2, units=finder.modules_)  # doctest: +SKIP
 
-    Maps are smoothed by a box mean, thresholded at a percentile of their own values, and the
-    resulting (channels × pixels) bits factorised, S ≈ W H; a channel belongs to the template that
+    Maps are smoothed by a box mean and binarised at a percentile of their own values, and the
+    resulting (channels × pixels) matrix is factorised, S ≈ W H; a channel belongs to the template that
     contributes most to it (S003 §3.4).
 
     Args:
         n_modules: number of modules K.
         method: "nmf", or "kmeans" on the same features.
-        features: "bits" as in the papers, or "l2", the variant that comes back sooner on other latents: rows
-            of unit L2 norm, without a threshold, of maps made with ``normalise="pair"``. It finds other modules.
+        features: "bits", binarised maps as in the papers, or "l2", which is reproducible with fewer pairs: rows
+            of unit L2 norm, without a threshold, of maps made with ``normalise="pair"``. It finds different modules.
             "pca" compares what channels change, not where, on maps made with ``components=64``: for images
             without spatial alignment (S001 §5).
         window: side of the smoothing box, odd; by default the largest odd number up to
@@ -68,16 +68,16 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         seed: of the clustering and of the subsets of :meth:`stability`.
 
     Attributes:
-        labels_: set by :meth:`fit`, as all of them: (channels,) module of each channel, −1 for a dead one, whose map
-            says nothing.
+        labels_: (channels,) module of each channel, −1 for a dead one, whose map is flat. Like all of these, set by
+            :meth:`fit`.
         templates_: (K, H, W) rows of H of unit L2 norm; for k-means the centroids.
         weights_: (channels, K) rows of W on that scale; for k-means minus the distances.
         modules_: K unit sets, as :class:`Hybridizer` takes them. Of an array, K tuples of row numbers:
             if row i is channel i of a layer, these are unit sets of that layer.
         names_: what figures and tables call them: "module 1" and so on, until :meth:`name_modules`.
         provenance_: how the modules were found, and where their maps are from.
-        variance_explained_: share of the features' variance that lies between the modules.
-        confidence_, expected_ari_: how sure they are, for maps with blocks; computed when first asked for.
+        variance_explained_: share of the features' variance between the modules.
+        confidence_, expected_ari_: how reproducible they are, for maps with blocks; computed on first access.
     """
 
     templates_: Floats
@@ -101,7 +101,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.seed = whole(seed, "the seed", 0)
         if method not in ("nmf", "kmeans"):
             raise ProbeError(f"method is {method!r}; give 'nmf' or 'kmeans'")
-        self._features = Features(features, window, percentile)
+        self._features = MapFeatures(features, window, percentile)
         self.method: Method = method
         self.features: Kind = features
         self.window, self.percentile = self._features.window, self._features.percentile
@@ -138,7 +138,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         units = self._units
         layers = [layer for item in units for layer in item]
         named = zip(self.names_, rows, strict=True)
-        return tuple(union((units[row] for row in own), layers).named(name) for name, own in named)
+        return tuple(union((units[row] for row in members), layers).named(name) for name, members in named)
 
     def name_modules(self, names: Sequence[str] | Regions) -> ModuleFinder:
         """Name the modules for figures and tables: one by one, or by the part of the image that each template shows.
@@ -165,14 +165,14 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         repetitions: int = 20,
         other: Maps | None = None,
     ) -> Stability:
-        """How well modules come back: between subsets of channels, and between draws of latents.
+        """How reproducible modules are: between subsets of channels, and between samples of latents.
 
-        >>> finder.stability(maps, n_modules=range(2, 7), other=maps_of_another_draw).ari  # doctest: +SKIP
+        >>> finder.stability(maps, n_modules=range(2, 7), other=maps_of_other_latents).ari  # doctest: +SKIP
 
         Channels are split at random into thirds A, B, C; A∪B and B∪C are clustered; labels are
         matched on B (conventions 12). ``other``, maps of the same channels from independent pairs,
-        adds the agreement between draws, which the subsets say nothing about (conventions 13).
-        ``n_modules`` is 2…6 by default; with ``repetitions=0`` only the draws are compared.
+        adds the agreement between samples, which the subsets say nothing about (conventions 13).
+        ``n_modules`` is 2…6 by default; with ``repetitions=0`` only the samples are compared.
         """
         numbers = numbers_of_modules(range(2, 7) if n_modules is None else n_modules)
         repetitions = whole(repetitions, "repetitions", 0)
@@ -181,7 +181,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         one = self._features.rows(self._features.values(maps))
         two = None if other is None else self._features.rows(self._features.values(other))
         with factorising():
-            return measure(
+            return measure_stability(
                 one,
                 two,
                 numbers=numbers,
@@ -202,23 +202,24 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         show_progress: bool = False,
         **options: Any,
     ) -> ModuleFinder:
-        """Draw pairs until the modules are sure enough, or the limit is reached; ``stopped_`` says which.
+        """Sample pairs until the modules are reproducible enough, or the limit is reached; ``stopped_`` says which.
 
         >>> finder = cp.ModuleFinder(3, features="l2").fit_until(cp.InfluenceMap(gen, "main.8"))  # doctest: +SKIP
         >>> finder.stopped_, finder.maps_.n_pairs  # doctest: +SKIP
 
-        Pairs are doubled from two a block on, and none is run twice; ``maps_`` are the maps of all of them.
+        The number of pairs doubles, from two per block, and no pair runs twice; ``maps_`` are the maps of all of them.
 
         Args:
             influence: of the generator and the layer.
             expected_ari: stop when ``expected_ari_`` is at least this.
-            max_pairs: and here in any case.
-            options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``. Of a ``checkpoint`` every
-                round keeps a file of its own, PATH.64, PATH.128, …, with all sums over blocks.
+            max_pairs: stop here in any case.
+            options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``. With a ``checkpoint``, every
+                round writes a file of its own, PATH.64, PATH.128, …, with all sums over blocks.
         """
         if not isinstance(influence, InfluenceMap):
             raise ProbeError(
-                f"influence is a {type(influence).__name__}; give an InfluenceMap(generator, layer), which draws pairs"
+                f"influence is a {type(influence).__name__}; give an InfluenceMap(generator, layer), which samples "
+                "pairs"
             )
         enough_ari = share(expected_ari, "expected_ari")
         if self.features == "l2":
@@ -233,12 +234,12 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
             self.maps_ = maps
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExpectedDisagreement)
-                found = self.expected_ari_
+                reached_ari = self.expected_ari_
             pairs = maps.provenance["n_pairs"]
-            enough = found >= enough_ari
+            enough = reached_ari >= enough_ari
             reached = f"the limit of {max_pairs} pairs was reached"
             self.stopped_ = (
-                f"{reached if not enough else f'{pairs} pairs were enough'}: expected ARI {found:.2f}, "
+                f"{reached if not enough else f'{pairs} pairs were enough'}: expected ARI {reached_ari:.2f}, "
                 f"{'of' if enough else 'short of'} {enough_ari:g}"
             )
             if enough:
@@ -249,7 +250,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
     def choose(
         cls, maps: Maps, n_modules: Iterable[int] = range(2, 9), *, repetitions: int = 20, **parameters: Any
     ) -> Selection:
-        """What speaks for each number of modules: stability between subsets, expected ARI, variance explained.
+        """Measures for each number of modules: stability between subsets, expected ARI, variance explained.
 
         >>> selection = cp.ModuleFinder.choose(maps, range(2, 9), features="l2")  # doctest: +SKIP
         >>> selection.suggested, selection.plot()  # doctest: +SKIP
@@ -262,7 +263,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         return compare_finders(finders, stability)
 
     def quality(self, influence: InfluenceMap, *, n_pairs: int = 64, controls: int = 8, seed: int = 1) -> ModuleQuality:
-        """Whether the modules act in a place of their own, more than random sets of as many channels.
+        """Whether the modules act in regions of their own, more than random sets of as many channels.
 
         >>> finder.quality(cp.InfluenceMap(gen, "main.8")).specificity  # doctest: +SKIP
         """
@@ -274,7 +275,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.require_fit()
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         if self._confidence is not None:
-            arrays |= {"kept": self._confidence.kept, "ari": self._confidence.ari}
+            arrays |= {"kept": self._confidence.stability, "ari": self._confidence.ari}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
         header = {
             "parameters": {name: getattr(self, name) for name in _PARAMETERS},
@@ -304,23 +305,23 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
     def unit_sets(self) -> tuple[UnitSet, ...]:
         """The modules, where their maps named the layers."""
         self.require_fit()
-        found = tuple(module for module in self.modules_ if isinstance(module, UnitSet))
-        if len(found) < len(self.modules_):
+        sets = tuple(module for module in self.modules_ if isinstance(module, UnitSet))
+        if len(sets) < len(self.modules_):
             raise ProbeError("these modules are rows of an array, which names no layer; fit an InfluenceMaps instead")
-        return found
+        return sets
 
     def _about(self, maps: Maps) -> dict[str, Any]:
-        """The parameters as provenance, beside that of the maps."""
+        """The parameters and the maps' provenance."""
         about = {name: getattr(self, name) for name in _PARAMETERS if name != "n_modules"}
         return about | ({"maps": maps.provenance} if isinstance(maps, InfluenceMaps) else {})
 
     def require_fit(self) -> None:
-        """Raise a ProbeError before :meth:`fit` has set the attributes."""
+        """Raise a ProbeError if :meth:`fit` has not set the attributes."""
         if not hasattr(self, "modules_"):
             raise ProbeError(f"{self!r} has no modules yet; fit it first, with .fit(maps)")
 
     def describe(self) -> Description:
-        """The parameters and, once fitted, the modules that were found and how sure they are."""
+        """The parameters and, once fitted, the modules and how reproducible they are."""
         about = f"n_modules={self.n_modules}, method={self.method!r}, features={self.features!r}"
         if not hasattr(self, "modules_"):
             return Description(type(self).__name__, about, page="modules")
@@ -328,12 +329,12 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         facts = [("channels", f"{alive} of {len(self.labels_)} in modules; {origin(self.provenance_)}")]
         facts.append(("variance explained", f"{self.variance_explained_:.2f}"))
         if known is not None:
-            facts.append(("expected ARI", f"{self.expected_ari_:.2f} against another draw of latents"))
+            facts.append(("expected ARI", f"{self.expected_ari_:.2f} against another sample of latents"))
         return Description(
             type(self).__name__,
             about,
             facts=tuple(facts),
-            table=module_table(self.names_, self.labels_, None if known is None else known.kept),
+            table=module_table(self.names_, self.labels_, None if known is None else known.stability),
             pictures=(Picture("Templates: where in the image each module acts.", self.plot),),
             warning=advice(self._pairs, self.expected_ari_) if known and self.expected_ari_ < ENOUGH else "",
             page="modules",
@@ -343,8 +344,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         """One for each channel: its module and weight there, and its confidence where that was computed."""
         self.require_fit()
         channels = list(map(str, range(len(self.labels_)))) if self._units is None else titles(self._units)
-        kept = None if self._confidence is None else self._confidence.kept
-        return channel_records(channels, self.names_, self.labels_, self.weights_, kept)
+        confidence = None if self._confidence is None else self._confidence.stability
+        return channel_records(channels, self.names_, self.labels_, self.weights_, confidence)
 
     def _json(self) -> dict[str, Any]:
         return {"rows": list(self.records()), "provenance": self.provenance_}
@@ -365,7 +366,7 @@ def module_name(k: int) -> str:
 
 
 def compare_finders(finders: Sequence[ModuleFinder], stability: Stability) -> Selection:
-    """What speaks for each of several finders, fitted on maps with blocks: one for each number in the stability."""
+    """Measures of several finders, fitted on maps with blocks: one for each number in the stability."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExpectedDisagreement)
         expected = np.array([finder.expected_ari_ for finder in finders])

@@ -60,7 +60,7 @@ def plot_stability(
     names = {
         "consistency": "label consistency\n(subsets of channels)",
         "cosine": "template cosine\n(subsets of channels)",
-        "ari": "adjusted Rand index\n(two draws of latents)",
+        "ari": "adjusted Rand index\n(two samples of latents)",
     }
     figure, ax = canvas(ax, 4.2, 3.2)
     for i, (name, (numbers, values)) in enumerate(curves.items()):
@@ -96,7 +96,7 @@ def plot_selection(
             numbers - 0.05, consistency.mean(1), consistency.std(1), label="consistency of subsets", marker="o",
             capsize=3, color=PALETTE[0],
         )  # fmt: skip
-    ax.plot(numbers, expected_ari, marker="s", label="expected ARI of another draw", color=PALETTE[1])
+    ax.plot(numbers, expected_ari, marker="s", label="expected ARI of another sample", color=PALETTE[1])
     ax.plot(numbers + 0.05, variance_explained, marker="^", label="variance explained", color=PALETTE[2])
     ax.set_xlabel("number of modules K")
     ax.set_xticks(numbers)

@@ -1,4 +1,4 @@
-"""How good modules are: whether they act in a place of their own, more than random channels do."""
+"""Quality of modules: whether each acts in a region of its own, more than random channels do."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _QUARTER = 75.0  # the module's own region: the pixels above this percentile of 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModuleQuality(Result):
-    """Specificity of modules, beside random sets of as many channels.
+    """Specificity of modules, compared with random sets of as many channels.
 
     Attributes:
         units: the modules with at least one channel.
         influence: (modules,) of the whole module.
         specificity: (modules,) its influence inside the quarter of the image where its template is
-            largest, over that outside; 1 is no place of its own.
+            largest, over that outside; 1 means no region of its own.
         random: (modules, controls) the same of random sets of equal size, in the same region.
     """
 
@@ -93,12 +93,12 @@ class ModuleQuality(Result):
 def measure_quality(
     modules: Sequence[UnitSet], templates: Floats, influence: InfluenceMap, *, n_pairs: int, controls: int, seed: int
 ) -> ModuleQuality:
-    """Influence maps of the modules and of random sets of the same channels, on pairs of their own."""
+    """Influence maps of the modules and of random sets of the same channels, on newly sampled pairs."""
     controls = whole(controls, "controls", 1)
     kept = [k for k, units in enumerate(modules) if units.size]
     pool = [(layer, channel) for units in modules for layer, channels in units.items() for channel in channels]
     if len(kept) < 2:
-        raise ProbeError("there is one module only, so none has a place of its own; fit with more modules")
+        raise ProbeError("there is one module only, so none has a region of its own; fit with more modules")
     rng = np.random.default_rng([seed, len(pool)])
     sets = [modules[k] for k in kept]
     sets += [_random_set(pool, modules[k].size, rng) for k in kept for _ in range(controls)]
@@ -109,13 +109,13 @@ def measure_quality(
             f"the templates are {templates.shape[1:]} and the images {values.shape[1:]}; fit modules on maps "
             "of the images' size to measure their quality"
         )
-    own, others = values[: len(kept)], values[len(kept) :].reshape(len(kept), controls, *values.shape[1:])
+    of_modules, of_controls = values[: len(kept)], values[len(kept) :].reshape(len(kept), controls, *values.shape[1:])
     specificity, random = [], []
     for place, k in enumerate(kept):
         template = templates[k]
         inside = template > np.percentile(template, _QUARTER)
-        specificity.append(_specificity(own[place], inside))
-        random.append([_specificity(other, inside) for other in others[place]])
+        specificity.append(_specificity(of_modules[place], inside))
+        random.append([_specificity(control, inside) for control in of_controls[place]])
     return ModuleQuality(
         maps.units[: len(kept)],
         maps.influence[: len(kept)].double().numpy(),
@@ -126,11 +126,11 @@ def measure_quality(
 
 
 def _random_set(pool: list[tuple[str, int]], size: int, rng: np.random.Generator) -> UnitSet:
-    found: dict[str, list[int]] = {}
+    channels_by_layer: dict[str, list[int]] = {}
     for place in sorted(rng.choice(len(pool), size, replace=False)):
         layer, channel = pool[place]
-        found.setdefault(layer, []).append(channel)
-    return UnitSet({layer: tuple(channels) for layer, channels in found.items()})
+        channels_by_layer.setdefault(layer, []).append(channel)
+    return UnitSet({layer: tuple(channels) for layer, channels in channels_by_layer.items()})
 
 
 def _specificity(values: Array, inside: np.ndarray[Any, np.dtype[np.bool_]]) -> float:

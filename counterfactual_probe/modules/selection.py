@@ -1,4 +1,4 @@
-"""How many modules: what speaks for each number of them."""
+"""How many modules: measures for choosing their number."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Selection(Result):
         n_modules: (K,) the numbers tried.
         consistency: (K, repetitions) stability between subsets of the channels (conventions 12), which says
             nothing about other latents; (K, 0) where subsets were not compared.
-        expected_ari: (K,) adjusted Rand index to be expected against another draw of as many pairs.
-        variance_explained: (K,) share of the features' variance that lies between the modules.
+        expected_ari: (K,) expected adjusted Rand index against another sample of as many pairs.
+        variance_explained: (K,) share of the features' variance between the modules.
     """
 
     n_modules: Labels
@@ -37,12 +37,12 @@ class Selection(Result):
 
     def at(self, k: int) -> float:
         """The expected ARI of k modules; NaN if that was not tried."""
-        found = self.expected_ari[self.n_modules == k]
-        return float(found[0]) if found.size else float("nan")
+        expected = self.expected_ari[self.n_modules == k]
+        return float(expected[0]) if expected.size else float("nan")
 
     @property
     def suggested(self) -> int:
-        """The most modules that another draw is expected to repeat; if it would repeat none, those it would best."""
+        """The most modules that another sample is expected to reproduce; if none, the number it reproduces best."""
         enough = self.n_modules[self.expected_ari >= ENOUGH]
         return int(enough.max()) if enough.size else int(self.n_modules[self.expected_ari.argmax()])
 
@@ -63,18 +63,20 @@ class Selection(Result):
             "Selection",
             f"{origin(about)}: {about.get('method')} of {about.get('features')}, suggested K = {self.suggested}",
             table=Table(("K", "labels kept", "expected ARI", "variance explained"), rows),
-            pictures=(Picture("What speaks for each number of modules.", self.plot),),
-            warning=f"another draw of latents is expected to repeat none of them (ARI below {ENOUGH})" if none else "",
+            pictures=(Picture("All three measures against the number of modules.", self.plot),),
+            warning=f"another sample of latents is expected to reproduce none of them (ARI below {ENOUGH})"
+            if none
+            else "",
             page="modules",
         )
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One for each number of modules."""
         for row, k in enumerate(self.n_modules.tolist()):
-            kept = self.consistency[row]
+            consistency = self.consistency[row]
             yield {
                 "n_modules": k,
-                "consistency": float(kept.mean()) if kept.size else None,
+                "consistency": float(consistency.mean()) if consistency.size else None,
                 "expected_ari": float(self.expected_ari[row]),
                 "variance_explained": float(self.variance_explained[row]),
                 "suggested": k == self.suggested,
@@ -90,5 +92,5 @@ class Selection(Result):
 
 
 def selection_of(expected_ari: Array, variance_explained: Array, stability: Stability) -> Selection:
-    """Of modules of maps with blocks, one entry for each number of modules in the stability."""
+    """A selection from measures of fitted finders, one entry for each number of modules in the stability."""
     return Selection(stability.n_modules, stability.consistency, expected_ari, variance_explained, stability.provenance)

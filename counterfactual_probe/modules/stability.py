@@ -1,4 +1,4 @@
-"""How well modules come back: between subsets of channels, and between draws of latents."""
+"""How reproducible modules are: between subsets of channels, and between samples of latents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .clustering import (
     Floats,
     Labels,
     Method,
-    agreement,
+    compare_labels,
     cosine_matrix,
     factorise,
     factorise_quickly,
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Clusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats]]
-# As :meth:`ModuleFinder.fit` clusters: an index computed from two fits is the one reported here.
+# Clusters as :meth:`ModuleFinder.fit` does, so that an index computed from two fits is the one reported here.
 ExactClusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats, Floats]]
 
-_NO_DRAW = "subsets of the channels say nothing about other latents; give other=, maps of another draw"
+_NO_OTHER = "subsets of the channels say nothing about other latents; give other=, maps of another sample"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stability(Result):
-    """How well modules come back, for several numbers of modules K.
+    """How reproducible modules are, for several numbers of modules K.
 
     Attributes:
         n_modules: (K,) the numbers of modules tried.
         consistency: (K, repetitions) share of channels with the same label in two clusterings of
             overlapping thirds of the channels (S003 Fig. 9, left; conventions 12).
         cosine: (K, repetitions) mean cosine of their matched templates (Fig. 9, right).
-        ari: (K,) adjusted Rand index of the labels between two draws of latents (1: the same
-            modules; 0: chance), and None without a second draw. The papers do not report it.
-        draw_agreement: (K,) share of channels with the same label in both draws.
-        draw_cosine: (K,) mean cosine of matched templates between the draws.
+        ari: (K,) adjusted Rand index of the labels between two samples of latents (1: the same
+            modules; 0: chance), and None without a second sample. The papers do not report it.
+        draw_agreement: (K,) share of channels with the same label in both samples.
+        draw_cosine: (K,) mean cosine of matched templates between the samples.
     """
 
     n_modules: Labels
@@ -63,7 +63,7 @@ class Stability(Result):
     draw_cosine: Array | None = None
 
     def describe(self) -> Description:
-        """Means and standard deviations over repetitions for each K, and what another draw of latents gives."""
+        """Means and standard deviations over repetitions for each K, and agreement with another sample of latents."""
         about = self.provenance
         repetitions = self.consistency.shape[1]
         rows = []
@@ -75,13 +75,13 @@ class Stability(Result):
                 cells += [f"{record[name]:.2f}" for name in ("ari", "draw_agreement", "draw_cosine")]
             rows.append(tuple(cells))
         head = ["K", *(("labels kept", "cosine") if repetitions else ())]
-        head += ["ARI of two draws", "labels kept by both", "cosine between"] if self.ari is not None else []
+        head += ["ARI of two samples", "labels kept by both", "cosine between"] if self.ari is not None else []
         return Description(
             "Stability",
             f"{origin(about)}: {about.get('method')} of {about.get('features')}, {counted(repetitions, 'repetition')}",
             table=Table(tuple(head), tuple(rows), "Mean ± standard deviation over subsets of the channels."),
             pictures=(Picture("Stability against the number of modules.", self.plot),),
-            warning="" if self.ari is not None else _NO_DRAW,
+            warning="" if self.ari is not None else _NO_OTHER,
             page="modules",
         )
 
@@ -89,14 +89,14 @@ class Stability(Result):
         """One for each number of modules; None for what was not measured."""
         between = {"ari": self.ari, "draw_agreement": self.draw_agreement, "draw_cosine": self.draw_cosine}
         for row, k in enumerate(self.n_modules.tolist()):
-            found: dict[str, Any] = {"n_modules": k}
+            record: dict[str, Any] = {"n_modules": k}
             for name, values in (("consistency", self.consistency[row]), ("cosine", self.cosine[row])):
-                found[name] = float(values.mean()) if values.size else None
-                found[f"{name}_std"] = float(values.std()) if values.size else None
-            yield found | {name: None if values is None else float(values[row]) for name, values in between.items()}
+                record[name] = float(values.mean()) if values.size else None
+                record[f"{name}_std"] = float(values.std()) if values.size else None
+            yield record | {name: None if values is None else float(values[row]) for name, values in between.items()}
 
     def plot(self, ax: Axes | None = None) -> Plot[Axes]:
-        """Label consistency against the number of modules; the ARI between draws, if that is all there is."""
+        """Label consistency against the number of modules; the ARI between samples, if that is all there is."""
         from .plots import plot_stability
 
         name = str(self.provenance["method"])
@@ -105,8 +105,8 @@ class Stability(Result):
         return plot_stability({name: (self.n_modules, self.consistency)}, quantity="consistency", ax=ax)
 
 
-def measure(
-    bits: Floats,
+def measure_stability(
+    rows: Floats,
     other: Floats | None,
     *,
     numbers: Sequence[int],
@@ -115,7 +115,7 @@ def measure(
     seed: int,
     provenance: dict[str, Any],
 ) -> Stability:
-    """The stability of modules of rows of features, and against ``other``, those of another draw.
+    """The stability of modules of rows of features, and against ``other``, rows of another sample of latents.
 
     Call inside :func:`clustering.factorising`.
     """
@@ -123,16 +123,16 @@ def measure(
         raise ProbeError(
             f"n_modules is {list(numbers)} and repetitions {repetitions}; give at least one of each, from 1 up"
         )
-    alive = np.flatnonzero(live_rows(bits, 1))
+    alive = np.flatnonzero(live_rows(rows, 1))
     smallest = smallest_subset(len(alive))
     if repetitions and max(numbers) > smallest:
-        draws_only = "" if other is None else ", or for repetitions=0 to compare draws only"
+        samples_only = "" if other is None else ", or for repetitions=0 to compare samples only"
         raise ProbeError(
             f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}"
-            f"{draws_only}"
+            f"{samples_only}"
         )
     if other is not None:
-        _check_draws(bits, other, max(numbers))
+        _require_same_channels(rows, other, max(numbers))
     thirds = []
     for repetition in range(repetitions):
         rng = np.random.default_rng([seed, repetition])
@@ -142,18 +142,18 @@ def measure(
         k, repetition = task
         a, b, c = thirds[repetition]
         cluster = partial(factorise_quickly, k=k, method=method, seed=seed)
-        return _overlap(cluster, bits[np.concatenate([b, a])], bits[np.concatenate([b, c])], len(b))
+        return _overlap(cluster, rows[np.concatenate([b, a])], rows[np.concatenate([b, c])], len(b))
 
     tasks = [(k, repetition) for k in numbers for repetition in range(repetitions)]
-    draws: tuple[Array | None, ...] = (None, None, None)
+    between: tuple[Array | None, ...] = (None, None, None)
     # Small factorisations are memory-bound: one thread each, side by side, is twice as fast.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         scores = np.array(list(pool.map(score, tasks))).reshape(len(numbers), repetitions, 2)
         if other is not None:
             clusterers = [partial(factorise, k=k, method=method, seed=seed) for k in numbers]
-            draws = _between_draws(bits, other, clusterers, pool)
+            between = _between_samples(rows, other, clusterers, pool)
     consistency, cosine = scores.transpose(2, 0, 1)
-    return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *draws)
+    return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *between)
 
 
 def numbers_of_modules(given: Any) -> list[int]:
@@ -166,23 +166,23 @@ def numbers_of_modules(given: Any) -> list[int]:
 
 
 def smallest_subset(live: int) -> int:
-    """Channels that are sure to be in a union of two thirds (conventions 12): the most modules it can hold."""
+    """The fewest channels of a union of two thirds (conventions 12): the most modules it can hold."""
     return 2 * (live // 3)
 
 
-def _check_draws(bits: Floats, other: Floats, most: int) -> None:
-    if len(other) != len(bits):
+def _require_same_channels(rows: Floats, other: Floats, most: int) -> None:
+    if len(other) != len(rows):
         raise ProbeError(
-            f"the maps hold {len(bits)} unit sets and the other draw {len(other)}; give maps of the same ones"
+            f"the maps hold {len(rows)} unit sets and the other sample {len(other)}; give maps of the same ones"
         )
-    if other.shape != bits.shape:
+    if other.shape != rows.shape:
         raise ProbeError(
-            f"the maps have {bits.shape[1]} pixels and those of the other draw {other.shape[1]}; "
+            f"the maps have {rows.shape[1]} pixels and those of the other sample {other.shape[1]}; "
             "give maps of one image size"
         )
-    alive = int((bits.any(1) & other.any(1)).sum())
+    alive = int((rows.any(1) & other.any(1)).sum())
     if alive < most:
-        raise ProbeError(f"{alive} channels live in both draws and {most} modules are asked for; ask for fewer")
+        raise ProbeError(f"{alive} channels live in both samples and {most} modules are asked for; ask for fewer")
 
 
 def _overlap(cluster: Clusterer, one: Floats, two: Floats, shared: int) -> tuple[float, float]:
@@ -193,14 +193,14 @@ def _overlap(cluster: Clusterer, one: Floats, two: Floats, shared: int) -> tuple
     return same, cosine
 
 
-def _between_draws(
-    bits: Floats, other: Floats, clusterers: Sequence[ExactClusterer], pool: Executor
+def _between_samples(
+    rows: Floats, other: Floats, clusterers: Sequence[ExactClusterer], pool: Executor
 ) -> tuple[Array, ...]:
-    """ARI, label agreement and template cosine of two draws, for each number of modules."""
-    alive = bits.any(1) & other.any(1)
+    """ARI, label agreement and template cosine of two samples, for each number of modules."""
+    alive = rows.any(1) & other.any(1)
 
     def compare(cluster: ExactClusterer) -> tuple[float, float, float]:
-        one, templates, _ = cluster(bits[alive])
+        one, templates, _ = cluster(rows[alive])
         two, other_templates, _ = cluster(other[alive])
         same, cosine, ari = _compare(one, two, templates, other_templates)
         return ari, same, cosine
@@ -211,6 +211,6 @@ def _between_draws(
 def _compare(one: Labels, two: Labels, templates: Floats, others: Floats) -> tuple[float, float, float]:
     """Share of equal labels after matching, mean cosine of the matched templates, and ARI."""
     order = match_labels(one, two, len(templates))
-    same, ari = agreement(one, two, len(templates))
+    same, ari = compare_labels(one, two, len(templates))
     cosines = cosine_matrix(templates, others)[np.arange(len(order)), order]
     return float(same.mean()), float(cosines.mean()), ari

@@ -16,8 +16,8 @@ from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
 from ..generator.units import UnitSet
 from ..hybrids.hybridizer import Hybridizer
-from ..modules.clustering import NO_MODULE, Floats, Labels
-from ..modules.features import Features, Maps, unit_rows
+from ..modules.clustering import NO_MODULE, Floats, Labels, unit_rows
+from ..modules.features import MapFeatures, Maps
 from ..modules.finder import ModuleFinder
 from .partitions import strongest
 from .result import PartsAgreement
@@ -162,7 +162,7 @@ def _templates(modules: ModuleFinder | npt.ArrayLike) -> Floats:
 
 def _group_templates(finder: ModuleFinder, maps: Maps) -> Callable[[Labels], Floats]:
     """A function from labels of the channels to the groups' templates: means of features, of unit L2 norm."""
-    features = Features(finder.features, finder.window, finder.percentile)
+    features = MapFeatures(finder.features, finder.window, finder.percentile)
     rows = features.rows(features.values(maps))
     if len(rows) != len(finder.labels_):
         raise ProbeError(f"there are {len(rows)} maps and the finder was fitted on {len(finder.labels_)}; give these")

@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 import counterfactual_probe as cp
 from counterfactual_probe.modules.clustering import factorising, match_labels, variance_explained
 from counterfactual_probe.modules.confidence import ExpectedDisagreement, measure_confidence, pairs_for
-from counterfactual_probe.modules.features import Features, unit_features
+from counterfactual_probe.modules.features import MapFeatures, unit_features
 from support.planted import Array
 from support.toys import PLAIN
 
@@ -91,7 +91,7 @@ def test_resamples_of_all_blocks_would_promise_too_much() -> None:
     doubled = torch.cat([maps.block_sums, maps.block_sums], 1)  # half of twice the blocks: as many as there are
     with factorising():
         half, whole = (
-            measure_confidence(blocks, finder.labels_, Features(), n_modules=K, method="nmf", seed=0)
+            measure_confidence(blocks, finder.labels_, MapFeatures(), n_modules=K, method="nmf", seed=0)
             for blocks in (maps.block_sums, doubled)
         )
     assert whole.ari.mean() > half.ari.mean() + 0.02
@@ -102,7 +102,7 @@ def test_resamples_of_all_blocks_would_promise_too_much() -> None:
 
 def test_unsure_modules_are_told_with_the_pairs_that_would_help() -> None:
     finder = fitted(noisy_draw(0, 32, 6.0, "bits"), "bits")
-    with pytest.warns(ExpectedDisagreement, match=r"another draw of 32 pairs .* take about [\d,]+ pairs") as told:
+    with pytest.warns(ExpectedDisagreement, match=r"another sample of 32 pairs .* take about [\d,]+ pairs") as told:
         finder.confidence_  # noqa: B018
     assert told[0].filename == __file__
     with warnings.catch_warnings():
@@ -143,7 +143,7 @@ def test_advice_counts_the_pairs_that_were_seen() -> None:
     maps = noisy_draw(0, 64, 3.0, "bits")
     maps.n_pairs[: 2 * EACH] = 32  # a tolerance stopped most channels there
     finder = fitted(maps, "bits")
-    with pytest.warns(ExpectedDisagreement, match="another draw of 32 pairs is expected"):
+    with pytest.warns(ExpectedDisagreement, match="another sample of 32 pairs is expected"):
         assert finder.expected_ari_ < 0.8
 
 
@@ -250,7 +250,7 @@ def test_choosing_the_number_of_modules(tmp_path: Path) -> None:
     assert loaded.suggested == found.suggested
     _, ax = found.plot()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "expected ARI of another draw", "variance explained", "consistency of subsets"
+        "expected ARI of another sample", "variance explained", "consistency of subsets"
     ]  # fmt: skip
     with pytest.raises(cp.ProbeError, match=r"n_modules is \[\]; give one number or several"):
         cp.ModuleFinder.choose(maps, [])

@@ -155,11 +155,11 @@ def test_provenance_is_that_of_the_maps(plain: cp.GeneratorAdapter) -> None:
         ({"repetitions": 2.5}, r"repetitions is 2.5; give an integer of at least 0"),
         (
             {"other": structureless(17)},
-            "the maps hold 18 unit sets and the other draw 17; give maps of the same ones",
+            "the maps hold 18 unit sets and the other sample 17; give maps of the same ones",
         ),
         (
             {"other": np.zeros((18, 16, 16)), "n_modules": 2},
-            "0 channels live in both draws and 2 modules are asked for",
+            "0 channels live in both samples and 2 modules are asked for",
         ),
         ({"other": np.zeros((16, 16))}, r"influence maps have shape \(16, 16\)"),
     ],
