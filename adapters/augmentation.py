@@ -61,5 +61,5 @@ def cut_out(images: Tensor, numbers: Tensor) -> Tensor:
 
 def _places(numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Numbers (n, 2) in −1…1 as whole numbers from 0 to count − 1, each as likely."""
-    found = ((numbers.float() + 1) * (count / 2)).long().clamp(max=count - 1)
-    return found[:, 0], found[:, 1]
+    places = ((numbers.float() + 1) * (count / 2)).long().clamp(max=count - 1)
+    return places[:, 0], places[:, 1]

@@ -64,14 +64,14 @@ class TrainedBigGAN(nn.Module):
 @torch.no_grad()
 def settled(module: TrainedBigGAN, rounds: int = 10) -> TrainedBigGAN:
     """A copy in eval mode, its spectral norms brought to where its weights' are."""
-    found = copy.deepcopy(module).eval()
-    parts: list[Any] = [part for part in found.modules() if hasattr(part, "weight_orig")]
+    settled_copy = copy.deepcopy(module).eval()
+    parts: list[Any] = [part for part in settled_copy.modules() if hasattr(part, "weight_orig")]
     for part in parts:
         matrix = part.weight_orig.flatten(1)
         for _ in range(rounds):
             part.weight_v.copy_(F.normalize(matrix.t() @ part.weight_u, dim=0))
             part.weight_u.copy_(F.normalize(matrix @ part.weight_v, dim=0))
-    return found
+    return settled_copy
 
 
 @torch.no_grad()
@@ -92,11 +92,11 @@ def stored(module: TrainedBigGAN, samples: int) -> dict[str, Tensor]:
 
 def _statistics(module: TrainedBigGAN, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Mean and variance of every batch norm's input in one batch, by the names of their stored forms."""
-    found: dict[str, Tensor] = {}
+    statistics: dict[str, Tensor] = {}
 
     def take(part: BatchNorm, inputs: tuple[Any, ...]) -> None:
-        found[f"{names[part]}.running_means"] = inputs[0].mean((0, 2, 3))
-        found[f"{names[part]}.running_vars"] = inputs[0].var((0, 2, 3), correction=0)
+        statistics[f"{names[part]}.running_means"] = inputs[0].mean((0, 2, 3))
+        statistics[f"{names[part]}.running_vars"] = inputs[0].var((0, 2, 3), correction=0)
 
     names = {part: name for name, part in module.model.named_modules() if isinstance(part, BatchNorm)}
     handles = [part.register_forward_pre_hook(take) for part in names]
@@ -105,7 +105,7 @@ def _statistics(module: TrainedBigGAN, z: Tensor, labels: Tensor) -> dict[str, T
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return statistics
 
 
 def _between(known: Tensor, at: Tensor, count: int) -> Tensor:

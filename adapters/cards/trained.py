@@ -49,8 +49,8 @@ def _regions() -> Regions:
 
 def _halved_regions() -> Regions:
     """Those of faces at half the size."""
-    found = _regions()
-    return replace(found, masks={name: mask[::2, ::2] for name, mask in found.masks.items()})
+    faces = _regions()
+    return replace(faces, masks={name: mask[::2, ::2] for name, mask in faces.masks.items()})
 
 
 VAE_FACES = _card(

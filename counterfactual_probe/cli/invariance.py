@@ -67,7 +67,7 @@ def spatial_layers(generator: GeneratorAdapter) -> list[str]:
     """The last layer of each resolution that has a height and a width."""
     from ..reporting.study import default_layers
 
-    found = [name for name in default_layers(generator) if len(generator.layer(name).size) == 2]
-    if not found:
+    layers = [name for name in default_layers(generator) if len(generator.layer(name).size) == 2]
+    if not layers:
         raise ProbeError(f"no layer of {generator.name} has maps with a height and a width; name one with --layers")
-    return found
+    return layers

@@ -70,14 +70,14 @@ def _spectral(options: argparse.Namespace) -> None:
         print(against)
 
 
-def chosen_pair(sd: SpectralDependency, asked: str | None) -> tuple[str, str]:
+def chosen_pair(sd: SpectralDependency, given: str | None) -> tuple[str, str]:
     """The pair that is named, or the finest that skips nothing."""
-    if asked is None:
+    if given is None:
         pair = finest(sd.pairs())
         return pair.earlier, pair.later
-    parts = tuple(asked.split(","))
+    parts = tuple(given.split(","))
     if len(parts) != 2:
-        raise ProbeError(f"--pair is {asked!r}; give two convolutions, such as main.3,main.6")
+        raise ProbeError(f"--pair is {given!r}; give two convolutions, such as main.3,main.6")
     sd.pathways(*parts)  # now, and not after the table
     return parts
 
@@ -102,14 +102,14 @@ def _activations(sd: SpectralDependency, generator: GeneratorAdapter, options: a
     latents = generator.sample(options.activations, seed=options.seed)
     for layer in generator.layers:
         try:
-            found = sd.measure_activations(layer, latents)
+            ratios = sd.measure_activations(layer, latents)
         except ProbeError as error:  # one layer of many: the others are still worth knowing
             print(f"left out: {error}")
             continue
         name = file_name([layer])
-        print(found.save(out / f"activations-{name}.safetensors"))
-        print(save_figure(found.plot()[0], out / f"activations-{name}.png"))
-        print(f"{layer}: mean ratio of its maps {found.mean:.3f}, {found.dead} dead maps")
+        print(ratios.save(out / f"activations-{name}.safetensors"))
+        print(save_figure(ratios.plot()[0], out / f"activations-{name}.png"))
+        print(f"{layer}: mean ratio of its maps {ratios.mean:.3f}, {ratios.dead} dead maps")
 
 
 def _write(table: SpectralTable, out: Path, network: str) -> None:

@@ -169,16 +169,16 @@ class FidelityTest:
             )
         return pictures, real_is or ("sampled images" if pictures.generated else "real images")
 
-    def _number(self, asked: int | None, pictures: Images | None) -> int:
-        if pictures is None or asked is None:
+    def _number(self, n_images: int | None, pictures: Images | None) -> int:
+        if pictures is None or n_images is None:
             most = DEFAULT_IMAGES if pictures is None else min(DEFAULT_IMAGES, len(pictures))
-            return whole(most if asked is None else asked, "n_images", 2)
-        if whole(asked, "n_images", 2) > len(pictures):
+            return whole(most if n_images is None else n_images, "n_images", 2)
+        if whole(n_images, "n_images", 2) > len(pictures):
             raise ProbeError(
-                f"{asked} images of each group are asked for and {len(pictures)} real ones given; ask for at most as "
-                "many, since distances of unequal numbers cannot be compared"
+                f"{n_images} images of each group are asked for and {len(pictures)} real ones given; ask for at most "
+                "as many, since distances of unequal numbers cannot be compared"
             )
-        return asked
+        return n_images
 
     # --- images, chunk by chunk ---------------------------------------------------------------------
 
@@ -187,8 +187,8 @@ class FidelityTest:
     ) -> list[tuple[str, Iterator[Tensor]]]:
         """What is compared, in the table's order, with its images, which are made when they are asked for."""
         real = [] if pictures is None else [(real_is, self._drawn(pictures, n, seed))]
-        own = [("generated", _GENERATED), ("generated again", _AGAIN)]
-        generated = [(name, self._generated(stream, n, seed)) for name, stream in own]
+        streams = [("generated", _GENERATED), ("generated again", _AGAIN)]
+        generated = [(name, self._generated(stream, n, seed)) for name, stream in streams]
         hybrids = [(name, self._hybrids(units, place, n, seed)) for place, (name, units) in enumerate(named)]
         return [*real, *generated, *hybrids]
 
@@ -250,22 +250,22 @@ def _features(given: Any, device: torch.device) -> Features:
 
 
 def _frechet_distances(gaussians: Sequence[Gaussian]) -> Floats:
-    found = np.zeros((len(gaussians), len(gaussians)))
+    distances = np.zeros((len(gaussians), len(gaussians)))
     for i, j in combinations(range(len(gaussians)), 2):
-        found[i, j] = found[j, i] = gaussians[i].distance(gaussians[j])
-    return found
+        distances[i, j] = distances[j, i] = gaussians[i].distance(gaussians[j])
+    return distances
 
 
 def _replicates(features: Sequence[Floats], resamples: int, seed: int, show: bool) -> Floats:
     """(resamples, groups, groups) distances of images drawn with replacement from each group."""
     rng = np.random.default_rng([seed, len(features), resamples])
-    n, found = len(features[0]), []
+    n, replicates = len(features[0]), []
     with progress_bar(resamples, "bootstrap", "sample", show) as bar:
         for _ in range(resamples):
-            drawn = [values[rng.integers(n, size=n)] for values in features]
-            found.append(_frechet_distances([Gaussian.of(values) for values in drawn]))
+            resampled = [values[rng.integers(n, size=n)] for values in features]
+            replicates.append(_frechet_distances([Gaussian.of(values) for values in resampled]))
             bar.update(1)
-    return np.stack(found) if found else np.zeros((0, len(features), len(features)))
+    return np.stack(replicates) if replicates else np.zeros((0, len(features), len(features)))
 
 
 def _by_group(measure: Any, features: Sequence[Floats], neighbours: int) -> Floats:

@@ -108,13 +108,13 @@ class Fidelity(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         """The cells of the table, below the diagonal as in the paper."""
-        table, error, found = self.table, self.standard_error, []
+        table, error, rows = self.table, self.standard_error, []
         for i, name in enumerate(self.groups):
             below = [plus_minus(table[i, j], error[i, j], ".3f") for j in range(i)]
             cells = [*below, "0", *[""] * (len(self.groups) - i - 1)]
             real = "–" if i == 0 else plus_minus(self.precision[i], self.precision_standard_error[i], ".3f")
-            found.append((name, *cells, real, "–" if i == 0 else f"{np.median(self.realism[i]):.2f}"))
-        return found
+            rows.append((name, *cells, real, "–" if i == 0 else f"{np.median(self.realism[i]):.2f}"))
+        return rows
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One for each pair of groups, with the distance as it is and over the unit."""

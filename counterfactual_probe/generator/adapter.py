@@ -196,11 +196,11 @@ class GeneratorAdapter(Described):
         with self._interruptible(), random_state_kept(self.module), torch.inference_mode(False), default_float32():
             for i in range(n):
                 rng = torch.Generator().manual_seed(stream_seed(seed, stream, start + i))
-                own = {name: value[i] if lt.one_each(value) else value for name, value in conditions.items()}
+                of_sample = {name: value[i] if lt.one_each(value) else value for name, value in conditions.items()}
                 with blamed_on("sample_latents(1, rng)", cure):
-                    one = self._sample_latents(1, rng, **own)
-                if (found := lt.count(one, "the latents of sample_latents")) != 1:
-                    raise ProbeError(f"sample_latents(1, rng) returned {found} samples; return as many as asked for, 1")
+                    one = self._sample_latents(1, rng, **of_sample)
+                if (count := lt.count(one, "the latents of sample_latents")) != 1:
+                    raise ProbeError(f"sample_latents(1, rng) returned {count} samples; return as many as asked for, 1")
                 drawn.append(one)
         return lt.apply(lt.join(drawn), self._placed)
 
@@ -374,9 +374,9 @@ class GeneratorAdapter(Described):
         with blamed_on("image=...", f"give a function from a {type(output).__name__} to a tensor (n, C, H, W)"):
             image = self._read_image(output)
         if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != n:
-            found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise ProbeError(
-                f"{self.name} gives {found} for {n} latents where images (n, C, H, W) are needed; pass "
+                f"{self.name} gives {shape} for {n} latents where images (n, C, H, W) are needed; pass "
                 "image=..., a function from the module's output to such a tensor"
             )
         return image if image.dtype in (torch.float32, torch.float64) else image.float()

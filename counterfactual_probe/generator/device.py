@@ -33,17 +33,17 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
         raise ProbeError("the generator has lazy layers without weights yet; run it once on your data first")
-    found = home(module)[0]
+    current = home(module)[0]
     _require_values(module)
     try:
-        target = found if device is None else torch.empty(0, device=device).device
+        target = current if device is None else torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise ProbeError(f"device {str(device)!r} cannot be used here ({first_line(error)}); try 'cpu'") from error
     if target.type == "meta":
         raise ProbeError(
             "the generator is to run on 'meta', and 'meta' holds no values; load the weights onto a real device"
         )
-    return module if found == target else copy.deepcopy(module).to(target)
+    return module if current == target else copy.deepcopy(module).to(target)
 
 
 def _require_values(module: nn.Module) -> None:

@@ -41,12 +41,12 @@ def default_image(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):
-        found = [output[key] for key in _IMAGE_KEYS if key in output] or list(output.values())
+        candidates = [output[key] for key in _IMAGE_KEYS if key in output] or list(output.values())
     elif isinstance(output, (tuple, list)):
-        found = list(output)
+        candidates = list(output)
     else:
-        found = [getattr(output, key) for key in _IMAGE_KEYS if hasattr(output, key)]
-    for candidate in found:
+        candidates = [getattr(output, key) for key in _IMAGE_KEYS if hasattr(output, key)]
+    for candidate in candidates:
         if isinstance(candidate, Tensor) and candidate.dim() == 4:
             return candidate
     raise ProbeError(
@@ -61,8 +61,8 @@ def require_images(
     """Raise a ProbeError unless these are images (n, *size) as a generator makes them."""
     low, high = image_range
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise ProbeError(f"the images are {found}; give a tensor of floats from {low:g} to {high:g}")
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise ProbeError(f"the images are {kind}; give a tensor of floats from {low:g} to {high:g}")
     if images.dim() != 4 or tuple(images.shape[1:]) != size:
         raise ProbeError(
             f"the images are {tuple(images.shape)} and this generator's are (n, {', '.join(map(str, size))}); resize "

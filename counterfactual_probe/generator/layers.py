@@ -110,10 +110,10 @@ class Trace:
                 f"layer {base!r} runs {runs} time{'s' * (runs > 1)} in one forward and {name!r} asks for call "
                 f"{number!r}; name one of #1 to #{runs}"
             )
-        found = self.calls[f"{canonical}#{number or 1}"]
-        if isinstance(found, str):
-            raise ProbeError(f"layer {name!r} has no channels to set: {found}; choose a layer that gives a tensor")
-        return LayerInfo(canonical if runs == 1 else f"{canonical}#{number}", found.channels, found.size)
+        output = self.calls[f"{canonical}#{number or 1}"]
+        if isinstance(output, str):
+            raise ProbeError(f"layer {name!r} has no channels to set: {output}; choose a layer that gives a tensor")
+        return LayerInfo(canonical if runs == 1 else f"{canonical}#{number}", output.channels, output.size)
 
 
 def listed(layers: str | Iterable[str]) -> list[str]:
@@ -136,9 +136,9 @@ def named_layers(module: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str
     canonical: dict[int, str] = {}
     modules: dict[str, nn.Module] = {}
     aliases: dict[str, str] = {}
-    for raw, found in module.named_modules(remove_duplicate=False):
+    for raw, submodule in module.named_modules(remove_duplicate=False):
         name = clean_name(raw)
-        part = original(found)
+        part = original(submodule)
         if not name:
             continue
         first = canonical.setdefault(id(part), name)

@@ -110,13 +110,13 @@ def parse_layers(generator: GeneratorAdapter, layer: str | Sequence[str]) -> tup
 
 def by_layer(given: Mapping[Any, T], generator: GeneratorAdapter, what: str) -> dict[str, T]:
     """The same mapping under the layers' canonical names, for whatever names it has them by."""
-    found: dict[str, T] = {}
+    canonical: dict[str, T] = {}
     for name, item in given.items():
         layer = generator.layer(name).name
-        if layer in found:
+        if layer in canonical:
             raise ProbeError(f"{what} name layer {layer!r} twice, in {[*given]}; name it once")
-        found[layer] = item
-    return found
+        canonical[layer] = item
+    return canonical
 
 
 def parse_units(
@@ -158,7 +158,7 @@ def _mapping(units: Mapping[Any, Any], layers: Sequence[LayerInfo], generator: G
     by_name = {info.name: info for info in layers}
     if not units:
         raise ProbeError("units are an empty mapping; name a layer and its channels, such as {'main.8': [3, 17]}")
-    found = {}
+    checked = {}
     named = units if generator is None else by_layer(units, generator, "units")
     for name, channels in named.items():
         if name not in by_name:
@@ -166,8 +166,8 @@ def _mapping(units: Mapping[Any, Any], layers: Sequence[LayerInfo], generator: G
                 f"units name layer {name!r}, which is not among the layers given ({', '.join(by_name)}); "
                 f"nearest: {nearest(str(name), by_name)}"
             )
-        found[name] = _checked(_items(channels), by_name[name])
-    return UnitSet(found, units.name if isinstance(units, UnitSet) else "")
+        checked[name] = _checked_channels(_items(channels), by_name[name])
+    return UnitSet(checked, units.name if isinstance(units, UnitSet) else "")
 
 
 def _flat(channels: list[Any], layers: Sequence[LayerInfo]) -> UnitSet:
@@ -181,10 +181,10 @@ def _flat(channels: list[Any], layers: Sequence[LayerInfo]) -> UnitSet:
             f"a unit set holds no channel; give at least one channel number, or {{{layers[0].name!r}: []}} to "
             "run the base unchanged on purpose"
         )
-    return UnitSet({layers[0].name: _checked(channels, layers[0])})
+    return UnitSet({layers[0].name: _checked_channels(channels, layers[0])})
 
 
-def _checked(channels: list[Any], layer: LayerInfo) -> tuple[int, ...]:
+def _checked_channels(channels: list[Any], layer: LayerInfo) -> tuple[int, ...]:
     numbers = []
     for channel in channels:
         if not _is_number(channel):

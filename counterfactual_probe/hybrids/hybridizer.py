@@ -166,9 +166,9 @@ class Hybridizer:
                 with blamed_on("the function given as value", cure):
                     result = item(current.clone())
                 if not isinstance(result, Tensor) or result.shape != current.shape:
-                    found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+                    shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
                     raise ProbeError(
-                        f"the function given as value returned {found} for activations of shape "
+                        f"the function given as value returned {shape} for activations of shape "
                         f"{tuple(current.shape)}; return a tensor of the same shape"
                     )
                 return result
@@ -194,18 +194,18 @@ class Hybridizer:
             return {}
 
         def sums(index: slice) -> dict[str, Tensor]:
-            found: dict[str, Tensor] = {}
+            means: dict[str, Tensor] = {}
 
             def adder(layer: str) -> Callable[[Tensor], None]:
                 def action(activation: Tensor) -> None:
                     values = channels_first(activation).double()
-                    found[layer] = values.reshape(*values.shape[:2], -1).mean(2).sum(0)
+                    means[layer] = values.reshape(*values.shape[:2], -1).mean(2).sum(0)
 
                 return action
 
             actions = {layer: adder(layer) for layer in layers}
             self.generator.forward(lt.take(z1, index), actions, noise=range(n)[index], seed=seed)
-            return found
+            return means
 
         parts = list(self.generator.batches(n, sums))
         return {layer: torch.stack([part[layer] for part in parts]).sum(0) / n for layer in layers}

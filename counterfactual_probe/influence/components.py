@@ -53,10 +53,10 @@ def principal_components(request: MapRequest, number: int) -> Tensor:
 
 def components_on_all_ranks(request: MapRequest, exchange: Exchange) -> Tensor | None:
     """The components that are given, or as many as are asked for, computed by rank 0 for all."""
-    asked = request.options.components
-    if not isinstance(asked, int):
-        return asked
-    computed = principal_components(request, asked) if exchange.ranks.rank == 0 else None
+    wanted = request.options.components
+    if not isinstance(wanted, int):
+        return wanted
+    computed = principal_components(request, wanted) if exchange.ranks.rank == 0 else None
     shared: Tensor = exchange.from_first(computed)
     return shared
 

@@ -74,11 +74,11 @@ def describe(templates: Floats, regions: Regions) -> list[tuple[str | None, floa
     names = list(regions.masks)
     table = correlations(templates, [regions.masks[name] for name in names])
     best = table.argmax(1)
-    found = []
+    described = []
     for k, region in enumerate(best):
         value = float(table[k, region])
-        found.append((names[region] if value >= NAMED_FROM else None, value))
-    return found
+        described.append((names[region] if value >= NAMED_FROM else None, value))
+    return described
 
 
 def module_names(templates: Floats, regions: Regions) -> list[str]:

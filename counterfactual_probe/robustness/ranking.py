@@ -105,14 +105,14 @@ def ranked(
         raise ProbeError(f"confidence is {confidence!r}; give a number between 0 and 1, such as 0.95")
     n = hits.shape[2]
     score = _scores(hits, np.full((1, n), 1 / n))[:, 0]
-    draws = _resampled(hits, repetitions, seed)
+    samples = _resampled(hits, repetitions, seed)
     order = np.argsort(-score, kind="stable")
     tails = 100 * (1 - confidence) / 2, 100 * (1 + confidence) / 2
-    low, high = np.percentile(draws, tails, axis=1)
-    leads = draws[order[0]] - draws
+    low, high = np.percentile(samples, tails, axis=1)
+    leads = samples[order[0]] - samples
     lead_low, lead_high = np.percentile(leads, tails, axis=1)
     # Classifiers that tie in a resample share it.
-    leading = draws >= draws.max(0) - 1e-12
+    leading = samples >= samples.max(0) - 1e-12
     first = (leading / leading.sum(0)).mean(1)
     lead = score[order[0]] - score
     of_all = {"score": score, "low": low, "high": high, "first": first}
@@ -135,5 +135,5 @@ def _resampled(hits: npt.NDArray[np.bool_], repetitions: int, seed: int) -> npt.
 def _scores(hits: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(classifier, repetition): the larger rate of each set, for each weighting of the pairs, averaged over sets."""
     rates = np.einsum("cspk,rp->crsk", hits.astype(np.float64), weights, optimize=True)
-    found: npt.NDArray[np.float64] = rates.max(-1).mean(-1)
-    return found
+    scores: npt.NDArray[np.float64] = rates.max(-1).mean(-1)
+    return scores

@@ -71,8 +71,8 @@ class Robustness(Result, ScoreArrays):
 
     def __str__(self) -> str:
         """The whole table, a row for each classifier, layer and module."""
-        found = list(self.records())
-        rows = [list(found[0]), *([_cell(value) for value in row.values()] for row in found)]
+        records = list(self.records())
+        rows = [list(records[0]), *([_cell(value) for value in row.values()] for row in records)]
         return "\n".join([self.describe().title, *(f"  {line}" for line in aligned(rows))])
 
     def describe(self) -> Description:
@@ -110,8 +110,8 @@ class Robustness(Result, ScoreArrays):
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """(layer, module), whether there is such a module."""
-        found: npt.NDArray[np.bool_] = self.answers[0, :, :, 0] >= 0
-        return found
+        present: npt.NDArray[np.bool_] = self.answers[0, :, :, 0] >= 0
+        return present
 
     @property
     def recognition(self) -> Floats:
@@ -126,8 +126,8 @@ class Robustness(Result, ScoreArrays):
     @property
     def best(self) -> Floats:
         """(classifier, layer, module), the larger of both rates: how often the hybrid is seen as one original."""
-        found: Floats = self.recognition.max(-1)
-        return found
+        larger: Floats = self.recognition.max(-1)
+        return larger
 
     @property
     def best_standard_error(self) -> Floats:
@@ -158,14 +158,14 @@ class Robustness(Result, ScoreArrays):
     @property
     def entropy(self) -> Floats:
         """(classifier, layer, module), mean over pairs, in nats."""
-        found: Floats = self.entropies.mean(3, dtype=np.float64)
-        return found
+        means: Floats = self.entropies.mean(3, dtype=np.float64)
+        return means
 
     @property
     def verdicts(self) -> npt.NDArray[np.int8]:
         """(classifier, layer, module, pair), 0 for base's class, 1 for source's, −1 for any other."""
-        found = np.where(self.hits[..., 0], 0, np.where(self.hits[..., 1], 1, -1))
-        return found.astype(np.int8)
+        verdicts = np.where(self.hits[..., 0], 0, np.where(self.hits[..., 1], 1, -1))
+        return verdicts.astype(np.int8)
 
     @property
     def consensus(self) -> Floats:
@@ -177,14 +177,14 @@ class Robustness(Result, ScoreArrays):
     def agreement(self) -> Floats:
         """(classifier, classifier), share of all hybrids of which two say the same."""
         flat = self.verdicts[:, self.present].reshape(len(self.classifiers), -1)
-        found: Floats = (flat[:, None] == flat[None]).mean(-1)
-        return found
+        shares: Floats = (flat[:, None] == flat[None]).mean(-1)
+        return shares
 
     @property
     def original_recognition(self) -> Floats:
         """(classifier, class), share of bases seen as base's class and of sources seen as source's."""
-        found: Floats = self.original_hits.mean(1)
-        return found
+        shares: Floats = self.original_hits.mean(1)
+        return shares
 
     def ranking(self, *, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0) -> Ranking:
         """Classifiers by how often they see an original in a hybrid, with intervals from resampled pairs.
@@ -197,7 +197,7 @@ class Robustness(Result, ScoreArrays):
     def disagreements(self) -> list[dict[str, Any]]:
         """The hybrids of ``shown``: layer, module, pair, disagreement, and each classifier's answer with its
         probability (S003 Table 3)."""
-        found = []
+        listed = []
         for layer, module, pair in self.shown_at.tolist():
             answers = {
                 name: (
@@ -206,7 +206,7 @@ class Robustness(Result, ScoreArrays):
                 )
                 for c, name in enumerate(self.classifiers)
             }
-            found.append(
+            listed.append(
                 {
                     "layer": self.layers[layer],
                     "module": self.modules[module],
@@ -215,7 +215,7 @@ class Robustness(Result, ScoreArrays):
                     "answers": answers,
                 }
             )
-        return found
+        return listed
 
     def answer(self, classifier: int, number: int) -> str:
         """What a classifier calls one of its answers."""
@@ -319,8 +319,8 @@ def _mean(values: Floats, axis: int) -> Floats:
     """Mean of what there is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of nothing at all it is NaN
-        found: Floats = np.nanmean(values, axis)
-    return found
+        mean: Floats = np.nanmean(values, axis)
+    return mean
 
 
 def _standard_error(values: Floats) -> Floats:
@@ -328,8 +328,8 @@ def _standard_error(values: Floats) -> Floats:
     n = values.shape[-1]
     if n == 1:
         return np.full(values.shape[:-1], np.nan)
-    found: Floats = values.std(-1, ddof=1) / np.sqrt(n)
-    return found
+    error: Floats = values.std(-1, ddof=1) / np.sqrt(n)
+    return error
 
 
 def _cell(value: Any) -> str:

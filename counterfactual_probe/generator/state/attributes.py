@@ -25,10 +25,10 @@ def attributes_kept(module: nn.Module) -> Iterator[Reachable]:
     Raises:
         ModuleChanged: at the end, if a forward changed a parameter's values, which are too large to keep a copy of.
     """
-    found = reachable(module)
-    snapshot = _Snapshot.of(found)
+    everything = reachable(module)
+    snapshot = _Snapshot.of(everything)
     try:
-        yield found
+        yield everything
     except ProbeError as error:
         _refuse(module, snapshot.restore(), error)  # a forward that changes weights fails in many ways
         raise
@@ -84,16 +84,16 @@ class _Snapshot:
     checksums: list[tuple[Any, ...]]
 
     @classmethod
-    def of(cls, found: Reachable) -> _Snapshot:
-        tensors = [value for value in found.tensors if _is_plain(value)]
+    def of(cls, everything: Reachable) -> _Snapshot:
+        tensors = [value for value in everything.tensors if _is_plain(value)]
         weights = [value for value in tensors if isinstance(value, nn.Parameter)]
         others = [value for value in tensors if not isinstance(value, nn.Parameter)]
         return cls(
-            containers=[(item, _copy(item)) for item in found.containers],
-            slots=[(item, name, getattr(item, name, _MISSING)) for item, name in found.slotted],
+            containers=[(item, _copy(item)) for item in everything.containers],
+            slots=[(item, name, getattr(item, name, _MISSING)) for item, name in everything.slotted],
             tensors=[(value, value.detach().clone()) for value in others],
-            arrays=[(value, value.copy()) for value in found.arrays if value.flags.writeable],
-            generators=[(item, item.get_state()) for item in found.generators],
+            arrays=[(value, value.copy()) for value in everything.arrays if value.flags.writeable],
+            generators=[(item, item.get_state()) for item in everything.generators],
             weights=[_Weight(value, value.requires_grad, value.grad, value.data) for value in weights],
             checksums=checksums(weights),
         )

@@ -17,17 +17,17 @@ def fingerprint(module: nn.Module) -> Hashable:
 
     Values that are compared are held, so that no other object can take their place.
     """
-    found = reachable(module)
+    everything = reachable(module)
     entries: list[Hashable] = []
-    for container in found.containers:
+    for container in everything.containers:
         if isinstance(container, dict):
             entries.append(tuple((_mark(key), _mark(value)) for key, value in container.items()))
         elif isinstance(container, set):
             entries.append(frozenset(map(_mark, container)))
         else:
             entries.append(tuple(map(_mark, container)))
-    entries += [(name, _mark(getattr(item, name, None))) for item, name in found.slotted]
-    entries += [array.tobytes() for array in found.arrays]
+    entries += [(name, _mark(getattr(item, name, None))) for item, name in everything.slotted]
+    entries += [array.tobytes() for array in everything.arrays]
     return tuple(entries)
 
 

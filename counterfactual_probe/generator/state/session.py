@@ -57,8 +57,8 @@ def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
 
 def forbids_gradients(error: BaseException | None) -> bool:
     """Whether this is what a forward meets that takes gradients of its own in inference mode."""
-    told = str(error).lower() if isinstance(error, RuntimeError) else ""
-    return "inference" in told or "require grad" in told or "requires grad" in told
+    message = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return "inference" in message or "require grad" in message or "requires grad" in message
 
 
 @contextmanager

@@ -55,9 +55,9 @@ class Losses:
         """Fetch what waits, averaged over ranks; raises at the first step that is not sound, keeping those before."""
         if not self._waiting:
             return
-        found = mean(torch.stack(self._waiting)).cpu().numpy()
+        rows = mean(torch.stack(self._waiting)).cpu().numpy()
         self._waiting.clear()
-        for row in found:
+        for row in rows:
             if not np.all(np.abs(row) < LARGEST):  # NaN compares as false
                 bad = int(np.flatnonzero(~(np.abs(row) < LARGEST))[0])
                 raise Diverged(f"step {len(self.rows) + 1}, where {self.names[bad]} is {row[bad]:.3g}")
