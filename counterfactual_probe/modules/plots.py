@@ -131,10 +131,10 @@ def plot_channel_influence(
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     for module in sorted(set(labels)):
-        own = np.asarray(labels) == module
+        members = np.asarray(labels) == module
         name = f"module {module + 1}" if module >= 0 else "no module"
         style: dict[str, Any] = {"fmt": ".", "ms": 3, "lw": 0.6, "color": module_colour(module)}
-        ax.errorbar(rank[own], influence[own], standard_error[own], label=name, **style)
+        ax.errorbar(rank[members], influence[members], standard_error[members], label=name, **style)
     ax.set_xlabel("channels, by influence")
     ax.set_ylabel("influence ± standard error")
     ax.set_ylim(bottom=0)
@@ -152,7 +152,7 @@ def plot_confidence(
 
     figure, ax = canvas(ax, 6.6, 2.8)
     members = [np.flatnonzero(np.asarray(labels) == k) for k in sorted({k for k in labels if k >= 0})]
-    order = np.concatenate([own[np.argsort(-confidence[own], kind="stable")] for own in members])
+    order = np.concatenate([module[np.argsort(-confidence[module], kind="stable")] for module in members])
     colours, scale = colormaps["RdYlBu"], Normalize(0, 1)
     ax.bar(np.arange(len(order)), influence[order], width=1.0, color=colours(scale(confidence[order])))
     edges = np.cumsum([0, *map(len, members)])

@@ -26,8 +26,8 @@ class _Listener(ConvolutionMode):
 
     def finished(self, name: str, number: int, output: object) -> object:
         if f"{name}#{number}" == self._label:
-            found = activation_of(output)
-            self.activation = None if found is None else found.detach().clone()
+            activation = activation_of(output)
+            self.activation = None if activation is None else activation.detach().clone()
         return output
 
 
@@ -36,7 +36,7 @@ def measure_activations(
 ) -> tuple[Tensor, int]:
     """(maps, filters) ratios of a layer's maps and of the convolution that reads them, and the number of samples."""
     later.require_finite()
-    found: list[tuple[Overlap, Tensor]] = []
+    measured: list[tuple[Overlap, Tensor]] = []
 
     def run(batch: Latents, first: int) -> None:
         listener = _Listener(label)
@@ -49,21 +49,21 @@ def measure_activations(
             raise ProbeError(
                 f"the maps of layer {label.rpartition('#')[0]!r} hold NaN or infinite values; check inputs"
             )
-        meets = found[0][0] if found else activation_overlap(way, later, (maps.shape[2], maps.shape[3]))
+        meets = measured[0][0] if measured else activation_overlap(way, later, (maps.shape[2], maps.shape[3]))
         maps = maps.cpu() if maps.device.type == "mps" else maps  # which knows no double precision
         power = autocorrelation(maps.double(), meets.cause).sum(0).cpu()
-        found.append((meets, power))
+        measured.append((meets, power))
 
     with network.session():
         n = network.batches(inputs, run)
-    power = torch.stack([item for _, item in found]).sum(0)
-    return _ratios(found[0][0], power, way, later), n
+    power = torch.stack([item for _, item in measured]).sum(0)
+    return _ratios(measured[0][0], power, way, later), n
 
 
 def activation_overlap(way: Way, later: Convolution, size: tuple[int, int]) -> Overlap:
     """Where a map of this size and the kernels meet."""
-    own = later.stride if later.transposed else (1, 1)
-    up = way.up[0] * own[0], way.up[1] * own[1]
+    stride = later.stride if later.transposed else (1, 1)
+    up = way.up[0] * stride[0], way.up[1] * stride[1]
     down = way.down[0] * later.dilation[0], way.down[1] * later.dilation[1]
     kernel = way.kernel if way.kernel is None or not later.transposed else spread(way.kernel, later.stride)
     return overlap(size, up, later.size, down, kernel)

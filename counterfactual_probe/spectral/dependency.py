@@ -65,18 +65,18 @@ class SpectralDependency:
 
     def pairs(self) -> list[ConvolutionPair]:
         """Successive convolutions that can be compared, in execution order; those that skip others say so."""
-        return [found.describe() for found in self._all()]
+        return [pathways.describe() for pathways in self._all()]
 
     @property
     def blocked(self) -> list[tuple[str, str, str]]:
         """(earlier, later, why) of convolutions between which something stands that is no resampling or norm."""
-        traced, found = self._traced(), {}
+        traced, reasons = self._traced(), {}
         for later, ways in traced.reached.items():
             for way in ways:
                 if reason := _blocked(way, traced, later):
-                    found[way.source, later] = reason
+                    reasons[way.source, later] = reason
         connected = {(item.earlier.name, item.later.name) for item in self._all()}
-        return [(*names, reason) for names, reason in found.items() if names not in connected]
+        return [(*names, reason) for names, reason in reasons.items() if names not in connected]
 
     def measure(self, earlier: str, later: str) -> SpectralRatios:
         """The ratio of every pathway in → mid → out between two successive convolutions.
@@ -88,13 +88,13 @@ class SpectralDependency:
             ProbeError: there is no such pair (the message says what stands between), or there are more ratios than
                 fit into an array: :meth:`table` gives their distribution.
         """
-        found = self.pathways(earlier, later)
-        if (count := found.shape[0] * found.shape[1] * found.shape[2]) > MOST_PATHWAYS:
+        pathways = self.pathways(earlier, later)
+        if (count := pathways.shape[0] * pathways.shape[1] * pathways.shape[2]) > MOST_PATHWAYS:
             raise ProbeError(
-                f"{found.earlier.name!r} and {found.later.name!r} have {count:,} pathways and an array holds at most "
-                f"{MOST_PATHWAYS:,}; ask for their distribution, .table([({earlier!r}, {later!r})])"
+                f"{pathways.earlier.name!r} and {pathways.later.name!r} have {count:,} pathways and an array holds at "
+                f"most {MOST_PATHWAYS:,}; ask for their distribution, .table([({earlier!r}, {later!r})])"
             )
-        return SpectralRatios(found.dense(), found.count, self._about(found))
+        return SpectralRatios(pathways.dense(), pathways.count, self._about(pathways))
 
     def table(
         self, pairs: Sequence[tuple[str, str] | ConvolutionPair] | None = None, *, show_progress: bool = False
@@ -105,12 +105,12 @@ class SpectralDependency:
         """
         chosen = self._all() if pairs is None else [self.pathways(*_names(pair)) for pair in pairs]
         rows, histograms = [], []
-        with progress_bar(sum(found.count for found in chosen), "ratios", "pathway", show_progress) as bar:
-            for found in chosen:
+        with progress_bar(sum(pathways.count for pathways in chosen), "ratios", "pathway", show_progress) as bar:
+            for pathways in chosen:
                 gathered = Gatherer()
-                for done in found.gather(gathered):
+                for done in pathways.gather(gathered):
                     bar.update(done)
-                rows.append(_row(found.describe()) | gathered.summary())
+                rows.append(_row(pathways.describe()) | gathered.summary())
                 histograms.append(gathered.histogram)
         about = self._network.provenance() | {
             "direction": self._direction(),
@@ -188,10 +188,10 @@ class SpectralDependency:
         """
         from .plots import plot_kernels
 
-        found = self.pathways(earlier, later)
-        chosen = pathway or found.nearest(near)
-        coarse, fine, joint, ratio = found.example(chosen)
-        names = (found.earlier.name, found.later.name)
+        pathways = self.pathways(earlier, later)
+        chosen = pathway or pathways.nearest(near)
+        coarse, fine, joint, ratio = pathways.example(chosen)
+        names = (pathways.earlier.name, pathways.later.name)
         return plot_kernels(coarse, fine, joint, ratio=ratio, names=names, pathway=chosen, axes=axes)
 
     def pathways(self, earlier: str, later: str) -> Pathways:
@@ -199,12 +199,12 @@ class SpectralDependency:
         traced = self._traced()
         for name in (earlier, later):
             self._require_convolution(name, traced)
-        for found in self._all():
-            if (found.earlier.name, found.later.name) == (earlier, later):
-                return found
+        for pathways in self._all():
+            if (pathways.earlier.name, pathways.later.name) == (earlier, later):
+                return pathways
         why = {(one, two): reason for one, two, reason in self.blocked}.get((earlier, later))
         if why is None:
-            follows = {found.later.name for found in self._all() if found.earlier.name == earlier}
+            follows = {pathways.later.name for pathways in self._all() if pathways.earlier.name == earlier}
             why = f"{earlier!r} is followed by {', '.join(map(repr, sorted(follows))) or 'no convolution'}"
         raise ProbeError(
             f"{earlier!r} and {later!r} are not successive convolutions ({why}); .pairs() lists those that are"
@@ -232,19 +232,19 @@ class SpectralDependency:
 
     def _all(self) -> list[Pathways]:
         traced = self._traced()
-        found: dict[tuple[str, str], Pathways] = {}
+        connected: dict[tuple[str, str], Pathways] = {}
         for later, ways in traced.reached.items():
             for way in ways:
                 if _blocked(way, traced, later) is None:
                     pathways = Pathways(traced.convolutions[way.source], traced.convolutions[later], way)
-                    first = found.setdefault((way.source, later), pathways)
+                    first = connected.setdefault((way.source, later), pathways)
                     first.others += first is not pathways
         follows: dict[str, set[str]] = {}
-        for earlier, later in found:
+        for earlier, later in connected:
             follows.setdefault(earlier, set()).add(later)
-        for (earlier, later), pathways in found.items():
+        for (earlier, later), pathways in connected.items():
             pathways.skip = any(_reaches(follows, other, later) for other in follows[earlier] - {later})
-        return list(found.values())
+        return list(connected.values())
 
     def _require_convolution(self, name: str, traced: Traced) -> None:
         if name in traced.convolutions:
@@ -272,8 +272,8 @@ class SpectralDependency:
         """The call of a layer whose output is meant, as "name#call"."""
         name, hash_sign, number = layer.partition("#")
         if self._network.generator is not None:
-            found = self._network.generator.layer(layer)
-            name, _, number = found.name.partition("#")
+            info = self._network.generator.layer(layer)
+            name, _, number = info.name.partition("#")
         elif name not in self._network.modules:
             raise ProbeError(
                 f"layer {layer!r} is not in {self._network.name}; nearest: {nearest(layer, self._network.modules)}"
@@ -309,12 +309,12 @@ class SpectralDependency:
 
     def _direction(self) -> str:
         """Whether the network's maps grow ("up") or shrink ("down") from its first convolution to its last."""
-        found = list(self._traced().convolutions.values())
-        first, last = found[0].input_size, found[-1].output_size
+        convolutions = list(self._traced().convolutions.values())
+        first, last = convolutions[0].input_size, convolutions[-1].output_size
         return "down" if last[0] * last[1] < first[0] * first[1] else "up"
 
-    def _about(self, found: Pathways) -> dict[str, Any]:
-        described = found.describe()
+    def _about(self, pathways: Pathways) -> dict[str, Any]:
+        described = pathways.describe()
         return self._network.provenance() | {
             "layers": [described.earlier, described.later],
             "direction": described.direction,

@@ -85,11 +85,11 @@ class Gatherer:
         row |= {"mean": 1 + mean, "std": math.sqrt(max(0.0, self.squares / self.count - mean**2))}
         row |= {"share_below": self.below / self.count, "share_above": self.above / self.count}
         row |= {"least": self.least, "largest": self.largest}
-        found = quantiles(self.histogram, QUANTILES)
+        values = quantiles(self.histogram, QUANTILES)
         # Within a bin the place is not known; never outside of what was seen.
         return row | {
             quantile_name(q): min(max(value, self.least), self.largest)
-            for q, value in zip(QUANTILES, found, strict=True)
+            for q, value in zip(QUANTILES, values, strict=True)
         }
 
 
@@ -114,14 +114,14 @@ def quantiles(histogram: Tensor, levels: Sequence[float]) -> list[float]:
     cumulated = np.concatenate([[0.0], np.cumsum(histogram.numpy())])
     if cumulated[-1] == 0:
         return [math.nan] * len(levels)
-    found = []
+    values = []
     for level in levels:
         target = level * cumulated[-1]
         place = int(np.searchsorted(cumulated, target, side="left"))
         place = min(max(place, 1), BINS)
         inside = (target - cumulated[place - 1]) / max(cumulated[place] - cumulated[place - 1], 1)
-        found.append(float(EDGES[place - 1] + inside * (EDGES[place] - EDGES[place - 1])))
-    return found
+        values.append(float(EDGES[place - 1] + inside * (EDGES[place] - EDGES[place - 1])))
+    return values
 
 
 def _beyond(values: Tensor, bins: Tensor) -> None:

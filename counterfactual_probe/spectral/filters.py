@@ -60,12 +60,12 @@ def remove_filters(
     energy, ratio = per_filter(pathways)
     plan = removal_plan(energy, ratio, kept=kept, below=below, above=above, draws=whole(draws, "draws", 1), seed=seed)
     runs = _Runs(generator, pathways, latents, seed)
-    own = [runs.without(mask) for mask in plan.removed]
+    images_of_rows = [runs.without(mask) for mask in plan.removed]
     controls = [[runs.without(mask) for mask in masks] for masks in plan.controls]
 
     def measured(measure: Any) -> tuple[Tensor, Tensor]:
         of_controls = [torch.stack([measure(images) for images in row]) for row in controls]
-        return torch.stack([measure(images) for images in own]), torch.stack(of_controls)
+        return torch.stack([measure(images) for images in images_of_rows]), torch.stack(of_controls)
 
     low, high = generator.image_range
     saturation, control_saturation = measured(lambda images: mean_saturation((images - low) / (high - low)))
@@ -74,7 +74,7 @@ def remove_filters(
         names=plan.names,
         filters=(~plan.removed).sum((1, 2)),
         energy=plan.left(plan.removed),
-        images=torch.stack(own),
+        images=torch.stack(images_of_rows),
         saturation=saturation,
         fine=fine,
         control_energy=plan.left(plan.controls),

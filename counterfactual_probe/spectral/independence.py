@@ -77,8 +77,10 @@ class SpectralIndependence:
     @property
     def filters(self) -> list[nn.Parameter]:
         """The parameters behind the filters, without biases: for an optimiser of their own."""
-        found = [p for each in self._convolutions.values() for name, p in each.named_parameters() if name != "bias"]
-        return list(dict.fromkeys(found))
+        parameters = [
+            p for each in self._convolutions.values() for name, p in each.named_parameters() if name != "bias"
+        ]
+        return list(dict.fromkeys(parameters))
 
     def __enter__(self) -> SpectralIndependence:
         if self._handles:

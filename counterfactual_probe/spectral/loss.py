@@ -78,8 +78,8 @@ def _squared_deviation(maps: Tensor, reach: tuple[int, int], *, mean_first: bool
     mean = power.mean((-2, -1), keepdim=True)
     alive = (mean > 0).to(power)
     deviation = (_over(power, mean) - alive).square()
-    found: Tensor = torch.fft.ifft2(deviation).real
-    return found
+    autocorrelation: Tensor = torch.fft.ifft2(deviation).real
+    return autocorrelation
 
 
 def _over(value: Tensor, mean: Tensor) -> Tensor:

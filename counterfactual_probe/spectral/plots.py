@@ -89,7 +89,7 @@ def plot_layers(
             ax.set_visible(False)
             continue
         here = [(i, *panels[level]) for i, panels in enumerate(networks) if level < len(panels)]
-        counts = {str(i): found for i, _, found in here}
+        counts = {str(i): histogram for i, _, histogram in here}
         plot_histograms(counts, ax=ax, colours=[PALETTE[i] for i, _, _ in here], legend=False)
         ax.set_title("\n".join(label(title) for _, title, _ in here), fontsize="small")
         if level % across:
@@ -115,32 +115,32 @@ def plot_kernels(
     axes: Sequence[Axes] | None = None,
 ) -> Plot[list[Axes]]:
     """Two kernels and their convolution, and below the moduli of their Fourier transforms (S002 Fig. 3a)."""
-    figure, found = _panels(axes, 2, 3, (7.2, 4.9))
+    figure, panels = _panels(axes, 2, 3, (7.2, 4.9))
     kernels = [kernel.numpy() for kernel in (earlier, later, joint)]
     titles = [f"g: {label(names[0], 24)}", f"h: {label(names[1], 24)}", "g ∗ h"]
-    for ax, kernel, title in zip(found[:3], kernels, titles, strict=True):
+    for ax, kernel, title in zip(panels[:3], kernels, titles, strict=True):
         limit = float(np.abs(kernel).max()) or 1.0
         ax.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
         ax.set_title(title, fontsize="medium")
-    for ax, kernel, title in zip(found[3:], kernels, ("|ĝ|", "|ĥ|", "|ĝ ∗ h|"), strict=True):
+    for ax, kernel, title in zip(panels[3:], kernels, ("|ĝ|", "|ĥ|", "|ĝ ∗ h|"), strict=True):
         side = max(_GRID, *kernel.shape)
         transform = np.fft.fftshift(np.abs(np.fft.fft2(kernel, (side, side))))
         ax.imshow(transform, cmap="viridis", vmin=0, extent=(-0.5, 0.5, 0.5, -0.5), interpolation="nearest")
         ax.set_title(title.replace("ĝ ∗ h", "FT of g ∗ h"), fontsize="medium")
-    for i, ax in enumerate(found):
+    for i, ax in enumerate(panels):
         ax.set_xticks([-0.5, 0, 0.5] if i >= 3 else [])
         ax.set_yticks([-0.5, 0, 0.5] if i == 3 else [])
     if axes is None:
         figure.suptitle(f"channels {' → '.join(map(str, pathway))}: spectral dependency ratio {ratio:.2f}")
-    return Plot(figure, found)
+    return Plot(figure, panels)
 
 
 def plot_removal(rows: Sequence[Mapping[str, Any]], *, axes: Sequence[Axes] | None = None) -> Plot[list[Axes]]:
     """Saturation and finest-scale energy of every removal, and of its control beside it."""
-    figure, found = _panels(axes, 1, 2, (8.6, 3.6))
+    figure, panels = _panels(axes, 1, 2, (8.6, 3.6))
     labels = {"saturation": "colour saturation", "fine": "energy of the finest scale"}
     at = np.arange(len(rows))
-    for ax, what in zip(found, ("saturation", "fine"), strict=True):
+    for ax, what in zip(panels, ("saturation", "fine"), strict=True):
         style: dict[str, Any] = {"width": 0.38, "capsize": 3}
         ax.bar(
             at - 0.2, [row[what] for row in rows], yerr=[row[f"{what}_error"] for row in rows], color=PALETTE[0],
@@ -155,9 +155,9 @@ def plot_removal(rows: Sequence[Mapping[str, Any]], *, axes: Sequence[Axes] | No
         ax.set_xticks(at, [label(row["removed"], 24) for row in rows], rotation=30, ha="right")
         ax.set_ylabel(labels[what])
     if axes is None:
-        handles, names = found[0].get_legend_handles_labels()
+        handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize="small")
-    return Plot(figure, found)
+    return Plot(figure, panels)
 
 
 def _panels(

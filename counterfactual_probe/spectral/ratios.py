@@ -259,7 +259,7 @@ class SpectralTable(Result):
         panels = [table.panels() for table in tables]
         if ax is None:
             return plot_layers(panels, given, most=most)
-        sums = [sum(histogram for _, histogram in own) for own in panels]
+        sums = [sum(histogram for _, histogram in panel) for panel in panels]
         return plot_histograms(dict(zip(given, sums, strict=True)), ax=ax)
 
     def panels(self) -> list[tuple[str, Any]]:

@@ -57,29 +57,29 @@ class FilterRemoval(Result):
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each row: filters and energy left, mean ± standard error over images of saturation and of
         finest-scale energy, and mean ± standard deviation over draws of the controls' means."""
-        found = []
+        rows = []
         for i, name in enumerate(self.names):
             row: dict[str, Any] = {"removed": name, "filters": int(self.filters[i]), "energy": float(self.energy[i])}
-            for what, own, controls in (
+            for what, values, controls in (
                 ("saturation", self.saturation, self.control_saturation),
                 ("fine", self.fine, self.control_fine),
             ):
-                row[what] = float(own[i].mean())
-                row[f"{what}_error"] = _or_zero(own[i].std() / len(own[i]) ** 0.5)
+                row[what] = float(values[i].mean())
+                row[f"{what}_error"] = _or_zero(values[i].std() / len(values[i]) ** 0.5)
                 if i >= UNCONTROLLED:
                     draws = controls[i - UNCONTROLLED].mean(1)
                     row[f"{what}_control"] = float(draws.mean())
                     row[f"{what}_control_spread"] = _or_zero(draws.std())
             if i >= UNCONTROLLED:
                 row["energy_control"] = float(self.control_energy[i - UNCONTROLLED].mean())
-            found.append(row)
-        return found
+            rows.append(row)
+        return rows
 
     def records(self) -> list[dict[str, Any]]:
         """``rows``, all with the same columns: None where there is no control."""
-        found = self.rows()
-        columns = dict.fromkeys(name for row in found for name in row)
-        return [{name: row.get(name) for name in columns} for row in found]
+        rows = self.rows()
+        columns = dict.fromkeys(name for row in rows for name in row)
+        return [{name: row.get(name) for name in columns} for row in rows]
 
     def describe(self) -> Description:
         """A line for each removal with its control beside it, and the images."""

@@ -188,5 +188,5 @@ def checksums(values: Sequence[Tensor]) -> list[tuple[Any, ...]]:
         bits = bits.view(_BITS[bits.element_size()]) if bits.dtype is not torch.bool else bits
         sums.setdefault(value.device, []).append(bits.sum(dtype=torch.int64))
     # One transfer for each device, not one for each tensor.
-    by_device = {device: iter(torch.stack(found).tolist()) for device, found in sums.items()}
+    by_device = {device: iter(torch.stack(of_device).tolist()) for device, of_device in sums.items()}
     return [(None if value.is_inference() else value._version, next(by_device[value.device])) for value in values]
