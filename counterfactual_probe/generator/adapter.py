@@ -153,7 +153,7 @@ class GeneratorAdapter(Described):
         )
 
     def show(self, n: int = 8, *, seed: int = 0, ax: Axes | None = None, **conditions: Any) -> Plot[Axes]:
-        """Samples as a sheet of images, of the latents that ``sample(n, seed=seed, **conditions)`` draws.
+        """A sheet of the images of ``sample(n, seed=seed, **conditions)``.
 
         >>> gen.show(4)  # doctest: +SKIP
         """
@@ -178,7 +178,7 @@ class GeneratorAdapter(Described):
         return self._trace.resolve(name)
 
     def sample(self, n: int, *, seed: int = 0, stream: int = BASE, start: int = 0, **conditions: Any) -> Latents:
-        """Draw ``n`` latents; sample i depends on (seed, stream, i) alone, never on the batch.
+        """Sample ``n`` latents; sample i depends on (seed, stream, i) alone, never on the batch.
 
         >>> z1, z2 = gen.sample(8, seed=0), gen.sample(8, seed=1)  # doctest: +SKIP
 
@@ -250,7 +250,7 @@ class GeneratorAdapter(Described):
         return self._image(output, len(noise))
 
     def seed_noise(self, seed: int, number: int) -> None:
-        """Put the global random generators where the forward of this sample starts. Inside a session only."""
+        """Seed the global random generators for the forward of this sample. Inside a session only."""
         seed_everything(stream_seed(seed, NOISE, number), self.module)
 
     def check(self, latents: Latents, what: str = "the latents") -> int:
@@ -275,9 +275,9 @@ class GeneratorAdapter(Described):
         return default_batch(self._trace.bytes_per_sample, self.device)
 
     def batches(self, n: int, run: Callable[[slice], T]) -> Iterator[T]:
-        """What ``run`` gives for consecutive slices of n samples; halved when memory runs out.
+        """Results of ``run`` on consecutive slices of n samples; slices are halved when memory runs out.
 
-        A slice that ran out of memory is run again, so ``run`` must return what it finds, not add it up.
+        A slice that ran out of memory is run again, so ``run`` must return its results, not accumulate them.
         """
         return in_slices(n, self.batch_limit() if self.batchable else 1, run, "the run of a single latent")
 
@@ -295,7 +295,7 @@ class GeneratorAdapter(Described):
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Inside, the weights are taken to stay as they are: they are read once for their hash."""
+        """Inside, weights are assumed not to change, so they are hashed only once."""
         before, self._known_hash = self._known_hash, self.weights_hash()
         try:
             yield
@@ -303,7 +303,7 @@ class GeneratorAdapter(Described):
             self._known_hash = before
 
     def provenance(self) -> dict[str, Any]:
-        """What every result records about the generator that made it."""
+        """The provenance that every result records about its generator."""
         from ..version import __version__
 
         return {
@@ -320,7 +320,7 @@ class GeneratorAdapter(Described):
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C inside comes out as a sentence of ours."""
+        """Re-raise Ctrl-C inside as an :class:`Interrupted` that says what was left unsaved."""
         try:
             yield
         except Interrupted:
@@ -331,7 +331,7 @@ class GeneratorAdapter(Described):
             ) from stop
 
     def _examine(self) -> Examination:
-        """A few samples: shapes, and whether the same random state gives the same latent and image."""
+        """Run a few samples for shapes, and check that the same random state gives the same latent and image."""
         example = self.sample(SAMPLES)
         self.example = lt.take(example, slice(0, TRACED))
         with random_state_kept(self.module):
@@ -346,7 +346,7 @@ class GeneratorAdapter(Described):
         return self._first_forwards(example)
 
     def _first_forwards(self, example: Latents) -> Examination:
-        """In inference mode, and where the forward needs gradients of its own, without gradients outside of it."""
+        """In inference mode or, if the forward computes gradients itself, with gradients disabled outside of it."""
 
         def run(latents: Latents) -> Tensor:
             return self._image(self._call(latents), lt.count(latents))
@@ -392,6 +392,6 @@ def stream_seed(seed: int, stream: int, index: int) -> int:
 
 
 def _unusual_settings() -> dict[str, str]:
-    """The caller's default type, where a forward may see another one than torch's."""
+    """The caller's default dtype if it is not torch's, since a forward may depend on it."""
     default = torch.get_default_dtype()
     return {} if default is torch.float32 else {"default_dtype": str(default).removeprefix("torch.")}

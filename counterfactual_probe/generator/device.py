@@ -1,4 +1,4 @@
-"""Where a module runs: out of the wrappers that hide its layers, on the device that was asked for."""
+"""A module's device: unwrapping it, and moving it to the requested device."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module
 
 
 def _require_values(module: nn.Module) -> None:
-    """Raise a ProbeError if weights lie on 'meta', where an offloading library or a skipped loading left them."""
+    """Raise a ProbeError if weights are on device 'meta', where offloading or skipped loading leaves them."""
     empty = [name for name, value in module.named_parameters() if value.device.type == "meta"]
     if not empty:
         return
@@ -72,7 +72,7 @@ def home(module: nn.Module) -> tuple[torch.device, torch.dtype | None]:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for products in bfloat16; without, torch imitates them, slowly."""
+    """Whether a device multiplies bfloat16 natively; otherwise torch emulates it, slowly."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):

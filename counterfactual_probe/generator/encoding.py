@@ -14,7 +14,7 @@ from .images import require_images
 def encoded(
     generator: GeneratorAdapter, images: Tensor, encode: Callable[[Tensor], Sequence[Tensor]]
 ) -> tuple[Tensor, ...]:
-    """What ``encode`` gives for images (n, C, H, W), each of its tensors joined over batches that fit."""
+    """``encode`` of images (n, C, H, W) in batches that fit, each of its tensors concatenated."""
     require_images(images, generator.image_size, generator.image_range, generator.device)
     images = images.to(generator.dtype)
     with generator.session():

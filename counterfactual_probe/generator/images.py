@@ -1,4 +1,4 @@
-"""Images: where they are in what a module returns, whether their values are numbers, and how they are shown."""
+"""Images: finding them in a module's output, checking them for NaN, and displaying them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _IMAGE_KEYS = ("sample", "images", "image", "x", "out", "output")
 
 
 def all_finite(images: Tensor) -> bool:
-    """Whether there is no NaN and no infinity, in one pass: either would make the sum so."""
-    # A sum in the images' own type is ten times as fast, and overflows where no image is wrong.
+    """Whether all values are finite, in one pass: a NaN or an infinity makes the sum one, too."""
+    # A sum in the images' own dtype is ten times as fast, but may overflow although every value is finite.
     return bool(torch.isfinite(images.sum())) or bool(torch.isfinite(images.sum(dtype=torch.float64)))
 
 
 def require_finite(images: Tensor, where: Callable[[int], str], dtype: torch.dtype | None) -> None:
-    """Raise a ProbeError that says which image of a generator of this type holds a NaN or an infinity."""
+    """Raise a ProbeError that names the first image with a NaN or an infinity."""
     if all_finite(images):
         return
     first = int((~torch.isfinite(images).flatten(1).all(1)).nonzero()[0, 0])
@@ -58,7 +58,7 @@ def default_image(output: Any) -> Tensor:
 def require_images(
     images: Any, size: tuple[int, int, int], image_range: tuple[float, float], device: torch.device
 ) -> None:
-    """Raise a ProbeError unless these are images (n, *size) as a generator makes them."""
+    """Raise a ProbeError unless these are images (n, *size) such as the generator makes."""
     low, high = image_range
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__

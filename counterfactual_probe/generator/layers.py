@@ -75,7 +75,7 @@ class Trace:
         return layers
 
     def why_none(self) -> str:
-        """Why no layer is computed exactly once, and what to do about it: the end of a sentence."""
+        """Why no layer is computed exactly once and what to do about it, as the end of an error message."""
         several = [call for call, layer in self.calls.items() if isinstance(layer, LayerInfo)]
         if not several:
             return (
@@ -89,7 +89,7 @@ class Trace:
         )
 
     def resolve(self, name: str) -> LayerInfo:
-        """The layer of this name, or a sentence about why there is none."""
+        """The layer of this name; otherwise a ProbeError says why there is none."""
         base, hash_sign, number = name.partition("#")
         canonical = self.aliases.get(clean_name(base))
         if canonical is None:
@@ -211,7 +211,7 @@ def hooked(
     """Apply each action to its layer's activation in the one forward run inside.
 
     An action gets the activation and returns its replacement, or None to leave it. Every layer
-    must run exactly once; otherwise a sentence says what happened.
+    must run exactly once; otherwise a ProbeError says what happened.
     """
     seen: Counter[str] = Counter()
     fired: Counter[str] = Counter()

@@ -109,7 +109,7 @@ def parse_layers(generator: GeneratorAdapter, layer: str | Sequence[str]) -> tup
 
 
 def by_layer(given: Mapping[Any, T], generator: GeneratorAdapter, what: str) -> dict[str, T]:
-    """The same mapping under the layers' canonical names, for whatever names it has them by."""
+    """The same mapping, with aliases replaced by the layers' canonical names."""
     canonical: dict[str, T] = {}
     for name, item in given.items():
         layer = generator.layer(name).name

@@ -22,8 +22,8 @@ from .run import Run
 class InfluenceMap:
     """Where in the image the channels of a layer act.
 
-    Under ``torchrun`` make the same call on every rank: the unit sets, or the pairs when there are few
-    sets, are shared among them, and all get the same maps.
+    Under ``torchrun`` make the same call on every rank: ranks share the unit sets, or the pairs when there are few
+    sets, and all get the same maps.
 
     >>> maps = cp.InfluenceMap(gen, "main.8").attribute(n_pairs=64, seed=0)  # doctest: +SKIP
     >>> maps.maps.shape, maps.standard_error.shape  # doctest: +SKIP
@@ -59,31 +59,31 @@ class InfluenceMap:
         """Mean |hybrid − original| over pairs of latents, one map per unit set (S003 eq. 2).
 
         Args:
-            z1, z2: base and source latents, taken in pairs. Without them ``n_pairs`` pairs
-                (256 by default) are drawn with ``seed``.
+            z1, z2: base and source latents, taken in pairs. Without them ``n_pairs`` pairs (256 by default) are
+                sampled with ``seed``.
             units: unit sets (see :func:`units.parse_units`); by default each channel alone.
-            seed: of the pairs drawn, and of noise inside the forward.
-            tolerance: stop a unit set when ‖standard error‖₂ / ‖map‖₂ is at most this; ``n_pairs`` is
-                then the limit, and ``.missed`` lists the sets that reached it. Decided every 16 pairs.
-            precision: "float32" is the generator's own type, exactly. With "bf16-diff" clean runs keep it and
-                what the channels change travels in bfloat16: maps are off by about 0.1 % (worst channel 0.3 %),
-                and faster. A processor that does not multiply bfloat16, and a generator whose
-                forward is no fixed program, stay exact: ``provenance["precision"]`` says what was used.
-            blocks: also sum the pairs up in so many blocks, which is what :class:`ModuleFinder` needs to say
-                how sure it is of a channel. 32 is a good number; each takes the memory of a map.
-            normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm: where a channel acts,
-                every pair counting once. Pairs that change nothing are left out, and counted.
-            map_size: (height, width) or one number for both, dividing those of the image: maps are averaged
-                down, pixel block by pixel block, before anything is made of them.
-            components: also say how the energy of what hybrids change is shared among so many leading principal
-                components of all changes (64 is a good number), for ``ModuleFinder(features="pca")``. Those of
-                earlier maps, ``maps.components``, make both comparable.
+            seed: of the sampled pairs, and of noise inside the forward.
+            tolerance: stop a unit set when ‖standard error‖₂ / ‖map‖₂ is at most this, checked every 16 pairs;
+                ``n_pairs`` is then the limit, and ``.missed`` lists the sets that reached it.
+            precision: "float32" is exact, in the generator's own dtype. With "bf16-diff" clean runs keep that dtype and
+                differences are propagated in bfloat16: faster, and maps are off by about 0.1 % (worst channel 0.3 %).
+                Processors without bfloat16 products, and generators whose forward is no fixed program, stay exact;
+                ``provenance["precision"]`` says what was used.
+            blocks: also sum the pairs in so many blocks, by which :class:`ModuleFinder` measures confidence. 32 is a
+                good number; each takes the memory of a map.
+            normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm, in which every pair counts once.
+                Pairs that change nothing are left out, and counted.
+            map_size: (height, width), or one number for both, which divide the image's: maps are averaged over blocks
+                of pixels before any statistics.
+            components: also how the energy of changes is distributed over so many leading principal components of all
+                changes (64 is a good number), for ``ModuleFinder(features="pca")``; or ``maps.components`` of earlier
+                maps, which makes both comparable.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
-            checkpoint: a file that takes progress, about every 15 seconds. The same call goes on from it
-                after any interruption, and ends with the same bits as without one (on one machine). It
-                stays when the run is complete, and gives its maps at once. Of several ranks each writes PATH.rankIofN;
-                when they share the pairs, rank 0 alone.
+            checkpoint: a file for the progress, written about every 15 seconds. After any interruption the same call
+                resumes from it, and ends with the same bits as without one (on one machine); from the file of a
+                complete run it returns the maps at once. Several ranks write PATH.rankIofN each, or rank 0 alone when
+                they share the pairs.
 
         Raises:
             ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
@@ -117,8 +117,8 @@ class InfluenceMap:
     def growing(
         self, max_pairs: int, *, seed: int = 0, blocks: int = 32, show_progress: bool = False, **options: Any
     ) -> Iterator[InfluenceMaps]:
-        """The maps of ever more pairs, doubled from two a block on, up to ``max_pairs``: each run adds its pairs
-        to those before.
+        """Maps of more and more pairs, from two per block, doubling up to ``max_pairs``: each run adds its pairs to
+        the earlier ones.
 
         >>> for maps in cp.InfluenceMap(gen, "main.8").growing(1024):  # doctest: +SKIP
         ...     if maps.relative_error.max() < 0.1:
@@ -128,7 +128,7 @@ class InfluenceMap:
         """
         for name in ("z1", "z2", "n_pairs"):
             if name in options:
-                raise ProbeError(f"{name} is given and pairs are drawn here; leave it out, or call attribute")
+                raise ProbeError(f"{name} is given and pairs are sampled here; leave it out, or call attribute")
         file = options.pop("checkpoint", None)
         blocks = whole(blocks, "blocks", 2)
         least = 2 * blocks
@@ -138,9 +138,9 @@ class InfluenceMap:
         sample = self.generator.sample
         done, stop = 0, least
         while done < max_pairs:
-            stop = stop if max_pairs - stop >= least else max_pairs  # what is left must fill its blocks, too
+            stop = stop if max_pairs - stop >= least else max_pairs  # the remaining pairs must fill their blocks, too
             z1, z2 = (sample(stop - done, seed=seed, stream=stream, start=done) for stream in (BASE, SOURCE))
-            # Noise in the forward is numbered from 0 in every run: another seed gives other noise.
+            # Noise in the forward is numbered from 0 in every run, so each run needs a seed of its own.
             noise = seed if not done else stream_seed(seed, NOISE, done) % 2**32
             options["checkpoint"] = None if file is None else f"{os.fspath(file)}.{stop}"
             more = self.attribute(z1, z2, seed=noise, blocks=blocks, show_progress=show_progress, **options)

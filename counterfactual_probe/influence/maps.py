@@ -1,4 +1,4 @@
-"""Influence maps of unit sets: what a run found, with what is needed to trust and repeat it."""
+"""Influence maps of unit sets, with what is needed to trust and repeat them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class InfluenceMaps(Result, MapArrays):
         normalised: (sets, H, W) with ``normalise="pair"``: mean of pair maps of unit L2 norm each.
         zero_maps: (sets,) pairs that changed nothing, which ``normalised`` leaves out.
         block_sums: (sets, blocks, H, W) with ``blocks``: sums of pair maps, of pair i in block i mod blocks.
-            Blocks are independent, so resampling them says how far chance decides what is made of the maps.
+            Blocks are independent, so statistics of the maps can be bootstrapped over them.
         normalised_block_sums: the same of pair maps of unit L2 norm, with ``normalise="pair"`` too.
         components: (components, C, H, W) with ``components``: the leading principal components of what hybrids change.
         energy: (sets, components) mean share of a change's squared norm in each, over pairs that change anything.
@@ -63,7 +63,7 @@ class InfluenceMaps(Result, MapArrays):
 
     @property
     def missed(self) -> tuple[UnitSet, ...]:
-        """The unit sets that were still above the tolerance asked for when the pairs ran out."""
+        """The unit sets that were still above the tolerance when the pairs ran out."""
         tolerance = self.provenance.get("tolerance")
         if tolerance is None:
             return ()
@@ -72,12 +72,12 @@ class InfluenceMaps(Result, MapArrays):
 
     @property
     def strongest(self) -> list[int]:
-        """The unit sets in falling order of influence, by their places."""
+        """Indices of the unit sets, in falling order of influence."""
         order: list[int] = torch.argsort(self.influence, descending=True, stable=True).tolist()
         return order
 
     def describe(self) -> Description:
-        """How strong the unit sets are, how sure that is, and the maps of the strongest."""
+        """How strong the unit sets are, with standard errors, and the maps of the strongest."""
         height, width = self.maps.shape[1:]
         least, most = (int(value) for value in self.n_pairs.aminmax())
         pairs = f"{counted(least, 'pair')} each" if least == most else f"{least} to {most} pairs"

@@ -292,7 +292,7 @@ def test_fit_until_stops_when_sure_or_at_the_limit(plain: cp.GeneratorAdapter) -
             cp.ModuleFinder(2).fit_until(influence, expected_ari=wrong)  # type: ignore[arg-type]
     with pytest.raises(cp.ProbeError, match=r"influence is a InfluenceMaps; give an InfluenceMap\(generator, layer\)"):
         cp.ModuleFinder(2).fit_until(never.maps_)  # type: ignore[arg-type]
-    with pytest.raises(cp.ProbeError, match="n_pairs is given and pairs are drawn here; leave it out"):
+    with pytest.raises(cp.ProbeError, match="n_pairs is given and pairs are sampled here; leave it out"):
         cp.ModuleFinder(2).fit_until(influence, n_pairs=8)
 
 

@@ -20,10 +20,10 @@ _MISSING = object()
 
 @contextmanager
 def attributes_kept(module: nn.Module) -> Iterator[Reachable]:
-    """Inside, everything that the module leads to; at the end all of it is as it was found.
+    """Yields everything reachable from the module, and restores all of it at the end.
 
     Raises:
-        ModuleChanged: at the end, if a forward changed a parameter's values, which are too large to keep a copy of.
+        ModuleChanged: at the end, if a forward changed values of a parameter, since these are too large to copy.
     """
     everything = reachable(module)
     snapshot = _Snapshot.of(everything)
@@ -40,7 +40,7 @@ def attributes_kept(module: nn.Module) -> Iterator[Reachable]:
 
 
 class ModuleChanged(ProbeError):
-    """A forward changed weights, which cannot be put back: no other way of running it may be tried instead."""
+    """A forward changed weights, which cannot be restored, so no other executor may be tried after it."""
 
 
 def _refuse(module: nn.Module, changed: Sequence[Tensor], cause: ProbeError | None = None) -> None:
@@ -56,7 +56,7 @@ def _refuse(module: nn.Module, changed: Sequence[Tensor], cause: ProbeError | No
 
 @dataclass
 class _Weight:
-    """A parameter, and what about it can be put back."""
+    """A parameter, and what can be restored of it."""
 
     value: Tensor
     needs_grad: bool
@@ -64,7 +64,7 @@ class _Weight:
     storage: Tensor  # shares the values
 
     def restore(self) -> None:
-        """All but the values, which nobody has a copy of."""
+        """Restore all but the values, of which there is no copy."""
         if self.value.data_ptr() != self.storage.data_ptr():  # `.data = …`: the old values are still there
             self.value.data = self.storage
         if self.value.requires_grad != self.needs_grad:
@@ -99,7 +99,7 @@ class _Snapshot:
         )
 
     def restore(self) -> list[Tensor]:
-        """Put everything back; gives the parameters whose values cannot be."""
+        """Restore everything; returns the parameters whose values cannot be restored."""
         for item, before in self.containers:
             _restore_container(item, before)
         for item, name, value in self.slots:

@@ -1,4 +1,4 @@
-"""A mark of all that a module's forward may depend on beside weights and input: it differs when any of it was set."""
+"""A fingerprint of all that a module's forward may depend on beside weights and input."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _VALUES = (str, bytes, int, float, complex, bool, type(None))
 
 
 def fingerprint(module: nn.Module) -> Hashable:
-    """Hooks, attributes, entries of containers and the tensors that are no parameters, of everything it leads to.
+    """Hooks, attributes, entries of containers and tensors other than parameters, of everything reachable from it.
 
-    Values that are compared are held, so that no other object can take their place.
+    It changes when any of these is assigned. Compared objects are referenced, so that no new object can get their id.
     """
     everything = reachable(module)
     entries: list[Hashable] = []
@@ -32,7 +32,7 @@ def fingerprint(module: nn.Module) -> Hashable:
 
 
 class _Same:
-    """Equal to a mark of the very same object."""
+    """Equal only to a mark of the same object."""
 
     def __init__(self, item: Any) -> None:
         self.item = item

@@ -1,4 +1,4 @@
-"""The global random generators of torch, NumPy and Python: read, seeded and put back.
+"""The global random generators of torch, NumPy and Python: read, seeded and restored.
 
 A forward may draw from them, so a run that seeds them holds their lock until they are as they were found.
 """
@@ -18,10 +18,10 @@ from .locks import random_lock
 
 
 def seed_everything(seed: int, module: nn.Module) -> None:
-    """Put the global generators that the module's forward may draw from into a state set by ``seed``.
+    """Seed the global generators that the module's forward may use.
 
-    Those that :func:`random_state_kept` keeps, and no others: ``torch.manual_seed`` would reseed the
-    generators of every device.
+    Exactly those that :func:`random_state_kept` restores: ``torch.manual_seed`` would reseed the generators of every
+    device.
     """
     torch.default_generator.manual_seed(seed)
     for device in _cuda_devices(module):
@@ -32,7 +32,7 @@ def seed_everything(seed: int, module: nn.Module) -> None:
 
 
 def random_states(module: nn.Module) -> list[bytes]:
-    """A fingerprint of the global generators: it changes when a forward has drawn noise."""
+    """A fingerprint of the global generators, which changes when a forward has used random numbers."""
     states = [torch.get_rng_state()]
     states += [torch.cuda.get_rng_state(device) for device in _cuda_devices(module)]
     keys = np.random.get_state(legacy=False)["state"]
@@ -45,9 +45,9 @@ def random_states(module: nn.Module) -> list[bytes]:
 
 @contextmanager
 def random_state_kept(module: nn.Module | None = None) -> Iterator[None]:
-    """The global generators are this thread's inside, and at the end in the states of before.
+    """Reserves the global generators for this thread, and restores their states at the end.
 
-    Without a module, those of every GPU that has been used are kept as well as the CPU's.
+    Without a module, the generators of every GPU in use are restored as well as the CPU's.
     """
     with random_lock():
         numpy_state, python_state = np.random.get_state(), random.getstate()

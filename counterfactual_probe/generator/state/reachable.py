@@ -1,4 +1,4 @@
-"""What a module holds: every module, container, object and tensor that its attributes lead to.
+"""Everything reachable from a module: the modules, containers, objects and tensors that its attributes lead to.
 
 A forward reaches more than registered submodules: networks kept in a plain list, a scheduler's counters, a dict of
 grids. The walk follows attributes, slots, entries of containers and closures of nothing else: functions, classes

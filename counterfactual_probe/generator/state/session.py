@@ -56,7 +56,7 @@ def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
 
 
 def forbids_gradients(error: BaseException | None) -> bool:
-    """Whether this is what a forward meets that takes gradients of its own in inference mode."""
+    """Whether this error is that of a forward that computes gradients itself, run in inference mode."""
     message = str(error).lower() if isinstance(error, RuntimeError) else ""
     return "inference" in message or "require grad" in message or "requires grad" in message
 
