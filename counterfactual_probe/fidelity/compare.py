@@ -1,4 +1,4 @@
-"""Fidelity: are hybrids images such as the generator makes, and as it learnt from (S003 Table 2)?"""
+"""Fidelity: are hybrids like the generator's images, and like those it was trained on (S003 Table 2)?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Pictures: TypeAlias = "Images | Tensor | npt.NDArray[Any] | str | os.PathLike[st
 
 @runtime_checkable
 class Features(Protocol):
-    """Anything with a name that makes features (n, d) of images (n, C, H, W): a :class:`Classifier`, or your own."""
+    """Anything with a name that maps images (n, C, H, W) to features (n, d): a :class:`Classifier`, or your own."""
 
     name: str
 
@@ -83,23 +83,23 @@ class FidelityTest:
         keep: int = 8,
         show_progress: bool = False,
     ) -> Fidelity:
-        """The table of S003 Table 2, with another draw of generated images beside it, which is what chance does.
+        """S003 Table 2, with a second sample of generated images as the chance level.
 
         Args:
-            units: the modules whose hybrids are looked at: channels of the layer | {layer: channels} | a list of
+            units: the modules whose hybrids are measured: channels of the layer | {layer: channels} | a list of
                 such sets.
             labels: names of the unit sets; by default their own.
-            real: what the generator should be like: images (n, C, H, W) of bytes or in −1…1, or a folder or zip of
-                pictures. Without it, hybrids are compared with generated images alone.
+            real: reference images (n, C, H, W) of bytes or in −1…1, or a folder or zip of pictures. Without it, hybrids
+                are compared with generated images alone.
             skip_unreadable: leave out pictures that cannot be decoded; the provenance says which.
             real_is: what these are, such as "training images"; by default "real images".
-            n_images: of each group, the same for all (conventions 26); by default 1024, or as many as are real.
+            n_images: of each group, the same for all (conventions 26); by default 1024, or the number of real images.
             resamples: bootstrap samples of the images of every group, for standard errors.
-            neighbours: of the balls whose union is taken for what is real (Kynkäänniemi et al. 2019).
+            neighbours: of the balls whose union is the estimated manifold of real images (Kynkäänniemi et al. 2019).
             keep: how many images of each group the result holds.
 
         Warns:
-            FewSamples: there are not more images than features.
+            FewSamples: there are no more images than features.
         """
         sets, names = self._named(units, labels)
         pictures, real_is = self._real(real, real_is, skip_unreadable)
@@ -185,7 +185,7 @@ class FidelityTest:
     def _groups(
         self, pictures: Images | None, real_is: str, named: Iterable[tuple[str, UnitSet]], n: int, seed: int
     ) -> list[tuple[str, Iterator[Tensor]]]:
-        """What is compared, in the table's order, with its images, which are made when they are asked for."""
+        """The groups in the table's order, each with an iterator over its images."""
         real = [] if pictures is None else [(real_is, self._drawn(pictures, n, seed))]
         streams = [("generated", _GENERATED), ("generated again", _AGAIN)]
         generated = [(name, self._generated(stream, n, seed)) for name, stream in streams]
@@ -193,7 +193,7 @@ class FidelityTest:
         return [*real, *generated, *hybrids]
 
     def _drawn(self, pictures: Images, n: int, seed: int) -> Iterator[Tensor]:
-        """Real images in an order of chance: in a folder they are sorted by class."""
+        """Real images in random order, since folders are sorted by class."""
         order = torch.from_numpy(np.random.default_rng([seed, len(pictures)]).permutation(len(pictures))[:n])
         low, high = self.generator.image_range
         for start in range(0, n, _CHUNK):
@@ -217,7 +217,7 @@ class FidelityTest:
             yield hybridizer.hybridize(base, source, units=dict(units), seed=noise).images[0]
 
     def _collect(self, chunks: Iterator[Tensor], keep: int, bar: Any) -> tuple[Floats, Tensor]:
-        """Features of all images, and the first of the images."""
+        """Features of all images, and the first ``keep`` images."""
         features: list[Tensor] = []
         kept: list[Tensor] = []
         for images in chunks:
@@ -257,7 +257,7 @@ def _frechet_distances(gaussians: Sequence[Gaussian]) -> Floats:
 
 
 def _replicates(features: Sequence[Floats], resamples: int, seed: int, show: bool) -> Floats:
-    """(resamples, groups, groups) distances of images drawn with replacement from each group."""
+    """(resamples, groups, groups) distances of bootstrap samples of the images of each group."""
     rng = np.random.default_rng([seed, len(features), resamples])
     n, replicates = len(features[0]), []
     with progress_bar(resamples, "bootstrap", "sample", show) as bar:
@@ -269,8 +269,8 @@ def _replicates(features: Sequence[Floats], resamples: int, seed: int, show: boo
 
 
 def _by_group(measure: Any, features: Sequence[Floats], neighbours: int) -> Floats:
-    """(groups, images) how real the images are beside the first group; NaN for that group, each of whose images lies
-    in its own ball."""
+    """(groups, images) realism relative to the first group; NaN for that group, each of whose images lies in its own
+    ball."""
     reference, *others = features
     rows = [np.asarray(measure(values, reference, neighbours=neighbours), np.float64) for values in others]
     return np.stack([np.full(len(reference), np.nan), *rows])

@@ -1,4 +1,4 @@
-"""What a fidelity test found: a table that prints, saves and plots itself."""
+"""The result of a fidelity test: a table that prints, saves and plots itself."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Fidelity(Result):
 
     @property
     def unit(self) -> float:
-        """What the table is divided by: the distance of generated from real images, or 1 without real ones."""
+        """The unit of the table: the distance of generated from real images, or 1 without real ones."""
         return float(self.distances[0, 1]) if self.has_real else 1.0
 
     @property
@@ -94,7 +94,7 @@ class Fidelity(Result):
 
     @property
     def precision(self) -> Floats:
-        """(groups,) share of images inside what is taken for real; NaN for the reference itself."""
+        """(groups,) share of images inside the estimated manifold of the reference; NaN for the reference itself."""
         return np.asarray(self.inside.mean(1))
 
     @property

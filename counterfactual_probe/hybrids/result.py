@@ -1,4 +1,4 @@
-"""Hybrids: the images of intervened runs, beside those of base and source."""
+"""Hybrids: the images of intervened runs, with those of base and source."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Hybrids(Result):
 
     @property
     def titles(self) -> list[str]:
-        """What figures and tables call each unit set: its name, or its channels."""
+        """The label of each unit set in figures and tables: its name, or its channels."""
         return [item.title(number) for number, item in enumerate(self.units, 1)]
 
     def describe(self) -> Description:
-        """How far every unit set moves the image, and the sheet of images."""
+        """How much every unit set changes the image, and the sheet of images."""
         rows = []
         for record in self.records():
             distances = [record["distance to base"], *([] if self.source is None else [record["distance to source"]])]

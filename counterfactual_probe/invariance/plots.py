@@ -36,7 +36,7 @@ def plot_mse_per_scale(
     """MSE (scales,) of every layer with ± one standard error, bars side by side (S000 Fig. 3c).
 
     ``pixels`` is the size of each scale, from coarse to fine. With ``relative`` the values are over those of a layer
-    that takes no notice of the transformation, which is 1.
+    that ignores the transformation, which is 1.
     """
     figure, ax = canvas(ax, 6.4, 3.2)
     width = 0.8 / len(values)

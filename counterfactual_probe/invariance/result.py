@@ -1,4 +1,4 @@
-"""The result of a stretch test: errors of each image, and what follows from them."""
+"""The result of a stretch test: errors of each image, and the means and scales computed from them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Invariance(Result):
     """How far images of a transformed layer are from transformed images. On the CPU.
 
     Attributes:
-        image_mse: (n,) float64, mean square over pixels and colours of what is between the two, of each image.
+        image_mse: (n,) float64, mean square of their difference over pixels and colours, for each image.
         image_mse_per_scale: (n, scales) float64, the same of its components, from coarse to fine.
-        image_change_per_scale: (n, scales) float64, of what is between the image and the transformed image: the error
-            of a layer that takes no notice of the transformation.
+        image_change_per_scale: (n, scales) float64, the same between the image and the transformed image: the error of
+            a layer that ignores the transformation.
         images: (kept, C, H, W), of the generator with the layer's maps transformed.
         base: (kept, C, H, W), without intervention.
         transformed: (kept, C, H, W), ``base`` transformed.
@@ -49,7 +49,7 @@ class Invariance(Result):
         return len(self.image_mse)
 
     def describe(self) -> Description:
-        """The error, as it is and over that of a layer that takes no notice, and the same of every scale."""
+        """The error, absolute and relative to a layer that ignores the transformation, of the image and each scale."""
         about = self.provenance
         head = ("scale", "MSE", "relative")
         rows = tuple(
@@ -60,7 +60,9 @@ class Invariance(Result):
             "Invariance",
             f"{about['generator']}, layer {self.layer}, {about['transformation']}: MSE {self.mse:.3g} ± "
             f"{self.standard_error:.2g} over {counted(len(self), 'image')}",
-            table=Table(head, rows, "Relative to a layer that takes no notice: 0 is equivariant, 1 is no effect."),
+            table=Table(
+                head, rows, "Relative to a layer that ignores the transformation: 0 is equivariant, 1 is no effect."
+            ),
             pictures=(
                 Picture("Images, those of the transformed layer, and the transformed images.", self.plot_images),
                 Picture("MSE of each scale ± one standard error.", self.plot),
@@ -114,7 +116,7 @@ class Invariance(Result):
 
     @property
     def standard_error(self) -> Tensor:
-        """() of ``mse``; NaN of a single image."""
+        """() of ``mse``; NaN for a single image."""
         return _standard_error(self.image_mse)
 
     @property
@@ -129,7 +131,7 @@ class Invariance(Result):
 
     @property
     def relative_mse(self) -> Tensor:
-        """() ``mse`` over that of a layer that takes no notice: 0 is invariant, 1 is as if nothing had been done."""
+        """() MSE relative to a layer that ignores the transformation: 0 = equivariant, 1 = no effect."""
         return self.mse / self.image_change_per_scale.sum(1).mean()
 
     @property
@@ -154,7 +156,7 @@ class Invariance(Result):
 
         >>> early.plot(against=[middle, late], relative=True)  # doctest: +SKIP
 
-        ``relative`` to that of a layer that takes no notice of the transformation, which is 1.
+        With ``relative``, over the MSE of a layer that ignores the transformation, which is 1.
         """
         from .plots import plot_mse_per_scale
 

@@ -88,7 +88,7 @@ def plot_selection(
     *,
     ax: Axes | None = None,
 ) -> Plot[Axes]:
-    """What speaks for each number of modules, the suggested one marked."""
+    """All measures against the number of modules, with the suggested number marked."""
     figure, ax = canvas(ax, 5.2, 3.4)
     ax.axvline(suggested, color="0.85", lw=8, zorder=0)
     if consistency.size:
@@ -145,7 +145,7 @@ def plot_channel_influence(
 def plot_confidence(
     influence: Floats, confidence: Floats, labels: Sequence[int], *, ax: Axes | None = None
 ) -> Plot[Axes]:
-    """The channels of each module, the surest first: height is influence, colour is confidence."""
+    """The channels of each module, the most confident first: height is influence, colour is confidence."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

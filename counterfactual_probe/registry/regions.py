@@ -1,4 +1,4 @@
-"""Named parts of the image, and which of them a template shows: words for pictures."""
+"""Named parts of the image, and which of them a template shows."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def describe(templates: Floats, regions: Regions) -> list[tuple[str | None, floa
 
 
 def module_names(templates: Floats, regions: Regions) -> list[str]:
-    """What to call modules: the region that each template shows, and the module's number where that is not enough."""
+    """Names of modules: the region that each template shows, with the module's number where that is ambiguous."""
     size = next(iter(regions.masks.values())).shape
     if templates.shape[1:] != size:
         raise ProbeError(

@@ -18,7 +18,7 @@ _MARKERS = "os^Dv*"
 
 
 class Names(NamedTuple):
-    """What stands along the dimensions of the arrays; the classes are the bases' and the sources'."""
+    """Names along the dimensions of the arrays; the classes are those of bases and sources."""
 
     classifiers: tuple[str, ...]
     layers: tuple[str, ...]
@@ -27,7 +27,7 @@ class Names(NamedTuple):
 
 
 def module_title(name: str) -> str:
-    """What figures call a module: "module 1" where its name is a bare number."""
+    """A module's name in figures: "module 1" if it is a bare number."""
     return f"module {name}" if name.isdecimal() else name
 
 
@@ -121,7 +121,7 @@ def plot_disagreements(
     *,
     ax: Axes | None = None,
 ) -> Plot[Axes]:
-    """Base, hybrid and source (k, 3, C, H, W) of what classifiers disagree about, a row each, with words beside it."""
+    """Base, hybrid and source (k, 3, C, H, W) of the largest disagreements, a row each, with text beside it."""
     figure, ax = canvas(ax, 9.0, max(1.5, 1.5 * len(images)))
     ax.set_axis_off()
     if not len(images):

@@ -1,4 +1,4 @@
-"""Which classifier is the most robust, and how sure that is: pairs are resampled, the same for all classifiers."""
+"""Which classifier is the most robust, with bootstrap intervals: the same resampled pairs for all classifiers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def ranked(
 
 
 def _resampled(hits: npt.NDArray[np.bool_], repetitions: int, seed: int) -> npt.NDArray[np.float64]:
-    """(classifier, repetition): scores on pairs drawn with replacement."""
+    """(classifier, repetition): scores on pairs resampled with replacement."""
     n, rng = hits.shape[2], np.random.default_rng(seed)
     step = max(1, _ROOM // (hits.shape[0] * hits.shape[1] * hits.shape[3] + n))
     parts = []

@@ -1,4 +1,4 @@
-"""What classifiers said of hybrids, pair by pair, and everything that follows from it."""
+"""Classifiers' predictions for hybrids, pair by pair, and the rates, curves and tables computed from them."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Robustness(Result, ScoreArrays):
-    """What classifiers see in hybrids of two classes; in every array, NaN where a layer has no such module.
+    """Classifiers' predictions for hybrids of two classes; NaN in every array where a layer has no such module.
 
     >>> result.recognition.shape, result.entropy.shape  # doctest: +SKIP
     ((3, 5, 3, 2), (3, 5, 3))
     >>> print(result)  # a table; result.to_csv("table.csv") writes it  # doctest: +SKIP
 
     Attributes:
-        answers: (classifier, layer, module, pair), the first class; −1 where there is no such module.
+        answers: (classifier, layer, module, pair), the top-1 class; −1 where there is no such module.
         confidence: its probability.
-        hits: (classifier, layer, module, pair, class), whether the first class is one that counts as base's, source's.
-        hits5: the same of the first five classes.
-        probabilities: the probability of the classes that count.
+        hits: (classifier, layer, module, pair, class), whether the top-1 class is one that counts as base's, source's.
+        hits5: the same for the top-5 classes.
+        probabilities: total probability of the classes that count.
         entropies: (classifier, layer, module, pair) in nats, over the classes pooled for each classifier, renormalised.
         distances: (layer, module, pair, class), mean |hybrid − original|, to the base and to the source.
         original_hits: (classifier, pair, class), whether base and source themselves are recognised.
-        disagreement: (layer, module, pair), Jensen–Shannon divergence in nats of what the classifiers say: base's
-            class, source's, or neither.
+        disagreement: (layer, module, pair), Jensen–Shannon divergence in nats of the classifiers' distributions over
+            base's class, source's, and neither.
         shown: (k, 3, C, H, W), base, hybrid and source of the hybrids of largest disagreement, one of a pair at most.
         shown_at: (k, 3), their layer, module and pair, as numbers.
         classifiers, layers, modules, classes: names, in the order of the arrays.
@@ -109,23 +109,23 @@ class Robustness(Result, ScoreArrays):
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
-        """(layer, module), whether there is such a module."""
+        """(layer, module), whether the layer has this module."""
         present: npt.NDArray[np.bool_] = self.answers[0, :, :, 0] >= 0
         return present
 
     @property
     def recognition(self) -> Floats:
-        """(classifier, layer, module, class), share of hybrids whose first class is base's, or source's."""
+        """(classifier, layer, module, class), share of hybrids whose top-1 class is base's, or source's."""
         return self._rates(self.hits)
 
     @property
     def recognition5(self) -> Floats:
-        """The same of the first five classes."""
+        """The same for the top-5 classes."""
         return self._rates(self.hits5)
 
     @property
     def best(self) -> Floats:
-        """(classifier, layer, module), the larger of both rates: how often the hybrid is seen as one original."""
+        """(classifier, layer, module), the larger of both rates: how often hybrids are recognised as one original."""
         larger: Floats = self.recognition.max(-1)
         return larger
 
@@ -169,20 +169,20 @@ class Robustness(Result, ScoreArrays):
 
     @property
     def consensus(self) -> Floats:
-        """(layer, module), share of hybrids of which all classifiers say the same: base's class, source's, or other."""
+        """(layer, module), share of hybrids on which all classifiers agree: base's class, source's, or other."""
         same = (self.verdicts == self.verdicts[:1]).all(0).mean(-1)
         return np.where(self.present, same, np.nan)
 
     @property
     def agreement(self) -> Floats:
-        """(classifier, classifier), share of all hybrids of which two say the same."""
+        """(classifier, classifier), share of all hybrids on which two agree."""
         flat = self.verdicts[:, self.present].reshape(len(self.classifiers), -1)
         shares: Floats = (flat[:, None] == flat[None]).mean(-1)
         return shares
 
     @property
     def original_recognition(self) -> Floats:
-        """(classifier, class), share of bases seen as base's class and of sources seen as source's."""
+        """(classifier, class), share of bases recognised as base's class and of sources recognised as source's."""
         shares: Floats = self.original_hits.mean(1)
         return shares
 
@@ -218,14 +218,14 @@ class Robustness(Result, ScoreArrays):
         return listed
 
     def answer(self, classifier: int, number: int) -> str:
-        """What a classifier calls one of its answers."""
+        """The classifier's name of one of its answers."""
         names: dict[str, str] = self.provenance["classifiers"][classifier]["answered"]
         return names.get(str(number), f"class {number}")
 
     # --- tables and figures -----------------------------------------------------------------------
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One for each classifier, layer and module, with all that is known about it as plain numbers."""
+        """One for each classifier, layer and module, with all measures as plain numbers."""
         first, second = self.classes
         top1, top5, best, error = self.recognition, self.recognition5, self.best, self.best_standard_error
         distance, entropy, consensus = self.distance, self.entropy, self.consensus
@@ -258,7 +258,7 @@ class Robustness(Result, ScoreArrays):
 
     @property
     def _names(self) -> Names:
-        """What stands along the dimensions of the arrays."""
+        """Names along the dimensions of the arrays."""
         return Names(self.classifiers, self.layers, self.modules, self.classes)
 
     def plot(self, ax: Axes | None = None, *, quantity: Literal["recognition", "distance"] | None = None) -> Plot[Any]:
@@ -298,7 +298,7 @@ class Robustness(Result, ScoreArrays):
         return plot_disagreements(self.shown.numpy(), words, self.classes, (low, high), ax=ax)
 
     def number(self, classifier: str) -> int:
-        """The place of a classifier in the arrays."""
+        """The index of a classifier in the arrays."""
         if classifier not in self.classifiers:
             raise ProbeError(f"no classifier is named {classifier!r} here; give one of {', '.join(self.classifiers)}")
         return self.classifiers.index(classifier)
@@ -309,14 +309,14 @@ class Robustness(Result, ScoreArrays):
         return np.where(self.present[None, :, :, None], hits.mean(3), np.nan)
 
     def _best_hits(self) -> Floats:
-        """(classifier, layer, module, pair), whether the hybrid is seen as the class it is oftenest seen as."""
+        """(classifier, layer, module, pair), whether the hybrid is recognised as the more frequent of both classes."""
         which = np.nan_to_num(self.recognition).argmax(-1)[..., None, None]
         hits = np.take_along_axis(self.hits, which, axis=-1)[..., 0].astype(np.float64)
         return np.where(self.present[None, :, :, None], hits, np.nan)
 
 
 def _mean(values: Floats, axis: int) -> Floats:
-    """Mean of what there is."""
+    """Mean without NaN."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of nothing at all it is NaN
         mean: Floats = np.nanmean(values, axis)
@@ -324,7 +324,7 @@ def _mean(values: Floats, axis: int) -> Floats:
 
 
 def _standard_error(values: Floats) -> Floats:
-    """Of the mean over the last dimension."""
+    """Standard error of the mean over the last dimension."""
     n = values.shape[-1]
     if n == 1:
         return np.full(values.shape[:-1], np.nan)
