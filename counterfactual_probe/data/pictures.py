@@ -118,7 +118,7 @@ def _images_of(path: str | os.PathLike[str], filling: _Filling, size: int | None
         )
     pixels: Any = filling.pixels[: filling.filled]
     source = f"{filling.filled} images in {'/'.join(Path(path).parts[-2:])}"
-    labels, classes = _classes(filling.folders)
+    labels, classes = _classes_of_folders(filling.folders)
     return Images(
         pixels,
         source,
@@ -130,7 +130,7 @@ def _images_of(path: str | os.PathLike[str], filling: _Filling, size: int | None
     )
 
 
-def _classes(folders: list[str]) -> tuple[Tensor | None, tuple[str, ...]]:
+def _classes_of_folders(folders: list[str]) -> tuple[Tensor | None, tuple[str, ...]]:
     """Each picture's folder is its class, where there are at least two."""
     found = sorted(set(folders))
     if len(found) < 2:

@@ -166,8 +166,8 @@ class InfluenceMaps(Result, MapArrays):
         """
         self._require_alike(other)
         n, m = self.n_pairs, other.n_pairs
-        of_both = _pooled((self.maps, self.standard_error), n, (other.maps, other.standard_error), m)
-        influence = _pooled(
+        of_both = _pooled_moments((self.maps, self.standard_error), n, (other.maps, other.standard_error), m)
+        influence = _pooled_moments(
             (self.influence, self.influence_standard_error), n, (other.influence, other.influence_standard_error), m
         )
         alive, others = (n - self.zero_maps).clamp_min(0), (m - other.zero_maps).clamp_min(0)
@@ -182,7 +182,7 @@ class InfluenceMaps(Result, MapArrays):
 
         provenance = self.provenance | {
             "n_pairs": self.provenance["n_pairs"] + other.provenance["n_pairs"],
-            "seed": [*_seeds(self), *_seeds(other)],
+            "seed": [*_seeds_of(self), *_seeds_of(other)],
         }
         return InfluenceMaps(
             *of_both,
@@ -218,7 +218,9 @@ class InfluenceMaps(Result, MapArrays):
                 )
 
 
-def _pooled(one: tuple[Tensor, Tensor], n: Tensor, two: tuple[Tensor, Tensor], m: Tensor) -> tuple[Tensor, Tensor]:
+def _pooled_moments(
+    one: tuple[Tensor, Tensor], n: Tensor, two: tuple[Tensor, Tensor], m: Tensor
+) -> tuple[Tensor, Tensor]:
     """Mean and standard error of n + m values from those of n and of m (Chan et al. 1983)."""
     (mean, error), (other, other_error) = ([value.double() for value in both] for both in (one, two))
     shape = (-1, *[1] * (mean.dim() - 1))
@@ -230,6 +232,6 @@ def _pooled(one: tuple[Tensor, Tensor], n: Tensor, two: tuple[Tensor, Tensor], m
     return (mean + gap * m / whole).float(), (deviation / (whole * (whole - 1))).sqrt().float()
 
 
-def _seeds(maps: InfluenceMaps) -> list[int | None]:
+def _seeds_of(maps: InfluenceMaps) -> list[int | None]:
     seed = maps.provenance["seed"]
     return seed if isinstance(seed, list) else [seed]

@@ -41,8 +41,8 @@ class Transformation:
         rows, columns = self._places(maps.shape[-2], maps.shape[-1])
         # Half precision has too few digits for the weights.
         values = maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
-        above, below, down = _between(rows, values)
-        left, right, along = _between(columns, values)
+        above, below, down = _neighbours(rows, values)
+        left, right, along = _neighbours(columns, values)
         upper = values[..., above, left] * (1 - along) + values[..., above, right] * along
         lower = values[..., below, left] * (1 - along) + values[..., below, right] * along
         return (upper * (1 - down) + lower * down).to(maps.dtype)
@@ -63,7 +63,7 @@ def _snapped(places: Tensor) -> Tensor:
     return torch.where((places - whole).abs() < 1e-9, whole, places)
 
 
-def _between(places: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbours(places: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The whole numbers below and above each place, and the weight of the one above, on the values' device."""
     first, second = places.floor(), places.ceil()
     return first.long().to(values.device), second.long().to(values.device), (places - first).to(values)

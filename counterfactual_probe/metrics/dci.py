@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..generator.adapter import stream_seed
 from .score import Score
-from .table import BINS, FITS, Array, Floats, Table, labels, provenance, require, split
+from .table import BINS, FITS, Array, CodeTable, Floats, labels, provenance, require, split
 
 _SMALL = 1e-11  # as in the reference implementation: avoids the logarithm of 0
 _WORKERS = 2
@@ -90,7 +90,7 @@ def dci(
     )
 
 
-def _fit(fitted: Table, tested: Table, seed: int, j: int) -> tuple[Floats, float, float]:
+def _fit(fitted: CodeTable, tested: CodeTable, seed: int, j: int) -> tuple[Floats, float, float]:
     """Importances of the codes for one factor, and the scores on test rows and on fitted rows."""
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 

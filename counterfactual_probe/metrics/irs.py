@@ -10,7 +10,7 @@ import numpy as np
 
 from ..base.errors import share, whole
 from .score import Score
-from .table import BINS, Array, Floats, Labels, Table, labels, many_as_continuous, provenance, shuffled, with_test
+from .table import BINS, Array, CodeTable, Floats, Labels, labels, many_as_continuous, provenance, shuffled, with_test
 
 QUANTILE = 0.99
 
@@ -87,7 +87,7 @@ def irs(
     )
 
 
-def _interventional_robustness(rows: Table, quantile: float, bins: int) -> tuple[Floats, Floats]:
+def _interventional_robustness(rows: CodeTable, quantile: float, bins: int) -> tuple[Floats, Floats]:
     """The score of every code and factor (d, f), and the codes' largest deviations (d,)."""
     codes = rows.codes
     varies = codes.max(axis=0) > codes.min(axis=0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..base.errors import whole
 from .score import Score
-from .table import BINS, Array, Floats, Labels, Table, edges, labels, provenance, require, shuffled, with_test
+from .table import BINS, Array, CodeTable, Floats, Labels, edges, labels, provenance, require, shuffled, with_test
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,7 +112,7 @@ def modularity(
 
 
 def _baselines(
-    scored: Callable[[Floats, Floats], float], rows: Table, tested: Table | None, seed: int, bins: int
+    scored: Callable[[Floats, Floats], float], rows: CodeTable, tested: CodeTable | None, seed: int, bins: int
 ) -> dict[str, Any]:
     mixed = shuffled(rows, whole(seed, "the seed", 0))
     return {
@@ -121,7 +121,7 @@ def _baselines(
     }
 
 
-def binned(rows: Table, of: Table, bins: int) -> Labels:
+def binned(rows: CodeTable, of: CodeTable, bins: int) -> Labels:
     """Codes as bin numbers, with equal bins between the smallest and the largest value in ``of``."""
     bins = whole(bins, "bins", 2)
     columns = zip(rows.codes.T, of.codes.T, strict=True)
@@ -129,7 +129,7 @@ def binned(rows: Table, of: Table, bins: int) -> Labels:
     return np.stack(numbers, axis=1).astype(np.int64)
 
 
-def _information(rows: Table, of: Table, bins: int) -> tuple[Floats, Floats]:
+def _information(rows: CodeTable, of: CodeTable, bins: int) -> tuple[Floats, Floats]:
     """Mutual information (d, f) and the factors' entropies (f,), in nats."""
     from sklearn.metrics import mutual_info_score
 

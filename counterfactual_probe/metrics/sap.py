@@ -9,7 +9,7 @@ import numpy as np
 
 from ..generator.adapter import stream_seed
 from .score import Score
-from .table import BINS, FITS, Array, Floats, Labels, Table, labels, provenance, require, split
+from .table import BINS, FITS, Array, CodeTable, Floats, Labels, labels, provenance, require, split
 
 _SMALL = 1e-12  # a code or factor of less variance counts as constant
 
@@ -63,7 +63,7 @@ def sap(
 
 
 def _accuracy(
-    fitted: Table, tested: Table, i: int, fitted_labels: Labels, tested_labels: Labels, *, seed: int
+    fitted: CodeTable, tested: CodeTable, i: int, fitted_labels: Labels, tested_labels: Labels, *, seed: int
 ) -> float:
     from sklearn.svm import LinearSVC
 

@@ -25,7 +25,7 @@ _TESTED = 3  # one row in three is held out if no test rows are given
 
 
 @dataclass(frozen=True)
-class Table:
+class CodeTable:
     """Rows of codes (n, d) and factors (n, f), and for each factor whether it is continuous."""
 
     codes: Floats
@@ -35,11 +35,11 @@ class Table:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def rows(self, index: npt.NDArray[Any]) -> Table:
-        return Table(self.codes[index], self.factors[index], self.continuous)
+    def rows(self, index: npt.NDArray[Any]) -> CodeTable:
+        return CodeTable(self.codes[index], self.factors[index], self.continuous)
 
 
-def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
+def labels(bins: int, first: CodeTable, *others: CodeTable) -> list[Labels]:
     """The factors of each table as integers: numbers of values, counted from 0, or of bins for continuous factors.
 
     Values are numbered over all tables together; bins are those of the first table.
@@ -55,10 +55,10 @@ def labels(bins: int, first: Table, *others: Table) -> list[Labels]:
     return [np.stack(numbers, axis=1) for numbers in numbered]
 
 
-def many_as_continuous(rows: Table, bins: int) -> Table:
+def many_as_continuous(rows: CodeTable, bins: int) -> CodeTable:
     """The table with factors of more than ``bins`` values marked as continuous, so that they are binned."""
     many = tuple(len(np.unique(column)) > bins for column in rows.factors.T)
-    return Table(rows.codes, rows.factors, tuple(map(operator.or_, rows.continuous, many)))
+    return CodeTable(rows.codes, rows.factors, tuple(map(operator.or_, rows.continuous, many)))
 
 
 def edges(values: Floats, bins: int) -> Floats:
@@ -70,7 +70,7 @@ def edges(values: Floats, bins: int) -> Floats:
     return left
 
 
-def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None, what: str = "") -> Table:
+def checked_table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None, what: str = "") -> CodeTable:
     """Both arrays as float64; a ProbeError if they are invalid. ``what`` precedes their names in messages."""
     one, two = _numeric_matrix(codes, f"the {what}codes"), _numeric_matrix(factors, f"the {what}factors")
     if len(one) != len(two):
@@ -85,7 +85,7 @@ def table(codes: Array, factors: Array, continuous: bool | Sequence[bool] | None
                 f"factor {j} has one value, {two[0, j]:g}, in all {len(two)} rows of {what}factors; leave it out, or "
                 "give rows in which it varies"
             )
-    return Table(one, two, _kinds(two, continuous))
+    return CodeTable(one, two, _kinds(two, continuous))
 
 
 def _numeric_matrix(given: Array, what: str) -> Floats:
@@ -125,18 +125,18 @@ def with_test(
     factors: Array,
     test: tuple[Array, Array] | None,
     continuous: bool | Sequence[bool] | None,
-) -> tuple[Table, Table | None]:
+) -> tuple[CodeTable, CodeTable | None]:
     """The rows and, if given, the test rows."""
-    rows = table(codes, factors, continuous)
+    rows = checked_table(codes, factors, continuous)
     if test is None:
         return rows, None
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise ProbeError(f"test is a {type(test).__name__}; give a pair (codes, factors)")
-    tested = Table(
+    tested = CodeTable(
         _numeric_matrix(test[0], "the test codes"), _numeric_matrix(test[1], "the test factors"), rows.continuous
     )
     if len(tested.codes) != len(tested.factors):
-        table(test[0], test[1], continuous, "test ")  # raises
+        checked_table(test[0], test[1], continuous, "test ")  # raises
     for name in ("codes", "factors"):
         have, wanted = getattr(tested, name).shape[1], getattr(rows, name).shape[1]
         if have != wanted:
@@ -152,7 +152,7 @@ def split(
     test: tuple[Array, Array] | None,
     continuous: bool | Sequence[bool] | None,
     seed: int,
-) -> tuple[Table, Table]:
+) -> tuple[CodeTable, CodeTable]:
     """Rows to fit on and test rows: those given, or a random third of all rows."""
     rows, tested = with_test(codes, factors, test, continuous)
     whole(seed, "the seed", 0)
@@ -169,13 +169,13 @@ def split(
     return fitted, tested
 
 
-def shuffled(rows: Table, seed: int) -> Table:
+def shuffled(rows: CodeTable, seed: int) -> CodeTable:
     """The codes with the factors of other rows, to measure the score of chance."""
     order = np.random.default_rng(stream_seed(seed, SHUFFLE, 0)).permutation(len(rows))
-    return Table(rows.codes[order], rows.factors, rows.continuous)
+    return CodeTable(rows.codes[order], rows.factors, rows.continuous)
 
 
-def require(rows: Table, metric: str, *, codes: int = 1, factors: int = 1) -> None:
+def require(rows: CodeTable, metric: str, *, codes: int = 1, factors: int = 1) -> None:
     """Raise a ProbeError if there are too few columns to compare."""
     for name, least in (("codes", codes), ("factors", factors)):
         have = getattr(rows, name).shape[1]
@@ -183,7 +183,9 @@ def require(rows: Table, metric: str, *, codes: int = 1, factors: int = 1) -> No
             raise ProbeError(f"{metric} compares {name} and there is {have}; give at least {least}")
 
 
-def provenance(metric: str, rows: Table, tested: Table | None, *, seed: int, bins: int | None) -> dict[str, Any]:
+def provenance(
+    metric: str, rows: CodeTable, tested: CodeTable | None, *, seed: int, bins: int | None
+) -> dict[str, Any]:
     """What a score records about its input."""
     import sklearn
 

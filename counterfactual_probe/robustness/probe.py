@@ -139,13 +139,13 @@ class RobustnessProbe:
         described = []
         predicted = [np.unique(answers[answers >= 0]).tolist() for answers in tally.arrays.answers]
         for classifier, both, pool, answered in zip(self.classifiers, tally.numbers, pooled, predicted, strict=True):
-            counted = {str(name): _class_names(classifier, side) for name, side in zip(classes, both, strict=True)}
+            counted = {str(name): _names_of_classes(classifier, side) for name, side in zip(classes, both, strict=True)}
             described.append(
                 classifier.provenance()
                 | {
                     "counts_as": counted,
-                    "pooled": _class_names(classifier, pool),
-                    "answered": _class_names(classifier, answered),
+                    "pooled": _names_of_classes(classifier, pool),
+                    "answered": _names_of_classes(classifier, answered),
                 }
             )
         return self.generator.provenance() | {
@@ -181,7 +181,7 @@ class _SourceImages:
         )
 
 
-def _class_names(classifier: Classifier, numbers: Sequence[int]) -> dict[str, str]:
+def _names_of_classes(classifier: Classifier, numbers: Sequence[int]) -> dict[str, str]:
     return {str(number): classifier.class_name(number) for number in numbers}
 
 

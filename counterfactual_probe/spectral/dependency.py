@@ -110,7 +110,7 @@ class SpectralDependency:
                 gathered = Gatherer()
                 for done in pathways.gather(gathered):
                     bar.update(done)
-                rows.append(_row(pathways.describe()) | gathered.summary())
+                rows.append(_table_row(pathways.describe()) | gathered.summary())
                 histograms.append(gathered.histogram)
         about = self._network.provenance() | {
             "direction": self._direction(),
@@ -354,7 +354,7 @@ def _names(pair: tuple[str, str] | ConvolutionPair) -> tuple[str, str]:
     return pair[0], pair[1]
 
 
-def _row(pair: ConvolutionPair) -> dict[str, Any]:
+def _table_row(pair: ConvolutionPair) -> dict[str, Any]:
     row: dict[str, Any] = {"earlier": pair.earlier, "later": pair.later, "direction": pair.direction}
     row |= dict(zip(("in", "mid", "out"), pair.channels, strict=True))
     row |= {"stride": list(pair.stride), "size": list(pair.size), "pathways": pair.pathways}

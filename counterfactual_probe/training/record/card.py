@@ -20,10 +20,11 @@ def model_card(plan: TrainingPlan, losses: Losses, *, seconds: float, device: to
     """The text of README.md."""
     lines = [f"# {plan.name}", "", f"{plan.summary[0].upper()}{plan.summary[1:]}.", ""]
     lines += ["```python", "import counterfactual_probe as cp", "", 'gen = cp.load("path/to/this/folder")', "```", ""]
-    return "\n".join(lines + _data(plan) + _run(plan, losses, seconds, device, ranks) + _results(plan, losses)) + "\n"
+    lines += _data_lines(plan) + _run_lines(plan, losses, seconds, device, ranks) + _losses_and_grids(plan, losses)
+    return "\n".join(lines) + "\n"
 
 
-def _data(plan: TrainingPlan) -> list[str]:
+def _data_lines(plan: TrainingPlan) -> list[str]:
     images = plan.images
     lines = ["## Data", "", f"- Training images: {images.source}, {'×'.join(map(str, images.size))}."]
     if images.generated:
@@ -34,7 +35,7 @@ def _data(plan: TrainingPlan) -> list[str]:
     return [*lines, f"- SHA-256 of the decoded images: `{plan.identity['data']}`.", ""]
 
 
-def _run(plan: TrainingPlan, losses: Losses, seconds: float, device: torch.device, ranks: int) -> list[str]:
+def _run_lines(plan: TrainingPlan, losses: Losses, seconds: float, device: torch.device, ranks: int) -> list[str]:
     settings = ", ".join(f"{name} {_shown(value)}" for name, value in plan.recipe.settings().items())
     done = len(losses)
     return [
@@ -53,7 +54,7 @@ def _run(plan: TrainingPlan, losses: Losses, seconds: float, device: torch.devic
     ]
 
 
-def _results(plan: TrainingPlan, losses: Losses) -> list[str]:
+def _losses_and_grids(plan: TrainingPlan, losses: Losses) -> list[str]:
     lines = ["## Losses", "", f"| | first step | mean of the last {min(_AVERAGED, len(losses))} |", "|---|---|---|"]
     for name, values in losses.columns().items():
         lines.append(f"| {name} | {values[0]:.4g} | {values[-_AVERAGED:].mean():.4g} |")
