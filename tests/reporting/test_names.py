@@ -24,7 +24,7 @@ SCRIPT = """"'><script>document.title = "ran"</script><img src=x onerror='docume
 NAMES = (
     SCRIPT,
     "javascript:alert(1)//",
-    "$ and _",
+    r"$\frac{1}{$ and $x_{1}$",
     "_leading",
     "two\nlines\tand a tab",
     "long " * 60,
@@ -32,10 +32,10 @@ NAMES = (
     "x-y",
     "x#y",
     "{{ 7 * 7 }}{% raw %}&lt;",
+    "caf\udce9",  # a file name that is no UTF-8
     "\u202egnp.exe \u4e2d\u6587",
 )
-# A figure of long or foreign names warns that they do not fit, or that its font lacks letters.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Glyph")  # letters that the font of figures lacks
 SETTINGS = Settings(n_pairs=2, n_modules=2, counts=(2,), repetitions=1, shown=2)
 
 
@@ -197,8 +197,8 @@ def result(study: Study) -> cp.Robustness:
         provenance=provenance,
         classifiers=("x/y", "x-y"),
         classes=(SCRIPT, NAMES[2]),
-        layers=("a", "_b", "x" * 300),
-        modules=(SCRIPT, "_one", "three"),
+        layers=(NAMES[2], "_b", "x" * 300),
+        modules=(SCRIPT, "_one", "$"),
     )
 
 

@@ -59,7 +59,7 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
             photographs=True,
         ),
     )
-    files = {"table.safetensors": result, "table.csv": result.to_csv(), "table.json": result.to_json()}
+    files = {f"table{suffix}": result for suffix in (".safetensors", ".csv", ".json")}
     sentences = (_said(result), few_samples(IMAGES, result.provenance["n_features"]) or "")
     return Section("Fidelity", sentences, (Table(result.head, tuple(result.rows())),), figures, files)
 

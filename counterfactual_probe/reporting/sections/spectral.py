@@ -27,10 +27,9 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
         "coarsest; at 1 (dotted) a kernel neither favours nor avoids the frequencies that it is given."
     )
     figures = (shown("histograms", figure, words, about),)
-    results = {f"{name}.safetensors": table for name, table in tables.items()}
-    texts = {f"{name}.csv": table.to_csv() for name, table in tables.items()}
+    files = {f"{name}{suffix}": table for name, table in tables.items() for suffix in (".safetensors", ".csv")}
     sentences = tuple(_said(table) for table in tables.values())
-    return Section("Spectral dependency", sentences, tuple(map(_table, tables.values())), figures, results | texts)
+    return Section("Spectral dependency", sentences, tuple(map(_table, tables.values())), figures, files)
 
 
 def _said(table: SpectralTable) -> str:
