@@ -158,9 +158,9 @@ class Checked:
             self._strategy = Strategy.FULL_FORWARD
 
 
-def disagreement(found: Tensor, expected: Tensor, tolerance: float) -> str | None:
+def disagreement(images: Tensor, expected: Tensor, tolerance: float) -> str | None:
     """What a result says when images are not those of full forwards, up to rounding; None if they are."""
-    gap = float((found - expected).abs().max())
+    gap = float((images - expected).abs().max())
     # Written so that a NaN disagrees.
     return None if gap <= tolerance * max(1.0, float(expected.abs().max())) else f"a difference of {gap:.2g}"
 

@@ -81,7 +81,7 @@ class Executor(Protocol):
 
 
 class FullForward:
-    """The plain way: every hybrid is a whole forward with hooks. The reference for all others."""
+    """The plain executor: every hybrid is a whole forward with hooks. The reference for all others."""
 
     choice = Choice(Strategy.FULL_FORWARD)
     rounding = ""

@@ -74,14 +74,14 @@ def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 def tensors_of(output: Any) -> list[Tensor]:
     """The tensors of an output, in the order in which :func:`map_tensors` meets them."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
 
     def note(value: Tensor) -> Tensor:
-        found.append(value)
+        tensors.append(value)
         return value
 
     map_tensors(output, note)
-    return found
+    return tensors
 
 
 def storage_of(value: Tensor) -> int | None:

@@ -35,7 +35,7 @@ def layers_of(sets: Sequence[UnitSet]) -> list[str]:
     return list(dict.fromkeys(layer for units in sets for layer, channels in units.items() if channels))
 
 
-def way_of(units: UnitSet) -> frozenset[str]:
+def path_of(units: UnitSet) -> frozenset[str]:
     """The layers of which a unit set sets channels: where its hybrids part from the clean run."""
     return frozenset([layer for layer, channels in units.channels.items() if channels])
 
@@ -145,7 +145,7 @@ class _BoundAssignment:
         return [units.size > 0 for units in self._sets]
 
     def edits(self, samples: Sequence[int], sets: Sequence[int | None]) -> Edits:
-        found: Edits = {}
+        edits: Edits = {}
         for row, chosen in enumerate(sets):
             if chosen is None:
                 continue
@@ -153,8 +153,8 @@ class _BoundAssignment:
             for layer, channels in units.items():
                 if channels:
                     edit = self._edit(self._sets[chosen], layer, row, self._numbers[samples[row]])
-                    found.setdefault(layer, []).append(edit)
-        return found
+                    edits.setdefault(layer, []).append(edit)
+        return edits
 
     def _edit(self, units: UnitSet, layer: str, row: int, number: int) -> Edit:
         channels = list(units[layer])

@@ -12,7 +12,7 @@ from ..generator.device import multiplies_bfloat16
 from ..generator.units import UnitSet
 from .checked import Checked, FastExecutor
 from .executors import Executor, FullForward, Strategy
-from .interventions import layers_of, way_of
+from .interventions import layers_of, path_of
 from .prepared.executor import Prepared
 from .replay import Replay
 from .unmixed import Unmixed
@@ -39,12 +39,12 @@ def executor_for(
     if not layers or not (generator.batchable or generator.draws_noise):
         return FullForward(generator)
     # Where bfloat16 is not multiplied but imitated, exact hybrids are faster.
-    narrow = torch.bfloat16 if precision == "bf16-diff" and multiplies_bfloat16(generator.device) else None
-    if narrow is None and pairs is not None and pairs * len(sets) <= _FEW_HYBRIDS:
+    difference_dtype = torch.bfloat16 if precision == "bf16-diff" and multiplies_bfloat16(generator.device) else None
+    if difference_dtype is None and pairs is not None and pairs * len(sets) <= _FEW_HYBRIDS:
         return Unmixed(generator, FullForward(generator))
-    ways = list(dict.fromkeys(way_of(units) for units in sets if units.size))
+    paths = list(dict.fromkeys(path_of(units) for units in sets if units.size))
     candidates: dict[Strategy, Callable[[], FastExecutor]] = {
-        Strategy.PREPARED: lambda: Prepared(generator, ways, narrow),
+        Strategy.PREPARED: lambda: Prepared(generator, paths, difference_dtype),
         Strategy.REPLAY: lambda: Replay(generator, layers),
     }
     return Unmixed(generator, Checked(generator, candidates))

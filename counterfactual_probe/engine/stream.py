@@ -16,7 +16,7 @@ from ..base.errors import whole
 from ..base.memory import is_out_of_memory, no_room
 from ..generator.adapter import GeneratorAdapter
 from .executors import Executor
-from .interventions import Intervention, way_of
+from .interventions import Intervention, path_of
 from .pairs import Pairs
 from .runs import BoundIntervention, CleanRun, Runs
 from .select import executor_for
@@ -39,13 +39,13 @@ class Effect:
         """|hybrid − original|, averaged over colours, of every one of the sets: (sets, H, W)."""
         return self.of_sets((self.hybrids - self.original).abs_().mean(1))
 
-    def of_sets(self, found: Tensor) -> Tensor:
-        """What was found of the hybrids, as one row for every set: zeros for those that change nothing."""
+    def of_sets(self, of_hybrids: Tensor) -> Tensor:
+        """A quantity of the hybrids with a row for every set: zeros for those that change nothing."""
         if len(self.changed) == len(self.sets):
-            return found
-        rows = found.new_zeros(len(self.sets), *found.shape[1:])
+            return of_hybrids
+        rows = of_hybrids.new_zeros(len(self.sets), *of_hybrids.shape[1:])
         changed = set(self.changed)
-        rows[[place for place, chosen in enumerate(self.sets) if chosen in changed]] = found
+        rows[[place for place, chosen in enumerate(self.sets) if chosen in changed]] = of_hybrids
         return rows
 
 
@@ -128,7 +128,7 @@ class Stream:
 
     def _block(self, base: CleanRun, bound: BoundIntervention) -> Iterator[Effect]:
         changes = [bound.changes(sample) for sample in range(len(base.numbers))]
-        for sets in self._by_way():
+        for sets in self._by_path():
             position = (0, 0)
             while position[0] < len(changes):
                 room = self.hybrids_per_eval + self._together
@@ -145,12 +145,12 @@ class Stream:
                     yield from effects
                     position = following
 
-    def _by_way(self) -> list[list[int]]:
-        """The unit sets by the layers they set: a batch has hybrids of one way through the generator."""
-        ways: dict[frozenset[str], list[int]] = {}
+    def _by_path(self) -> list[list[int]]:
+        """The unit sets by the layers they set: a batch has hybrids of one path through the generator."""
+        paths: dict[frozenset[str], list[int]] = {}
         for chosen, units in enumerate(self.intervention.sets):
-            ways.setdefault(way_of(units), []).append(chosen)
-        return list(ways.values())
+            paths.setdefault(path_of(units), []).append(chosen)
+        return list(paths.values())
 
     def _evaluate(self, base: CleanRun, bound: BoundIntervention, segments: Sequence[_Segment]) -> list[Effect]:
         # The original is run again in the hybrids' own batch: kernels round differently for other

@@ -28,10 +28,10 @@ class Clean:
 
     def derive(self, number: int, what: str, function: Callable[[Tensor], Tensor]) -> Tensor:
         """A function of a value, computed once."""
-        found = self.derived.get((number, what))
-        if found is None:
-            found = self.derived[number, what] = function(self.values[number])
-        return found
+        value = self.derived.get((number, what))
+        if value is None:
+            value = self.derived[number, what] = function(self.values[number])
+        return value
 
 
 class Batch:
@@ -66,7 +66,7 @@ class Batch:
             return value.permute(0, 2, 3, 1)[self._index].permute(0, 3, 1, 2)
         return value[self._index]
 
-    def own(self, value: Tensor) -> Tensor:
+    def copied_rows(self, value: Tensor) -> Tensor:
         """The same, as a new tensor that may be written to."""
         rows = self.rows_of(value)
         return rows if self._one is None else new(tuple(rows.shape), rows.dtype, rows.device).copy_(rows)
@@ -80,7 +80,7 @@ class Batch:
     def spread(self, value: Tensor, change: Tensor) -> Tensor:
         """Every row's clean value, with the change (rows set, …) added where there is one."""
         made = result = new((self.size, *value.shape[1:]), value.dtype, value.device)
-        if change.dim() == 6:  # brought into the order of pixels by the addition, not by a pass of its own
+        if change.dim() == 6:  # brought into the order of pixels by the addition, not by a separate pass
             result, value = apart(result, change.shape[2]), apart(value, change.shape[2])
         done = 0
         for sample, start, stop, is_set in self._stretches:
@@ -95,13 +95,13 @@ class Batch:
     def _stretches(self) -> list[tuple[int, int, int, bool]]:
         """Consecutive rows of one sample that are all set or all not: (sample, first, last + 1, set)."""
         are_set = set(self.rows.tolist())
-        found = []
+        stretches = []
         start = 0
         for (sample, is_set), rows in groupby((sample, row in are_set) for row, sample in enumerate(self._samples)):
             stop = start + sum(1 for _ in rows)
-            found.append((sample, start, stop, is_set))
+            stretches.append((sample, start, stop, is_set))
             start = stop
-        return found
+        return stretches
 
 
 def new(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -1,7 +1,7 @@
-"""What a prepared run needs beside latents: the simplified program and the ways through it.
+"""What a prepared run needs beside latents: the simplified program and the paths through it.
 
 It takes several forwards to make, and as long as weights, hooks and attributes are the same it serves every call: the
-latest of each generator is remembered, one for exact hybrids and one for differences in a narrow type.
+latest of each generator is remembered, one for exact hybrids and one for low-precision differences.
 """
 
 from __future__ import annotations
@@ -19,68 +19,72 @@ from ..interception import call_of
 from ..program.program import Program
 from ..program.recording import record
 from ..program.simplify import Simplified, simplify
-from .propagation import way
-from .steps import Way
+from .propagation import edit_path
+from .steps import EditPath
 
 # By the type in which differences travel; what it was made for stands beside it.
 _Remembered: TypeAlias = "dict[torch.dtype | None, tuple[Any, Preparation]]"
 # The layers that are set, and whether by a swap of few channels in each row.
-WayKey = tuple[frozenset[str], bool]
+PathKey = tuple[frozenset[str], bool]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """A simplified program with its ways.
+    """A simplified program with its paths.
 
     Attributes:
         first: for each set of layers the first of them, if its channels can be set one by one.
-        needs: numbers of the clean values that the ways read.
+        needs: numbers of the clean values that the paths read.
         frees: for each operation the values that nothing reads after it.
-        checked: ways that gave what full forwards give.
+        checked: paths that gave what full forwards give.
     """
 
     simplified: Simplified
     first: Mapping[frozenset[str], str | None]
-    ways: dict[WayKey, Way]
+    paths: dict[PathKey, EditPath]
     needs: frozenset[int]
     frees: Sequence[Sequence[int]]
     checked: set[Hashable] = field(default_factory=set)
 
 
 class Preparations:
-    """The preparations of one generator for some ways; the latest of each precision is remembered for the next call."""
+    """The preparations of one generator for some paths; the latest of each precision is kept for the next call."""
 
     _latest: ClassVar[WeakKeyDictionary[GeneratorAdapter, _Remembered]] = WeakKeyDictionary()
 
-    def __init__(self, generator: GeneratorAdapter, ways: Sequence[frozenset[str]], narrow: torch.dtype | None) -> None:
-        self.generator, self.ways, self.narrow = generator, ways, narrow
+    def __init__(
+        self, generator: GeneratorAdapter, paths: Sequence[frozenset[str]], difference_dtype: torch.dtype | None
+    ) -> None:
+        self.generator, self.paths, self.difference_dtype = generator, paths, difference_dtype
         # What no attribute tells can change too: so whoever uses it compares a clean run in every call.
-        self._key = (generator.weights_hash(), fingerprint(generator.module), generator.device, tuple(ways))
+        self._key = (generator.weights_hash(), fingerprint(generator.module), generator.device, tuple(paths))
 
     def remembered(self) -> Preparation | None:
-        key, found = self._latest.get(self.generator, {}).get(self.narrow, (None, None))
-        return found if key == self._key else None
+        key, latest = self._latest.get(self.generator, {}).get(self.difference_dtype, (None, None))
+        return latest if key == self._key else None
 
     def anew(self) -> Preparation:
         """Record the forward and prepare it; NotRecordable if that cannot be done. Call it inside a session."""
         latest = self._latest.setdefault(self.generator, {})
-        latest.pop(self.narrow, None)
-        found = _prepare(self.generator, self.ways, self.narrow)
-        latest[self.narrow] = (self._key, found)
-        return found
+        latest.pop(self.difference_dtype, None)
+        preparation = _prepare(self.generator, self.paths, self.difference_dtype)
+        latest[self.difference_dtype] = (self._key, preparation)
+        return preparation
 
 
-def _prepare(generator: GeneratorAdapter, chosen: Sequence[frozenset[str]], narrow: torch.dtype | None) -> Preparation:
+def _prepare(
+    generator: GeneratorAdapter, chosen: Sequence[frozenset[str]], difference_dtype: torch.dtype | None
+) -> Preparation:
     layers = list(dict.fromkeys(layer for some in chosen for layer in some))
     simplified = simplify(record(generator), layers, [call_of(layer) for layer in layers])
     first = {some: _first_swappable(generator, simplified, some) for some in chosen}
-    ways: dict[WayKey, Way] = {}
+    paths: dict[PathKey, EditPath] = {}
     for some, swappable in first.items():
-        ways[some, False] = way(simplified, some, sparse=None, narrow=narrow)
+        paths[some, False] = edit_path(simplified, some, sparse=None, difference_dtype=difference_dtype)
         if swappable is not None:
-            ways[some, True] = way(simplified, some, sparse=swappable, narrow=narrow)
-    needs = frozenset().union(*(found.needs for found in ways.values()))
-    return Preparation(simplified, first, ways, needs, _last_uses(simplified.program, needs))
+            paths[some, True] = edit_path(simplified, some, sparse=swappable, difference_dtype=difference_dtype)
+    needs = frozenset().union(*(path.needs for path in paths.values()))
+    return Preparation(simplified, first, paths, needs, _last_uses(simplified.program, needs))
 
 
 def _first_swappable(generator: GeneratorAdapter, simplified: Simplified, layers: frozenset[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Steps that carry differences in a narrow type: rounding is relative to what an intervention changes."""
+"""Steps that carry low-precision differences: rounding is relative to what an intervention changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..program.operators import Affine, Convolution
-from ..program.polyphase import PhaseConvolution
+from ..program.polyphase import PolyphaseConvolution
 from ..program.program import Op, map_leaves
 from .batch import Batch
 from .steps import DIFFERENCE, Routing, only_changed
@@ -49,10 +49,10 @@ _LINEAR = frozenset(
 )
 
 
-def route_narrow(routing: Routing, op: Op) -> bool:
+def route_difference(routing: Routing, op: Op) -> bool:
     """Steps that carry differences; False if the operation is not known to be linear."""
-    own = {"relu": _relu, "cat": _cat, "add": _sum, "sub": _sum}.get(op.kind, _linear)
-    return op.single and own(routing, op)
+    route = {"relu": _relu, "cat": _cat, "add": _sum, "sub": _sum}.get(op.kind, _linear)
+    return op.single and route(routing, op)
 
 
 def _linear(routing: Routing, op: Op) -> bool:
@@ -64,14 +64,14 @@ def _linear(routing: Routing, op: Op) -> bool:
     if isinstance(op.run, Affine) and rest[0] is None:
         routing.make(DIFFERENCE, op.out, lambda batch: batch.difference[x], ((DIFFERENCE, x),), shares=True)
         return True
-    readers = [map_leaves(item, lambda leaf: routing.reader(leaf, narrow=True)) for item in rest]
+    readers = [map_leaves(item, lambda leaf: routing.reader(leaf, low_precision=True)) for item in rest]
     run, kwargs = op.run, op.kwargs
 
     def carried(batch: Batch) -> Tensor:
         others = [map_leaves(item, lambda reader: reader(batch)) for item in readers]
         return run(batch.difference[x], *others, **kwargs)  # type: ignore[no-any-return]
 
-    fresh = isinstance(run, (Convolution, PhaseConvolution, Affine))
+    fresh = isinstance(run, (Convolution, PolyphaseConvolution, Affine))
     routing.make(DIFFERENCE, op.out, carried, ((DIFFERENCE, x),), shares=not fresh)
     return True
 
@@ -79,7 +79,7 @@ def _linear(routing: Routing, op: Op) -> bool:
 def _factors(routing: Routing, op: Op) -> tuple[Any, ...] | None:
     """The arguments after the first with which the operation is linear: without shifts; None if it is not."""
     rest = op.args[1:]
-    fixed = isinstance(op.run, (Convolution, PhaseConvolution)) and rest[0].number in routing.constants
+    fixed = isinstance(op.run, (Convolution, PolyphaseConvolution)) and rest[0].number in routing.constants
     if fixed or isinstance(op.run, Affine):
         return (rest[0], None)
     linear = (op.kind in _LINEAR and "rounding_mode" not in op.kwargs) or (
@@ -90,14 +90,14 @@ def _factors(routing: Routing, op: Op) -> tuple[Any, ...] | None:
 
 def _relu(routing: Routing, op: Op) -> bool:
     """relu(a + d) − relu(a) = max(d + min(a, 0), −max(a, 0)), in two passes."""
-    x, narrow = op.reads[0], routing.narrow
+    x, dtype = op.reads[0], routing.difference_dtype
     routing.need(x)
     routing.as_difference(x)
 
     def bounds(batch: Batch) -> tuple[Tensor, Tensor]:
         # Rounded as differences are: where a bound decides, the difference is at least as large.
-        below = batch.clean.derive(x, "below", lambda a: a.clamp_max(0).to(narrow))
-        above = batch.clean.derive(x, "above", lambda a: a.clamp_min(0).neg().to(narrow))
+        below = batch.clean.derive(x, "below", lambda a: a.clamp_max(0).to(dtype))
+        above = batch.clean.derive(x, "above", lambda a: a.clamp_min(0).neg().to(dtype))
         return batch.rows_of(below), batch.rows_of(above)
 
     def bent(batch: Batch) -> Tensor:
@@ -116,7 +116,7 @@ def _relu(routing: Routing, op: Op) -> bool:
 
 def _cat(routing: Routing, op: Op) -> bool:
     """What does not change adds zeros."""
-    parts, narrow = op.args[0], routing.narrow
+    parts, dtype = op.args[0], routing.difference_dtype
     changed = [part.number for part in parts if routing.changes(part)]
     for number in changed:
         routing.as_difference(number)
@@ -126,7 +126,7 @@ def _cat(routing: Routing, op: Op) -> bool:
         values = [
             batch.difference[part.number]
             if part.number in routing.changed
-            else torch.zeros(routing.program.size(part.number, batch.size), dtype=narrow, device=device)
+            else torch.zeros(routing.program.size(part.number, batch.size), dtype=dtype, device=device)
             for part in parts
         ]
         return op.run(values, *op.args[1:], **op.kwargs)  # type: ignore[no-any-return]

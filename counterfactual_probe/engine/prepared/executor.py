@@ -31,13 +31,13 @@ LARGEST_SHARE = 0.25
 # Room for the rounding of fifty layers; what a mistake makes is far larger.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 # Of a difference in bfloat16, in the mean over an image: far above its rounding, far below a mistake.
-_NARROW_TOLERANCE = 0.05
+_DIFFERENCE_TOLERANCE = 0.05
 _CHECKED_ROWS = 2
 
 
 @dataclass(frozen=True)
 class PreparedRun(CleanRun):
-    """A clean run with the values that the ways after the layer read."""
+    """A clean run with the values that the paths from the layer on read."""
 
     clean: Clean = field(default_factory=lambda: Clean({}))
 
@@ -45,24 +45,24 @@ class PreparedRun(CleanRun):
 class Prepared:
     """Executor of simplified programs; raises NotRecordable if there is none for the generator.
 
-    ``narrow`` is the type in which differences travel; None for exact hybrids.
+    ``difference_dtype`` is the type in which differences travel; None for exact hybrids.
     """
 
     run_type = PreparedRun
     batches = True
 
     def __init__(
-        self, generator: GeneratorAdapter, ways: Sequence[frozenset[str]], narrow: torch.dtype | None = None
+        self, generator: GeneratorAdapter, paths: Sequence[frozenset[str]], difference_dtype: torch.dtype | None = None
     ) -> None:
         if generator.dtype not in (torch.float32, torch.float64):
             # Folding needs a type in which products of parameters keep their digits.
             raise NotRecordable(f"parameters are {generator.dtype}, and are folded in float32 and float64 only")
         self.generator = generator
-        self.rounding = "" if narrow is None else "bf16-diff"
+        self.rounding = "" if difference_dtype is None else "bf16-diff"
         self._full = FullForward(generator)
-        self._narrow = narrow
+        self._difference_dtype = difference_dtype
         with generator.session():
-            self._preparations = Preparations(generator, ways, narrow)
+            self._preparations = Preparations(generator, paths, difference_dtype)
             remembered = self._preparations.remembered()
             self._preparation = remembered or self._preparations.anew()
         # What is remembered may be out of date, and is then made once more.
@@ -103,8 +103,8 @@ class Prepared:
         if not isinstance(base, PreparedRun):
             raise NotReplayable("the clean run is not of a program")
         few = self._few(runs.edits)
-        way = self._preparation.ways[frozenset(runs.edits), few is not None]
-        return way(Batch(base.clean, runs, few, self.generator.device))
+        path = self._preparation.paths[frozenset(runs.edits), few is not None]
+        return path(Batch(base.clean, runs, few, self.generator.device))
 
     def kind(self, runs: Runs) -> Hashable:
         """Which layers are set, and whether by a swap of few channels."""
@@ -115,10 +115,10 @@ class Prepared:
         return list(range(rows))[:: -max(1, rows // _CHECKED_ROWS)][:_CHECKED_ROWS]
 
     def hybrid_problem(self, images: Tensor, reference: Tensor, originals: Tensor) -> str | None:
-        if self._narrow is None:
+        if self._difference_dtype is None:
             return self._disagreement(images, reference)
         gap, change = (images - reference).abs(), (reference - originals).abs()
-        allowed = _NARROW_TOLERANCE * change.mean((1, 2, 3)) + 1e-5
+        allowed = _DIFFERENCE_TOLERANCE * change.mean((1, 2, 3)) + 1e-5
         return None if bool((gap.mean((1, 2, 3)) <= allowed).all()) else f"a difference of {float(gap.max()):.2g}"
 
     def try_differently(self) -> bool:
@@ -154,5 +154,5 @@ class Prepared:
             return None
         return swap if swap.per_row <= LARGEST_SHARE * swap.values.shape[1] else None
 
-    def _disagreement(self, found: Tensor, expected: Tensor) -> str | None:
-        return disagreement(found, expected, _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2))
+    def _disagreement(self, images: Tensor, expected: Tensor) -> str | None:
+        return disagreement(images, expected, _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2))

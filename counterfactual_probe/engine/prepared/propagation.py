@@ -1,8 +1,8 @@
 """How an intervention travels through a simplified program: the steps that a batch of hybrids takes.
 
 The channels set are few, so the first convolution after them adds their share to what the clean run
-computed; from there on values are whole. With narrow differences nothing is whole: linear steps carry
-the difference, others f(clean + difference) − f(clean), and clean values keep their precision.
+computed; from there on values are whole. With low-precision differences nothing is whole: linear
+steps carry the difference, others f(clean + difference) − f(clean), and clean values keep their precision.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ..program.operators import ELEMENTWISE, Affine, Edit
 from ..program.program import Op, Program, map_leaves, outputs
 from ..program.simplify import Simplified
 from .batch import Batch
-from .difference import route_narrow
+from .difference import route_difference
 from .sparse import route_sparse
-from .steps import FULL, SPARSE, Key, Routing, Step, Way, only_changed
+from .steps import FULL, SPARSE, EditPath, Key, Routing, Step, only_changed
 
 # Results are in memory of their own.
 _FRESH = ELEMENTWISE | frozenset(
     [
         "affine",
         "convolution",
-        "phase_convolution",
+        "polyphase_convolution",
         "add",
         "sub",
         "mul",
@@ -47,24 +47,26 @@ _FRESH = ELEMENTWISE | frozenset(
 )
 
 
-def way(simplified: Simplified, layers: frozenset[str], *, sparse: str | None, narrow: torch.dtype | None) -> Way:
-    """The way of a batch in which these layers are set, ``sparse`` by a swap of a few channels in each row.
+def edit_path(
+    simplified: Simplified, layers: frozenset[str], *, sparse: str | None, difference_dtype: torch.dtype | None
+) -> EditPath:
+    """The path of a batch in which these layers are set, ``sparse`` by a swap of a few channels in each row.
 
-    ``narrow`` is the type in which differences travel; None lets values travel whole.
+    ``difference_dtype`` is the type in which differences travel; None lets values travel whole.
     """
     program = _without_edits_of_others(simplified.program, layers)
-    routing = Routing(program, sparse, narrow)
+    routing = Routing(program, sparse, difference_dtype)
     for op in program.ops:
         if isinstance(op.run, Edit):
             _edit(routing, op, op.run.layer)
         elif routing.changed.intersection(op.outs):
             _route(routing, op)
     routing.as_full(program.image)
-    return routing.way()
+    return routing.path()
 
 
 def _without_edits_of_others(program: Program, layers: frozenset[str]) -> Program:
-    """What is edited in other ways alone passes through."""
+    """What is edited on other paths alone passes through."""
     renamed: dict[int, int] = {}
     ops = []
     for op in program.ops:
@@ -79,7 +81,7 @@ def _route(routing: Routing, op: Op) -> None:
     x = only_changed(routing, op)
     if x is not None and routing.has(x, SPARSE) and route_sparse(routing, op, x):
         return
-    if routing.narrow is not None and route_narrow(routing, op):
+    if routing.difference_dtype is not None and route_difference(routing, op):
         return
     _whole(routing, op)
 
@@ -97,7 +99,7 @@ def _edit(routing: Routing, op: Op, layer: str) -> None:
         routing.need(before)
 
     def set_channels(batch: Batch) -> Tensor:
-        activation = batch.full[before].clone() if reached else batch.own(batch.clean.values[before])
+        activation = batch.full[before].clone() if reached else batch.copied_rows(batch.clean.values[before])
         view = channels_first(activation)
         for edit in batch.edits.get(layer, ()):
             edit(view)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..program.operators import ELEMENTWISE, Affine, Convolution
-from ..program.polyphase import PhaseConvolution, apart
+from ..program.polyphase import PolyphaseConvolution, apart
 from ..program.program import Op, Ref, Size, leaves
-from ..program.simplify import transposed_by_phases
+from ..program.simplify import transposed_as_polyphase
 from .batch import Batch, new
 from .steps import DIFFERENCE, FULL, SPARSE, Routing
 
 
 def route_sparse(routing: Routing, op: Op, x: int) -> bool:
-    """Steps on the channels that were set alone; False if the operation mixes channels in a way of its own."""
+    """Steps on the channels that were set alone; False if the operation mixes channels otherwise."""
     if op.kind in ELEMENTWISE and not any(isinstance(leaf, (Ref, Size)) for leaf in leaves(op.args[1:])):
         _bend(routing, op, x)
         return True
@@ -26,17 +26,17 @@ def route_sparse(routing: Routing, op: Op, x: int) -> bool:
     if spread is None:
         return False
     out, key = op.out, ((SPARSE, x),)
-    if routing.narrow is None:
+    if routing.difference_dtype is None:
         routing.need(out)
         routing.make(FULL, out, lambda batch: batch.spread(batch.clean.values[out], spread(batch)), key)
         return True
-    narrow, sizes = routing.narrow, routing.program.shapes[out][1:]
+    dtype, sizes = routing.difference_dtype, routing.program.shapes[out][1:]
 
     def placed(batch: Batch) -> Tensor:
         change = spread(batch)
-        result = new((batch.size, *sizes), narrow, change.device).zero_()
+        result = new((batch.size, *sizes), dtype, change.device).zero_()
         place = result if change.dim() == 4 else apart(result, change.shape[2])
-        place[batch.rows] = change.to(narrow)
+        place[batch.rows] = change.to(dtype)
         return result
 
     routing.make(DIFFERENCE, out, placed, key)
@@ -75,20 +75,20 @@ def _scale(routing: Routing, op: Op, x: int) -> None:
 def _spread_by(routing: Routing, op: Op) -> Callable[[Batch], Tensor] | None:
     """What a convolution makes of the change of a few channels, each row with kernels of its own."""
     run, x = op.run, op.reads[0]
-    if not isinstance(run, (Convolution, PhaseConvolution)) or (isinstance(run, Convolution) and run.groups != 1):
+    if not isinstance(run, (Convolution, PolyphaseConvolution)) or (isinstance(run, Convolution) and run.groups != 1):
         return None
     weight = routing.constants.get(op.args[1].number)
     if weight is None:
         return None
-    if isinstance(run, PhaseConvolution):
-        return _by_phases(run, weight, x)
+    if isinstance(run, PolyphaseConvolution):
+        return _by_polyphase(run, weight, x)
     shapes, convolution = routing.program.shapes, run
-    if (found := transposed_by_phases(convolution, weight, shapes[x], shapes[op.out])) is not None:
-        return _by_phases(*found, x)
+    if (polyphase := transposed_as_polyphase(convolution, weight, shapes[x], shapes[op.out])) is not None:
+        return _by_polyphase(*polyphase, x)
     by_input = weight if convolution.transposed else weight.transpose(0, 1)
     return lambda batch: convolution.difference(batch.sparse[x], by_input[batch.channels])
 
 
-def _by_phases(run: PhaseConvolution, weight: Tensor, x: int) -> Callable[[Batch], Tensor]:
+def _by_polyphase(run: PolyphaseConvolution, weight: Tensor, x: int) -> Callable[[Batch], Tensor]:
     offsets = run.every_offset(weight)
     return lambda batch: run.difference(batch.sparse[x], offsets[batch.channels])

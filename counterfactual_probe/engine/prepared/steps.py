@@ -1,4 +1,4 @@
-"""The steps of a way being written down: which forms of a value are at hand, and how one becomes another."""
+"""The steps of a path as it is built: which forms of a value exist, and how one is made from another."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Step:
 
 
 @dataclass
-class Way:
-    """The steps from an edit to the image, and the numbers of the clean values that they read."""
+class EditPath:
+    """The steps from the edited layers to the image, and the numbers of the clean values that they read."""
 
     steps: list[Step]
     needs: frozenset[int]
@@ -48,21 +48,21 @@ class Way:
 
 
 class Routing:
-    """A way through a program in which some layers are set, ``sparse`` by a swap of few channels in each row.
+    """A path through a program on which some layers are set, ``sparse`` by a swap of few channels in each row.
 
-    ``narrow`` is the type in which differences travel; None lets values travel whole.
+    ``difference_dtype`` is the type in which differences travel; None lets values travel whole.
     """
 
-    def __init__(self, program: Program, sparse: str | None, narrow: torch.dtype | None) -> None:
+    def __init__(self, program: Program, sparse: str | None, difference_dtype: torch.dtype | None) -> None:
         self.program, self.constants = program, program.constants
         self.changed = _computed_anew(program)
-        self.sparse, self.narrow = sparse, narrow
+        self.sparse, self.difference_dtype = sparse, difference_dtype
         self._steps: list[Step] = []
         self._needs: set[int] = set()
         self._forms: dict[int, set[str]] = {}
 
-    def way(self) -> Way:
-        """What has been written down; values are given up after their last use, and overwritten where that is safe."""
+    def path(self) -> EditPath:
+        """The steps so far; values are freed after their last use, and overwritten where that is safe."""
         image = (FULL, self.program.image)
         last = {key: position for position, step in enumerate(self._steps) for key in step.reads}
         shared = {key for step in self._steps if step.shares for key in (*step.reads, *step.makes)}
@@ -70,7 +70,7 @@ class Routing:
             step.frees = tuple(key for key in dict.fromkeys(step.reads) if last[key] == position and key != image)
             if step.overwrite is not None and step.reads[0] in step.frees and step.reads[0] not in shared:
                 step.run = step.overwrite
-        return Way(self._steps, frozenset(self._needs), self.program.image)
+        return EditPath(self._steps, frozenset(self._needs), self.program.image)
 
     def make(
         self,
@@ -82,7 +82,7 @@ class Routing:
         *,
         shares: bool = False,
     ) -> None:
-        """Write down a step that makes this form of a value."""
+        """Add a step that makes this form of a value."""
 
         def stored(compute: Callable[[Batch], Tensor]) -> Callable[[Batch], None]:
             def run(batch: Batch) -> None:
@@ -94,7 +94,7 @@ class Routing:
         self.make_several(step)
 
     def make_several(self, step: Step) -> None:
-        """Write down a step; its results may share memory."""
+        """Add a step; its results may share memory."""
         self._steps.append(step)
         for form, number in step.makes:
             self._forms.setdefault(number, set()).add(form)
@@ -114,7 +114,7 @@ class Routing:
         return isinstance(item, Ref) and item.number in self.changed
 
     def as_full(self, number: int) -> None:
-        """See to it that the value is at hand as a whole."""
+        """Make the whole value available."""
         if self.has(number, FULL):
             return
         clean = self.need(number)
@@ -123,7 +123,7 @@ class Routing:
             return batch.rows_of(batch.clean.values[clean]) + batch.difference[number]
 
         def placed(batch: Batch) -> Tensor:
-            result = batch.own(batch.clean.values[clean])
+            result = batch.copied_rows(batch.clean.values[clean])
             result[batch.rows[:, None], batch.channels] += batch.sparse[number]
             return result
 
@@ -133,16 +133,16 @@ class Routing:
             self.make(FULL, number, placed, ((SPARSE, number),))
 
     def as_difference(self, number: int) -> None:
-        """See to it that what changed of the value is at hand."""
+        """Make the change of the value available."""
         if self.has(number, DIFFERENCE):
             return
-        narrow, sizes = self.narrow, self.program.shapes[number][1:]
+        dtype, sizes = self.difference_dtype, self.program.shapes[number][1:]
 
         def compared(batch: Batch) -> Tensor:
-            return (batch.full[number] - batch.rows_of(batch.clean.values[number])).to(narrow)
+            return (batch.full[number] - batch.rows_of(batch.clean.values[number])).to(dtype)
 
         def placed(batch: Batch) -> Tensor:
-            change = batch.sparse[number].to(narrow)
+            change = batch.sparse[number].to(dtype)
             result = new((batch.size, *sizes), change.dtype, change.device).zero_()
             result[batch.rows[:, None], batch.channels] = change
             return result
@@ -153,23 +153,25 @@ class Routing:
         else:
             self.make(DIFFERENCE, number, placed, ((SPARSE, number),))
 
-    def reader(self, item: Any, *, narrow: bool = False) -> Callable[[Batch], Any]:
-        """How a step gets at an argument that no edit reaches, or at a changed one as a whole."""
+    def reader(self, item: Any, *, low_precision: bool = False) -> Callable[[Batch], Any]:
+        """How a step reads an argument: one that no edit reaches, or a whole changed one."""
         if isinstance(item, Size):
             return lambda batch: item.at(batch.size)
         if not isinstance(item, Ref):
             return lambda _: item
-        number, dtype = item.number, self.narrow
+        number, dtype = item.number, self.difference_dtype
         if number in self.changed:
             return lambda batch: batch.full[number]
         if number in self.constants:
             value = self.constants[number]
-            if narrow and value.is_floating_point():
+            if low_precision and value.is_floating_point():
                 value = value.to(dtype)
             return lambda _: value
         self.need(number)
-        if narrow:
-            return lambda batch: batch.rows_of(batch.clean.derive(number, "narrow", lambda value: value.to(dtype)))
+        if low_precision:
+            return lambda batch: batch.rows_of(
+                batch.clean.derive(number, "low precision", lambda value: value.to(dtype))
+            )
         return lambda batch: batch.rows_of(batch.clean.values[number])
 
 

@@ -55,11 +55,11 @@ def _rewritten(work: Rewriting, makers: Mapping[int, Op], grouped: Op, view: Op)
     new: list[Op] = []
     for style in styles:
         x = _scaled(work, new, x, style)
-    found = view.out if not demodulations else _number(work, work.shapes[view.out])
-    new.append(Op(ordinary, (Ref(x), work.add_constant(fixed), None), {}, (found,)))
+    number = view.out if not demodulations else _number(work, work.shapes[view.out])
+    new.append(Op(ordinary, (Ref(x), work.add_constant(fixed), None), {}, (number,)))
     for demodulation in demodulations:
         last = demodulation is demodulations[-1]
-        found = _scaled(work, new, found, demodulation, out=view.out if last else None)
+        number = _scaled(work, new, number, demodulation, out=view.out if last else None)
     return new
 
 
@@ -88,8 +88,8 @@ def _factors(work: Rewriting, makers: Mapping[int, Op], kernels: int) -> tuple[T
         one, two = (item.number for item in op.args)
         for factor, rest in ((one, two), (two, one)):
             kinds = {(_ONE_EACH, 1, inputs, 1, 1): styles, (_ONE_EACH, outputs, 1, 1, 1): demodulations}
-            if (found := kinds.get(work.shapes[factor])) is not None:
-                found.append(factor)
+            if (of_kind := kinds.get(work.shapes[factor])) is not None:
+                of_kind.append(factor)
                 kernels = rest
                 break
         else:

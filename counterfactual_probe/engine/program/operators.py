@@ -109,7 +109,7 @@ class Convolution:
         """
         rows, m, outputs, *size = weight.shape
         if self.transposed:
-            found = F.conv_transpose2d(
+            stacked = F.conv_transpose2d(
                 change.reshape(1, rows * m, *change.shape[2:]),
                 weight.flatten(0, 1),
                 None,
@@ -119,12 +119,12 @@ class Convolution:
                 rows,
                 self.dilation,
             )
-            return found.reshape(rows, outputs, *found.shape[2:])
+            return stacked.reshape(rows, outputs, *stacked.shape[2:])
         patches = F.unfold(change, tuple(size), self.dilation, self.padding, self.stride)  # (rows, m · taps, places)
         kernels = weight.transpose(2, 1).reshape(rows, outputs, -1).transpose(1, 2)
         height = _size(change.shape[2], size[0], self.stride[0], self.padding[0], self.dilation[0])
-        found = torch.bmm(patches.transpose(1, 2), kernels)
-        return found.view(rows, height, -1, outputs).permute(0, 3, 1, 2)
+        by_pixel = torch.bmm(patches.transpose(1, 2), kernels)
+        return by_pixel.view(rows, height, -1, outputs).permute(0, 3, 1, 2)
 
 
 def _size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:

@@ -1,4 +1,4 @@
-"""Convolutions that make an image larger, as ordinary ones at its small size, one for each phase.
+"""Polyphase form of convolutions that enlarge an image: ordinary ones at its small size, one for each phase.
 
 The phases of an image enlarged by a factor are its pixels of equal remainders. A transposed
 convolution of four output rows and stride 2 spends no work on zeros this way, and one after a
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# (phase, tap of the kernel, offset of the pixel it meets), along one axis
-Meeting: TypeAlias = tuple[int, int, int]
+# (phase, tap of the kernel, offset of the pixel that the tap reads), along one axis
+Tap: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class PhaseConvolution:
+class PolyphaseConvolution:
     """Called with x (rows, inputs, H, W) and kernels (factor² · outputs, inputs, taps, taps).
 
     Attributes:
@@ -33,7 +33,7 @@ class PhaseConvolution:
     factor: int
     starts: tuple[int, ...]
     taps: int
-    kind = "phase_convolution"
+    kind = "polyphase_convolution"
 
     @property
     def before(self) -> int:
@@ -93,8 +93,8 @@ class PhaseConvolution:
         s, (height, width) = self.factor, change.shape[2:]
         before, after = self.before, self.after
         patches = F.unfold(F.pad(change, (before, after, before, after)), span)
-        found = torch.bmm(patches.transpose(1, 2), kernels.reshape(rows, m * span**2, -1))
-        return found.view(rows, height, width, s, s, outputs).permute(0, 1, 3, 2, 4, 5)
+        by_pixel = torch.bmm(patches.transpose(1, 2), kernels.reshape(rows, m * span**2, -1))
+        return by_pixel.view(rows, height, width, s, s, outputs).permute(0, 1, 3, 2, 4, 5)
 
     def every_offset(self, weight: Tensor) -> Tensor:
         """The kernels of the phases, each at its place among all offsets, by input channel:
@@ -103,8 +103,8 @@ class PhaseConvolution:
         outputs, inputs = len(weight) // s**2, weight.shape[1]
         result = weight.new_zeros(inputs, span, span, s * s, outputs)
         for phase, top, left in self._windows():
-            own = weight[phase * outputs : (phase + 1) * outputs].permute(1, 2, 3, 0)
-            result[:, top : top + self.taps, left : left + self.taps, phase] = own
+            of_phase = weight[phase * outputs : (phase + 1) * outputs].permute(1, 2, 3, 0)
+            result[:, top : top + self.taps, left : left + self.taps, phase] = of_phase
         return result
 
 
@@ -114,7 +114,7 @@ def apart(images: Tensor, factor: int) -> Tensor:
     return images.permute(0, 2, 3, 1).view(rows, height // factor, factor, width // factor, factor, channels)
 
 
-def of_transposed(kernel: int, stride: int, padding: int) -> list[Meeting]:
+def of_transposed(kernel: int, stride: int, padding: int) -> list[Tap]:
     """Where the taps of a transposed convolution come from: output s·j + phase reads input j + offset."""
     return [
         (phase, tap, (phase + padding - tap) // stride)
@@ -124,18 +124,18 @@ def of_transposed(kernel: int, stride: int, padding: int) -> list[Meeting]:
     ]
 
 
-def of_upsampled(kernel: int, factor: int, padding: int) -> list[Meeting]:
+def of_upsampled(kernel: int, factor: int, padding: int) -> list[Tap]:
     """The same of a convolution of stride 1 that reads an image enlarged by repeating its pixels."""
     return [(phase, tap, (phase + tap - padding) // factor) for phase in range(factor) for tap in range(kernel)]
 
 
-def phase_convolution(weight: Tensor, factor: int, meetings: list[Meeting]) -> tuple[PhaseConvolution, Tensor]:
+def polyphase_convolution(weight: Tensor, factor: int, taps_read: list[Tap]) -> tuple[PolyphaseConvolution, Tensor]:
     """The operation, and the kernels it is called with, of a kernel (outputs, inputs, k, k)."""
-    starts = tuple(min(offset for p, _, offset in meetings if p == phase) for phase in range(factor))
-    taps = 1 + max(offset - starts[phase] for phase, _, offset in meetings)
+    starts = tuple(min(offset for p, _, offset in taps_read if p == phase) for phase in range(factor))
+    taps = 1 + max(offset - starts[phase] for phase, _, offset in taps_read)
     outputs, inputs = weight.shape[:2]
     kernels = weight.new_zeros(factor, factor, outputs, inputs, taps, taps)
-    for p, row, y in meetings:
-        for q, column, x in meetings:
+    for p, row, y in taps_read:
+        for q, column, x in taps_read:
             kernels[p, q, :, :, y - starts[p], x - starts[q]] += weight[:, :, row, column]
-    return PhaseConvolution(factor, starts, taps), kernels.flatten(0, 2)
+    return PolyphaseConvolution(factor, starts, taps), kernels.flatten(0, 2)

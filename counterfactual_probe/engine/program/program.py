@@ -106,11 +106,11 @@ class Program:
 
     def reached(self, numbers: Iterable[int]) -> frozenset[int]:
         """These values and all that are computed from them."""
-        found = set(numbers)
+        reached = set(numbers)
         for op in self.ops:
-            if found.intersection(op.reads):
-                found.update(number for number in op.outs if number is not None)
-        return frozenset(found)
+            if reached.intersection(op.reads):
+                reached.update(number for number in op.outs if number is not None)
+        return frozenset(reached)
 
 
 def leaves(structure: Any) -> Iterator[Any]:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .modulation import ordinary_convolutions
 from .operators import ELEMENTWISE, Affine, Convolution, Edit, arguments, canonical
-from .polyphase import PhaseConvolution, of_transposed, of_upsampled, phase_convolution
+from .polyphase import PolyphaseConvolution, of_transposed, of_upsampled, polyphase_convolution
 from .program import Op, Program, Ref
 from .recording import NotRecordable
 from .rewriting import Rewriting, Shape
 
-# A transposed convolution to this many values for a pixel of its input is faster by phases.
+# A transposed convolution to this many values for a pixel of its input is faster in polyphase form.
 _FEW_OUTPUTS = 64
 
 
@@ -50,7 +50,7 @@ def simplify(program: Program, layers: Sequence[str], calls: Sequence[tuple[str,
     work.drop_unused()
     _keep_used_outputs(work)
     _upsampled_convolutions(work)
-    work.each(lambda op: [_by_phases(work, op)])
+    work.each(lambda op: [_as_polyphase(work, op)])
     work.drop_unused()
     work.lay_out_kernels()
     edited = {op.run.layer: (op.reads[0], op.out) for op in work.ops if isinstance(op.run, Edit)}
@@ -115,12 +115,12 @@ def _by_channel(work: Rewriting, item: Any, x: Any) -> bool:
 def _batch_norm(work: Rewriting, op: Op) -> Op:
     given = arguments(op)
     mean, variance = work.constant(given["running_mean"]), work.constant(given["running_var"])
-    own = [given["weight"], given["bias"]]
+    parameters = [given["weight"], given["bias"]]
     if given["training"] or mean is None or variance is None or len(work.shapes[op.out]) != 4:
         return op
-    if any(item is not None and work.constant(item) is None for item in own):
+    if any(item is not None and work.constant(item) is None for item in parameters):
         return op
-    weight, bias = (None if item is None else work.constants[item.number].double() for item in own)
+    weight, bias = (None if item is None else work.constants[item.number].double() for item in parameters)
     scale = 1 / torch.sqrt(variance.double() + given["eps"])
     if weight is not None:
         scale = scale * weight
@@ -238,11 +238,11 @@ def _keep_outputs(work: Rewriting, chain: list[Op], chosen: range) -> None:
     work.replace(replaced, set())
 
 
-# --- convolutions by phases --------------------------------------------------------------------------------
+# --- polyphase convolutions --------------------------------------------------------------------------------
 
 
 def _upsampled_convolutions(work: Rewriting) -> None:
-    """A convolution of an image enlarged by repeating pixels, by phases."""
+    """A convolution of an image enlarged by repeating pixels, in polyphase form."""
     makers, uses = work.makers(), work.uses()
 
     def rewrite(op: Op) -> list[Op]:
@@ -259,16 +259,16 @@ def _upsampled_convolutions(work: Rewriting) -> None:
             return [op]
         if factor not in (2, 3, 4) or any(large[i] != factor * small[i] for i in (2, 3)):
             return [op]
-        new, kernels = phase_convolution(weight, factor, of_upsampled(kernel, factor, padding))
-        return [_phased(work, new, before.reads[0], kernels, op)]
+        new, kernels = polyphase_convolution(weight, factor, of_upsampled(kernel, factor, padding))
+        return [_polyphase(work, new, before.reads[0], kernels, op)]
 
     work.each(rewrite)
 
 
-def transposed_by_phases(
+def transposed_as_polyphase(
     run: Convolution, weight: Tensor, small: Shape, large: Shape
-) -> tuple[PhaseConvolution, Tensor] | None:
-    """A transposed convolution that enlarges by its stride, by phases: the operation and its kernels."""
+) -> tuple[PolyphaseConvolution, Tensor] | None:
+    """A transposed convolution that enlarges by its stride, in polyphase form: the operation and its kernels."""
     kernel, stride, padding = weight.shape[2], run.stride[0], run.padding[0]
     if not run.transposed or run.groups != 1 or run.dilation != (1, 1) or run.stride[1] != stride:
         return None
@@ -276,22 +276,22 @@ def transposed_by_phases(
         return None
     if any(large[i] != stride * small[i] for i in (2, 3)):
         return None
-    return phase_convolution(weight.transpose(0, 1), stride, of_transposed(kernel, stride, padding))
+    return polyphase_convolution(weight.transpose(0, 1), stride, of_transposed(kernel, stride, padding))
 
 
-def _by_phases(work: Rewriting, op: Op) -> Op:
-    """A transposed convolution to few channels, whose own code is slow, by phases."""
+def _as_polyphase(work: Rewriting, op: Op) -> Op:
+    """A transposed convolution to few channels, whose own code is slow, in polyphase form."""
     run, weight = op.run, work.kernel(op)
     if not isinstance(run, Convolution) or weight is None:
         return op
     if weight.shape[1] * run.stride[0] ** 2 > _FEW_OUTPUTS:
         return op
-    found = transposed_by_phases(run, weight, work.shapes[op.reads[0]], work.shapes[op.out])
-    return op if found is None else _phased(work, found[0], op.reads[0], found[1], op)
+    polyphase = transposed_as_polyphase(run, weight, work.shapes[op.reads[0]], work.shapes[op.out])
+    return op if polyphase is None else _polyphase(work, polyphase[0], op.reads[0], polyphase[1], op)
 
 
-def _phased(work: Rewriting, run: PhaseConvolution, x: int, kernels: Tensor, op: Op) -> Op:
-    """The operation by phases that stands for a convolution; each phase adds the same bias."""
+def _polyphase(work: Rewriting, run: PolyphaseConvolution, x: int, kernels: Tensor, op: Op) -> Op:
+    """The polyphase operation that stands for a convolution; each phase adds the same bias."""
     bias = work.constant(op.args[2])
     repeated = None if bias is None else work.add_constant(bias.repeat(run.factor**2))
     return Op(run, (Ref(x), work.add_constant(kernels), repeated), {}, op.outs)

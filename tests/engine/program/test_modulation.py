@@ -64,7 +64,7 @@ def test_kernels_that_are_a_fixed_one_times_factors(name: str) -> None:
     generator = built(SAME[name])
     with generator.session():
         kinds = [op.kind for op in simplify(record(generator), ["act"], [("act", 1)]).program.ops]
-    assert kinds.count("convolution") + kinds.count("phase_convolution") == 2  # the other makes "act"
+    assert kinds.count("convolution") + kinds.count("polyphase_convolution") == 2  # the other makes "act"
     assert "affine" in kinds
     assert largest_gap(generator, "act") <= 1e-10
 

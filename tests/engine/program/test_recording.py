@@ -346,9 +346,9 @@ def test_wrong_images_are_never_handed_on(replays: bool, monkeypatch: pytest.Mon
     program = Prepared(generator, [frozenset(["act"])])
     candidates = {Strategy.PREPARED: lambda: program, Strategy.REPLAY: lambda: Replay(generator, ["act"])}
     executor = Checked(generator, candidates if replays else {Strategy.PREPARED: lambda: program})
-    ways = program._preparation.ways
-    for key, way in list(ways.items()):
-        monkeypatch.setitem(ways, key, lambda batch, way=way: way(batch) + 0.01)
+    paths = program._preparation.paths
+    for key, path in list(paths.items()):
+        monkeypatch.setitem(paths, key, lambda batch, path=path: path(batch) + 0.01)
     found, full = hybrids(generator, sets, executor), hybrids(generator, sets, FullForward(generator))
     assert str(executor.choice).startswith(
         f"{'replay' if replays else 'full forward'} (prepared disagreed: a difference of 0.01"

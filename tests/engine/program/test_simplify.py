@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe.engine.program.operators import Convolution
-from counterfactual_probe.engine.program.polyphase import apart, of_transposed, of_upsampled, phase_convolution
+from counterfactual_probe.engine.program.polyphase import apart, of_transposed, of_upsampled, polyphase_convolution
 from counterfactual_probe.engine.program.recording import record
 from counterfactual_probe.engine.program.simplify import simplify
 from support.programs import build, conv, largest_gap
@@ -84,19 +84,19 @@ FOLDED: dict[str, tuple[Any, dict[str, Callable[[], nn.Module]], set[str], set[s
     "upsampling": (
         lambda m, x: m.conv(m.up(x)),
         {"conv": conv, "up": lambda: up(2)},
-        {"phase_convolution"},
+        {"polyphase_convolution"},
         {"upsample_nearest2d"},
     ),
     "upsampling by 3": (
         lambda m, x: m.conv(m.up(x)),
         {"conv": lambda: nn.Conv2d(8, 20, 5, padding=2), "up": lambda: up(3)},
-        {"phase_convolution"},
+        {"polyphase_convolution"},
         {"upsample_nearest2d"},
     ),
     "few outputs": (
         lambda m, x: torch.tanh(m.conv(x)),
         {"conv": lambda: nn.ConvTranspose2d(8, 3, 4, 2, 1)},
-        {"phase_convolution"},
+        {"polyphase_convolution"},
         set(),
     ),
     "unread outputs": (
@@ -190,7 +190,7 @@ def test_a_simplification_is_left_where_it_does_not_apply(name: str) -> None:
 def test_phases_of_a_transposed_convolution(kernel: int, stride: int, padding: int, more: int) -> None:
     x, weight = torch.randn(2, 5, 4, 6).double(), torch.randn(5, 7, kernel, kernel).double()
     bias = torch.randn(7).double()
-    run, kernels = phase_convolution(weight.transpose(0, 1), stride, of_transposed(kernel, stride, padding))
+    run, kernels = polyphase_convolution(weight.transpose(0, 1), stride, of_transposed(kernel, stride, padding))
     expected = F.conv_transpose2d(x, weight, bias, stride, padding, more)
     torch.testing.assert_close(run(x, kernels, bias.repeat(stride**2)), expected, rtol=0, atol=1e-12)
     channels = torch.tensor([[1, 4], [0, 2]])
@@ -205,7 +205,7 @@ def test_phases_of_a_transposed_convolution(kernel: int, stride: int, padding: i
 @pytest.mark.parametrize(("kernel", "factor"), [(3, 2), (3, 3), (5, 2), (1, 2), (3, 4)])
 def test_phases_of_an_upsampled_convolution(kernel: int, factor: int) -> None:
     x, weight = torch.randn(2, 5, 4, 6).double(), torch.randn(7, 5, kernel, kernel).double()
-    run, kernels = phase_convolution(weight, factor, of_upsampled(kernel, factor, kernel // 2))
+    run, kernels = polyphase_convolution(weight, factor, of_upsampled(kernel, factor, kernel // 2))
     expected = F.conv2d(F.interpolate(x, scale_factor=factor), weight, padding=kernel // 2)
     torch.testing.assert_close(run(x, kernels, None), expected, rtol=0, atol=1e-12)
     assert not torch.allclose(run(x, kernels.flip(0), None), expected)
