@@ -208,7 +208,10 @@ def plot_influence_by_size(
 
 
 def regression(x: Floats, y: Floats) -> tuple[float, float, float]:
-    """Slope, intercept and R² of a least-squares line; a flat line if x does not vary."""
+    """Slope, intercept and R² of a least-squares line; a flat line if x does not vary.
+
+    Not by ``scipy.stats.linregress``, which refuses x that do not vary and takes 0.9 s to import.
+    """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     spread, total = ((x - x.mean()) ** 2).sum(), ((y - y.mean()) ** 2).sum()
     slope = ((x - x.mean()) * (y - y.mean())).sum() / spread if spread > 0 else 0.0

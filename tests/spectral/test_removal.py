@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
+from counterfactual_probe.invariance.scales import Scales
 from counterfactual_probe.spectral.filters import (
     finest_energy,
     mean_saturation,
@@ -149,6 +150,13 @@ def test_saturation_and_finest_energy_of_known_images() -> None:
         block = image[0, c, y : y + 2, x : x + 2].double()
         total, count = total + float(((block - block.mean()) ** 2).sum()), count + 4
     assert float(finest_energy(image)) == pytest.approx(total / count)
+
+
+def test_the_finest_energy_is_that_of_the_scales_of_invariance() -> None:
+    images = torch.rand(3, 3, 8, 6, generator=torch.Generator().manual_seed(1))
+    coarse, fine = zip(*(Scales((8, 6), levels=1).energies(image) for image in images), strict=True)
+    assert finest_energy(images).tolist() == pytest.approx(fine, rel=1e-14)
+    assert finest_energy(images).tolist() != pytest.approx(coarse, rel=0.1)
 
 
 def test_rows_have_error_bars(removal: cp.FilterRemoval) -> None:

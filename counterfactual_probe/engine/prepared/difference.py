@@ -10,43 +10,9 @@ from torch import Tensor
 from ..program.operators import Affine, Convolution
 from ..program.polyphase import PolyphaseConvolution
 from ..program.program import Op, map_leaves
+from ..program.vocabulary import is_linear
 from .batch import Batch
 from .steps import DIFFERENCE, Routing, only_changed
-
-# Linear in their first argument, whatever the others are.
-_LINEAR = frozenset(
-    [
-        "view",
-        "_unsafe_view",
-        "reshape",
-        "permute",
-        "transpose",
-        "t",
-        "slice",
-        "select",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "clone",
-        "contiguous",
-        "flatten",
-        "upsample_nearest2d",
-        "upsample_bilinear2d",
-        "upsample_bicubic2d",
-        "avg_pool2d",
-        "adaptive_avg_pool2d",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "channel_shuffle",
-        "flip",
-        "roll",
-        "neg",
-        "alias",
-        "detach",
-        "mul",
-        "div",
-    ]
-)
 
 
 def route_difference(routing: Routing, op: Op) -> bool:
@@ -82,7 +48,7 @@ def _factors(routing: Routing, op: Op) -> tuple[Any, ...] | None:
     fixed = isinstance(op.run, (Convolution, PolyphaseConvolution)) and rest[0].number in routing.constants
     if fixed or isinstance(op.run, Affine):
         return (rest[0], None)
-    linear = (op.kind in _LINEAR and "rounding_mode" not in op.kwargs) or (
+    linear = (is_linear(op.run, op.kind) and "rounding_mode" not in op.kwargs) or (
         op.kind == "constant_pad_nd" and rest[1:] in ((), (0,), (0.0,))
     )
     return rest if linear else None

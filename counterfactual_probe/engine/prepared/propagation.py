@@ -15,36 +15,13 @@ import torch
 from torch import Tensor
 
 from ...generator.layers import channels_first
-from ..program.operators import ELEMENTWISE, Affine, Edit
+from ..program.operators import Affine, Edit
 from ..program.program import Op, Program, map_leaves, outputs
 from ..program.simplify import Simplified
 from .batch import Batch
 from .difference import route_difference
 from .sparse import route_sparse
 from .steps import FULL, SPARSE, EditPath, Key, Routing, Step, only_changed
-
-# Results are in memory of their own.
-_FRESH = ELEMENTWISE | frozenset(
-    [
-        "affine",
-        "convolution",
-        "polyphase_convolution",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "cat",
-        "upsample_nearest2d",
-        "upsample_bilinear2d",
-        "batch_norm",
-        "linear",
-        "addmm",
-        "mm",
-        "bmm",
-        "avg_pool2d",
-        "softmax",
-    ]
-)
 
 
 def edit_path(
@@ -131,7 +108,7 @@ def _whole(routing: Routing, op: Op) -> None:
     overwrite = _in_place(op, arguments) if op.args and routing.changes(op.args[0]) else None
     if overwrite is not None and op.reads[0] != changed[0]:
         overwrite = None
-    routing.make(FULL, op.out, compute, keys, overwrite, shares=op.kind not in _FRESH)
+    routing.make(FULL, op.out, compute, keys, overwrite, shares=not op.fresh)
 
 
 def _several(routing: Routing, op: Op, compute: Callable[[Batch], Any], keys: tuple[Key, ...]) -> None:
@@ -159,6 +136,6 @@ def _in_place(op: Op, arguments: Callable[[Batch], list[Any]]) -> Callable[[Batc
         return scaled
     overload = str(getattr(op.run, "_overloadname", None))
     written = getattr(getattr(torch.ops.aten, op.kind + "_", None), overload, None)
-    if op.kind in ELEMENTWISE and written is not None:
+    if op.elementwise and written is not None:
         return lambda batch: written(*arguments(batch), **op.kwargs)
     return None

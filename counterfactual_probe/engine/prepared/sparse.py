@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ..program.operators import ELEMENTWISE, Affine, Convolution
+from ..program.operators import Affine, Convolution
 from ..program.polyphase import PolyphaseConvolution, apart
-from ..program.program import Op, Ref, Size, leaves
+from ..program.program import Op, Size, leaves
 from ..program.simplify import transposed_as_polyphase
 from .batch import Batch, new
 from .steps import DIFFERENCE, FULL, SPARSE, Routing
@@ -16,7 +16,7 @@ from .steps import DIFFERENCE, FULL, SPARSE, Routing
 
 def route_sparse(routing: Routing, op: Op, x: int) -> bool:
     """Steps on the channels that were set alone; False if the operation mixes channels otherwise."""
-    if op.kind in ELEMENTWISE and not any(isinstance(leaf, (Ref, Size)) for leaf in leaves(op.args[1:])):
+    if op.elementwise and not any(isinstance(leaf, Size) for leaf in leaves((op.args, dict(op.kwargs)))):
         _bend(routing, op, x)
         return True
     if isinstance(op.run, Affine):

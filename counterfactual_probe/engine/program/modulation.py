@@ -17,8 +17,8 @@ from torch import Tensor
 from .operators import Affine, Convolution, arguments, canonical
 from .program import Op, Ref, Size
 from .rewriting import Rewriting
+from .vocabulary import RESHAPES
 
-_VIEWS = frozenset(["view", "_unsafe_view", "reshape"])
 _ONE_EACH = Size(1, 0)
 
 
@@ -27,7 +27,7 @@ def ordinary_convolutions(work: Rewriting) -> None:
     makers, uses = work.makers(), work.uses()
 
     def rewrite(op: Op) -> list[Op]:
-        grouped = makers.get(op.reads[0]) if op.kind in _VIEWS and op.reads else None
+        grouped = makers.get(op.reads[0]) if op.kind in RESHAPES and op.reads else None
         if grouped is None or grouped.kind not in ("conv2d", "convolution"):
             return [op]
         # With a fixed number of groups it is a Convolution by now, and nothing is to be done.
@@ -74,7 +74,7 @@ def _of_samples(work: Rewriting, x: int, kernels: int, view: Op) -> bool:
 def _viewed(makers: Mapping[int, Op], item: Any) -> int | None:
     """What a value is a view of."""
     op = makers.get(item.number) if isinstance(item, Ref) else None
-    return op.reads[0] if op is not None and op.kind in _VIEWS and op.reads else None
+    return op.reads[0] if op is not None and op.kind in RESHAPES and op.reads else None
 
 
 def _factors(work: Rewriting, makers: Mapping[int, Op], kernels: int) -> tuple[Tensor, list[int], list[int]] | None:

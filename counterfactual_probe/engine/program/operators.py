@@ -1,6 +1,6 @@
 """The operations that a program is simplified to: convolutions and affine maps of channels.
 
-Each is called like any tensor operation, and says of what ``kind`` it is.
+Each is called like any tensor operation, and says of what ``kind`` it is, and whether its result is ``fresh``.
 """
 
 from __future__ import annotations
@@ -14,36 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .program import Op, Ref
-
-# Operations on each element alone, of one value with channels.
-ELEMENTWISE = frozenset(
-    [
-        "relu",
-        "tanh",
-        "sigmoid",
-        "leaky_relu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "softplus",
-        "hardtanh",
-        "hardsigmoid",
-        "hardswish",
-        "relu6",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
-        "abs",
-        "neg",
-        "exp",
-        "sin",
-        "cos",
-        "square",
-    ]
-)
+from .vocabulary import arguments_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +22,7 @@ class Affine:
     """x · scale + shift; both have one value for each channel, of each sample or of all."""
 
     kind = "affine"
+    fresh = True
 
     def __call__(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if scale is None:
@@ -80,6 +52,7 @@ class Convolution:
     output_padding: tuple[int, int] = (0, 0)
     groups: int = 1
     kind = "convolution"
+    fresh = True
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.transposed:
@@ -133,10 +106,7 @@ def _size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> i
 
 def arguments(op: Op) -> dict[str, Any]:
     """The arguments of a torch operation by name, defaults included."""
-    schema = op.run._schema  # type: ignore[attr-defined]
-    found = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
-    found |= {argument.name: value for argument, value in zip(schema.arguments, op.args, strict=False)}
-    return found | dict(op.kwargs)
+    return arguments_of(op.run, op.args, op.kwargs)
 
 
 def canonical(op: Op, shapes: Mapping[int, tuple[Any, ...]]) -> Op:

@@ -34,6 +34,7 @@ class PolyphaseConvolution:
     starts: tuple[int, ...]
     taps: int
     kind = "polyphase_convolution"
+    fresh = True
 
     @property
     def before(self) -> int:

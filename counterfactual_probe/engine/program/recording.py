@@ -23,6 +23,7 @@ from ...generator.state.randomness import random_states
 from ..interception import NotReplayable, Observer, intercepted, storage_of
 from .noise import draw_of, is_mask
 from .program import Draw, Op, Program, Ref, Size, leaves, map_leaves
+from .vocabulary import is_pointwise, makes_new_memory
 
 _FEW, _MORE = 2, 3
 
@@ -123,7 +124,10 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         if moves:
             self._moving.update(number for number in outs if number is not None)
         run = func if written is None else _functional(func)
-        self.ops.append(Op(run, tuple(op_args), op_kwargs, outs, isinstance(result, Tensor)))
+        elementwise, new_memory = _is_elementwise(func, args, kwargs, result), makes_new_memory(run)
+        if written is None:
+            new_memory = new_memory and not _share_memory(result, (args, kwargs))
+        self.ops.append(Op(run, tuple(op_args), op_kwargs, outs, isinstance(result, Tensor), elementwise, new_memory))
         return result
 
     def _random_states(self, func: Any) -> list[bytes] | None:
@@ -164,6 +168,21 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
                 raise NotRecordable(f"{func} changes a tensor that is a view, or that has views")
         if self._numbers.get(written) in self.constants:
             raise NotRecordable(f"{func} changes a tensor that was there before the forward")
+
+
+def _is_elementwise(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
+    """Whether each element of the result is a function of the same element of the first argument alone, of its type."""
+    tensors = [leaf for leaf in leaves((list(args), kwargs)) if isinstance(leaf, Tensor)]
+    if not isinstance(result, Tensor) or len(tensors) != 1 or tensors[0] is not args[0]:
+        return False
+    pointwise = torch.Tag.pointwise in func.tags or is_pointwise(func.overloadpacket.__name__.removesuffix("_"))
+    return pointwise and (result.shape, result.dtype) == (args[0].shape, args[0].dtype)
+
+
+def _share_memory(result: Any, given: Any) -> bool:
+    """Whether results lie where arguments do, as those of dropout in eval mode, of which no schema tells."""
+    places = {storage_of(leaf) for leaf in leaves(given) if isinstance(leaf, Tensor)}
+    return any(storage_of(leaf) in places | {None} for leaf in leaves(result) if isinstance(leaf, Tensor))
 
 
 def _written(func: Any, args: Any) -> Tensor | None:
@@ -208,7 +227,9 @@ def _unified(one: Any, two: Any) -> Any:
 def _unified_op(one: Op, two: Op) -> Op:
     if one.run is not two.run or one.outs != two.outs or one.single != two.single:
         raise NotRecordable("the forward takes another path for another batch")
-    return Op(one.run, _unified(one.args, two.args), _unified(dict(one.kwargs), dict(two.kwargs)), one.outs, one.single)
+    args, kwargs = _unified(one.args, two.args), _unified(dict(one.kwargs), dict(two.kwargs))
+    elementwise, new_memory = one.elementwise and two.elementwise, one.new_memory and two.new_memory
+    return Op(one.run, args, kwargs, one.outs, one.single, elementwise, new_memory)
 
 
 def _equal(one: Any, two: Any) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .modulation import ordinary_convolutions
-from .operators import ELEMENTWISE, Affine, Convolution, Edit, arguments, canonical
+from .operators import Affine, Convolution, Edit, arguments, canonical
 from .polyphase import PolyphaseConvolution, of_transposed, of_upsampled, polyphase_convolution
 from .program import Op, Program, Ref
 from .recording import NotRecordable
@@ -208,7 +208,7 @@ def _keep_used_outputs(work: Rewriting) -> None:
         chain: list[Op] = []
         while (maker := makers.get(number)) is not None and uses[number] == 1:
             chain.append(maker)
-            if maker.kind not in ELEMENTWISE | {"affine"}:
+            if not (maker.elementwise or isinstance(maker.run, Affine)):
                 break
             number = maker.reads[0]
         # All but the images themselves must be constants, of which the chosen part is taken.

@@ -12,42 +12,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...engine.program.vocabulary import CONCATENATIONS, RESHAPES, is_pointwise, parameters
 from .autocorrelation import Size
 from .resampling import downsampling_kernel, upsampling_kernel
 from .routes import Ways, joined
 
-# Pixel by pixel, or norms: positions and channels stay where they are.
-_POINTWISE = """
-    relu relu6 leaky_relu rrelu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid logsigmoid
-    tanh tanhshrink softplus softsign softshrink hardshrink threshold prelu clamp clip clamp_min clamp_max abs
-    exp log sqrt rsqrt square pow rpow sin cos erf add radd iadd sub rsub isub mul rmul imul div rdiv truediv
-    rtruediv itruediv true_divide neg where lerp addcmul addcdiv maximum minimum nan_to_num
+# Positions and channels stay where they are, as they do in what is pointwise.
+_KEEPING = """
     batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm normalize
     dropout dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout
-    contiguous clone detach to type type_as float double half bfloat16 cpu cuda requires_grad alias
+    contiguous detach to type type_as float double half bfloat16 cpu cuda requires_grad alias
 """
 # They look at a tensor, or at its form, and make none that carries channels.
 _ASKING = """
     size dim stride get set numel is_floating_point data_ptr item tolist len format repr str
     zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor
 """
-
-# Arguments by position: torch's builtins have no signature that Python could ask for.
-_PARAMETERS = {
-    "conv2d": "input weight bias stride padding dilation groups",
-    "conv_transpose2d": "input weight bias stride padding output_padding groups dilation",
-    "cat": "tensors dim",
-    "interpolate": "input size scale_factor mode align_corners recompute_scale_factor antialias",
-    "avg_pool2d": "input kernel_size stride",
-    "max_pool2d": "input kernel_size stride",
-    "max_pool2d_with_indices": "input kernel_size stride",
-    "pad": "input pad",
-    "chunk": "input chunks dim",
-    "split": "input split_size dim",
-    "narrow": "input dim start length",
-}
-_PARAMETERS["concat"] = _PARAMETERS["concatenate"] = _PARAMETERS["cat"]
-_DEFAULTS = {"stride": 1, "dilation": 1, "groups": 1, "dim": 0, "mode": "nearest", "antialias": False}
 
 
 class Unsupported(Exception):
@@ -76,13 +56,12 @@ class Call:
     @cached_property
     def given(self) -> dict[str, Any]:
         """Its arguments by name."""
-        found = dict(zip(_PARAMETERS[self.name].split(), self.args, strict=False))
-        return found | {
-            {"axis": "dim", "split_size_or_sections": "split_size"}.get(k, k): v for k, v in self.kwargs.items()
-        }
+        by_position = dict(zip(parameters(self.name), self.args, strict=False))
+        other_names = {"axis": "dim", "split_size_or_sections": "split_size"}
+        return by_position | {other_names.get(name, name): value for name, value in self.kwargs.items()}
 
     def argument(self, name: str) -> Any:
-        return self.given.get(name, _DEFAULTS.get(name))
+        return self.given.get(name, parameters(self.name).get(name))
 
 
 Handler: TypeAlias = Callable[[Call], "Ways | list[Ways]"]
@@ -96,9 +75,9 @@ def asks(name: str) -> bool:
 def through(call: Call) -> Ways | list[Ways]:
     """The ways to what an operation makes, or to each of its results; raises :class:`Unsupported`."""
     handler = _HANDLERS.get(call.name)
-    if handler is None:
+    if handler is None and not is_pointwise(call.name):
         raise Unsupported(call.name)
-    return handler(call)
+    return (handler or _pointwise)(call)
 
 
 def _pointwise(call: Call) -> Ways:
@@ -244,9 +223,9 @@ def shown(size: tuple[int, ...]) -> str:
 
 
 _HANDLERS: dict[str, Handler] = {
-    **dict.fromkeys(_POINTWISE.split(), _pointwise),
-    **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "expand"), _reshaped),
-    **dict.fromkeys(("cat", "concat", "concatenate"), _concatenated),
+    **dict.fromkeys(_KEEPING.split(), _pointwise),
+    **dict.fromkeys(RESHAPES | {"expand"}, _reshaped),
+    **dict.fromkeys(CONCATENATIONS, _concatenated),
     **dict.fromkeys(("chunk", "split"), _divided),
     **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), _max_pooled),
     "getitem": _got,
