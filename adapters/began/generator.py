@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state, tensors_only
 
@@ -119,6 +121,7 @@ class BEGANDiscriminator(nn.Module):
         return reconstructions
 
 
+@fresh_settings()
 def began(
     state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "began"
 ) -> GeneratorAdapter:
@@ -141,13 +144,14 @@ def began(
     elus = [key for key, part in module.named_modules() if isinstance(part, nn.ELU)]
     return wrap(
         module.eval(),
-        lambda n, rng: torch.rand(n, latent, generator=rng) * 2 - 1,
+        partial(_uniform, latent=latent),
         layers=["h0", *elus],
         device=device,
         name=name,
     )
 
 
+@fresh_settings()
 def began_discriminator(state_dict: Mapping[str, Any]) -> BEGANDiscriminator:
     """The discriminator with this state dict, such as the file ``discriminator.safetensors`` of a trained BEGAN.
 
@@ -164,6 +168,10 @@ def began_discriminator(state_dict: Mapping[str, Any]) -> BEGANDiscriminator:
     module = BEGANDiscriminator(**_generator_arguments(decoder))
     load_state(module, state, "a BEGAN's discriminator of its decoder's sizes")
     return module.eval()
+
+
+def _uniform(n: int, rng: torch.Generator, *, latent: int) -> Tensor:
+    return torch.rand(n, latent, generator=rng) * 2 - 1
 
 
 def _generator_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:

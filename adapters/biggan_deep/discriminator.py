@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.weights import load_state, tensors_only
 
 
@@ -59,6 +60,7 @@ class BigGANDiscriminator(nn.Module):
         return logits
 
 
+@fresh_settings()
 def biggan_discriminator(state_dict: Mapping[str, Any]) -> BigGANDiscriminator:
     """The discriminator of a state dict, such as ``discriminator.safetensors`` beside a trained BigGAN.
 

@@ -10,17 +10,20 @@ as setting those of ``conv_3``. In a block that halves the channels, only the fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterfactual_probe.base.errors import ProbeError
+from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.classifiers.labels import class_number
 from counterfactual_probe.generator import latents as lt
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.latents import Latents
+from counterfactual_probe.generator.state.randomness import fitting
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state
 
@@ -57,6 +60,29 @@ CONFIGS = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class LatentSampler:
+    """Samples latents: a truncated normal ``z``, a class and a truncation."""
+
+    z_dim: int
+    n_classes: int
+    names: tuple[str, ...]
+    generator: str
+
+    def __call__(self, n: int, rng: torch.Generator, classes: Any = None, truncation: Any = TRUNCATION) -> Latents:
+        strength = _truncation(truncation)
+        # z is sampled first and scaled last, so that it is the same for all classes and, up to scale, truncations.
+        z = truncated_normal(n, self.z_dim, rng)
+        drawn = torch.randint(self.n_classes, (n,), generator=rng)
+        label = drawn if classes is None else torch.full((n,), self._number(classes))
+        return {"z": strength * z, "label": label, "truncation": torch.full((n,), strength, dtype=torch.float64)}
+
+    def _number(self, wanted: Any) -> int:
+        if self.names:
+            return class_number(wanted, self.names, self.n_classes, self.generator)
+        return class_index(wanted, self.n_classes)
+
+
 class BigGANDeep(GeneratorAdapter):
     """A BigGAN-deep that raises an error for latents with an impossible class or truncation.
 
@@ -81,21 +107,8 @@ class BigGANDeep(GeneratorAdapter):
             raise ProbeError(
                 f"{len(self.classes)} classes are named and {name} has {self.n_classes}; name all of them, or none"
             )
-
-        def number(wanted: Any) -> int:
-            if self.classes:
-                return class_number(wanted, self.classes, self.n_classes, name)
-            return class_index(wanted, self.n_classes)
-
-        def sample_latents(n: int, rng: torch.Generator, classes: Any = None, truncation: Any = TRUNCATION) -> Latents:
-            strength = _truncation(truncation)
-            # z is sampled first and scaled last, so that it is the same for all classes and, up to scale, truncations.
-            z = truncated_normal(n, module.z_dim, rng)
-            drawn = torch.randint(module.n_classes, (n,), generator=rng)
-            label = drawn if classes is None else torch.full((n,), number(classes))
-            return {"z": strength * z, "label": label, "truncation": torch.full((n,), strength, dtype=torch.float64)}
-
-        super().__init__(module.eval(), sample_latents, layers=_listed(module), name=name, device=device)
+        sampler = LatentSampler(module.z_dim, module.n_classes, self.classes, name)
+        super().__init__(module.eval(), sampler, layers=_listed(module), name=name, device=device)
 
     def check(self, latents: Latents, what: str = "the latents") -> int:
         n = super().check(latents, what)
@@ -139,6 +152,7 @@ def genblock(generator: GeneratorAdapter, number: int, part: str | None = None) 
     return block if part is None else generator.layer(f"{block}.{part}").name
 
 
+@fresh_settings()
 def biggan_deep(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
@@ -164,6 +178,7 @@ def biggan_deep(
     return BigGANDeep(BigGANDeepModule(model), name=chosen, classes=classes, device=device)
 
 
+@fresh_settings()
 def random_biggan_deep(
     config: str | Mapping[str, Any] = "small", *, seed: int = 0, device: torch.device | str | None = None
 ) -> BigGANDeep:
@@ -180,7 +195,8 @@ def random_biggan_deep(
         raise ProbeError(f"no configuration is named {config!r}; give one of {', '.join(map(repr, CONFIGS))}")
     chosen = CONFIGS[config] if isinstance(config, str) else config
     title = config.replace("small", "biggan-deep small") if isinstance(config, str) else "biggan-deep"
-    module = BigGANDeepModule(_with_random_weights(original(chosen), torch.Generator().manual_seed(seed)))
+    rng = torch.Generator().manual_seed(fitting(whole(seed, "the seed", 0), 64))
+    module = BigGANDeepModule(_with_random_weights(original(chosen), rng))
     generator = BigGANDeep(module, name=f"{title}, random weights", device=device)
     _take_statistics(generator)
     return generator

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, nearest, whole
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state, tensors_only
 
@@ -95,6 +96,7 @@ class ClassSampler:
         return number
 
 
+@fresh_settings()
 def cdcgan(
     state_dict: Mapping[str, Any],
     classes: int | Sequence[str],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.generator.latents import standard_normal
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.regions import Mask, Regions, grid
 from counterfactual_probe.registry.weights import load_state, tensors_only
@@ -66,6 +69,7 @@ class DCGANDiscriminator(nn.Module):
         return logits
 
 
+@fresh_settings()
 def dcgan_discriminator(state_dict: Mapping[str, Any]) -> DCGANDiscriminator:
     """The discriminator with this state dict, such as the file ``discriminator.safetensors`` of a trained DCGAN.
 
@@ -90,6 +94,7 @@ def dcgan_discriminator(state_dict: Mapping[str, Any]) -> DCGANDiscriminator:
     return module.eval()
 
 
+@fresh_settings()
 def dcgan(
     state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "dcgan"
 ) -> GeneratorAdapter:
@@ -114,7 +119,7 @@ def dcgan(
     load_state(module, renamed, "a DCGAN of its kernels' sizes")
     return wrap(
         module.eval(),
-        lambda n, rng: torch.randn(n, latent, 1, 1, generator=rng),
+        partial(standard_normal, size=(latent, 1, 1)),
         layers=[f"main.{3 * i + 2}" for i in range(len(widths))],
         device=device,
         name=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.generator.latents import standard_normal
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state, tensors_only
 
@@ -103,6 +106,7 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(1, channels // _GROUPS), channels)
 
 
+@fresh_settings()
 def flow(
     state_dict: Mapping[str, Any],
     *,
@@ -136,7 +140,7 @@ def flow(
     blocks = [f"velocity.{key}" for key, part in network.named_modules() if isinstance(part, Block)]
     return wrap(
         Flow(network, steps).eval(),
-        lambda n, rng: torch.randn(n, colours, image_size, image_size, generator=rng),
+        partial(standard_normal, size=(colours, image_size, image_size)),
         layers=[f"{block}#{call}" for block in blocks for call in range(1, steps + 1)],
         device=device,
         name=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.adapter import GeneratorAdapter, stream_seed
 from counterfactual_probe.generator.encoding import encoded
+from counterfactual_probe.generator.latents import standard_normal
+from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import load_state, tensors_only
 
@@ -140,6 +143,7 @@ class VAEAdapter(GeneratorAdapter):
         return mean + (log_variance / 2).exp() * noise.to(mean)
 
 
+@fresh_settings()
 def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = None, name: str = "vae") -> VAEAdapter:
     """A generator from the state dict of a :class:`VAE`; all sizes follow from the tensors' shapes.
 
@@ -161,12 +165,12 @@ def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = No
     latent = module.encoder.posterior.out_features // 2
     gen = VAEAdapter(
         module.eval(),
-        lambda n, rng: torch.randn(n, latent, generator=rng),
+        partial(standard_normal, size=(latent,)),
         layers=[f"decoder.{level}" for level in module.decoder.levels],
         device=device,
         name=name,
     )
-    gen.make_partner = lambda: gen.module.encoder
+    gen.make_partner = partial(gen.module.get_submodule, "encoder")
     return gen
 
 

@@ -12,6 +12,7 @@ import torch
 
 from ..base.errors import ProbeError, nearest
 from ..base.plugins import by_name, imported
+from ..generator.state.settings import fresh_settings
 from ..registry.folders import HUB, hub_folder, is_folder
 from .classifier import Classifier
 from .timm_models import PREFIX, load_timm_folder, timm_classifier, timm_names
@@ -38,6 +39,7 @@ def available_classifiers() -> list[str]:
     return sorted(_classifier_plugins())
 
 
+@fresh_settings()
 def load_classifier(
     name: str | os.PathLike[str],
     *,

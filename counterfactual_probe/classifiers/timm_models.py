@@ -13,6 +13,7 @@ from torch import nn
 
 from ..base.errors import ProbeError, first_line, nearest
 from ..base.files import read_bytes, write_bytes, write_json
+from ..generator.state.settings import fresh_settings
 from ..registry.folders import CONFIG, HUB, WEIGHTS, hub_folder
 from ..registry.weights import load_state, load_weights, tensors_only
 from .classifier import Classifier
@@ -54,10 +55,7 @@ def timm_classifier(
     timm = _timm(f"classifier {name!r}")
     _require_known(timm, name)
     if checkpoint is not None:
-        state = tensors_only(_nested(load_weights(checkpoint)))
-        model = _made(timm, name, num_classes=_classes(timm, name, state, checkpoint), **model_args)
-        load_state(model, state, f"timm's {name}")
-        source = f"timm {name}, {checkpoint.name}"
+        model, source = _of_checkpoint(timm, name, checkpoint, model_args)
     elif pretrained:
         model, source = _pretrained(timm, name, model_args)
     else:
@@ -67,6 +65,7 @@ def timm_classifier(
     return _classifier(model, size, model_args, class_names=names, name=name, device=device, source=source)
 
 
+@fresh_settings()
 def load_timm_folder(folder: Path, *, device: torch.device | str | None = None) -> Classifier:
     """The classifier in a folder with timm's config.json and model.safetensors, as in timm's hub repositories."""
     timm = _timm(f"the classifier in {folder}")
@@ -162,6 +161,15 @@ def _made(timm: Any, name: str, **options: Any) -> nn.Module:
     return model
 
 
+@fresh_settings()
+def _of_checkpoint(timm: Any, name: str, checkpoint: Path, model_args: Mapping[str, Any]) -> tuple[nn.Module, str]:
+    state = tensors_only(_nested(load_weights(checkpoint)))
+    model = _made(timm, name, num_classes=_classes(timm, name, state, checkpoint), **model_args)
+    load_state(model, state, f"timm's {name}")
+    return model, f"timm {name}, {checkpoint.name}"
+
+
+@fresh_settings()
 def _pretrained(timm: Any, name: str, model_args: Mapping[str, Any]) -> tuple[nn.Module, str]:
     """Weights from the hub or its cache. timm itself would retry a download without a connection for a minute."""
     config: Any = timm.get_pretrained_cfg(name)

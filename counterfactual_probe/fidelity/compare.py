@@ -103,7 +103,7 @@ class FidelityTest:
         """
         sets, names = self._named(units, labels)
         pictures, real_is = self._real(real, real_is, skip_unreadable)
-        n = self._number(n_images, pictures)
+        n, seed = self._number(n_images, pictures), whole(seed, "the seed", 0)
         resamples = whole(resamples, "resamples", 0)
         keep = min(whole(keep, "keep", 1), n)
         groups = self._groups(pictures, real_is, zip(names, sets, strict=True), n, seed)

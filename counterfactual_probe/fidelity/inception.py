@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ..base.errors import ProbeError, first_line
 from ..data.images import to_bytes
 from ..generator import latents as lt
-from ..generator.state.randomness import random_state_kept
+from ..generator.state.settings import fresh_settings
 from ..registry.weights import load_weights, tensors_only
 
 EXTRACTOR, LAYER = "inception-v3-compat", "2048"
@@ -33,6 +33,7 @@ class Inception:
         device: cpu or cuda.
     """
 
+    @fresh_settings()
     def __init__(
         self, *, weights: str | os.PathLike[str] | None = None, device: torch.device | str | None = None
     ) -> None:
@@ -60,7 +61,7 @@ class Inception:
         if images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ProbeError(f"images are {tuple(images.shape)}; give (n, C, H, W) with 1 or 3 colours")
         pixels = to_bytes(images.detach().float().cpu(), image_range).expand(-1, 3, -1, -1)
-        with random_state_kept(self.module):  # a data loader draws from the global generator
+        with fresh_settings():  # a data loader draws from the global generator
             features: Tensor = _torch_fidelity().get_featuresdict_from_dataset(
                 _ByteImages(pixels), self.module, _BATCH, self.device.type == "cuda", True, False
             )[LAYER]

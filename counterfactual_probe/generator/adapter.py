@@ -26,7 +26,8 @@ from .images import default_image, plot_samples, require_finite, thumbnails
 from .latents import Latents
 from .layers import LayerInfo, Layers, clean_name, hooked, listed, named_layers
 from .state.randomness import random_state_kept, seed_everything
-from .state.session import borrowed, default_float32, forbids_gradients, fresh_settings
+from .state.session import borrowed, forbids_gradients
+from .state.settings import fresh_settings, torch_defaults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,7 +194,7 @@ class GeneratorAdapter(Described):
         drawn = []
         cure = "it gets a CPU torch.Generator and must return latents for one sample, drawn on the CPU"
         # Latents are ordinary tensors of float32 whatever the caller's settings are, so that the seed fixes them.
-        with self._interruptible(), random_state_kept(self.module), torch.inference_mode(False), default_float32():
+        with self._interruptible(), random_state_kept(self.module), torch.inference_mode(False), torch_defaults():
             for i in range(n):
                 rng = torch.Generator().manual_seed(stream_seed(seed, stream, start + i))
                 of_sample = {name: value[i] if lt.one_each(value) else value for name, value in conditions.items()}
@@ -209,7 +210,7 @@ class GeneratorAdapter(Described):
 
         ``seed`` matters only to a forward that draws noise: image i gets the noise of (seed, i).
         """
-        n = self.check(latents)
+        n, seed = self.check(latents), whole(seed, "the seed", 0)
         with self.session():
             images = self.batches(
                 n, lambda index: self.forward(lt.take(latents, index), noise=range(n)[index], seed=seed)

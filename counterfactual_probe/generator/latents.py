@@ -101,6 +101,11 @@ def _plain_parts(label: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield from _plain_parts(f"{label}.{name}", getattr(value, name))
 
 
+def standard_normal(n: int, rng: torch.Generator, *, size: tuple[int, ...]) -> Tensor:
+    """``n`` latents of this size. With ``partial`` it is a ``sample_latents`` that can be pickled, unlike a lambda."""
+    return torch.randn(n, *size, generator=rng)
+
+
 def mix(base: Latents, source: Latents, share: float, seed: int) -> Latents:
     """The base latents with a random share of their coordinates taken from the source.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..base.caller import blamed_on
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, whole
 from ..base.progress import progress_bar
 from ..engine import Assignment, Intervention, Pairs, Stream, Swap
 from ..engine.pairs import given_pairs
@@ -66,7 +66,7 @@ class Hybridizer:
                 each channel alone.
             seed: of noise inside the forward, if any; pair i shares it in all runs.
         """
-        sets = parse_units(units, self.layers, self.generator)
+        sets, seed = parse_units(units, self.layers, self.generator), whole(seed, "the seed", 0)
         pairs = given_pairs(self.generator, z1, z2)
         with self.generator.unchanged(), self.generator.session():
             return self._run(
@@ -101,7 +101,7 @@ class Hybridizer:
                 (k, H, W) or (n, k, H, W); or a function of the channels' activations (k, H, W) in one sample's
                 run, whatever is upstream of them already set. A dict gives one of these per layer.
         """
-        sets = parse_units(units, self.layers, self.generator)
+        sets, seed = parse_units(units, self.layers, self.generator), whole(seed, "the seed", 0)
         n = self.generator.check(z1, "the base latents z1")
         pairs = Pairs(n, lambda start, stop: lt.take(z1, slice(start, stop)))
         with self.generator.unchanged(), self.generator.session():

@@ -10,6 +10,8 @@ from torch.nn.functional import avg_pool2d
 from ..base.errors import ProbeError
 from ..distributed.exchange import Exchange
 from ..engine import Effect, Stream, Swap
+from ..generator.state.randomness import fitting
+from ..generator.state.settings import sklearn_defaults
 from .request import MapRequest
 
 COMPONENTS = 64  # of which modules are made: with 32, in a pretrained DCGAN, they were less reproducible
@@ -33,6 +35,7 @@ def energy_shares(effect: Effect, components: Tensor, cell: tuple[int, int]) -> 
     return effect.of_sets((changes(effect, cell).flatten(1) @ components.to(effect.hybrids).flatten(1).T).square())
 
 
+@sklearn_defaults()
 def principal_components(request: MapRequest, number: int) -> Tensor:
     """(number, C, h, w) of unit norm: the leading components of changes of unit norm, about no change.
 
@@ -47,7 +50,7 @@ def principal_components(request: MapRequest, number: int) -> Tensor:
             f"for at most {len(sample)}, or give more pairs"
         )
     flat = sample.flatten(1).numpy()
-    basis = randomized_svd(flat, n_components=number, random_state=request.seed % 2**32)[2]
+    basis = randomized_svd(flat, n_components=number, random_state=fitting(request.seed, 32))[2]
     return torch.from_numpy(np.ascontiguousarray(basis)).view(number, *sample.shape[1:])
 
 

@@ -16,6 +16,7 @@ from ..engine import Assignment, Effect, Pairs, Stream
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
+from ..generator.state.settings import plain_arithmetic
 from ..generator.units import UnitSet, parse_layers
 from .result import Invariance
 from .scales import Scales
@@ -74,6 +75,7 @@ class StretchTest:
         self.scales = Scales(generator.image_size[1:], levels, wavelet)
         self.wavelet = wavelet
 
+    @plain_arithmetic()
     def measure(
         self,
         latents: Latents | None = None,

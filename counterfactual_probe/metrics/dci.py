@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..generator.adapter import stream_seed
+from ..generator.state.settings import sklearn_defaults
 from .score import Score
 from .table import BINS, FITS, Array, CodeTable, Floats, labels, provenance, require, split
 
@@ -90,6 +91,7 @@ def dci(
     )
 
 
+@sklearn_defaults()
 def _fit(fitted: CodeTable, tested: CodeTable, seed: int, j: int) -> tuple[Floats, float, float]:
     """Importances of the codes for one factor, and the scores on test rows and on fitted rows."""
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor

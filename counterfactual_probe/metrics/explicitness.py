@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.errors import ProbeError, whole
+from ..generator.state.settings import sklearn_defaults
 from .score import Score
 from .table import BINS, Array, Floats, Labels, labels, provenance, split
 
@@ -71,6 +72,7 @@ def explicitness(
     )
 
 
+@sklearn_defaults()
 def _factor(
     x: Floats, fitted_labels: Labels, x_test: Floats, test_labels: Labels, j: int
 ) -> tuple[float, float, int, Floats]:

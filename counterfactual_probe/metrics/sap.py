@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..generator.adapter import stream_seed
+from ..generator.state.settings import sklearn_defaults
 from .score import Score
 from .table import BINS, FITS, Array, CodeTable, Floats, Labels, labels, provenance, require, split
 
@@ -62,6 +63,7 @@ def sap(
     return SAP(float(gaps.mean()), matrix, provenance("sap", fitted, tested, seed=seed, bins=None), gaps=gaps)
 
 
+@sklearn_defaults()
 def _accuracy(
     fitted: CodeTable, tested: CodeTable, i: int, fitted_labels: Labels, tested_labels: Labels, *, seed: int
 ) -> float:

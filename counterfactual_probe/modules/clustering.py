@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base.errors import ProbeError
+from ..generator.state.randomness import fitting
+from ..generator.state.settings import sklearn_defaults
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -47,17 +49,20 @@ def _require_distinct_rows(rows: Floats, k: int, method: Method) -> None:
         raise ProbeError(f"{k} modules asked of {different} different maps; ask for at most {different}")
 
 
+@sklearn_defaults()
 def _kmeans(rows: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
     from sklearn.cluster import KMeans
 
-    model = KMeans(k, n_init=10, random_state=seed).fit(rows)
+    model = KMeans(k, n_init=10, random_state=fitting(seed, 32)).fit(rows)
     return model.labels_.astype(np.int64), model.cluster_centers_, -model.transform(rows)
 
 
+@sklearn_defaults()
 def _nmf(rows: Floats, k: int, seed: int, tolerance: float = 1e-4) -> tuple[Labels, Floats, Floats]:
     from sklearn.decomposition import NMF
 
-    model = NMF(k, init="nndsvda", solver="cd", tol=tolerance, max_iter=_MOST_ITERATIONS, random_state=seed)
+    state = fitting(seed, 32)
+    model = NMF(k, init="nndsvda", solver="cd", tol=tolerance, max_iter=_MOST_ITERATIONS, random_state=state)
     weights = model.fit_transform(rows)
     # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (conventions 10).
     norms = np.linalg.norm(model.components_, axis=1)

@@ -94,7 +94,7 @@ def measure_quality(
     modules: Sequence[UnitSet], templates: Floats, influence: InfluenceMap, *, n_pairs: int, controls: int, seed: int
 ) -> ModuleQuality:
     """Influence maps of the modules and of random sets of the same channels, on newly sampled pairs."""
-    controls = whole(controls, "controls", 1)
+    controls, seed = whole(controls, "controls", 1), whole(seed, "the seed", 0)
     kept = [k for k, units in enumerate(modules) if units.size]
     pool = [(layer, channel) for units in modules for layer, channels in units.items() for channel in channels]
     if len(kept) < 2:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..base.errors import ProbeError, first_line, nearest
 from ..base.files import read_bytes, write_bytes, write_text
 from ..base.plugins import by_name, imported
 from ..generator.adapter import GeneratorAdapter
+from ..generator.state.settings import fresh_settings
 from .weights import load_weights, tensors_only
 
 GROUP = "counterfactual_probe.architectures"
@@ -51,6 +53,7 @@ class Architecture:
     discriminator: Callable[[Mapping[str, Tensor]], nn.Module] | None = None
 
 
+@fresh_settings()
 def load_folder(
     folder: str | os.PathLike[str],
     *,
@@ -73,15 +76,22 @@ def load_folder(
         raise ProbeError(
             f"{folder} holds no weights; put {WEIGHTS[0]} (or {WEIGHTS[1]}) beside its {CONFIG}, or load another folder"
         )
-
-    def tensors(path: Path) -> dict[str, Tensor]:
-        return tensors_only(load_weights(path, (checksums or {}).get(path.name)))
-
-    gen = architecture.build(config, tensors(weights[0]), device)
+    gen = architecture.build(config, _tensors(weights[0], checksums), device)
     build, beside = architecture.discriminator, folder / DISCRIMINATOR
     if build is not None and beside.is_file():
-        gen.make_partner = lambda: build(tensors(beside))
+        gen.make_partner = partial(_built, build, beside, checksums)
     return gen
+
+
+def _tensors(path: Path, checksums: Mapping[str, str] | None) -> dict[str, Tensor]:
+    return tensors_only(load_weights(path, (checksums or {}).get(path.name)))
+
+
+def _built(
+    build: Callable[[Mapping[str, Tensor]], nn.Module], path: Path, checksums: Mapping[str, str] | None
+) -> nn.Module:
+    """The module of a file of weights."""
+    return build(_tensors(path, checksums))
 
 
 def save_folder(

@@ -86,6 +86,7 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
         ProbeError: unknown name (with the nearest), weights not installed (with the one command
             that installs them) or altered, a hub that cannot be reached.
     """
+    from ..generator.state.settings import fresh_settings
     from .folders import HUB, is_folder, load_folder, load_from_hub
 
     if isinstance(name, os.PathLike):
@@ -96,7 +97,9 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
         return load_from_hub(name, device=device)
     if is_folder(name) and name not in _generator_plugins():
         return load_folder(name, device=device)
-    return pretrained(name).load(device)
+    entry = pretrained(name)
+    with fresh_settings():  # whatever another package does to load it
+        return entry.load(device)
 
 
 def _generator_plugins() -> dict[str, EntryPoint]:

@@ -14,6 +14,7 @@ from ..base.progress import progress_bar
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
+from ..generator.state.settings import plain_arithmetic
 from .activations import measure_activations
 from .distribution import ABOVE, BELOW, Gatherer
 from .filters import DRAWS, KEPT, remove_filters
@@ -53,6 +54,7 @@ class SpectralDependency:
         name: what results call the network.
     """
 
+    @plain_arithmetic()
     def __init__(
         self, model: GeneratorAdapter | nn.Module, *, example: Latents | None = None, name: str | None = None
     ) -> None:
@@ -78,6 +80,7 @@ class SpectralDependency:
         connected = {(item.earlier.name, item.later.name) for item in self._all()}
         return [(*names, reason) for names, reason in reasons.items() if names not in connected]
 
+    @plain_arithmetic()
     def measure(self, earlier: str, later: str) -> SpectralRatios:
         """The ratio of every pathway in → mid → out between two successive convolutions.
 
@@ -96,6 +99,7 @@ class SpectralDependency:
             )
         return SpectralRatios(pathways.dense(), pathways.count, self._about(pathways))
 
+    @plain_arithmetic()
     def table(
         self, pairs: Sequence[tuple[str, str] | ConvolutionPair] | None = None, *, show_progress: bool = False
     ) -> SpectralTable:
@@ -118,6 +122,7 @@ class SpectralDependency:
         }
         return SpectralTable(rows, torch.stack(histograms), about)
 
+    @plain_arithmetic()
     def measure_activations(self, layer: str, inputs: Latents, *, later: str | None = None) -> ActivationRatios:
         """The ratio of a layer's activation maps and the filters of the next convolution (S000 eq. 8).
 
@@ -138,6 +143,7 @@ class SpectralDependency:
         about = self._network.provenance() | {"layers": [layer, way[1].name], "between": list(way[0].steps)}
         return ActivationRatios(ratio, n, about)
 
+    @plain_arithmetic()
     def remove_filters(
         self,
         earlier: str,
@@ -173,6 +179,7 @@ class SpectralDependency:
             seed=seed,
         )
 
+    @plain_arithmetic()
     def plot_kernels(
         self,
         earlier: str,

@@ -13,6 +13,7 @@ from ..base.errors import ProbeError, whole
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
+from ..generator.state.randomness import fitting
 from .removal import FilterRemoval
 from .tracing.network import Network
 from .tracing.pathways import Pathways
@@ -121,7 +122,7 @@ def removal_plan(
     extra = [low, high, lowest.view_as(energy), highest.view_as(energy)]
     names = ["nothing", "low energy", f"ratio < {below:g}", f"ratio > {above:g}"]
     names += [f"the {equal} lowest", f"the {equal} highest"]
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(fitting(whole(seed, "the seed", 0), 64))
     strata = stratified(energy, ~weak)
     controls = [torch.stack([weak | stratified_sample(item, strata, rng) for _ in range(draws)]) for item in extra]
     removed = torch.stack([torch.zeros_like(weak), weak, *(weak | item for item in extra)])

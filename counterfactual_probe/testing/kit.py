@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..base.errors import Interrupted, ProbeError, first_line
+from ..base.errors import Interrupted, ProbeError, first_line, whole
 from ..generator import adapter as generators
 from . import hybrid_checks, image_checks, latent_checks, module_checks
 from .bench import Bench
@@ -78,6 +78,7 @@ def check_adapter(
     """
     if not isinstance(adapter, generators.GeneratorAdapter):
         raise ProbeError(f"the adapter is a {type(adapter).__name__}; give what cp.wrap() or cp.load() returns")
+    seed = whole(seed, "the seed", 0)
     before = module_checks.Fingerprint(adapter.module)
     bench, checks = Bench(adapter, seed, layers), dict[str, Check]()
     for test in _TESTS:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..base.errors import ProbeError, whole
 from ..generator.adapter import GeneratorAdapter, stream_seed, wrap
+from ..generator.state.randomness import fitting
 from ..modules.clustering import Labels
 
 LAYER = "hidden"
@@ -46,7 +47,7 @@ class Model1(nn.Module):
         super().__init__()
         self.supports = _checked_supports(supports, whole(units, "units", 2))
         k, height, width = self.supports.shape
-        rng = torch.Generator().manual_seed(whole(seed, "the seed", 0))
+        rng = torch.Generator().manual_seed(fitting(whole(seed, "the seed", 0), 64))
         self.order = torch.arange(k).repeat_interleave(units)[torch.randperm(k * units, generator=rng)]
         self.into = nn.Parameter(_normal((k * units,), _INTO, rng))
         weights = _normal((k * units, height, width), _OUT, rng)

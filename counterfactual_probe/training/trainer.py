@@ -19,6 +19,7 @@ from ..data.order import epoch_order
 from ..distributed.ranks import Ranks
 from ..generator.adapter import stream_seed
 from ..generator.state.randomness import random_state_kept, seed_everything
+from ..generator.state.settings import fresh_settings, torch_defaults
 from .launch import network_of, ranks_of
 from .plan import TrainingPlan
 from .record.grids import COLUMNS, save_grid
@@ -43,7 +44,7 @@ class Trainer:
     def __init__(self, plan: TrainingPlan, accelerator: Accelerator) -> None:
         self.plan, self.accelerator, self.recipe = plan, accelerator, plan.recipe
         self.ranks = ranks_of(accelerator, self.recipe.batch)
-        with random_state_kept():
+        with fresh_settings():
             seed_everything(stream_seed(plan.seed, START, 0), nn.Module())
             made = self.recipe.networks(plan.images.size)
         optimisers = self.recipe.optimisers(made)
@@ -108,6 +109,9 @@ class Trainer:
         began = self._clock = time.perf_counter()
         with (
             random_state_kept(self._holder),
+            torch_defaults(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
             self._stopping(),
             progress_bar(plan.steps, plan.name, "step", show_progress and self.accelerator.is_main_process) as bar,
         ):

@@ -17,6 +17,11 @@ from torch import nn
 from .locks import random_lock
 
 
+def fitting(seed: int, bits: int) -> int:
+    """A seed for a generator that takes so many bits: the seed itself if it fits, and otherwise 32 bits of a hash."""
+    return seed if seed < 2**bits else int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
 def seed_everything(seed: int, module: nn.Module) -> None:
     """Seed the global generators that the module's forward may use.
 

@@ -16,6 +16,7 @@ from torch import nn
 from .attributes import attributes_kept
 from .locks import holding
 from .randomness import random_state_kept, random_state_watched
+from .settings import default_device, no_autocast
 from .wrappers import has_compiled_parts
 
 
@@ -45,9 +46,10 @@ def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
     stack.enter_context(torch.inference_mode(inference))
     stack.enter_context(torch.no_grad())
-    for kind in {value.device.type for value in reached.tensors} | {"cpu"}:
-        if torch.amp.is_autocast_available(kind):
-            stack.enter_context(torch.autocast(kind, enabled=False))
+    devices = [value.device for value in reached.tensors]
+    stack.enter_context(no_autocast({device.type for device in devices} | {"cpu"}))
+    # What a forward makes without naming a device joins the weights, whatever the caller has set.
+    stack.enter_context(default_device(_device_of(module)))
     for part in reached.modules:
         # Not .eval(): some modules override train() with side effects (merging adapters, say).
         part.training = False
@@ -55,25 +57,11 @@ def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
             part.__dict__["_compiled_call_impl"] = None  # compiled in place: run the original
 
 
+def _device_of(module: nn.Module) -> torch.device:
+    return next((value.device for value in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+
+
 def forbids_gradients(error: BaseException | None) -> bool:
     """Whether this error is that of a forward that computes gradients itself, run in inference mode."""
     message = str(error).lower() if isinstance(error, RuntimeError) else ""
     return "inference" in message or "require grad" in message or "requires grad" in message
-
-
-@contextmanager
-def default_float32() -> Iterator[None]:
-    """torch's own default type inside, whatever the caller has set."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
-def fresh_settings() -> Iterator[None]:
-    """For code that builds a network: torch's own default type, ordinary tensors, and a random state to spend."""
-    with random_state_kept(), torch.inference_mode(False), default_float32():
-        yield

@@ -1,0 +1,74 @@
+"""The caller's global settings, which neither decide what the library makes nor are changed by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+
+from .randomness import random_state_kept
+
+
+@contextmanager
+def torch_defaults(device: torch.device | None = None) -> Iterator[None]:
+    """torch's own settings inside: float32 as default type, this device (the CPU) as the default one, no autocast.
+
+    The default type belongs to the process: whoever uses this holds the lock of the random generators as well.
+    """
+    before = torch.get_default_dtype()
+    with default_device(device or torch.device("cpu")), no_autocast({"cpu", torch.get_default_device().type}):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+@contextmanager
+def fresh_settings() -> Iterator[None]:
+    """For code that builds a network: torch's own settings, ordinary tensors, and a random state to spend.
+
+    As a decorator, ``@fresh_settings()``, it makes a loader one of these.
+    """
+    with random_state_kept(), torch.inference_mode(False), torch_defaults():
+        yield
+
+
+@contextmanager
+def default_device(device: torch.device) -> Iterator[None]:
+    """Tensors that are made inside without naming a device are on this one."""
+    with ExitStack() as stack:
+        if torch.get_default_device() != device:  # entered only where needed, since it makes every call slower
+            stack.enter_context(device)
+        yield
+
+
+@contextmanager
+def no_autocast(kinds: set[str]) -> Iterator[None]:
+    """Autocast is off inside, for these kinds of devices."""
+    with ExitStack() as stack:
+        for kind in kinds:
+            # Entered only where needed, and without the cache of weights that were cast: only the outermost autocast
+            # empties it, so that training inside would go on with the weights of its first step.
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
+        yield
+
+
+@contextmanager
+def plain_arithmetic() -> Iterator[None]:
+    """For arithmetic of our own, outside of a module: on the CPU unless it says where, and in the types that it has."""
+    with default_device(torch.device("cpu")), no_autocast({"cpu", "cuda", "mps", "xpu"}):
+        yield
+
+
+@contextmanager
+def sklearn_defaults() -> Iterator[None]:
+    """scikit-learn's and NumPy's own settings inside: arrays come out as arrays, and arithmetic warns at most."""
+    import sklearn
+
+    settings = {"transform_output": "default", "array_api_dispatch": False, "enable_metadata_routing": False}
+    with sklearn.config_context(**settings), np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+        yield
