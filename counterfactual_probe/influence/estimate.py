@@ -116,6 +116,7 @@ class Estimate:
     def resume(self, file: Checkpoint | None) -> None:
         """Go on from where the file left it, if there is one."""
         if file is not None and (state := file.load()) is not None:
+            self.require_fitting(file, *state)
             self.restore(*state)
 
     def keep(self, file: Checkpoint) -> None:
@@ -131,6 +132,24 @@ class Estimate:
             "precision": self.precision,
         }
         return self.accumulator.arrays.state(), progress
+
+    def require_fitting(self, file: Checkpoint, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        """Raise a ProbeError if no such estimate can have got there, whatever the file's digest says."""
+        known = {name: (value.shape, value.dtype) for name, value in self.accumulator.arrays.state().items()}
+        if known != {name: (value.shape, value.dtype) for name, value in tensors.items()}:
+            raise file.damaged("its arrays are not those of this run")
+        position, active, batch = (progress.get(key) for key in ("position", "active", "hybrids_per_eval"))
+        sets = range(len(self._sets))
+        if (
+            not isinstance(position, int)
+            or not 0 <= position <= self.stream.pairs.n
+            or not isinstance(active, list)
+            or active != [chosen for chosen in sets if chosen in active]
+            or not isinstance(batch, int)
+            or batch < 1
+            or not isinstance(progress.get("precision"), str)
+        ):
+            raise file.damaged(f"it is at pair {position!r:.20} of {self.stream.pairs.n}, in batches of {batch!r:.20}")
 
     def restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         self.accumulator.arrays.restore(tensors)
@@ -192,6 +211,8 @@ class SharedEstimate(Estimate):
     def resume(self, file: Checkpoint | None) -> None:
         # Also without a file here: the others may have been given none, and wait.
         state = file.load() if file is not None and self._exchange.ranks.rank == 0 else None
+        if file is not None and state is not None:
+            self.require_fitting(file, *state)
         if (state := self._exchange.from_first(state)) is not None:
             self.restore(*state)
 

@@ -165,6 +165,7 @@ class InfluenceMaps(Result, MapArrays):
         >>> maps = maps.pooled(more)  # doctest: +SKIP
         """
         self._require_alike(other)
+        self._require_other_pairs(other)
         n, m = self.n_pairs, other.n_pairs
         of_both = _pooled_moments((self.maps, self.standard_error), n, (other.maps, other.standard_error), m)
         influence = _pooled_moments(
@@ -198,6 +199,28 @@ class InfluenceMaps(Result, MapArrays):
             energy=mean(self.energy, other.energy),
             energy_block_sums=added(self.energy_block_sums, other.energy_block_sums),
         )
+
+    def _require_other_pairs(self, other: InfluenceMaps) -> None:
+        """Raise a ProbeError if both are known to hold the same pairs, which say nothing new the second time."""
+        both_drawn = all(maps.provenance.get("pairs") == "drawn" for maps in (self, other))
+        shared = set(_seeds_of(self)) & set(_seeds_of(other))
+        if both_drawn and shared:
+            raise ProbeError(
+                f"these maps and the others both hold pairs of seed {min(map(str, shared))}, so they are not "
+                "independent; pool maps of other seeds, or take more pairs in one call"
+            )
+        if bool(self.maps.any()) and all(
+            torch.equal(one.nan_to_num(), two.nan_to_num())
+            for one, two in (
+                (self.n_pairs, other.n_pairs),
+                (self.maps, other.maps),
+                (self.influence_standard_error, other.influence_standard_error),
+            )
+        ):
+            raise ProbeError(
+                "these maps and the others are equal to the last bit, so they are of the same pairs; pool maps of "
+                "other latents"
+            )
 
     def _require_alike(self, other: InfluenceMaps) -> None:
         for name, one, two in (

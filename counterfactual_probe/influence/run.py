@@ -77,7 +77,7 @@ class Run:
         # Ranks that share the sets keep their own progress each; of those that share pairs, rank 0 keeps that of all.
         rank = 0 if self.by_pairs else ranks.rank
         shared = "pairs" if self.by_pairs else "sets"
-        return Checkpoint(f"{os.fspath(path)}.rank{rank}of{ranks.world}", identity | {"shared": shared})
+        return Checkpoint(f"{os.fspath(path)}.rank{rank}of{ranks.world}", identity | {"shared": shared, "rank": rank})
 
     def _about(self, estimate: Estimate) -> dict[str, Any]:
         """What the run adds to the provenance."""

@@ -13,6 +13,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 # Four halvings of 64×64 make five scales: [a4, d4, d3, d2, d1] (conventions 22).
 DEFAULT_LEVELS = 4
+_ORTHOGONAL_WITHIN = 1e-9  # of PyWavelets' tables, which have twelve digits or more
 
 
 class Scales:
@@ -89,12 +90,21 @@ def _orthogonal(name: str) -> Any:
         wavelet = pywt.Wavelet(name)
     except (ValueError, TypeError) as error:
         raise ProbeError(f"PyWavelets knows no wavelet {name!r}; give an orthogonal one, such as 'haar'") from error
-    if not wavelet.orthogonal:
+    if not wavelet.orthogonal or _departure(wavelet) > _ORTHOGONAL_WITHIN:
         raise ProbeError(
             f"the wavelet {name!r} is not orthogonal, so errors of its scales do not add up; give one that is, such as "
             "'haar' or 'db2'"
         )
     return wavelet
+
+
+def _departure(wavelet: Any) -> float:
+    """How far the filter and its even shifts are from orthonormal: PyWavelets also calls its 'dmey', which is cut off,
+    orthogonal, and is right to three digits."""
+    taps = np.asarray(wavelet.dec_lo)
+    products = np.correlate(taps, taps, "full")[len(taps) - 1 :: 2]
+    products[0] -= 1
+    return float(np.abs(products).max())
 
 
 def halvings(size: tuple[int, int], wavelet: str = "haar") -> int:

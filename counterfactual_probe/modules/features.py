@@ -19,6 +19,7 @@ Maps: TypeAlias = "InfluenceMaps | Tensor | npt.ArrayLike"
 Kind: TypeAlias = Literal["bits", "l2", "pca"]
 
 _FLAT_WITHIN = 4  # units in the last place
+_PLATEAU = 1e-6  # of a map's range: pixels of equal influence differ by no more than the rounding of float32
 _HALF = 2
 
 
@@ -124,16 +125,27 @@ def default_window(height: int, width: int) -> int:
 
 
 def binary_features(maps: Array, window: int | None = None, percentile: float = 75.0) -> Array:
-    """(channels, pixels) of 0 and 1: where a smoothed map exceeds a percentile of its values.
+    """(channels, pixels) of 0 and 1: where a smoothed map is :func:`above` a percentile of its values.
 
     A flat map has no ones. Whether it is flat is decided before smoothing, because box means at the border, over fewer
     pixels, round differently.
     """
     smooth = smoothed(maps, window).flatten(1).numpy()
-    threshold = np.percentile(smooth, percentile, axis=1, keepdims=True)
     largest, smallest = maps.max((1, 2)), maps.min((1, 2))
     varies = largest - smallest > _FLAT_WITHIN * np.spacing(np.abs(largest))
-    return np.asarray((smooth > threshold) & varies[:, None], dtype=np.float64)
+    return np.asarray(above(smooth, percentile) & varies[:, None], dtype=np.float64)
+
+
+def above(rows: Floats, percentile: float) -> npt.NDArray[np.bool_]:
+    """(rows, pixels) where each row exceeds its percentile, strictly (conventions 9).
+
+    Where a row's largest value covers more of it than the percentile leaves, nothing exceeds it: those pixels are
+    above.
+    """
+    threshold = np.percentile(rows, percentile, axis=1, keepdims=True)
+    largest, smallest = rows.max(1, keepdims=True), rows.min(1, keepdims=True)
+    margin = _PLATEAU * (largest - smallest)
+    return np.asarray(np.where(largest - threshold > margin, rows > threshold, rows >= threshold - margin))
 
 
 def unit_features(maps: Array, window: int | None = None) -> Array:

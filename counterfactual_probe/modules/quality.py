@@ -15,6 +15,7 @@ from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 from ..influence.influence_map import InfluenceMap
 from .clustering import Array, Floats
+from .features import above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +114,7 @@ def measure_quality(
     specificity, random = [], []
     for place, k in enumerate(kept):
         template = templates[k]
-        inside = template > np.percentile(template, _QUARTER)
+        inside = above(template.reshape(1, -1), _QUARTER).reshape(template.shape)
         specificity.append(_specificity(of_modules[place], inside))
         random.append([_specificity(control, inside) for control in of_controls[place]])
     return ModuleQuality(

@@ -189,7 +189,8 @@ class Trainer:
         self._clock = now
         tensors, groups = packed(self.networks.plain, self._plain_optimisers(), self.recipe.state)
         self.output.write(self.recipe.files(self.networks.plain), self.losses, self.seconds)
-        self.checkpoint.save(tensors, {"step": self.done, "seconds": self.seconds, "optimisers": groups})
+        progress = {"step": self.done, "seconds": self.seconds, "optimisers": groups, "losses": self.losses.digest()}
+        self.checkpoint.save(tensors, progress)
         self.saved = self.done
         ended = time.monotonic()
         self._next_save = ended + max(checkpoints.SECONDS_BETWEEN, min(_LONGEST, _SHARE * (ended - began)))
@@ -207,7 +208,7 @@ class Trainer:
             )
         extra = unpack(tensors, progress["optimisers"], self.networks.plain, self._plain_optimisers())
         self.recipe.state.update({name: value.to(self.accelerator.device) for name, value in extra.items()})
-        self.losses.load(self.output.losses, step)
+        self.losses.load(self.output.losses, step, progress["losses"])
         self.done = self.saved = step
         self.seconds = float(progress["seconds"])
 

@@ -23,7 +23,7 @@ SETS = [{PLAIN.layer: [0]}, {PLAIN.layer: [1, 3]}, {PLAIN.layer: [2]}]
 
 
 def attribute(plain: cp.GeneratorAdapter, **options: Any) -> cp.InfluenceMaps:
-    return cp.InfluenceMap(plain, PLAIN.layer).attribute(units=SETS, seed=5, **options)
+    return cp.InfluenceMap(plain, PLAIN.layer).attribute(**{"units": SETS, "seed": 5} | options)
 
 
 def pair_maps(plain: cp.GeneratorAdapter, n: int = N) -> Tensor:
@@ -171,6 +171,22 @@ def test_maps_of_another_call_are_not_pooled(plain: cp.GeneratorAdapter) -> None
     ):
         with pytest.raises(cp.ProbeError, match="pool maps of the same call on other latents"):
             maps.pooled(other)
+
+
+def test_maps_of_the_same_pairs_are_not_pooled(plain: cp.GeneratorAdapter, tmp_path: Path) -> None:
+    maps = attribute(plain, n_pairs=6)
+    more = attribute(plain, n_pairs=9)
+    loaded = cp.InfluenceMaps.load(maps.save(tmp_path / "maps"))
+    other = attribute(plain, n_pairs=6, seed=7)
+    for same in (maps, more, loaded, other.pooled(maps)):
+        with pytest.raises(cp.ProbeError, match="both hold pairs of seed 5, so they are not independent; pool maps of"):
+            maps.pooled(same)
+    parts = [plain.sample(3, seed=seed, start=start) for start in (0, 3) for seed in (0, 1)]
+    given = attribute(plain, z1=parts[0], z2=parts[1])
+    with pytest.raises(cp.ProbeError, match="are equal to the last bit, so they are of the same pairs"):
+        given.pooled(attribute(plain, z1=parts[0], z2=parts[1]))
+    given.pooled(attribute(plain, z1=parts[2], z2=parts[3]))
+    assert maps.pooled(other).n_pairs.tolist() == [12] * len(maps)
 
 
 def test_growing_maps_are_those_of_one_call(plain: cp.GeneratorAdapter) -> None:

@@ -62,8 +62,7 @@ def rename_setting(path: Path) -> None:
     """Let the toy that stopped be taken for one that does not: only its setting for that differs."""
     if path.exists():
         tensors, header = checkpoints.load_tensors(path, checkpoints.KIND)
-        header["identity"]["stop_at"] = -1
-        checkpoints.save_tensors(path, checkpoints.KIND, tensors, header)
+        checkpoints.Checkpoint(path, header["identity"] | {"stop_at": -1}).save(tensors, header["progress"])
 
 
 @pytest.mark.parametrize("name", NAMES)

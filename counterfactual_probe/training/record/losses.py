@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,17 +80,25 @@ class Losses:
         rows = (dict(zip(columns, [i, *map(str, row)], strict=True)) for i, row in enumerate(self.rows, 1))
         write_csv(path, rows, columns)
 
-    def load(self, path: Path, steps: int) -> None:
-        """The first ``steps`` rows of such a file."""
-        header, *rows = csv.reader(io.StringIO(read_bytes(path).decode(errors="replace")))
+    def digest(self) -> str:
+        """SHA-256 over names and values."""
+        values = b"".join(row.tobytes() for row in self.rows)
+        return hashlib.sha256(json.dumps(self.names).encode() + values).hexdigest()
+
+    def load(self, path: Path, steps: int, digest: str) -> None:
+        """The first ``steps`` rows of such a file, whose digest is known."""
         try:
+            header, *rows = csv.reader(io.StringIO(read_bytes(path).decode(errors="replace")))
             self.names = tuple(header[1:])
             self.rows = [np.array(row[1:], np.float32) for row in rows[:steps]]
             complete = len(self.rows) == steps and all(len(row) == len(self.names) for row in self.rows)
-        except ValueError:
+        except (ValueError, csv.Error):
             complete = False
-        if not complete:
-            raise ProbeError(f"{path} holds no losses of {steps} steps; put it back, or give another folder")
+        if not complete or self.digest() != digest:
+            raise ProbeError(
+                f"{path} holds no losses of {steps} steps of this training, or altered ones; put it back as it was, "
+                "or give another folder"
+            )
 
 
 def plot_losses(losses: Mapping[str, Values], *, ax: Axes | None = None) -> Plot[Axes]:
