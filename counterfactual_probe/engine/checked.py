@@ -44,6 +44,9 @@ class FastExecutor(Protocol):
     def batches(self) -> bool: ...
 
     @property
+    def independent(self) -> bool: ...
+
+    @property
     def rounding(self) -> str: ...
 
     def clean(
@@ -90,6 +93,10 @@ class Checked:
     @property
     def batches(self) -> bool:
         return self._full.batches if self._fast is None else self._fast.batches
+
+    @property
+    def independent(self) -> bool:
+        return self._fast is not None and self._fast.independent
 
     @property
     def rounding(self) -> str:

@@ -67,6 +67,10 @@ class Executor(Protocol):
         """Whether it is made for several samples, and several hybrids, at a time."""
 
     @property
+    def independent(self) -> bool:
+        """Whether it is proved that no sample of a batch influences another; False leaves it open."""
+
+    @property
     def rounding(self) -> str:
         """How images are rounded more than by the generator's own type; "" if they are not."""
 
@@ -85,6 +89,7 @@ class FullForward:
 
     choice = Choice(Strategy.FULL_FORWARD)
     rounding = ""
+    independent = False
 
     def __init__(self, generator: GeneratorAdapter) -> None:
         self.generator = generator

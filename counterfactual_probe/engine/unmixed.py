@@ -1,8 +1,9 @@
-"""Whether the samples of a batch influence one another, looked at where it matters: in the batches that are run.
+"""Whether the samples of a batch influence one another, checked where it matters: in the batches that are run.
 
 Three samples, examined when a generator is wrapped, show most generators that mix samples (a shared scale, a first
 sample that all see), and not those that do so for some values or batch sizes only. So one sample of every block, and
-one hybrid of every new batch size, is run alone as well.
+one hybrid of every new batch size, is run alone as well; unless the executor's program is proved to keep samples
+apart (see ``program.independence``), which no batch can refute.
 """
 
 from __future__ import annotations
@@ -43,11 +44,20 @@ class Unmixed:
     def rounding(self) -> str:
         return self._executor.rounding
 
+    @property
+    def independent(self) -> bool:
+        return self._executor.independent
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether samples are proved to be independent, or are run alone."""
+        return self.independent or not self.generator.batchable
+
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:
         run = self._executor.clean(latents, layers, numbers, seed, base=base)
-        if not self.generator.batchable or len(numbers) < 2:
+        if self._is_settled or len(numbers) < 2:
             return run
         row = _smallest(run.images)
         alone = self._full.clean(lt.take(latents, slice(row, row + 1)), layers, numbers[row : row + 1], seed)
@@ -59,7 +69,7 @@ class Unmixed:
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         images = self._executor.intervened(base, runs)
         size = len(runs)
-        if not self.generator.batchable or size < 2 or size in self._sizes_seen or self.rounding:
+        if self._is_settled or size < 2 or size in self._sizes_seen or self.rounding:
             return images
         row = _smallest(images)
         if self._is_same(self._full.intervened(base, runs.part([row])), images[row : row + 1]):

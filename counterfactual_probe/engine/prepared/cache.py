@@ -15,7 +15,9 @@ import torch
 
 from ...generator.adapter import GeneratorAdapter
 from ...generator.state.fingerprint import fingerprint
+from ...generator.state.locks import holding
 from ..interception import call_of
+from ..program.independence import mixing_operation
 from ..program.program import Program
 from ..program.recording import record
 from ..program.simplify import Simplified, simplify
@@ -36,6 +38,7 @@ class Preparation:
         first: for each set of layers the first of them, if its channels can be set one by one.
         needs: numbers of the clean values that the paths read.
         frees: for each operation the values that nothing reads after it.
+        independent: whether it is proved that no sample of a batch influences another.
         checked: paths that gave what full forwards give.
     """
 
@@ -44,6 +47,7 @@ class Preparation:
     paths: dict[PathKey, EditPath]
     needs: frozenset[int]
     frees: Sequence[Sequence[int]]
+    independent: bool
     checked: set[Hashable] = field(default_factory=set)
 
 
@@ -57,7 +61,9 @@ class Preparations:
     ) -> None:
         self.generator, self.paths, self.difference_dtype = generator, paths, difference_dtype
         # What no attribute tells can change too: so whoever uses it compares a clean run in every call.
-        self._key = (generator.weights_hash(), fingerprint(generator.module), generator.device, tuple(paths))
+        with holding(generator.module):
+            state = generator.weights_hash(), fingerprint(generator.module)
+        self._key = (*state, generator.device, tuple(paths))
 
     def remembered(self) -> Preparation | None:
         key, latest = self._latest.get(self.generator, {}).get(self.difference_dtype, (None, None))
@@ -84,7 +90,8 @@ def _prepare(
         if swappable is not None:
             paths[some, True] = edit_path(simplified, some, sparse=swappable, difference_dtype=difference_dtype)
     needs = frozenset().union(*(path.needs for path in paths.values()))
-    return Preparation(simplified, first, paths, needs, _last_uses(simplified.program, needs))
+    independent = mixing_operation(simplified.program) is None
+    return Preparation(simplified, first, paths, needs, _last_uses(simplified.program, needs), independent)
 
 
 def _first_swappable(generator: GeneratorAdapter, simplified: Simplified, layers: frozenset[str]) -> str | None:

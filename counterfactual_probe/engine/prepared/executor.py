@@ -61,12 +61,19 @@ class Prepared:
         self.rounding = "" if difference_dtype is None else "bf16-diff"
         self._full = FullForward(generator)
         self._difference_dtype = difference_dtype
-        with generator.session():
-            self._preparations = Preparations(generator, paths, difference_dtype)
-            remembered = self._preparations.remembered()
-            self._preparation = remembered or self._preparations.anew()
+        self._preparations = Preparations(generator, paths, difference_dtype)
+        remembered = self._preparations.remembered()
+        if remembered is None:
+            with generator.session():  # it reads all weights twice
+                self._preparation = self._preparations.anew()
+        else:
+            self._preparation = remembered
         # What is remembered may be out of date, and is then made once more.
         self._may_be_stale = remembered is not None
+
+    @property
+    def independent(self) -> bool:
+        return self._preparation.independent
 
     @property
     def confirmed(self) -> set[Hashable]:

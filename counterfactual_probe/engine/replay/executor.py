@@ -41,6 +41,7 @@ class Replay:
     run_type = RecordedRun
     rounding = ""
     batches = True
+    independent = False
 
     def __init__(self, generator: GeneratorAdapter, layers: Sequence[str]) -> None:
         if generator.draws_noise:

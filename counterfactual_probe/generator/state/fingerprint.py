@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from .reachable import reachable
 
+# Attributes of modules that a session sets and restores: without them a fingerprint is the same inside and outside.
+_BORROWED = ("training", "_compiled_call_impl")
 _VALUES = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -18,10 +20,12 @@ def fingerprint(module: nn.Module) -> Hashable:
     It changes when any of these is assigned. Compared objects are referenced, so that no new object can get their id.
     """
     everything = reachable(module)
+    of_modules = {id(part.__dict__) for part in everything.modules}
     entries: list[Hashable] = []
     for container in everything.containers:
         if isinstance(container, dict):
-            entries.append(tuple((_mark(key), _mark(value)) for key, value in container.items()))
+            hidden = _BORROWED if id(container) in of_modules else ()
+            entries.append(tuple((_mark(key), _mark(value)) for key, value in container.items() if key not in hidden))
         elif isinstance(container, set):
             entries.append(frozenset(map(_mark, container)))
         else:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..interception import NotReplayable
-from .program import Draw, Op, Ref, leaves
+from ...interception import NotReplayable
+from ..program import Draw, Op, Ref, leaves
 
 # What these give depends on the shape of the first tensor they are given, and not on its values.
 _SHAPED = {"rand_like", "randn_like", "randint_like", "normal_", "uniform_", "bernoulli_", "exponential_", "random_"}

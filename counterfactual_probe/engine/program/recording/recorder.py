@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ...base.errors import ProbeError
-from ...generator import latents as lt
-from ...generator.adapter import GeneratorAdapter
-from ...generator.latents import Latents
-from ...generator.layers import activation_of
-from ...generator.state.randomness import random_states
-from ..interception import NotReplayable, Observer, intercepted, storage_of
+from ....base.errors import ProbeError
+from ....generator import latents as lt
+from ....generator.adapter import GeneratorAdapter
+from ....generator.latents import Latents
+from ....generator.layers import activation_of
+from ....generator.state.randomness import random_states
+from ...interception import NotReplayable, Observer, intercepted, storage_of
+from ..program import Draw, Op, Program, Ref, Size, leaves, map_leaves
+from ..vocabulary import is_pointwise, makes_new_memory
 from .noise import draw_of, is_mask
-from .program import Draw, Op, Program, Ref, Size, leaves, map_leaves
-from .vocabulary import is_pointwise, makes_new_memory
 
 _FEW, _MORE = 2, 3
 
