@@ -23,7 +23,7 @@ from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.encoding import encoded
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import load_state, tensors_only
+from counterfactual_probe.registry.weights import built, require_image, tensors_only
 
 WAYS = ("hybrid", "prior")
 
@@ -87,10 +87,14 @@ def autoencoder(
         ProbeError: the tensors are not those of one; the message says what differs.
     """
     state = tensors_only(state_dict)
-    module = _module(state)
-    stored = state["codes"]
-    module.codes = torch.empty_like(stored)
-    load_state(module, state, "an autoencoder of its kernels' sizes")
+    stored = state.get("codes", torch.empty(0, 0))
+
+    def make() -> Autoencoder:
+        module = _module(state)
+        module.codes = torch.empty(stored.shape)
+        return module
+
+    module = built(make, state, "an autoencoder of its kernels' sizes")
     usual = "hybrid" if len(stored) and not module.variational else "prior"
 
     gen = AutoencoderAdapter(
@@ -120,6 +124,7 @@ def _module(state: Mapping[str, Tensor]) -> Autoencoder:
         "convolutions": _count(state, "encoder.block{}.0.weight"),
         "colours": first.shape[1],
     }
+    require_image(sizes["image_size"], sizes["width"], "an autoencoder")
     if rungs := _count(state, "decoder.rung{}.mlp.0.weight"):
         return LadderAutoencoder(latent, rungs, **sizes)
     if transforms := _count(state, "decoder.transform{}.mlp.0.weight"):

@@ -16,7 +16,7 @@ from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import load_state, tensors_only
+from counterfactual_probe.registry.weights import built, require_image, tensors_only
 
 
 def _convolutions(before: int, after: int, repeats: int) -> list[nn.Module]:
@@ -138,8 +138,9 @@ def began(
         ProbeError: the tensors are not those of a BEGAN; the message says what differs.
     """
     state = tensors_only(state_dict)
-    module = BEGANGenerator(**_generator_arguments(state))
-    load_state(module, state, "a BEGAN generator of its kernels' sizes")
+    arguments = _generator_arguments(state)
+    require_image(arguments["image_size"], arguments["width"], "a BEGAN")
+    module = built(lambda: BEGANGenerator(**arguments), state, "a BEGAN generator of its kernels' sizes")
     latent = state["h0.0.weight"].shape[1]
     elus = [key for key, part in module.named_modules() if isinstance(part, nn.ELU)]
     return wrap(
@@ -165,9 +166,10 @@ def began_discriminator(state_dict: Mapping[str, Any]) -> BEGANDiscriminator:
     """
     state = tensors_only(state_dict)
     decoder = {key.removeprefix("decoder."): value for key, value in state.items() if key.startswith("decoder.")}
-    module = BEGANDiscriminator(**_generator_arguments(decoder))
-    load_state(module, state, "a BEGAN's discriminator of its decoder's sizes")
-    return module.eval()
+    arguments = _generator_arguments(decoder)
+    return built(
+        lambda: BEGANDiscriminator(**arguments), state, "a BEGAN's discriminator of its decoder's sizes"
+    ).eval()
 
 
 def _uniform(n: int, rng: torch.Generator, *, latent: int) -> Tensor:
@@ -176,8 +178,9 @@ def _uniform(n: int, rng: torch.Generator, *, latent: int) -> Tensor:
 
 def _generator_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of a BEGANGenerator with these tensors."""
-    matches = [re.fullmatch(r"blocks\.(\d+)\.(\d+)\.weight", key) for key in state]
+    matches = [re.fullmatch(r"blocks\.([0-9]{1,3})\.([0-9]{1,3})\.weight", key) for key in state]
     numbers = [(int(match[1]), int(match[2])) for match in matches if match]
+    count = len({block for block, _ in numbers})
     first, last = state.get("h0.0.weight"), state.get("image.weight")
     if first is None or last is None or first.dim() != 2 or last.dim() != 4 or (0, 0) not in numbers:
         raise ProbeError(
@@ -185,8 +188,10 @@ def _generator_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
             f"{list(state)[:3]}); give that of its generator"
         )
     width, blocks = last.shape[1], 1 + max(block for block, _ in numbers)
-    start = isqrt(max(first.shape[0] // width, 1))
-    if first.shape[0] != width * start**2:
+    if blocks != count:  # a number alone must not decide how large a module is made
+        raise ProbeError(f"the state dict holds {count} blocks, numbered up to {blocks - 1}; give all from 0 upwards")
+    start = isqrt(max(first.shape[0] // max(width, 1), 1))
+    if width < 1 or first.shape[0] != width * start**2:
         raise ProbeError(
             f"h0 maps {first.shape[1]} latents to {first.shape[0]} values and the image is made from {width} channels; "
             "in a BEGAN h0 has these channels × size² outputs"

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.state.settings import fresh_settings
-from counterfactual_probe.registry.weights import load_state, tensors_only
+from counterfactual_probe.registry.weights import built, tensors_only
 
 
 class Block(nn.Module):
@@ -82,9 +82,12 @@ def biggan_discriminator(state_dict: Mapping[str, Any]) -> BigGANDiscriminator:
             f"the state dict holds no blocks.0, blocks.1, … and embedding under spectral norms (its first keys: "
             f"{list(state)[:3]}); give that of a BigGAN's discriminator"
         )
-    module = BigGANDiscriminator(first.shape[0], len(classes), first.shape[1], image_size=8 * 2 ** (blocks - 2))
-    load_state(module, state, "a BigGAN's discriminator of its kernels' sizes")
-    return module.eval()
+    width, colours = first.shape[:2]
+    return built(
+        lambda: BigGANDiscriminator(width, len(classes), colours, image_size=8 * 2 ** (blocks - 2)),
+        state,
+        "a BigGAN's discriminator of its kernels' sizes",
+    ).eval()
 
 
 def start(module: nn.Module) -> None:

@@ -11,25 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, whole
+from counterfactual_probe.base.formats.schema import Name, Side, Width
 from counterfactual_probe.classifiers.labels import class_number
 from counterfactual_probe.generator import latents as lt
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.latents import Latents
 from counterfactual_probe.generator.state.randomness import fitting
 from counterfactual_probe.generator.state.settings import fresh_settings
-from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import load_state
+from counterfactual_probe.registry.folders import Architecture, Configuration
+from counterfactual_probe.registry.weights import built
 
 from ..imagenet import class_index
 from .discriminator import biggan_discriminator
-from .module import BigGANDeepModule, StoredBatchNorm, original
+from .module import BigGANDeepModule, StoredBatchNorm, original, require_consistent
 
 # As in the published demonstrations: images are clear and still varied.
 TRUNCATION = 0.4
@@ -168,10 +170,9 @@ def biggan_deep(
         ProbeError: the configuration is not that of a BigGAN-deep, or the tensors do not fit it; the message says what
             differs.
     """
-    model = original(config)
-    title = f"biggan-deep-{config['output_dim']}"
-    load_state(model, tensors, f"{title} as its configuration has it")
-    classes = config.get("classes", ())
+    title = f"biggan-deep-{require_consistent(config)['output_dim']}"
+    model = built(lambda: original(config), tensors, f"{title} as its configuration has it")
+    classes = config.get("classes") or ()
     if not isinstance(classes, (list, tuple)) or not all(isinstance(each, str) for each in classes):
         raise ProbeError(f"the classes of the configuration are {classes!r}; give a list of their names")
     chosen = name or str(config.get("name", title))
@@ -266,10 +267,26 @@ def _listed(module: nn.Module) -> list[str]:
     return layers
 
 
+class BigGANConfiguration(Configuration):
+    """Entries of config.json, as the published ones have them; what they mean together, the module says."""
+
+    output_dim: Side | None = None
+    z_dim: Width | None = None
+    class_embed_dim: Width | None = None
+    channel_width: Width | None = None
+    num_classes: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    n_stats: Width | None = None
+    layers: Annotated[list[Any], Meta(max_length=64)] | None = None
+    attention_layer_position: Annotated[int, Meta(ge=-1, le=64)] | None = None
+    eps: Annotated[float, Meta(gt=0, le=1)] | None = None
+    classes: Annotated[list[Name], Meta(max_length=2**20)] | None = None
+
+
 _TELLING = frozenset(["channel_width", "n_stats", "attention_layer_position", "layers"])
 ARCHITECTURE = Architecture(
     "biggan-deep",
     lambda config, tensors, device: biggan_deep(config, tensors, device=device),
     claims=lambda config: config.keys() >= _TELLING,
     discriminator=biggan_discriminator,
+    configuration=BigGANConfiguration,
 )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, nearest, whole
+from counterfactual_probe.base.formats.schema import Name
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
 from counterfactual_probe.generator.state.settings import fresh_settings
-from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import load_state, tensors_only
+from counterfactual_probe.registry.folders import Architecture, Configuration
+from counterfactual_probe.registry.weights import built, require_image, tensors_only
 
 from ..dcgan.generator import numbered_kernels
 
@@ -129,16 +131,20 @@ def cdcgan(
             f"the first kernel has {shapes[0][0]} inputs and {len(names)} classes are given; give fewer classes than "
             "inputs, since the remaining inputs are the latent's"
         )
-    module = ConditionalDCGANGenerator(
-        latent,
-        len(names),
-        [shape[1] for shape in shapes[:-1]],
-        shapes[-1][1],
-        bias=f"{prefix}{numbers[0]}.bias" in state,
-        dropout={i for i, (before, after) in enumerate(pairwise(numbers)) if after - before == 4},
-    )
+    require_image(2 * 2 ** len(shapes), shapes[-1][0], "a conditional DCGAN")
     renamed = {f"main.{key.removeprefix(prefix)}": value for key, value in state.items()}
-    load_state(module, renamed, "a conditional DCGAN of its kernels' sizes")
+    module = built(
+        lambda: ConditionalDCGANGenerator(
+            latent,
+            len(names),
+            [shape[1] for shape in shapes[:-1]],
+            shapes[-1][1],
+            bias=f"{prefix}{numbers[0]}.bias" in state,
+            dropout={i for i, (before, after) in enumerate(pairwise(numbers)) if after - before == 4},
+        ),
+        renamed,
+        "a conditional DCGAN of its kernels' sizes",
+    )
     return wrap(module.eval(), ClassSampler(latent, names), layers=module.relus, device=device, name=name)
 
 
@@ -158,4 +164,10 @@ def _build(
     return cdcgan(tensors, config["classes"], device=device, name=str(config.get("name", "cdcgan")))
 
 
-CDCGAN = Architecture("cdcgan", _build)
+class CDCGANConfiguration(Configuration):
+    """Entries of config.json: the number of classes, or their names."""
+
+    classes: Annotated[int, Meta(ge=1, le=2**16)] | Annotated[list[Name], Meta(max_length=2**16)] | None = None
+
+
+CDCGAN = Architecture("cdcgan", _build, configuration=CDCGANConfiguration)

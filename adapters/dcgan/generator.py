@@ -17,7 +17,7 @@ from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.regions import Mask, Regions, grid
-from counterfactual_probe.registry.weights import load_state, tensors_only
+from counterfactual_probe.registry.weights import built, require_image, tensors_only
 
 
 class DCGANGenerator(nn.Module):
@@ -89,9 +89,12 @@ def dcgan_discriminator(state_dict: Mapping[str, Any]) -> DCGANDiscriminator:
             f"the state dict holds no kernels main.0.weight, main.2.weight, … (its first keys: {list(state)[:3]}); "
             "give that of a DCGAN's discriminator"
         )
-    module = DCGANDiscriminator([shape[0] for shape in shapes[:-1]], shapes[0][1], bias="main.0.bias" in state)
-    load_state(module, state, "a DCGAN's discriminator of its kernels' sizes")
-    return module.eval()
+    widths, colours = [shape[0] for shape in shapes[:-1]], shapes[0][1]
+    return built(
+        lambda: DCGANDiscriminator(widths, colours, bias="main.0.bias" in state),
+        state,
+        "a DCGAN's discriminator of its kernels' sizes",
+    ).eval()
 
 
 @fresh_settings()
@@ -114,9 +117,12 @@ def dcgan(
     prefix, kernels = numbered_kernels(state, "DCGAN")
     shapes = list(kernels.values())
     latent, widths, colours = shapes[0][0], [shape[1] for shape in shapes[:-1]], shapes[-1][1]
-    module = DCGANGenerator(latent, widths, colours, bias=f"{prefix}{min(kernels)}.bias" in state)
+    require_image(4 * 2 ** len(widths), max(widths[-1:], default=colours), "a DCGAN")
+    biased = f"{prefix}{min(kernels)}.bias" in state
     renamed = {f"main.{key.removeprefix(prefix)}": value for key, value in state.items()}
-    load_state(module, renamed, "a DCGAN of its kernels' sizes")
+    module = built(
+        lambda: DCGANGenerator(latent, widths, colours, bias=biased), renamed, "a DCGAN of its kernels' sizes"
+    )
     return wrap(
         module.eval(),
         partial(standard_normal, size=(latent, 1, 1)),

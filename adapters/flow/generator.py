@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, whole
+from counterfactual_probe.base.formats.schema import Side
 from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
 from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings
-from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import load_state, tensors_only
+from counterfactual_probe.registry.folders import Architecture, Configuration
+from counterfactual_probe.registry.weights import built, require_image, tensors_only
 
 STEPS = 8  # of the sampler, where config.json says nothing
 _GROUPS = 8  # channels of a group norm's group
@@ -135,8 +137,8 @@ def flow(
             f"image_size is {image_size} and the U-Net halves it {len(widths)} times; give a multiple of "
             f"{2 ** len(widths)}"
         )
-    network = UNet(widths, colours, time=time)
-    load_state(network, state, "the U-Net of a flow")
+    require_image(image_size, widths[0], "a flow")
+    network = built(lambda: UNet(widths, colours, time=time), state, "the U-Net of a flow")
     blocks = [f"velocity.{key}" for key, part in network.named_modules() if isinstance(part, Block)]
     return wrap(
         Flow(network, steps).eval(),
@@ -175,4 +177,11 @@ def _build(
     )
 
 
-ARCHITECTURE = Architecture("flow", _build)
+class FlowConfiguration(Configuration):
+    """Entries of config.json: the side of the images, and the steps of the sampler."""
+
+    image_size: Side | None = None
+    steps: Annotated[int, Meta(ge=1, le=10_000)] = STEPS
+
+
+ARCHITECTURE = Architecture("flow", _build, configuration=FlowConfiguration)

@@ -16,7 +16,7 @@ from counterfactual_probe.generator.encoding import encoded
 from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import load_state, tensors_only
+from counterfactual_probe.registry.weights import built, require_image, tensors_only
 
 POSTERIOR = 3  # random stream; 0 to 2 are base, source and noise
 
@@ -160,8 +160,9 @@ def vae(state_dict: Mapping[str, Any], *, device: torch.device | str | None = No
         ProbeError: the tensors are not those of a VAE; the message says what differs.
     """
     state = tensors_only(state_dict)
-    module = VAE(**_vae_arguments(state))
-    load_state(module, state, "a VAE of its kernels' sizes")
+    arguments = _vae_arguments(state)
+    require_image(arguments["image_size"], arguments["widths"][-1], "a VAE")
+    module = built(lambda: VAE(**arguments), state, "a VAE of its kernels' sizes")
     latent = module.encoder.posterior.out_features // 2
     gen = VAEAdapter(
         module.eval(),
@@ -188,7 +189,7 @@ def _vae_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
         )
     widths = [kernel.shape[0] for kernel in kernels]
     sides = [kernel.shape[2] for kernel in kernels]
-    start = isqrt(max(first.shape[0] // widths[0], 1))
+    start = isqrt(max(first.shape[0] // max(widths[0], 1), 1))
     doublings = sides.count(4)
     if first.shape[0] != widths[0] * start**2 or sides != [4] * doublings + [3] * (len(sides) - doublings):
         raise ProbeError(

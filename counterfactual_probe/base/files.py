@@ -18,12 +18,16 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from .errors import ProbeError, first_line
+from .formats.strict import strict_json
+from .memory import free_memory
 
 _HEADER = "counterfactual-probe"
 FORMAT = 1
+_LARGEST_JSON = 16 * 2**20  # bytes; a text of numbers takes some twenty times its size once it is read
 
 
 def as_path(path: Any) -> Path:
@@ -140,11 +144,34 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     return write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: str | os.PathLike[str], *, most: int | None = None) -> bytes:
+    """The content of a file of at most so many bytes; by default of as many as the memory has room for."""
     try:
-        return as_path(path).read_bytes()
+        return _readable(path, most).read_bytes()
     except OSError as error:
-        raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
+        raise _unreadable(path, error) from error
+
+
+def _readable(path: str | os.PathLike[str], most: int | None = None) -> Path:
+    """The path of what is a file, and small enough to be read; an OSError if there is none."""
+    place = as_path(path)
+    about = place.stat()
+    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+        raise ProbeError(f"{path} cannot be read (it is a device, pipe or socket); give a file")
+    room = free_memory(torch.device("cpu")) if most is None else most
+    if room is not None and stat.S_ISREG(about.st_mode) and about.st_size > room:
+        limit = f"{room:,} bytes of memory are free" if most is None else f"such a file has at most {room:,}"
+        raise ProbeError(f"{path} cannot be read (it holds {about.st_size:,} bytes, and {limit}); give another file")
+    return place
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> ProbeError:
+    return ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions")
+
+
+def read_json(path: str | os.PathLike[str], *, nan: bool = False) -> Any:
+    """The value of a JSON file, read strictly; a ValueError says what is wrong with its text."""
+    return strict_json(read_bytes(path, most=_LARGEST_JSON), nan=nan)
 
 
 def save_tensors(
@@ -162,8 +189,8 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        metadata = strict_json(content[8 : 8 + length].rstrip(b" ")).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
     return tensors, _header(path, kind, metadata)
 
@@ -176,7 +203,7 @@ def save_plain(path: str | os.PathLike[str], kind: str, values: Mapping[str, Any
 def load_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """The values of a file written by :func:`save_plain` for the same kind of result."""
     try:
-        content: dict[str, Any] = json.loads(read_bytes(path))
+        content: dict[str, Any] = read_json(path, nan=True)
         found, version = content.pop("kind"), content.pop("format")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProbeError(f"{path} holds no score ({first_line(error)}); give a file made by .save()") from error
@@ -191,10 +218,10 @@ def load_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """The header of such a file alone, without reading its tensors."""
     try:
-        with safetensors.safe_open(as_path(path), "pt") as file:
+        with safetensors.safe_open(_readable(path), "pt") as file:
             metadata = file.metadata() or {}
     except OSError as error:
-        raise ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions") from error
+        raise _unreadable(path, error) from error
     except safetensors.SafetensorError as error:
         raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
     return _header(path, kind, metadata)
@@ -204,16 +231,18 @@ def _header(path: str | os.PathLike[str], kind: str, metadata: Mapping[str, str]
     if _HEADER not in metadata:
         raise ProbeError(f"{path} is a safetensors file but holds no result of this library; give one made by .save()")
     try:
-        header: dict[str, Any] = json.loads(metadata[_HEADER])
+        header: dict[str, Any] = strict_json(metadata[_HEADER], nan=True)
         found, version = header.pop("kind"), header.pop("format")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProbeError(
             f"{path} has an altered header ({type(error).__name__}: {first_line(error)}); make it again with .save()"
         ) from error
     if found != kind:
-        raise ProbeError(f"{path} holds {found} and not {kind}; load it with that class")
+        raise ProbeError(f"{path} holds {str(found)[:60]} and not {kind}; load it with that class")
     if version != FORMAT:
-        raise ProbeError(f"{path} has format {version} and this version reads {FORMAT}; install a matching version")
+        raise ProbeError(
+            f"{path} has format {str(version)[:60]} and this version reads {FORMAT}; install a matching version"
+        )
     return header
 
 

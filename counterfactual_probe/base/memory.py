@@ -88,6 +88,15 @@ def free_memory(device: torch.device) -> int | None:
     return found[0] if found else None
 
 
+def require_room(needed: int, what: str, device: torch.device | str = "cpu") -> None:
+    """Raise a ProbeError before memory is taken that is not there."""
+    free = free_memory(torch.device(device))
+    if free is not None and needed > free:
+        raise ProbeError(
+            f"{what} need {needed / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB are free; make them smaller"
+        )
+
+
 # Of mallopt, in malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ import torch
 from torch import nn
 
 from ..base.errors import ProbeError, first_line, nearest
-from ..base.files import read_bytes, write_bytes, write_json
+from ..base.files import write_bytes, write_json
 from ..generator.state.settings import fresh_settings
 from ..registry.folders import CONFIG, HUB, WEIGHTS, hub_folder
-from ..registry.weights import load_state, load_weights, tensors_only
+from ..registry.weights import built, load_weights, nested_state, tensors_only
 from .classifier import Classifier
+from .configuration import read_configuration, require_storable
 from .preprocessing import Preprocessing
 
 PREFIX = "timm:"
+# The first that reads pretrained weights as tensors only; earlier ones unpickle whatever the file holds.
+_SAFE = (1, 0, 26)
 
 
 def timm_names() -> list[str]:
@@ -69,23 +72,23 @@ def timm_classifier(
 def load_timm_folder(folder: Path, *, device: torch.device | str | None = None) -> Classifier:
     """The classifier in a folder with timm's config.json and model.safetensors, as in timm's hub repositories."""
     timm = _timm(f"the classifier in {folder}")
-    try:
-        config = json.loads(read_bytes(folder / CONFIG))
-        name, model_args = str(config["architecture"]), dict(config.get("model_args") or {})
-        n_classes, names = int(config["num_classes"]), config.get("label_names")
-        prepared = dict(config.get("pretrained_cfg") or {})
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ProbeError(
-            f"{folder / CONFIG} describes no classifier of timm ({type(error).__name__}: {first_line(error)}); write "
-            "it with save_classifier, or in the format of timm's hub repositories"
-        ) from error
+    config, model_args = read_configuration(folder)
+    name, n_classes = config.architecture, config.num_classes
     weights = [folder / file for file in WEIGHTS if (folder / file).is_file()]
     if not weights:
         raise ProbeError(f"{folder} holds no weights; put {WEIGHTS[0]} beside its {CONFIG}")
     _require_known(timm, name)
-    model = _made(timm, name, num_classes=n_classes, pretrained_cfg_overlay=prepared, **model_args)
-    load_state(model, tensors_only(load_weights(weights[0])), f"timm's {name} with {n_classes} classes")
-    about = {"class_names": names, "name": folder.name, "source": f"folder {folder.name}", "device": device}
+    model = built(
+        lambda: _made(timm, name, num_classes=n_classes, pretrained_cfg_overlay=config.preprocessing(), **model_args),
+        tensors_only(load_weights(weights[0])),
+        f"timm's {name} with {n_classes} classes",
+    )
+    about = {
+        "class_names": config.label_names,
+        "name": folder.name,
+        "source": f"folder {folder.name}",
+        "device": device,
+    }
     return _classifier(model, None, model_args, **about)
 
 
@@ -100,6 +103,7 @@ def save_classifier(classifier: Classifier, folder: Path) -> Path:
             f"classifier {classifier.name!r} is not a model of timm with a Preprocessing; save its state dict with "
             "safetensors yourself"
         )
+    require_storable(classifier.made_with, f"classifier {classifier.name!r}")
     transform = classifier.transform
     prepared = {
         "input_size": [len(transform.mean), *transform.size],
@@ -154,7 +158,7 @@ def _made(timm: Any, name: str, **options: Any) -> nn.Module:
     overlay = options.pop("pretrained_cfg_overlay", None)
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, **options)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # whatever an architecture makes of arguments that it does not expect
         raise ProbeError(
             f"timm cannot make {name!r} with {options!r} ({first_line(error)}); leave out options that it does not have"
         ) from error
@@ -163,15 +167,20 @@ def _made(timm: Any, name: str, **options: Any) -> nn.Module:
 
 @fresh_settings()
 def _of_checkpoint(timm: Any, name: str, checkpoint: Path, model_args: Mapping[str, Any]) -> tuple[nn.Module, str]:
-    state = tensors_only(_nested(load_weights(checkpoint)))
-    model = _made(timm, name, num_classes=_classes(timm, name, state, checkpoint), **model_args)
-    load_state(model, state, f"timm's {name}")
+    state = tensors_only(nested_state(load_weights(checkpoint)))
+    classes = _classes(timm, name, state, checkpoint)
+    model = built(lambda: _made(timm, name, num_classes=classes, **model_args), state, f"timm's {name}")
     return model, f"timm {name}, {checkpoint.name}"
 
 
 @fresh_settings()
 def _pretrained(timm: Any, name: str, model_args: Mapping[str, Any]) -> tuple[nn.Module, str]:
     """Weights from the hub or its cache. timm itself would retry a download without a connection for a minute."""
+    if tuple(map(int, re.findall(r"\d+", timm.__version__)[:3])) < _SAFE:
+        raise ProbeError(
+            f"timm {timm.__version__} is installed, which runs code that a file of pretrained weights holds, and "
+            f"{'.'.join(map(str, _SAFE))} does not; run: pip install --upgrade timm"
+        )
     config: Any = timm.get_pretrained_cfg(name)
     repository = getattr(config, "hf_hub_id", None)
     options: dict[str, Any] = dict(model_args)
@@ -198,15 +207,6 @@ def _classes(timm: Any, name: str, state: Mapping[str, Any], checkpoint: Path) -
             f"{checkpoint.name} has no {layer}.weight, so it is not that of timm's {name}; give a complete one"
         )
     return len(state[f"{layer}.weight"])
-
-
-def _nested(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict inside a training script's checkpoint."""
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content.get(key), Mapping):
-            inner: Mapping[str, Any] = content[key]
-            return inner
-    return content
 
 
 def _imagenet_names(model: nn.Module) -> tuple[str, ...] | None:

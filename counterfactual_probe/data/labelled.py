@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from ..base.errors import ProbeError, first_line, whole
+from ..base.memory import require_room
 from ..base.progress import progress_bar
 from ..generator.adapter import stream_seed
 from .images import NOT_STATED, Images
@@ -98,6 +99,7 @@ def read_labelled(
         count = data.count if images is None else min(whole(images, "the number of images", 1), data.count)
         order = np.random.default_rng(stream_seed(seed, CHOSEN, 0)).permutation(data.count)[:count]
         numbers = np.sort(order) if count < data.count else np.arange(count)
+        require_room(count * 64 * 64 * 3, f"{count} images of 64×64")
         pixels = torch.empty(count, 3, 64, 64, dtype=torch.uint8)
         with progress_bar(count, "reading images", "image", show_progress) as bar:
             for start, rows in data.rows(numbers):
@@ -133,14 +135,24 @@ class _Shapes3D:
         try:
             file = h5py.File(path, "r")
         except OSError as error:
+            if "lock" in str(error):
+                raise ProbeError(
+                    f"{path} is locked by a program that writes it ({first_line(error)}); close that, or set "
+                    "HDF5_USE_FILE_LOCKING=FALSE"
+                ) from error
             raise ProbeError(f"{path} is not a complete HDF5 file ({first_line(error)}); get it again") from error
         try:
             with file:
                 for key in ("images", "labels"):
-                    if not isinstance(file.get(key), h5py.Dataset):
+                    if not isinstance(_found(file, key), h5py.Dataset):
                         held = ", ".join(sorted(file)) or "nothing"
                         raise ProbeError(
                             f"{path.name} holds {held} and no array {key!r}; give 3dshapes.h5 as published"
+                        )
+                    if not _lies_inside(file, key):
+                        raise ProbeError(
+                            f"the {key} in {path.name} are kept in another file, which is not opened; give 3dshapes.h5 "
+                            "as published"
                         )
                 images, labels = file["images"], file["labels"]
                 _require_images(images.shape, images.dtype, path)
@@ -180,6 +192,21 @@ class _Shapes3D:
                 )
             columns.append(np.searchsorted(values, column[numbers]))
         return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _found(file: Any, key: str) -> Any:
+    try:
+        return file.get(key)
+    except (OSError, KeyError):  # of a link to a file that is not there
+        return None
+
+
+def _lies_inside(file: Any, key: str) -> bool:
+    """Whether an array's bytes are the file's own: links and external storage could name any file of this machine."""
+    import h5py
+
+    data = file[key]
+    return isinstance(file.get(key, getlink=True), h5py.HardLink) and data.external is None and not data.is_virtual
 
 
 def _dense(wanted: npt.NDArray[np.int64]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 from collections import Counter
@@ -14,35 +13,23 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..base.errors import ProbeError, first_few, first_line
 from ..base.files import read_bytes
+from ..base.memory import require_room
 from ..base.progress import progress_bar
+from .decoding import MOST_BYTES, OTHER_SUFFIX, SUFFIX, Bytes, Decoded, decoded
 from .images import NOT_STATED, Images
 
-Bytes = npt.NDArray[np.uint8]
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _WORKERS = 8
-
-
-@dataclass
-class _Decoded:
-    """One file: its pixels, or the reason why it cannot be read."""
-
-    name: str
-    pixels: Bytes | None = None
-    size: tuple[int, int] = (0, 0)
-    mode: str = ""
-    reason: str = ""
+_ENCRYPTED = 0x1  # in the flags of a zip's entry
 
 
 @dataclass
 class _Filling:
-    """The array that is being filled, and the sizes and modes of the files so far."""
+    """The array that is being filled, and the sizes, modes and oddities of the files so far."""
 
     colours: int
     pixels: Bytes | None = None
@@ -51,19 +38,48 @@ class _Filling:
     modes: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    paged: list[str] = field(default_factory=list)
+    unturned: list[str] = field(default_factory=list)
 
-    def add(self, picture: _Decoded, most: int) -> None:
+    def add(self, picture: Decoded, most: int) -> None:
         if picture.pixels is None:
             self.unreadable.append(f"{picture.name} ({picture.reason})")
             return
         self.sizes[picture.size] += 1
         self.modes[picture.mode] += 1
+        self.paged += [picture.name] * picture.more
+        self.unturned += [picture.name] * (not picture.turned)
         if self.pixels is None:
+            require_room(most * picture.pixels.nbytes, f"{most} images of {picture.size[0]}×{picture.size[1]}")
             self.pixels = np.empty((most, *picture.pixels.shape), np.uint8)
         if picture.pixels.shape == self.pixels.shape[1:]:
             self.pixels[self.filled] = picture.pixels
             self.filled += 1
             self.folders.append(PurePosixPath(picture.name).parent.as_posix())
+
+    def notes(self, size: int | None) -> Iterator[str]:
+        """What was left out or converted, a sentence each."""
+        total = self.filled + len(self.unreadable)
+        if self.unreadable:
+            few = first_few(self.unreadable)
+            yield f"{len(self.unreadable)} of {total} images cannot be read and are left out: {few}"
+        if size is not None and (other := self.sizes - Counter({(size, size): self.sizes[size, size]})):
+            yield (
+                f"{other.total()} of {self.filled} images had other sizes ({_counted(other)}): the largest centred "
+                f"square of each was resized to {size}×{size}"
+            )
+        wanted = "RGB" if self.colours == 3 else "L"
+        if other_modes := self.modes - Counter({wanted: self.modes[wanted]}):
+            modes = ", ".join(f"{mode}: {n}" for mode, n in other_modes.most_common())
+            yield (
+                f"{other_modes.total()} of {self.filled} images had other modes ({modes}) and were converted to "
+                f"{wanted}, with transparent parts on white"
+            )
+        if self.paged:
+            yield f"{len(self.paged)} files hold several images, of which the first was read: {first_few(self.paged)}"
+        if self.unturned:
+            few = first_few(self.unturned)
+            yield f"{len(self.unturned)} images have damaged metadata, and were not turned upright: {few}"
 
 
 def read_pictures(
@@ -82,40 +98,28 @@ def read_pictures(
     ``.unreadable``, with the reason.
     """
     with _opened_archive(Path(path).expanduser()) as (paths, read):
-        if not paths:
-            raise ProbeError(f"{path} holds no images; give a folder or zip of {', '.join(_SUFFIXES[:4])} or similar")
-        count = len(paths) if most is None else min(most, len(paths))
-        names = [paths[i * len(paths) // count] for i in range(count)]
-        filling = _Filling(colours)
+        if not paths.pictures:
+            raise ProbeError(
+                f"{path} holds no images{_but(paths.others)}; give a folder or zip of .png, .jpg, .webp or similar"
+            )
+        count = len(paths.pictures) if most is None else min(most, len(paths.pictures))
+        names = [paths.pictures[i * len(paths.pictures) // count] for i in range(count)]
+        filling, others = _Filling(colours), _noted(paths.others)
         with progress_bar(len(names), "decoding", "image", show_progress) as bar:
             for decoded in _all_decoded(names, read, size, colours):
                 filling.add(decoded, len(names))
                 bar.update()
-    return _images_of(path, filling, size, terms)
+    return _images_of(path, filling, size, terms, others)
 
 
-def _images_of(path: str | os.PathLike[str], filling: _Filling, size: int | None, terms: str | None) -> Images:
+def _images_of(
+    path: str | os.PathLike[str], filling: _Filling, size: int | None, terms: str | None, others: list[str]
+) -> Images:
     seen, unreadable = filling.sizes, filling.unreadable
     if filling.pixels is None:
         raise ProbeError(f"none of the {len(unreadable)} images in {path} can be read; the first: {unreadable[0]}")
     if size is None and len(seen) > 1:
         raise ProbeError(f"the images in {path} have {len(seen)} sizes ({_counted(seen)}); give size=, or --size")
-    notes = []
-    total = filling.filled + len(unreadable)
-    if unreadable:
-        notes.append(f"{len(unreadable)} of {total} images cannot be read and are left out: {first_few(unreadable)}")
-    if size is not None and (other := seen - Counter({(size, size): seen[size, size]})):
-        notes.append(
-            f"{other.total()} of {filling.filled} images had other sizes ({_counted(other)}): the largest centred "
-            f"square of each was resized to {size}×{size}"
-        )
-    wanted = "RGB" if filling.colours == 3 else "L"
-    if other_modes := filling.modes - Counter({wanted: filling.modes[wanted]}):
-        modes = ", ".join(f"{mode}: {n}" for mode, n in other_modes.most_common())
-        notes.append(
-            f"{other_modes.total()} of {filling.filled} images had other modes ({modes}) and were converted to "
-            f"{wanted}, with transparent parts on white"
-        )
     pixels: Any = filling.pixels[: filling.filled]
     source = f"{filling.filled} images in {'/'.join(Path(path).parts[-2:])}"
     labels, classes = _classes_of_folders(filling.folders)
@@ -123,7 +127,7 @@ def _images_of(path: str | os.PathLike[str], filling: _Filling, size: int | None
         pixels,
         source,
         terms or NOT_STATED,
-        notes=tuple(notes),
+        notes=(*filling.notes(size), *others),
         unreadable=tuple(unreadable),
         labels=labels,
         classes=classes,
@@ -145,74 +149,90 @@ def _counted(sizes: Counter[tuple[int, int]]) -> str:
     return f"{shown}, …" if len(sizes) > 3 else shown
 
 
+@dataclass
+class _Names:
+    """Names of files, sorted: of pictures, and of pictures of kinds that cannot be read."""
+
+    pictures: list[str]
+    others: list[str]
+
+    @classmethod
+    def among(cls, names: list[str]) -> _Names:
+        shown = sorted(filter(_is_shown, names))
+        kinds = (SUFFIX, OTHER_SUFFIX)
+        return cls(*([name for name in shown if kind.fullmatch(PurePosixPath(name).suffix)] for kind in kinds))
+
+
+def _is_shown(name: str) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _noted(others: list[str]) -> list[str]:
+    return [f"{len(others)} files of other kinds are left out: {first_few(others)}"] if others else []
+
+
+def _but(others: list[str]) -> str:
+    return f" that can be read ({first_few(others, 3)})" if others else ""
+
+
 @contextmanager
-def _opened_archive(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+def _opened_archive(path: Path) -> Iterator[tuple[_Names, Callable[[str], bytes]]]:
     """The sorted names of the image files, and a function that reads one."""
     if path.is_dir():
-        names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-        yield _pictures(names), lambda name: read_bytes(path / name)
+        yield _Names.among(list(_files_in(path))), lambda name: read_bytes(path / name, most=MOST_BYTES)
         return
     archive = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
     if archive is None:
         raise ProbeError(f"there is no folder or zip {path}; give one of images, an .npy file, or generator:NAME")
+    with _opened_zip(archive) as opened:
+        inside = path.relative_to(archive).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        entries = {item.filename: item for item in opened.infolist() if not item.is_dir()}
+
+        def read(name: str) -> bytes:
+            if entries[name].file_size > MOST_BYTES:
+                raise ValueError(f"it holds {entries[name].file_size:,} bytes, and at most {MOST_BYTES:,} are read")
+            if entries[name].flag_bits & _ENCRYPTED:
+                raise ValueError("it is encrypted")
+            return opened.read(name)
+
+        yield _Names.among([name for name in entries if name.startswith(prefix)]), read
+
+
+@contextmanager
+def _opened_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            inside = path.relative_to(archive).as_posix()
-            prefix = "" if inside == "." else f"{inside}/"
-            names = [item.filename for item in opened.infolist() if not item.is_dir()]
-            yield _pictures([name for name in names if name.startswith(prefix)]), opened.read
+        opened = zipfile.ZipFile(archive)
     except (zipfile.BadZipFile, OSError) as error:
         raise ProbeError(
             f"{archive} is not a complete zip ({first_line(error)}); give a folder or zip of images"
         ) from error
+    except Exception as error:  # of versions, methods and encodings of names that Python's reader does not know
+        raise ProbeError(
+            f"{archive} is a zip that cannot be read ({first_line(error)}); pack its files anew, or give their folder"
+        ) from error
+    with opened:
+        yield opened
 
 
-def _pictures(names: list[str]) -> list[str]:
-    def wanted(name: str) -> bool:
-        parts = PurePosixPath(name).parts
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-        return not hidden and name.lower().endswith(_SUFFIXES)
+def _files_in(folder: Path) -> Iterator[str]:
+    """The files below a folder, behind links too; each real folder once, since links may lead back up."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        about = Path(place).stat()
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        here = Path(place).relative_to(folder)
+        yield from ((here / name).as_posix() for name in files if (Path(place) / name).is_file())
 
-    return sorted(filter(wanted, names))
 
-
-def _all_decoded(names: list[str], read: Callable[[str], bytes], size: int | None, colours: int) -> Iterator[_Decoded]:
+def _all_decoded(names: list[str], read: Callable[[str], bytes], size: int | None, colours: int) -> Iterator[Decoded]:
     """Decoded files in the order of the names; decoders release the interpreter's lock, so threads help."""
     pool = ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1))
     try:
-        yield from pool.map(lambda name: _decoded(name, read, size, colours), names)
+        yield from pool.map(lambda name: decoded(name, read, size, colours), names)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _decoded(name: str, read: Callable[[str], bytes], size: int | None, colours: int) -> _Decoded:
-    try:
-        with Image.open(io.BytesIO(read(name))) as image:
-            upright = ImageOps.exif_transpose(image)
-            picture = _in_mode(upright, colours)
-            if size is not None and picture.size != (size, size):
-                picture = _square(picture, size)
-            pixels = np.asarray(picture).reshape(picture.height, picture.width, colours)
-            return _Decoded(name, np.moveaxis(pixels, -1, 0), upright.size, image.mode)
-    except UnidentifiedImageError:  # its message has a memory address
-        return _Decoded(name, reason="not an image")
-    except Exception as error:  # damaged files make decoders raise almost anything
-        return _Decoded(name, reason=f"{type(error).__name__}: {first_line(error)[:80]}")
-
-
-def _in_mode(image: Image.Image, colours: int) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} has no defined white level")
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        above = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-    return image.convert("RGB" if colours == 3 else "L")
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))  # resize(box=) would also use pixels outside
-    return square.resize((size, size), Image.Resampling.LANCZOS)

@@ -18,7 +18,8 @@ from ..generator.state.settings import fresh_settings
 from ..registry.weights import load_weights, tensors_only
 
 EXTRACTOR, LAYER = "inception-v3-compat", "2048"
-_PREFIX = "6726825d"  # of the SHA-256 of the published weights
+# Of weights-inception-2015-12-05-6726825d.pth, as torch-fidelity publishes it.
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _BATCH = 32
 
 
@@ -40,7 +41,8 @@ class Inception:
         fidelity = _torch_fidelity()
         self.name = EXTRACTOR
         self.device = torch.device(device or "cpu")
-        state = tensors_only(load_weights(Path(weights) if weights is not None else _published()))
+        file, sha256 = (_published(), SHA256) if weights is None else (Path(weights), None)
+        state = tensors_only(load_weights(file, sha256))
         self._weights = lt.fingerprint(dict(state))
         # torch-fidelity would unpickle the file; it gets one written anew from tensors alone.
         copy = io.BytesIO()
@@ -105,7 +107,7 @@ def _published() -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=_PREFIX, progress=False)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=SHA256, progress=False)
     except (OSError, RuntimeError) as error:
         raise ProbeError(
             f"the weights of Inception cannot be fetched ({first_line(error)}); check the connection, put "

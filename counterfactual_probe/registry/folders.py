@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import ProbeError, first_line, nearest
-from ..base.files import read_bytes, write_bytes, write_text
+from ..base.files import read_json, write_bytes, write_text
+from ..base.formats.schema import Name, OpenSchema, conform
 from ..base.plugins import by_name, imported
 from ..generator.adapter import GeneratorAdapter
 from ..generator.state.settings import fresh_settings
@@ -28,6 +29,13 @@ CONFIG, CARD, DISCRIMINATOR = "config.json", "README.md", "discriminator.safeten
 # Tried in this order; the second is what older repositories hold.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PATIENCE = 10.0  # seconds for the hub to answer
+
+
+class Configuration(OpenSchema):
+    """The entries of config.json that all architectures share; subclasses declare those of their own."""
+
+    architecture: Name = ""
+    name: Name = ""
 
 
 def _claims_nothing(_config: Mapping[str, Any]) -> bool:
@@ -45,12 +53,14 @@ class Architecture:
         build: a generator from (config, tensors by name, device), or a ProbeError that says what does not fit.
         claims: whether a configuration that names no architecture, such as another library's, belongs to the family.
         discriminator: the generator's ``partner`` from the tensors of discriminator.safetensors.
+        configuration: the types and bounds of config.json's entries, which are checked before ``build``.
     """
 
     name: str
     build: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device | str | None], GeneratorAdapter]
     claims: Callable[[Mapping[str, Any]], bool] = _claims_nothing
     discriminator: Callable[[Mapping[str, Tensor]], nn.Module] | None = None
+    configuration: type[Configuration] = Configuration
 
 
 @fresh_settings()
@@ -71,6 +81,12 @@ def load_folder(
     folder = Path(folder).expanduser()
     config = _read_config(folder / CONFIG)
     architecture = _architecture_of(config, folder)
+    try:
+        conform(config, architecture.configuration)
+    except ValueError as error:
+        raise ProbeError(
+            f"{folder / CONFIG} is not that of the architecture {architecture.name!r} ({first_line(error)}); correct it"
+        ) from error
     weights = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not weights:
         raise ProbeError(
@@ -191,8 +207,8 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{WEIGHTS[0]}"
         )
     try:
-        config = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
+        config = read_json(path)
+    except ValueError as error:
         raise ProbeError(f"{path} is no JSON ({first_line(error)}); write it again") from error
     if not isinstance(config, dict):
         raise ProbeError(f"{path} holds a {type(config).__name__} and not an object; write it again")
@@ -202,7 +218,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _architecture_of(config: Mapping[str, Any], folder: Path) -> Architecture:
     if "architecture" in config:
         name = config["architecture"]
-        return _architecture_named(name, f"the {CONFIG} of {folder} names the architecture {name!r}")
+        return _architecture_named(name, f"the {CONFIG} of {folder} names the architecture {name!r:.80}")
     known = architectures()
     claimed = [name for name, architecture in known.items() if architecture.claims(config)]
     if len(claimed) == 1:
@@ -215,7 +231,7 @@ def _architecture_of(config: Mapping[str, Any], folder: Path) -> Architecture:
 
 
 def _first_keys(config: Mapping[str, Any]) -> str:
-    return ", ".join(list(config)[:5]) or "none"
+    return ", ".join(key[:60] for key in list(config)[:5]) or "none"
 
 
 def _architecture_named(name: Any, what: str) -> Architecture:

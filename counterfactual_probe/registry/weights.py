@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
-from collections.abc import Mapping
+import re
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -15,10 +18,20 @@ from torch import Tensor, nn
 
 from ..base.errors import ProbeError, first_line
 from ..base.files import read_bytes
+from ..base.memory import require_room
+
+M = TypeVar("M", bound=nn.Module)
+# Of parallel modules before a name, and of compiled ones before any of its parts.
+_PARALLEL, _COMPILED = re.compile(r"(?:module\.)+"), re.compile(r"(?<![^.])_orig_mod\.")
+_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of terminals
+_NESTED = ("state_dict", "model", "model_state_dict")
 
 
 def load_weights(path: Path, sha256: str | None = None) -> Mapping[str, Any]:
-    """What ``torch.save`` or safetensors wrote, read as tensors only (``weights_only=True``) onto the CPU."""
+    """What ``torch.save`` or safetensors wrote, read as tensors only (``weights_only=True``) onto the CPU.
+
+    Of plain objects beside the tensors only ``argparse.Namespace`` is known, in which training scripts keep options.
+    """
     content = read_bytes(path)
     digest = hashlib.sha256(content).hexdigest()
     if sha256 is not None and digest != sha256:
@@ -27,40 +40,139 @@ def load_weights(path: Path, sha256: str | None = None) -> Mapping[str, Any]:
             "reinstall the package that ships it"
         )
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load(content)
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        loaded = safetensors.torch.load(content) if path.suffix == ".safetensors" else _unpickled(content)
     except Exception as error:  # on damaged bytes torch's reader may raise anything
-        raise ProbeError(
-            f"{path.name} holds no readable weights ({first_line(error)}); get a complete, plain file"
-        ) from error
+        raise ProbeError(f"{path.name} holds no readable weights ({_reason(error)}); {_cure(error)}") from error
     if not isinstance(loaded, Mapping):
         raise ProbeError(
             f"{path.name} holds a {type(loaded).__name__} and not a state dict; give one of tensors by name"
         )
+    for name, value in loaded.items():
+        inner = value.items() if isinstance(value, Mapping) and name in _NESTED else [(name, value)]
+        for key, each in inner:
+            if isinstance(each, Tensor):
+                _require_dense(path.name, key, each, len(content))
     return loaded
 
 
+def _unpickled(content: bytes) -> Any:
+    """What torch's reader of tensors gives; the records of its archive are as long as the file has them."""
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            records = archive.infolist()
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise ValueError("its records are compressed, as torch.save writes none")
+        if sum(record.file_size for record in records) > len(content):
+            raise ValueError("its records overlap")
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _reason(error: BaseException) -> str:
+    if refused := _refused(error):
+        return f"it asks for {refused}, which is no tensor and might run code"
+    return _CODES.sub("", first_line(error))
+
+
+def _cure(error: BaseException) -> str:
+    if _refused(error):
+        return "get a complete, plain file, or save the state dict alone: torch.save(model.state_dict(), path)"
+    return "get a complete, plain file"
+
+
+def _refused(error: BaseException) -> str | None:
+    """The global that torch's reader refused, from its message of many lines, some with terminal codes."""
+    match = re.search(r"(?:Unsupported global: GLOBAL |Can only load classes from |GLOBAL )([\w.]+)", str(error))
+    return match[1] if match else None
+
+
+def _require_dense(file: str, name: Any, value: Tensor, size: int) -> None:
+    """Raise a ProbeError where a tensor is not one number after the other, as many as the file has room for."""
+    what = f"{str(name)[:80]!r} in {file}"
+    if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
+        kinds = {"quantised": value.is_quantized, "meta": value.is_meta, "nested": value.is_nested}
+        kind = next((name for name, holds in kinds.items() if holds), str(value.layout).removeprefix("torch."))
+        raise ProbeError(f"{what} is a {kind} tensor; save it as a dense one, with .to_dense() or .dequantize()")
+    dimensions = 1
+    for side in value.shape:
+        dimensions *= max(side, 1)
+    if dimensions * value.element_size() > size:
+        raise ProbeError(
+            f"{what} is {tuple(value.shape)}, more than the {size:,} bytes of the file have room for; save it with "
+            ".clone(), which writes every number"
+        )
+
+
 def tensors_only(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict's tensors, without a wrapper's ``module.`` prefix."""
-    return {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
+    """The state dict's tensors, without what wrappers add to names: ``module.`` and ``_orig_mod.``."""
+    tensors: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            continue
+        if not isinstance(key, str):
+            raise ProbeError(f"the state dict has the key {key!r:.60}, a {type(key).__name__}; give tensors by name")
+        bare = _COMPILED.sub("", key)
+        name = bare[found.end() :] if (found := _PARALLEL.match(bare)) else bare
+        if name in tensors:
+            raise ProbeError(f"the state dict holds {name!r} twice, once as {key!r}; give each tensor once")
+        tensors[name] = value
+    return tensors
+
+
+def nested_state(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict inside a training script's checkpoint."""
+    for key in _NESTED:
+        if isinstance(inner := content.get(key), Mapping):
+            return inner
+    return content
+
+
+def built(make: Callable[[], M], state: Mapping[str, Tensor], what: str) -> M:
+    """The module that ``make`` makes, with every tensor loaded.
+
+    Its shapes are compared before it takes any memory: those in a file may be of any size. The global random state,
+    from which its first weights are drawn, stays as it was.
+    """
+    with torch.device("meta"):
+        require_fit(make(), state, what)
+    with torch.random.fork_rng(devices=[]):
+        module = make()
+    module.load_state_dict(dict(state), strict=False)
+    return module
+
+
+def require_image(side: int, channels: int, what: str) -> None:
+    """Raise a ProbeError where a state dict's layers double maps so often that no memory could hold an image's."""
+    require_room(4 * channels * side**2, f"the maps of {what}'s images, {channels} of {side}×{side},")
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load every tensor, or say which are missing, unexpected or of another shape than ``what`` has."""
+    require_fit(module, state, what)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def require_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Raise a ProbeError that lists the tensors which are missing, unexpected, of another shape, or complex."""
     expected = module.state_dict()
     counters = {key for key in expected if key.endswith("num_batches_tracked")}
+    common = sorted(set(state) & set(expected))
     shaped = [
         f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
-        for key in sorted(set(state) & set(expected))
+        for key in common
         if state[key].shape != expected[key].shape
+    ]
+    typed = [
+        f"{key} {state[key].dtype} for {expected[key].dtype}"
+        for key in common
+        if state[key].is_complex() != expected[key].is_complex()
     ]
     problems = {
         "missing": sorted(set(expected) - set(state) - counters),
         "unexpected": sorted(set(state) - set(expected)),
         "of another shape": shaped,
+        "of another type": typed,
     }
     if any(problems.values()):
         listed = "; ".join(f"{kind}: {', '.join(keys[:3])}" for kind, keys in problems.items() if keys)
         raise ProbeError(f"the state dict is not that of {what} ({listed}); give a complete one")
-    module.load_state_dict(dict(state), strict=False)

@@ -199,8 +199,8 @@ def test_the_default_number_of_steps(tmp_path: Path) -> None:
     [
         ({}, {}, "the config.json of a flow names no image_size; add it, such as 32"),
         ({"image_size": 6}, {}, "image_size is 6 and the U-Net halves it 2 times; give a multiple of 4"),
-        ({"image_size": "8"}, {}, "image_size is '8'; give an integer"),
-        ({"image_size": 8, "steps": 0}, {}, "steps is 0; give an integer of at least 1"),
+        ({"image_size": "8"}, {}, "image_size is '8' and must be an integer"),
+        ({"image_size": 8, "steps": 0}, {}, "steps is 0 and must be an integer >= 1"),
         ({"image_size": 8}, {"start__weight": None}, "holds no start.weight, clock.0.weight and down.0.conv_0.weight"),
         ({"image_size": 8}, {"up__0__conv_0__weight": torch.zeros(2, 2, 3, 3)}, "of another shape: up.0.conv_0.weight"),
         ({"image_size": 8}, {"middle__norm_1__bias": None}, "missing: middle.norm_1.bias"),

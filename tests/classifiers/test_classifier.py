@@ -262,7 +262,7 @@ def test_a_folder_and_back(tmp_path: Path) -> None:
     with pytest.raises(cp.ProbeError, match="is not a model of timm with a Preprocessing"):
         save_classifier(cp.Classifier(linear(), OWN), tmp_path / "other")
     (folder / "config.json").write_text("{}")
-    with pytest.raises(cp.ProbeError, match=r"describes no classifier of timm .KeyError: 'architecture'"):
+    with pytest.raises(cp.ProbeError, match=r"describes no classifier of timm \(it lacks 'architecture'\)"):
         cp.load_classifier(folder)
     with pytest.raises(cp.ProbeError, match=r"there is no folder .*nowhere; give one with config\.json"):
         cp.load_classifier(tmp_path / "nowhere")

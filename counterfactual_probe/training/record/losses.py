@@ -18,7 +18,7 @@ from torch import Tensor
 from ...base.display.plot import Plot
 from ...base.display.records import write_csv
 from ...base.drawing import PALETTE, canvas, label
-from ...base.errors import ProbeError
+from ...base.errors import ProbeError, first_line
 from ...base.files import read_bytes
 
 if TYPE_CHECKING:
@@ -88,17 +88,24 @@ class Losses:
     def load(self, path: Path, steps: int, digest: str) -> None:
         """The first ``steps`` rows of such a file, whose digest is known."""
         try:
-            header, *rows = csv.reader(io.StringIO(read_bytes(path).decode(errors="replace")))
-            self.names = tuple(header[1:])
-            self.rows = [np.array(row[1:], np.float32) for row in rows[:steps]]
-            complete = len(self.rows) == steps and all(len(row) == len(self.names) for row in self.rows)
-        except (ValueError, csv.Error):
-            complete = False
-        if not complete or self.digest() != digest:
+            header, *rows = csv.reader(io.StringIO(read_bytes(path).decode(), newline=""), strict=True)
+            first, *names = header
+            numbers = [row[0] for row in rows[:steps]]
+            values = [np.array(row[1:], np.float32) for row in rows[:steps]]
+            if first != "step" or numbers != [str(i) for i in range(1, steps + 1)]:
+                raise ValueError(f"its rows are not numbered from 1 to {steps}")
+            if not names or len(set(names)) < len(names) or any(len(row) != len(names) for row in values):
+                raise ValueError("its rows do not have a value for each name in the first")
+            if not all(np.all(np.abs(row) < LARGEST) for row in values):
+                raise ValueError("a value is no loss of a sound run")
+            self.names, self.rows = tuple(names), values
+            if self.digest() != digest:
+                raise ValueError("they are other than those of its state")
+        except (ValueError, IndexError, csv.Error) as error:
             raise ProbeError(
-                f"{path} holds no losses of {steps} steps of this training, or altered ones; put it back as it was, "
-                "or give another folder"
-            )
+                f"{path} holds no losses of {steps} steps of this training, or altered ones ({first_line(error)}); put "
+                "it back as it was, or give another folder"
+            ) from error
 
 
 def plot_losses(losses: Mapping[str, Values], *, ax: Axes | None = None) -> Plot[Axes]:

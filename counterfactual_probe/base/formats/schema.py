@@ -1,0 +1,107 @@
+"""Declared schemas: values of a file as the types that they must have, or a sentence on the first that differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+T = TypeVar("T")
+
+# Of lists of a certain length: msgspec 0.23 crashes in the garbage collection after tuple[int, int] in a union.
+Pair: TypeAlias = Annotated[list[T], Meta(min_length=2, max_length=2)]
+# Bounds far above what any real file holds, and far below what would take all memory.
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Channel: TypeAlias = Annotated[int, Meta(ge=0, lt=2**31)]
+Side: TypeAlias = Annotated[int, Meta(ge=1, le=2**16)]  # of an image, in pixels
+Width: TypeAlias = Annotated[int, Meta(ge=1, le=2**14)]  # of a layer, in channels
+Number: TypeAlias = Annotated[float, Meta(ge=-1e300, le=1e300)]  # and not NaN
+Name: TypeAlias = Annotated[str, Meta(max_length=1_000)]
+Text: TypeAlias = Annotated[str, Meta(max_length=100_000)]
+Units: TypeAlias = list[dict[Name, list[Channel]]]
+
+
+class Schema(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of a declared schema: other fields than its own are refused."""
+
+
+class OpenSchema(msgspec.Struct):
+    """The same for files that others add to: further fields are ignored."""
+
+
+def conform(value: Any, kind: type[T]) -> T:
+    """The value as ``kind``; a ValueError names the field, what stands there and what must.
+
+    >>> class Size(Schema):
+    ...     width: Side
+    >>> conform({"width": 0}, Size)
+    Traceback (most recent call last):
+    ValueError: width is 0 and must be an integer >= 1
+    """
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise ValueError(_sentence(str(error), value)) from None
+
+
+_WORDS = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def _sentence(message: str, value: Any) -> str:
+    problem, _, place = message.partition(" - at `$")
+    place = place.removesuffix("`")
+    field = place.removeprefix(".") or "the whole"
+    if match := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.*)`", problem, re.DOTALL):
+        inside = f" of {field}" if place else ""
+        does = "lacks" if "missing" in problem else "holds an unknown"
+        return f"it {does} {match[1]!r:.60}{inside}"
+    expected, _, _ = problem.removeprefix("Expected ").partition(", got ")
+    found = list(_values_at(value, place))
+    shown = f"{field:.80} is {_shown(found[0])}" if len(found) == 1 else f"a value at {field:.80} is another"
+    if problem.startswith("Invalid enum value"):
+        return f"{shown}, which is none of those known"
+    if problem.startswith("Expected"):
+        return f"{shown} and must be {_plain(expected)}"
+    return f"{shown} ({problem[0].lower()}{problem[1:]})"
+
+
+def _plain(expected: str) -> str:
+    """The library's words for types, as a reader of errors says them."""
+
+    def words(match: re.Match[str]) -> str:
+        return " or ".join(_WORDS.get(name, name) for name in match[1].split(" | "))
+
+    return re.sub(r"`([^`]*)`", words, expected)
+
+
+def _values_at(value: Any, place: str) -> Iterator[Any]:
+    """The values at a path such as ``.units[0][...]``, where dots stand for any key."""
+    match = re.match(r"\.([^.\[]+)|\[(\d+)\]|\[(\.\.\.)\]", place)
+    if match is None:
+        yield value
+        return
+    rest = place[match.end() :]
+    if match[1] is not None and isinstance(value, dict) and match[1] in value:
+        yield from _values_at(value[match[1]], rest)
+    elif match[2] is not None and isinstance(value, list) and int(match[2]) < len(value):
+        yield from _values_at(value[int(match[2])], rest)
+    elif match[3] is not None and isinstance(value, dict):
+        for inner in value.values():
+            yield from _values_at(inner, rest)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
