@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from .fidelity.compare import FidelityTest
     from .fidelity.frechet import frechet_distance
     from .fidelity.result import Fidelity
-    from .generator.adapter import GeneratorAdapter, wrap
-    from .generator.layers import LayerInfo
+    from .generator.adapter import GeneratorAdapter
+    from .generator.layers.info import LayerInfo
     from .generator.units import UnitSet
+    from .generator.wrap import wrap
     from .hybrids.hybridizer import Hybridizer
     from .hybrids.result import Hybrids
     from .influence.influence_map import InfluenceMap
@@ -122,7 +123,7 @@ _HOMES = {
     "InfluenceMaps": "influence.maps",
     "Interrupted": "base.errors",
     "Invariance": "invariance.result",
-    "LayerInfo": "generator.layers",
+    "LayerInfo": "generator.layers.info",
     "ModuleFinder": "modules.finder",
     "ModuleMatch": "modules.matching",
     "ModuleQuality": "modules.quality",
@@ -151,7 +152,7 @@ _HOMES = {
     "pretrained": "registry.pretrained",
     "spectral_independence_loss": "spectral.loss",
     "train": "training.train",
-    "wrap": "generator.adapter",
+    "wrap": "generator.wrap",
 }
 _MODULES = {"transformations": "invariance.transformations"}
 

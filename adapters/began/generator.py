@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError
-from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.state.settings import fresh_settings
+from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import built, require_image, tensors_only
 

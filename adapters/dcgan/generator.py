@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from counterfactual_probe.base.errors import ProbeError
-from counterfactual_probe.generator.adapter import GeneratorAdapter, wrap
+from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings
+from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.regions import Mask, Regions, grid
 from counterfactual_probe.registry.weights import built, require_image, tensors_only

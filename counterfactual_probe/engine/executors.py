@@ -17,7 +17,6 @@ from torch import Tensor
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
-from ..generator.layers import channels_first
 from .runs import CleanRun, Edit, Runs
 
 
@@ -117,7 +116,7 @@ class FullForward:
         def record(layer: str) -> Callable[[Tensor], None]:
             def action(activation: Tensor) -> None:
                 # A copy: an in-place activation may overwrite the layer's own output.
-                activations[layer] = channels_first(activation).clone()
+                activations[layer] = activation.clone()
 
             return action
 
@@ -134,9 +133,8 @@ class FullForward:
         def action_for(layer_edits: Sequence[Edit]) -> Callable[[Tensor], Tensor]:
             def action(activation: Tensor) -> Tensor:
                 edited = activation.clone()
-                view = channels_first(edited)
                 for edit in layer_edits:
-                    edit(view)
+                    edit(edited)
                 return edited
 
             return action

@@ -15,10 +15,24 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..generator.layers import Arguments
+
 Call: TypeAlias = tuple[str, int]  # a submodule's name and which of its calls
 
-# (submodule's name, how often it has been called in this forward, a function that runs it) -> output
-Handler: TypeAlias = Callable[[str, int, Callable[[], Any]], Any]
+
+class Invocation:
+    """One call of a submodule, to be made by calling this; its arguments may be replaced before."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Arguments) -> None:
+        self._function, self.arguments = function, arguments
+
+    def __call__(self) -> Any:
+        given, named = self.arguments
+        return self._function(*given, **named)
+
+
+# (submodule's name, how often it has been called in this forward, the call to be made) -> output
+Handler: TypeAlias = Callable[[str, int, Invocation], Any]
 
 
 @contextmanager
@@ -28,7 +42,7 @@ def intercepted(modules: Mapping[str, nn.Module], handler: Handler) -> Iterator[
 
     def call(name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         seen[name] += 1
-        return handler(name, seen[name], lambda: original(*args, **kwargs))
+        return handler(name, seen[name], Invocation(original, (args, kwargs)))
 
     # Fused fast paths, as of nn.TransformerEncoderLayer, run submodules only where hooks ask for it.
     handles = [part.register_forward_hook(_nothing) for part in modules.values()]
@@ -42,12 +56,6 @@ def intercepted(modules: Mapping[str, nn.Module], handler: Handler) -> Iterator[
             part.__dict__.pop("_call_impl", None)
         for handle in handles:
             handle.remove()
-
-
-def call_of(layer: str) -> Call:
-    """The call whose output a layer is: a number after # says which of several."""
-    name, _, number = layer.partition("#")
-    return name, int(number or 1)
 
 
 def _nothing(*_: Any) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from .device import home, on_device, unwrapped
 from .examination import SAMPLES, TRACED, Examination, LatentsIgnored, examine
 from .images import default_image, plot_samples, require_finite, thumbnails
 from .latents import Latents
-from .layers import LayerInfo, Layers, clean_name, hooked, listed, named_layers
+from .layers import Action, Address, LayerIndex, LayerInfo, Layers, Site, clean_name, hooked, listed, named_layers
 from .state.randomness import random_state_kept, seed_everything
 from .state.session import borrowed, forbids_gradients
 from .state.settings import fresh_settings, torch_defaults
@@ -37,49 +37,6 @@ SampleLatents: TypeAlias = Callable[..., Latents]
 BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
 
 
-def wrap(
-    module: nn.Module,
-    sample_latents: SampleLatents,
-    *,
-    layers: str | Sequence[str] | None = None,
-    image: Callable[[Any], Tensor] | None = None,
-    image_range: tuple[float, float] = (-1.0, 1.0),
-    device: torch.device | str | None = None,
-    name: str | None = None,
-) -> GeneratorAdapter:
-    """Make any image-generating ``nn.Module`` a generator that can be probed.
-
-    >>> import torch, counterfactual_probe as cp
-    >>> module = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 6, 4), torch.nn.ReLU(),
-    ...                              torch.nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.nn.Tanh())
-    >>> gen = cp.wrap(module, lambda n, rng: torch.randn(n, 8, 1, 1, generator=rng))
-    >>> gen(gen.sample(2, seed=0)).shape
-    torch.Size([2, 3, 8, 8])
-
-    Args:
-        module: the generator. It is run in eval mode and left exactly as it was found. Wrappers of
-            ``torch.compile`` and ``DataParallel`` are looked through (hooks are ignored inside them).
-        sample_latents: ``(n, rng) -> latents`` with ``rng`` a CPU ``torch.Generator``; latents are a
-            tensor, a tuple (``module(*t)``) or a dict (``module(**d)``) of tensors, sample first,
-            conditions such as the class included. They are moved to the module's device, and floating
-            ones cast to its dtype.
-        layers: name or names of the layers to offer; by default every layer with channels that is
-            computed exactly once per forward.
-        image: output -> (n, C, H, W) tensor. By default understands a tensor, a tuple (its first
-            4-D tensor), an object with ``.sample`` or ``.images``, and a dict.
-        image_range: smallest and largest pixel value; recorded with every result.
-        device: run here, on a copy; by default where the module is, on the module itself.
-        name: what results call it; by default the class name.
-
-    Raises:
-        ProbeError: nothing image-like comes out, a layer does not exist, or two runs, or two draws of
-            a latent, from the same random state differ.
-    """
-    return GeneratorAdapter(
-        module, sample_latents, layers=layers, image=image, image_range=image_range, device=device, name=name
-    )
-
-
 class GeneratorAdapter(Described):
     """A module, its latents and its images: what every analysis takes. Made by :func:`wrap`.
 
@@ -90,6 +47,8 @@ class GeneratorAdapter(Described):
         batchable: False when samples must run one at a time: the forward draws noise, or the
             samples of a batch influence one another.
         draws_noise: whether the forward draws random numbers.
+        noise_is_latent: whether the seeds of these are a part of the latents.
+        axes: what the user says of the axes of layers.
         make_partner: called when ``partner`` is first asked for.
     """
 
@@ -101,6 +60,8 @@ class GeneratorAdapter(Described):
         layers: str | Sequence[str] | None = None,
         image: Callable[[Any], Tensor] | None = None,
         image_range: tuple[float, float] = (-1.0, 1.0),
+        axes: Mapping[str, str] | None = None,
+        noise: Literal["latent"] | None = None,
         device: torch.device | str | None = None,
         name: str | None = None,
     ) -> None:
@@ -112,29 +73,37 @@ class GeneratorAdapter(Described):
             low, high = 1.0, 0.0
         if not low < high:
             raise ProbeError(f"image_range is {image_range!r}; give two numbers, the smaller first")
+        if noise not in (None, "latent"):
+            raise ProbeError(f"noise is {noise!r}; give 'latent', or None for noise that base and source share")
         self.module = on_device(unwrapped(module), device)
         self.name = name or type(self.module).__name__
         self.image_range = (low, high)
         self._sample_latents = sample_latents
         self._read_image = image or default_image
         self.draws_noise = True  # until a forward has shown that it does not
+        self.noise_is_latent = noise == "latent"
         self._inference = True
         self._known_hash: str | None = None
         self.make_partner: Callable[[], nn.Module] | None = None
         self.device, self.dtype = home(self.module)
-        self.submodules, _ = named_layers(self.module)
+        self.submodules, aliases = named_layers(self.module)
         examination = self._examine()
-        self._trace, self.draws_noise = examination.trace, examination.draws_noise
+        trace, *alone = examination.traces
+        self.axes = axes
+        self._index = LayerIndex(aliases, trace, alone, axes)
+        self.draws_noise = examination.draws_noise
+        if self.noise_is_latent and not self.draws_noise:
+            raise ProbeError(f"noise='latent' is given and the forward of {self.name} draws none; leave it out")
         self.batchable = examination.batchable
         self._thumbnails = thumbnails(examination.images)
         _, channels, height, width = examination.images.shape
         self.image_size: tuple[int, int, int] = (channels, height, width)
-        names = self._trace.once() if layers is None else [self.layer(item).name for item in listed(layers)]
+        names = self._index.once() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
-            raise ProbeError(f"{self.name} has no {self._trace.why_none()}")
+            raise ProbeError(f"{self.name} has no {self._index.why_none()}")
         self.layers = Layers({item: self.layer(item) for item in names})
         if examination.ignores_latents:
-            cure = "let it take as latents what it draws itself" if self.draws_noise else "check sample_latents"
+            cure = "noise='latent' makes what it draws the latents" if self.draws_noise else "check sample_latents"
             warnings.warn(
                 f"the images of {self.name} do not depend on the latents of sample_latents, so that swaps between two "
                 f"of them change nothing; {cure}",
@@ -174,9 +143,17 @@ class GeneratorAdapter(Described):
 
     def layer(self, name: str) -> LayerInfo:
         """The layer of this name, listed or not; raises a ProbeError that names the nearest."""
+        return self.site(name).info
+
+    def site(self, name: str) -> Site:
+        """The layer of this name, and where in the forward it stands."""
         if not isinstance(name, str):
             raise ProbeError(f"a layer is named by a string and {name!r} is a {type(name).__name__}")
-        return self._trace.resolve(name)
+        return self._index.resolve(name)
+
+    def site_at(self, address: Address) -> Site | None:
+        """The layer that stands at this address of a forward, if there is one."""
+        return self._index.at(address)
 
     def sample(self, n: int, *, seed: int = 0, stream: int = BASE, start: int = 0, **conditions: Any) -> Latents:
         """Sample ``n`` latents; sample i depends on (seed, stream, i) alone, never on the batch.
@@ -202,7 +179,7 @@ class GeneratorAdapter(Described):
                     one = self._sample_latents(1, rng, **of_sample)
                 if (count := lt.count(one, "the latents of sample_latents")) != 1:
                     raise ProbeError(f"sample_latents(1, rng) returned {count} samples; return as many as asked for, 1")
-                drawn.append(one)
+                drawn.append(lt.with_noise(one, lt.drawn_seeds(rng)) if self.noise_is_latent else one)
         return lt.apply(lt.join(drawn), self._placed)
 
     def __call__(self, latents: Latents, *, seed: int = 0) -> Tensor:
@@ -234,25 +211,32 @@ class GeneratorAdapter(Described):
     def forward(
         self,
         latents: Latents,
-        actions: Mapping[str, Callable[[Tensor], Tensor | None]] | None = None,
+        actions: Mapping[str, Action] | None = None,
         *,
         noise: Sequence[int],
         seed: int = 0,
     ) -> Tensor:
-        """One forward inside a session, with actions on layers (see ``layers.hooked``).
+        """One forward inside a session, with actions on layers.
 
-        ``noise`` numbers the noise of each sample, so that base, source and hybrid share it. A
+        An action gets a view (samples, channels, …) of its layer's activation and returns the replacement, or
+        None to leave it. ``noise`` numbers the noise of each sample, so that base, source and hybrid share it. A
         generator that is not batchable must be given one sample.
         """
         if not self.batchable:
-            self.seed_noise(seed, noise[0])
-        with hooked(self.submodules, actions or {}):
+            self.seed_noise(self.noise_seeds(latents, noise, seed)[0])
+        with hooked(self.submodules, [(self.site(layer), action) for layer, action in (actions or {}).items()]):
             output = self._call(latents)
         return self._image(output, len(noise))
 
-    def seed_noise(self, seed: int, number: int) -> None:
-        """Seed the global random generators for the forward of this sample. Inside a session only."""
-        seed_everything(stream_seed(seed, NOISE, number), self.module)
+    def noise_seeds(self, latents: Latents, numbers: Sequence[int], seed: int) -> list[int]:
+        """The seed of the noise of each of these samples: a part of the latents, or from the number of the sample."""
+        if self.noise_is_latent:
+            return lt.noise_of(latents)[1]
+        return [stream_seed(seed, NOISE, number) for number in numbers]
+
+    def seed_noise(self, seed: int) -> None:
+        """Seed the global random generators for the forward of one sample. Inside a session only."""
+        seed_everything(seed, self.module)
 
     def check(self, latents: Latents, what: str = "the latents") -> int:
         """How many samples there are; a ProbeError if their form or device does not fit."""
@@ -273,7 +257,7 @@ class GeneratorAdapter(Described):
 
     def batch_limit(self) -> int:
         """How many samples fit into one batch: from shapes and a memory limit, never from timings."""
-        return default_batch(self._trace.bytes_per_sample, self.device)
+        return default_batch(self._index.bytes_per_sample, self.device)
 
     def batches(self, n: int, run: Callable[[slice], T]) -> Iterator[T]:
         """Results of ``run`` on consecutive slices of n samples; slices are halved when memory runs out.
@@ -352,17 +336,24 @@ class GeneratorAdapter(Described):
         def run(latents: Latents) -> Tensor:
             return self._image(self._call(latents), lt.count(latents))
 
-        try:
+        def seed(latents: Latents) -> None:
+            self.seed_noise(lt.noise_of(latents)[1][0] if self.noise_is_latent else 0)
+
+        def examined() -> Examination:
             with self.session():
-                return examine(self.name, self.module, example, run, self.dtype)
+                return examine(self.name, self.module, self.submodules, example, run=run, seed=seed, dtype=self.dtype)
+
+        try:
+            return examined()
         except ProbeError as error:
             if not forbids_gradients(error.__cause__):
                 raise
         self._inference = False
-        with self.session():
-            return examine(self.name, self.module, example, run, self.dtype)
+        return examined()
 
     def _call(self, latents: Latents) -> Any:
+        if self.noise_is_latent:
+            latents, _ = lt.noise_of(latents)
         given = lt.form(lt.named_tensors(latents))
         with blamed_on(f"the forward of {self.name}", f"run the module by itself to see why, on {given}"):
             if isinstance(latents, Tensor):

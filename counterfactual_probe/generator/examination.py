@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,8 @@ from ..base.errors import ProbeError
 from ..base.memory import is_out_of_memory
 from . import latents as lt
 from .latents import Latents
-from .layers import Trace, trace
-from .state.randomness import random_states, seed_everything
+from .layers import Trace, Tracing
+from .state.randomness import random_states
 
 SAMPLES = 3  # alone, in two batches of two, and in one of three
 TRACED = 2
@@ -32,36 +32,47 @@ class Examination:
 
     Attributes:
         images: of the first two samples.
-        trace: the layers that ran.
+        traces: what ran in the forward of the first two samples; and in that of each alone, if a batch is folded.
         draws_noise: whether the forward draws random numbers.
         batchable: whether samples of a batch are independent, and none draws noise.
         ignores_latents: whether all latents give the same image.
     """
 
     images: Tensor
-    trace: Trace
+    traces: list[Trace]
     draws_noise: bool
     batchable: bool
     ignores_latents: bool
 
 
 def examine(
-    name: str, module: nn.Module, example: Latents, run: Callable[[Latents], Tensor], dtype: torch.dtype | None
+    name: str,
+    module: nn.Module,
+    submodules: Mapping[str, nn.Module],
+    example: Latents,
+    *,
+    run: Callable[[Latents], Tensor],
+    seed: Callable[[Latents], None],
+    dtype: torch.dtype | None,
 ) -> Examination:
-    """Run a generator on three samples, inside a session; ``run`` gives the images of latents.
+    """Run a generator on three samples, inside a session.
+
+    ``run`` gives the images of latents, and ``seed`` seeds the random generators before it does.
 
     Raises:
         ProbeError: the same latents and random state give two images.
     """
 
     def seeded(latents: Latents) -> Tensor:
-        seed_everything(0, module)
+        seed(latents)
         return run(latents)
 
     pair = lt.take(example, slice(0, TRACED))
-    seed_everything(0, module)
+    seed(pair)
     before = random_states(module)
-    images, traced = trace(module, lambda: run(pair), samples=TRACED)
+    tracing = Tracing(submodules, TRACED, follow=True)
+    images = tracing.run(lambda: run(pair))
+    traces = [tracing.trace]
     draws_noise = random_states(module) != before
     again = seeded(pair)
     if not is_same(images, again, dtype):
@@ -71,9 +82,19 @@ def examine(
             "global generator alone"
         )
     alone = [seeded(lt.take(example, slice(i, i + 1))) for i in range(SAMPLES)]
+    if tracing.trace.is_folded:
+        traces += [_traced_alone(submodules, i, seeded, example) for i in range(TRACED)]
     ignored = all(torch.equal(alone[0], other) for other in alone[1:])
     batchable = not draws_noise and _are_independent(alone, images, example, run, dtype)
-    return Examination(images, traced, draws_noise, batchable, ignored)
+    return Examination(images, traces, draws_noise, batchable, ignored)
+
+
+def _traced_alone(
+    submodules: Mapping[str, nn.Module], i: int, run: Callable[[Latents], Tensor], example: Latents
+) -> Trace:
+    tracing = Tracing(submodules, 1, follow=False)
+    tracing.run(lambda: run(lt.take(example, slice(i, i + 1))))
+    return tracing.trace
 
 
 def is_same(one: Tensor, two: Tensor, dtype: torch.dtype | None) -> bool:

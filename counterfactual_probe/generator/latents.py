@@ -16,6 +16,7 @@ from torch import Tensor
 from ..base.errors import ProbeError
 
 Latents: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+NOISE = "noise"  # the key of the seeds of what a forward draws by itself
 
 
 def named_tensors(latents: Latents) -> list[tuple[str, Tensor]]:
@@ -127,6 +128,30 @@ def mix(base: Latents, source: Latents, share: float, seed: int) -> Latents:
         return torch.where(mask, other, value)
 
     return apply(base, mixed)
+
+
+def drawn_seeds(rng: torch.Generator, n: int = 1) -> Tensor:
+    """Seeds of what a forward draws by itself, for so many samples."""
+    return torch.randint(2**63 - 1, (n,), generator=rng)
+
+
+def with_noise(latents: Latents, seeds: Tensor) -> Latents:
+    """The latents with the seeds of what the forward draws by itself, one for each sample."""
+    if isinstance(latents, Tensor):
+        return latents, seeds
+    if not isinstance(latents, dict):
+        return *latents, seeds
+    if NOISE in latents:
+        raise ProbeError(f"the latents hold {NOISE!r} already; give it another name, for noise='latent' needs this one")
+    return {**latents, NOISE: seeds}
+
+
+def noise_of(latents: Latents) -> tuple[Latents, list[int]]:
+    """What :func:`with_noise` joined: the latents, and the seeds."""
+    if isinstance(latents, dict):
+        return {name: value for name, value in latents.items() if name != NOISE}, latents[NOISE].tolist()
+    *others, seeds = latents
+    return others[0] if len(others) == 1 else tuple(others), seeds.tolist()
 
 
 def one_each(value: Any) -> bool:

@@ -102,7 +102,10 @@ def parse_layers(generator: GeneratorAdapter, layer: str | Sequence[str]) -> tup
     names = listed(layer)
     if not names:
         raise ProbeError("no layer was named; name at least one of generator.layers")
-    layers = [generator.layer(name) for name in names]
+    sites = [generator.site(name) for name in names]
+    for site in sites:
+        site.warn_if_guessed()
+    layers = [site.info for site in sites]
     if len({info.name for info in layers}) < len(layers):
         raise ProbeError(f"a layer is named twice in {names}; name each once")
     return tuple(layers)

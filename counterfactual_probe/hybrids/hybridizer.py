@@ -20,7 +20,7 @@ from ..engine.pairs import given_pairs
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
-from ..generator.layers import LayerInfo, channels_first
+from ..generator.layers import LayerInfo
 from ..generator.units import UnitSet, UnitsLike, by_layer, parse_layers, parse_units
 from .result import Hybrids
 
@@ -198,7 +198,7 @@ class Hybridizer:
 
             def adder(layer: str) -> Callable[[Tensor], None]:
                 def action(activation: Tensor) -> None:
-                    values = channels_first(activation).double()
+                    values = activation.double()
                     means[layer] = values.reshape(*values.shape[:2], -1).mean(2).sum(0)
 
                 return action

@@ -1,21 +1,22 @@
 """What the checks share: pairs of latents, chosen layers and channels, and forwards with plain hooks.
 
 The hooks here use ``torch.nn`` alone and run one sample at a time, so that the library's results are compared with
-results that share no code with it.
+results that share no code with it but for where in a forward a layer stands.
 """
 
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..base.errors import ProbeError, first_line
 from ..generator import latents as lt
@@ -123,7 +124,8 @@ class Bench:
     def plain_hybrid(self, z1: Latents, z2: Latents, i: int, units: Mapping[str, Sequence[int]]) -> Tensor:
         """The hybrid of pair i by its definition: record the source's activations, then overwrite the base's."""
         donor = self.activations(z2, i, list(units))
-        actions = {layer: _putting(donor[layer], channels) for layer, channels in units.items()}
+        layers = {layer: self.adapter.layer(layer) for layer in units}
+        actions = {layer: _putting(layers[layer], donor[layer], channels) for layer, channels in units.items()}
         return self.plain(lt.take(z1, slice(i, i + 1)), i, actions)
 
     def activations(self, latents: Latents, i: int, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -138,26 +140,12 @@ class Bench:
 
     def plain(self, latents: Latents, number: int, actions: Mapping[str, Action]) -> Tensor:
         """One image, by one call of the module with hooks on its submodules."""
-        adapter, runs = self.adapter, Counter[str]()
-        wanted = {layer.partition("#")[0] for layer in actions}
-
-        def hook_of(name: str) -> Callable[[Any, Any, Any], Any]:
-            def hook(_part: Any, _inputs: Any, output: Any) -> Any:
-                runs[name] += 1
-                action = actions.get(f"{name}#{runs[name]}", actions.get(name))
-                activation = output[0] if isinstance(output, (tuple, list)) else output
-                new = None if action is None else action(activation)
-                if new is None or isinstance(output, Tensor):
-                    return new
-                return type(output)(*[new, *output[1:]]) if hasattr(output, "_fields") else (new, *output[1:])
-
-            return hook
-
+        adapter = self.adapter
         with adapter.session():
-            adapter.seed_noise(self.seed, number)
-            handles = [adapter.submodules[name].register_forward_hook(hook_of(name)) for name in wanted]
+            adapter.seed_noise(adapter.noise_seeds(latents, [number], self.seed)[0])
+            handles = [_attached(adapter, layer, action) for layer, action in actions.items()]
             try:
-                output = _called(adapter.module, latents)
+                output = _called(adapter, latents)
             finally:
                 for handle in handles:
                     handle.remove()
@@ -177,6 +165,8 @@ class Bench:
             layers=[layer.name for layer in self.layers],
             image=old._read_image,
             image_range=old.image_range,
+            axes=old.axes,
+            noise="latent" if old.noise_is_latent else None,
             device=device,
             name=old.name,
         )
@@ -196,10 +186,30 @@ def _spread(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names[len(names) * quarter // 4] for quarter in (1, 2, 3)))
 
 
-def _called(module: nn.Module, latents: Latents) -> Any:
+def _called(adapter: GeneratorAdapter, latents: Latents) -> Any:
+    module = adapter.module
+    if adapter.noise_is_latent:
+        latents, _ = lt.noise_of(latents)
     if isinstance(latents, dict):
         return module(**latents)
     return module(latents) if isinstance(latents, Tensor) else module(*latents)
+
+
+def _attached(adapter: GeneratorAdapter, layer: str, action: Action) -> RemovableHandle:
+    """A hook that applies the action to one layer."""
+    site = adapter.site(layer)
+    calls = count(1)
+
+    def acted(handed: Any) -> Any:
+        is_due = site.is_only_call or site.address.call == next(calls)
+        activation = site.read(handed) if is_due else None
+        new = None if activation is None else action(activation)
+        return None if new is None else site.replaced(handed, new)
+
+    part = adapter.submodules[site.address.name]
+    if site.address.is_input:
+        return part.register_forward_pre_hook(lambda _, given, named: acted((given, named)), with_kwargs=True)
+    return part.register_forward_hook(lambda _part, _given, output: acted(output))
 
 
 def _recording(into: dict[str, Tensor], layer: str) -> Action:
@@ -209,12 +219,10 @@ def _recording(into: dict[str, Tensor], layer: str) -> Action:
     return action
 
 
-def _putting(values: Tensor, channels: Sequence[int]) -> Action:
+def _putting(info: LayerInfo, values: Tensor, channels: Sequence[int]) -> Action:
     def action(activation: Tensor) -> Tensor:
         new = activation.clone()
-        # Tokens, N×T×D, have their channels last.
-        where = (slice(None), slice(None), list(channels)) if new.dim() == 3 else (slice(None), list(channels))
-        new[where] = values[where]
+        info.channels_first(new)[:, list(channels)] = info.channels_first(values)[:, list(channels)]
         return new
 
     return action

@@ -22,8 +22,11 @@ def layers_as_listed(bench: Bench) -> str:
     for layer in bench.layers:
         for i in range(lt.count(bench.many)):
             seen = bench.activations(bench.many, i, [layer.name])[layer.name]
-            shape = tuple(seen.shape[1:])
-            expected = (*layer.size, layer.channels) if len(layer.size) == 1 else (layer.channels, *layer.size)
+            try:
+                seen = layer.channels_first(seen)
+            except RuntimeError:  # it has other dimensions
+                seen = seen[None]
+            shape, expected = tuple(seen.shape[1:]), (layer.channels, *layer.size)
             if shape != expected:
                 raise Failed(
                     f"layer {layer.name!r} is listed with shape {expected} and has {shape} for latent {i}; choose "

@@ -16,7 +16,6 @@ import torch
 from ...generator.adapter import GeneratorAdapter
 from ...generator.state.fingerprint import fingerprint
 from ...generator.state.locks import holding
-from ..interception import call_of
 from ..program.independence import mixing_operation
 from ..program.program import Program
 from ..program.recording import record
@@ -82,7 +81,8 @@ def _prepare(
     generator: GeneratorAdapter, chosen: Sequence[frozenset[str]], difference_dtype: torch.dtype | None
 ) -> Preparation:
     layers = list(dict.fromkeys(layer for some in chosen for layer in some))
-    simplified = simplify(record(generator), layers, [call_of(layer) for layer in layers])
+    sites = [generator.site(layer) for layer in layers]
+    simplified = simplify(record(generator, sites), sites)
     first = {some: _first_swappable(generator, simplified, some) for some in chosen}
     paths: dict[PathKey, EditPath] = {}
     for some, swappable in first.items():
@@ -97,7 +97,7 @@ def _prepare(
 def _first_swappable(generator: GeneratorAdapter, simplified: Simplified, layers: frozenset[str]) -> str | None:
     """The first of some layers, if it gives images, of which channels can be set one by one."""
     first = next(layer for layer in simplified.edited if layer in layers)
-    return first if len(generator.layer(first).size) == 2 else None
+    return first if generator.layer(first).is_image else None
 
 
 def _last_uses(program: Program, kept: frozenset[int]) -> list[list[int]]:

@@ -14,7 +14,6 @@ from torch import Tensor
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
-from ...generator.layers import channels_first
 from ...generator.state.randomness import random_states
 from ..checked import disagreement
 from ..executors import FullForward
@@ -86,22 +85,25 @@ class Prepared:
         program = simplified.program
         values: dict[int, Tensor] = dict(program.constants)
         values.update(zip(program.inputs, in_order(latents), strict=True))
-        values.update(self._noise(program.draws, numbers, seed))
+        values.update(self._noise(program.draws, latents, numbers, seed))
         for op, frees in zip(program.ops, self._preparation.frees, strict=True):
             values.update(outputs(op, op(values, n)))
             for number in frees:
                 del values[number]
-        activations = {layer: channels_first(values[simplified.edited[layer][0]]).clone() for layer in layers}
+        activations = {
+            layer: self.generator.layer(layer).channels_first(values[simplified.edited[layer][0]]).clone()
+            for layer in layers
+        }
         images = values[program.image]
         # Nothing that is kept may be seen to change: views of it are given away.
         kept = {number: laid_out(values[number]) for number in self._preparation.needs} if base else {}
         return PreparedRun(latents, images.clone(), activations, numbers, seed, Clean(kept))
 
-    def _noise(self, draws: Sequence[Draw], numbers: Sequence[int], seed: int) -> dict[int, Tensor]:
+    def _noise(self, draws: Sequence[Draw], latents: Latents, numbers: Sequence[int], seed: int) -> dict[int, Tensor]:
         """What the forward of each sample draws by itself."""
         drawn: dict[int, list[Tensor]] = {draw.op.out: [] for draw in draws}
-        for number in numbers if draws else ():
-            self.generator.seed_noise(seed, number)
+        for noise_seed in self.generator.noise_seeds(latents, numbers, seed) if draws else ():
+            self.generator.seed_noise(noise_seed)
             for draw in draws:
                 drawn[draw.op.out].append(draw())
         return {value: torch.cat(rows) for value, rows in drawn.items()}
@@ -141,7 +143,7 @@ class Prepared:
         expected = self._full.clean(first, layers, run.numbers[:1], run.seed)
         if self.generator.draws_noise:
             after = random_states(self.generator.module)
-            self._noise(self._preparation.simplified.program.draws, run.numbers[:1], run.seed)
+            self._noise(self._preparation.simplified.program.draws, first, run.numbers[:1], run.seed)
             if random_states(self.generator.module) != after:
                 return "the forward draws noise outside torch's operations"
         pairs = [(run.images[:1], expected.images)]

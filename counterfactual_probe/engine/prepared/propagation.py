@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...generator.layers import channels_first
+from ...generator.layers import LayerInfo
 from ..program.operators import Affine, Edit
 from ..program.program import Op, Program, map_leaves, outputs
 from ..program.simplify import Simplified
@@ -35,7 +35,7 @@ def edit_path(
     routing = Routing(program, sparse, difference_dtype)
     for op in program.ops:
         if isinstance(op.run, Edit):
-            _edit(routing, op, op.run.layer)
+            _edit(routing, op, op.run.info)
         elif routing.changed.intersection(op.outs):
             _route(routing, op)
     routing.as_full(program.image)
@@ -63,8 +63,8 @@ def _route(routing: Routing, op: Op) -> None:
     _whole(routing, op)
 
 
-def _edit(routing: Routing, op: Op, layer: str) -> None:
-    before, after = op.reads[0], op.out
+def _edit(routing: Routing, op: Op, info: LayerInfo) -> None:
+    before, after, layer = op.reads[0], op.out, info.name
     if layer == routing.sparse:
         routing.need(before)
         routing.make(SPARSE, after, lambda batch: batch.values - batch.chosen(batch.clean.values[before]), ())
@@ -77,7 +77,7 @@ def _edit(routing: Routing, op: Op, layer: str) -> None:
 
     def set_channels(batch: Batch) -> Tensor:
         activation = batch.full[before].clone() if reached else batch.copied_rows(batch.clean.values[before])
-        view = channels_first(activation)
+        view = info.channels_first(activation)
         for edit in batch.edits.get(layer, ()):
             edit(view)
         return activation

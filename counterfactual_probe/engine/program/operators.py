@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...generator.layers import LayerInfo
 from .program import Op, Ref
 from .vocabulary import arguments_of
 
@@ -34,8 +35,12 @@ class Affine:
 class Edit:
     """The place where a layer's channels are set. In a clean run it hands on what it gets."""
 
-    layer: str
+    info: LayerInfo
     kind = "edit"
+
+    @property
+    def layer(self) -> str:
+        return self.info.name
 
     def __call__(self, x: Tensor) -> Tensor:
         return x

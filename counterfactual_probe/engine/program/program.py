@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ...generator.layers import Address
+
 
 class Ref(NamedTuple):
     """The value with this number."""
@@ -103,8 +105,7 @@ class Program:
         image: number of the images.
         shapes: of every value, with :class:`Size` where it depends on the number of samples.
         constants: values that no latent decides and that no operation makes, such as parameters.
-        layers: (submodule, which of its calls) -> the number of its activation, and how many
-            operations come before it is handed on.
+        layers: where an activation stands -> its number, and how many operations come before it is handed on.
         draws: what makes the noise of one sample, in the order of the forward.
     """
 
@@ -113,7 +114,7 @@ class Program:
     image: int
     shapes: dict[int, tuple[Any, ...]]
     constants: dict[int, Tensor]
-    layers: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    layers: dict[Address, tuple[int, int]] = field(default_factory=dict)
     draws: list[Draw] = field(default_factory=list)
 
     def per_sample(self, number: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...generator.layers import Site
 from .modulation import ordinary_convolutions
 from .operators import Affine, Convolution, Edit, arguments, canonical
 from .polyphase import PolyphaseConvolution, of_transposed, of_upsampled, polyphase_convolution
@@ -36,9 +37,9 @@ class Simplified:
     edited: dict[str, tuple[int, int]]
 
 
-def simplify(program: Program, layers: Sequence[str], calls: Sequence[tuple[str, int]]) -> Simplified:
+def simplify(program: Program, sites: Sequence[Site]) -> Simplified:
     """Mark the layers' activations as edited, and simplify what computes the image from them."""
-    work = Rewriting(_with_edits(program, layers, calls))
+    work = Rewriting(_with_edits(program, sites))
     work.drop_unused()
     work.fold_constants()
     _drop_identities(work)
@@ -54,26 +55,24 @@ def simplify(program: Program, layers: Sequence[str], calls: Sequence[tuple[str,
     work.drop_unused()
     work.lay_out_kernels()
     edited = {op.run.layer: (op.reads[0], op.out) for op in work.ops if isinstance(op.run, Edit)}
-    if missing := [layer for layer in layers if layer not in edited]:
+    if missing := [site.info.name for site in sites if site.info.name not in edited]:
         raise NotRecordable(f"{missing[0]} does not reach the image")
     return Simplified(work.program(), edited)
 
 
-def _with_edits(program: Program, layers: Sequence[str], calls: Sequence[tuple[str, int]]) -> Program:
+def _with_edits(program: Program, sites: Sequence[Site]) -> Program:
     """Each layer's activation goes through an :class:`Edit` as soon as the layer hands it on."""
-    for call in calls:
-        if call not in program.layers:
-            raise NotRecordable(f"{call[0]} does not hand on a recorded tensor")
+    for site in sites:
+        if site.address not in program.layers:
+            raise NotRecordable(f"{site.info.name} does not hand on a recorded tensor")
     ops, shapes, renamed = [], dict(program.shapes), dict[int, int]()
-    waiting = sorted(
-        ((program.layers[call], layer) for layer, call in zip(layers, calls, strict=True)), key=lambda item: item[0][1]
-    )
+    waiting = sorted(((program.layers[site.address], site.info) for site in sites), key=lambda item: item[0][1])
     for position in range(len(program.ops) + 1):
         while waiting and waiting[0][0][1] == position:
-            (number, _), layer = waiting.pop(0)
+            (number, _), info = waiting.pop(0)
             before, after = renamed.get(number, number), len(shapes)
             shapes[after] = shapes[before]
-            ops.append(Op(Edit(layer), (Ref(before),), {}, (after,)))
+            ops.append(Op(Edit(info), (Ref(before),), {}, (after,)))
             renamed[number] = after
         if position < len(program.ops):
             ops.append(program.ops[position].reading(renamed))

@@ -8,7 +8,7 @@ a NaN stands for it, so that a wrong guess shows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,11 @@ from torch import Tensor
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
-from ...generator.layers import activation_of, channels_first, require_once, with_activation
+from ...generator.layers import Site, require_once
 from ..checked import disagreement
 from ..executors import FullForward
-from ..interception import Call, Handler, NotReplayable, intercepted, map_tensors, tensors_of
-from ..runs import CleanRun, Runs
+from ..interception import Call, Handler, Invocation, NotReplayable, intercepted, map_tensors, tensors_of
+from ..runs import CleanRun, Edit, Runs
 from .plan import TRACED, make_plan
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -64,23 +64,22 @@ class Replay:
             return self._full.clean(latents, layers, numbers, seed, base=base)
         outputs: dict[Call, list[Tensor]] = {}
         activations: dict[str, Tensor] = {}
-        names = {self.plan.edited[layer]: layer for layer in layers}
+        sites = [self.generator.site(layer) for layer in layers]
         runs: Counter[str] = Counter()
 
-        def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
-            output, call = run(), (name, number)
-            if name in names.values():
-                runs[name] += 1  # a layer without a number in its name must not run again
-            elif call in names:
-                runs[names[call]] += 1
+        def note(call: Call, handed: Any, *, is_input: bool) -> None:
+            for site in _handed_over(sites, call, is_input=is_input):
+                runs[site.info.name] += 1
+                activations[site.info.name] = site.info.channels_first(_read(site, handed)).clone()
+
+        def handler(name: str, number: int, run: Invocation) -> Any:
+            call = (name, number)
+            note(call, run.arguments, is_input=True)
+            output = run()
             if call in self.plan.kept:
                 # Rows of it keep the layout.
                 outputs[call] = [self._laid_out(leaf.clone()) for leaf in tensors_of(output)]
-            if call in names:
-                activation = activation_of(output)
-                if activation is None:
-                    raise NotReplayable(f"{name} returned no tensor")
-                activations[names[call]] = channels_first(activation).clone()
+            note(call, output, is_input=False)
             return output
 
         images = self._run(latents, handler, numbers, seed)
@@ -109,39 +108,33 @@ class Replay:
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         if not isinstance(base, RecordedRun):
             raise NotReplayable("the clean run was not recorded for replay")
-        rows = runs.samples
-        index = torch.tensor(rows, device=self.generator.device)
-        by_call = {self.plan.edited[layer]: edits for layer, edits in runs.edits.items()}
-        missing = set(by_call)
+        index = torch.tensor(runs.samples, device=self.generator.device)
+        edits = [(self.generator.site(layer), some) for layer, some in runs.edits.items()]
+        missing = set(runs.edits)
 
-        def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
+        def handler(name: str, number: int, run: Invocation) -> Any:
             call = self._made(name, number)
             form = self.plan.answered.get(call)
-            if form is None:
-                output = run()
-            elif call in self.plan.kept:
-                # Always fresh copies: what follows may work in place.
-                leaves = iter(base.outputs[call])
-                output = map_tensors(form, lambda like: self._rows(next(leaves), index, like))
+            if form is not None:
+                output, is_fresh = self._answer(base, call, form, index), True
             else:
-                output = map_tensors(form, lambda like: like[:1].expand(len(rows), *like.shape[1:]))
-            if call in by_call:
-                missing.discard(call)
-                activation = activation_of(output)
-                if activation is None:
-                    raise NotReplayable(f"{name} returned no tensor")
-                if form is None:
-                    activation = activation.clone()
-                view = channels_first(activation)
-                for edit in by_call[call]:
-                    edit(view)
-                output = with_activation(output, activation)
-            return output
+                run.arguments = _edited(edits, call, run.arguments, missing, is_input=True)
+                output, is_fresh = run(), False
+            return _edited(edits, call, output, missing, is_input=False, is_fresh=is_fresh)
 
-        images = self._run(lt.take(base.latents, index), handler, [base.numbers[row] for row in rows], base.seed)
+        numbers = [base.numbers[row] for row in runs.samples]
+        images = self._run(lt.take(base.latents, index), handler, numbers, base.seed)
         if missing:
-            raise NotReplayable(f"{sorted(missing)[0][0]} did not run")
+            raise NotReplayable(f"{min(missing)} did not run")
         return images
+
+    def _answer(self, base: RecordedRun, call: Call, form: Any, index: Tensor) -> Any:
+        """The output of a call that is not made: rows of the record, or NaNs if nothing reads it."""
+        if call not in self.plan.kept:
+            return map_tensors(form, lambda like: like[:1].expand(len(index), *like.shape[1:]))
+        # Always fresh copies: what follows may work in place.
+        leaves = zip(base.outputs[call], self.plan.sites[call], strict=True)
+        return map_tensors(form, lambda like: self._rows(*next(leaves), index, like))
 
     def _laid_out(self, value: Tensor) -> Tensor:
         if value.dim() != 4 or self.generator.device.type != "cpu":
@@ -149,11 +142,13 @@ class Replay:
         # Also back to the usual layout, of what was recorded before the other was found not to do.
         return value.contiguous(memory_format=torch.channels_last if self._channels_last else torch.contiguous_format)
 
-    def _rows(self, value: Tensor, index: Tensor, like: Tensor) -> Tensor:
-        """The rows of a recorded output, or all of it if its first dimension is not the sample."""
-        if not like.dim() or len(like) != TRACED:
+    def _rows(self, value: Tensor, site: Site | None, index: Tensor, like: Tensor) -> Tensor:
+        """The rows of a recorded output, or all of it if its first dimension does not hold the samples."""
+        if like.dim() and len(like) == TRACED:
+            return self._laid_out(value[index])
+        if site is None:
             return value.clone()
-        return self._laid_out(value[index])
+        return site.info.as_before(site.info.channels_first(value)[index])
 
     def _made(self, name: str, number: int) -> Call:
         calls = self.plan.made.get(name, ())
@@ -164,3 +159,45 @@ class Replay:
     def _run(self, latents: Latents, handler: Handler, numbers: Sequence[int], seed: int) -> Tensor:
         with intercepted(self.generator.submodules, handler):
             return self.generator.forward(latents, noise=numbers, seed=seed)
+
+
+def _handed_over(sites: Sequence[Site], call: Call, *, is_input: bool) -> Iterator[Site]:
+    """The layers that a call hands over.
+
+    A submodule that ran once in the first forward is to be seen if it runs again.
+    """
+    for site in sites:
+        name, number = site.address.made_by
+        if site.address.is_input is is_input and name == call[0] and (site.is_only_call or number == call[1]):
+            yield site
+
+
+def _read(site: Site, handed: Any) -> Tensor:
+    activation = site.read(handed)
+    if activation is None:
+        raise NotReplayable(f"{site.info.name} gives no tensor")
+    return activation
+
+
+def _edited(
+    edits: Sequence[tuple[Site, Sequence[Edit]]],
+    call: Call,
+    handed: Any,
+    missing: set[str],
+    *,
+    is_input: bool,
+    is_fresh: bool = False,
+) -> Any:
+    """What a call hands over with the edits of its layers, which are taken off ``missing``."""
+    for site, some in edits:
+        if site.address.is_input is not is_input or site.address.made_by != call:
+            continue
+        missing.discard(site.info.name)
+        activation = _read(site, handed)
+        if not is_fresh:
+            activation = activation.clone()
+        view = site.info.channels_first(activation)
+        for edit in some:
+            edit(view)
+        handed = site.replaced(handed, activation)
+    return handed

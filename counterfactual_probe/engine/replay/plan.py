@@ -7,7 +7,7 @@ with the answers in place to see which of them are read, and by whom.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ...generator.adapter import GeneratorAdapter
-from ..interception import Call, NotReplayable, Observer, call_of, intercepted, map_tensors, storage_of, tensors_of
+from ...generator.layers import Address, Site, entries
+from ..interception import Call, Invocation, NotReplayable, Observer, intercepted, map_tensors, storage_of, tensors_of
 
 TRACED = 2  # samples in the traced forward
 
@@ -29,7 +30,7 @@ class Plan:
     answered: Mapping[Call, Any]  # outermost calls that finish by the first layer -> NaNs of their form
     kept: frozenset[Call]  # those whose output something else reads
     made: Mapping[str, Sequence[int]]  # for each submodule the calls still made, in order
-    edited: Mapping[str, Call]
+    sites: Mapping[Call, Sequence[Site | None]]  # of the tensors in the output of a call that is kept
 
 
 @dataclass
@@ -42,10 +43,14 @@ class _Event:
 def make_plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
     """Trace one forward, then run it again with answers to see which of them are read."""
     events, outputs = _trace(generator)
-    edited = {layer: call_of(layer) for layer in layers}
-    if unseen := [layer for layer, call in edited.items() if call not in events]:
+    addresses = {layer: generator.site(layer).address for layer in layers}
+    if unseen := [layer for layer, address in addresses.items() if address.made_by not in events]:
         raise NotReplayable(f"{unseen[0]} was not seen to run")
-    cut = min(events[call].end for call in edited.values())
+    # An input is edited before its call is made, which therefore is made again.
+    cut = min(
+        events[address.made_by].start if address.is_input else events[address.made_by].end
+        for address in addresses.values()
+    )
     finished = {call for call, event in events.items() if event.end <= cut}
     outermost = {call for call in finished if events[call].parent not in finished}
     made: dict[str, list[int]] = {}
@@ -56,10 +61,16 @@ def make_plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
     readers = _readers(generator, answers, made)
     return Plan(
         answered={call: map_tensors(answer, _unread) for call, answer in answers.items()},
-        kept=frozenset(readers) | (outermost & set(edited.values())),
+        kept=(kept := frozenset(readers) | (outermost & {address.made_by for address in addresses.values()})),
         made=made,
-        edited=edited,
+        sites={call: _sites(generator, call, answers[call]) for call in kept},
     )
+
+
+def _sites(generator: GeneratorAdapter, call: Call, output: Any) -> list[Site | None]:
+    """The layer that each tensor of an output is, in the order of :func:`tensors_of`."""
+    sites = {id(value): generator.site_at(Address(*call, entry or None)) for entry, value in entries(output)}
+    return [sites.get(id(leaf)) for leaf in tensors_of(output)]
 
 
 def _trace(generator: GeneratorAdapter) -> tuple[dict[Call, _Event], dict[Call, Any]]:
@@ -68,7 +79,7 @@ def _trace(generator: GeneratorAdapter) -> tuple[dict[Call, _Event], dict[Call, 
     running: list[Call] = []
     time = count()
 
-    def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
+    def handler(name: str, number: int, run: Invocation) -> Any:
         call = (name, number)
         start, parent = next(time), running[-1] if running else None
         running.append(call)
@@ -101,7 +112,7 @@ def _readers(
                     readers.setdefault(call, set()).add(running[-1] if running else None)
             return func(*args, **(kwargs or {}))
 
-    def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
+    def handler(name: str, number: int, run: Invocation) -> Any:
         call = (name, made[name][number - 1])
         if call in answers:
             for leaf in tensors_of(answers[call]):

@@ -63,7 +63,7 @@ def built(rest: Callable[[Any, Tensor], Tensor]) -> cp.GeneratorAdapter:
 def test_kernels_that_are_a_fixed_one_times_factors(name: str) -> None:
     generator = built(SAME[name])
     with generator.session():
-        kinds = [op.kind for op in simplify(record(generator), ["act"], [("act", 1)]).program.ops]
+        kinds = [op.kind for op in simplify(record(generator), [generator.site("act")]).program.ops]
     assert kinds.count("convolution") + kinds.count("polyphase_convolution") == 2  # the other makes "act"
     assert "affine" in kinds
     assert largest_gap(generator, "act") <= 1e-10
@@ -73,7 +73,7 @@ def test_kernels_that_are_a_fixed_one_times_factors(name: str) -> None:
 def test_other_kernels_are_left_and_right_all_the_same(name: str) -> None:
     generator = built(OTHER[name])
     with generator.session():
-        ops = simplify(record(generator), ["act"], [("act", 1)]).program.ops
+        ops = simplify(record(generator), [generator.site("act")]).program.ops
     assert any(Size(1, 0) in leaves((op.args, dict(op.kwargs))) for op in ops if op.kind in ("conv2d", "convolution"))
     # The repeated bias is a clean value with a row for each sample and output.
     assert agrees(generator, "act") == "prepared"

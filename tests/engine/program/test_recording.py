@@ -251,9 +251,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many forwards are recorded from here on."""
     recorded: list[int] = []
 
-    def counting(generator: cp.GeneratorAdapter) -> Any:
+    def counting(*arguments: Any) -> Any:
         recorded.append(1)
-        return record(generator)
+        return record(*arguments)
 
     monkeypatch.setattr(preparation, "record", counting)
     return recorded

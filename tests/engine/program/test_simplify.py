@@ -37,7 +37,7 @@ def halves(x: Tensor) -> Tensor:
 
 def kinds(generator: cp.GeneratorAdapter, *layers: str) -> list[str]:
     with generator.session():
-        found = simplify(record(generator), layers, [(layer, 1) for layer in layers])
+        found = simplify(record(generator), [generator.site(layer) for layer in layers])
     return [op.kind for op in found.program.ops]
 
 
@@ -126,7 +126,7 @@ def test_each_simplification_happens_and_changes_nothing(name: str) -> None:
 def test_unread_outputs_are_not_computed() -> None:
     generator = build(lambda m, x: torch.tanh(m.conv(x))[:, :3], conv=conv(8, 16))
     with generator.session():
-        program = simplify(record(generator), ["act"], [("act", 1)]).program
+        program = simplify(record(generator), [generator.site("act")]).program
     weights = [program.constants[op.reads[1]] for op in program.ops if isinstance(op.run, Convolution)]
     assert weights[-1].shape[0] == 3
     assert generator.module.get_submodule("conv").weight.shape[0] == 16

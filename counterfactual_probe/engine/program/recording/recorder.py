@@ -7,7 +7,7 @@ recorded, and is run as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,9 @@ from ....base.errors import ProbeError
 from ....generator import latents as lt
 from ....generator.adapter import GeneratorAdapter
 from ....generator.latents import Latents
-from ....generator.layers import activation_of
+from ....generator.layers import Address, Site, entries
 from ....generator.state.randomness import random_states
-from ...interception import NotReplayable, Observer, intercepted, storage_of
+from ...interception import Invocation, NotReplayable, Observer, intercepted, storage_of
 from ..program import Draw, Op, Program, Ref, Size, leaves, map_leaves
 from ..vocabulary import is_pointwise, makes_new_memory
 from .noise import draw_of, is_mask
@@ -32,13 +32,16 @@ class NotRecordable(NotReplayable):
     """A forward that is no fixed list of operations on its latents."""
 
 
-def record(generator: GeneratorAdapter) -> Program:
-    """The generator's forward as a program, for any number of samples. Call it inside a session."""
+def record(generator: GeneratorAdapter, sites: Sequence[Site] = ()) -> Program:
+    """The generator's forward as a program, for any number of samples. Call it inside a session.
+
+    Layers among ``sites`` that are inputs get values of their own, which other readers of the same tensor do not see.
+    """
     if not (generator.batchable or generator.draws_noise):
         raise NotRecordable("the samples of a batch influence one another")
     try:
-        few = _Recorder(generator, generator.example, _FEW)
-        more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE)
+        few = _Recorder(generator, generator.example, _FEW, sites)
+        more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE, sites)
     except ProbeError as error:
         # What is refused in the middle of a forward comes out as the forward's own failure.
         raise error.__cause__ if isinstance(error.__cause__, NotReplayable) else error from None
@@ -67,23 +70,29 @@ def in_order(latents: Latents) -> list[Tensor]:
 class _Recorder(Observer):  # type: ignore[no-untyped-call]
     """One recorded forward."""
 
-    def __init__(self, generator: GeneratorAdapter, latents: Latents, samples: int) -> None:
+    def __init__(self, generator: GeneratorAdapter, latents: Latents, samples: int, sites: Sequence[Site]) -> None:
         super().__init__()
         self.ops: list[Op] = []
         self.draws: list[Draw] = []
         self._noisy = generator.module if generator.draws_noise else None
         self.constants: dict[int, Tensor] = {}
         self.shapes: dict[int, tuple[Any, ...]] = {}
-        self.layers: dict[tuple[str, int], tuple[int, int]] = {}
+        self.layers: dict[Address, tuple[int, int]] = {}
+        self._inputs_of = [site for site in sites if site.address.is_input]
         self._numbers: Any = WeakIdKeyDictionary()  # tensors that are alive -> the value they hold now
         self.inputs = tuple(self._new(value) for value in in_order(latents))
         self._moving = set(self.inputs)  # values that depend on the latents, or on noise
 
-        def handler(name: str, number: int, run: Callable[[], Any]) -> Any:
+        def handler(name: str, number: int, run: Invocation) -> Any:
+            for site in self._inputs_of:
+                activation = site.read(run.arguments) if site.address.made_by == (name, number) else None
+                if activation is not None:
+                    activation = activation.clone()
+                    run.arguments = site.replaced(run.arguments, activation)
+                    self._hand_on(site.address, activation)
             output = run()
-            activation = activation_of(output)
-            if activation is not None and activation in self._numbers:
-                self.layers[name, number] = (self._numbers[activation], len(self.ops))
+            for entry, value in entries(output):
+                self._hand_on(Address(name, number, entry or None), value)  # the first is what the name alone means
             return output
 
         with intercepted(generator.submodules, handler), self:
@@ -92,6 +101,10 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         if images not in self._numbers:
             raise NotRecordable("the image does not come from torch operations")
         self.image: int = self._numbers[images]
+
+    def _hand_on(self, address: Address, activation: Tensor) -> None:
+        if activation in self._numbers:
+            self.layers[address] = (self._numbers[activation], len(self.ops))
 
     @property
     def written(self) -> tuple[int, int]:

@@ -1,0 +1,211 @@
+"""Every layer of a generator that can be named, from a few traced forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from ...base.errors import ProbeError, nearest
+from . import axes as ax
+from .address import Address, Parsed, parse
+from .info import LayerInfo
+from .names import clean_name
+from .site import Site
+from .trace import Seen, Trace
+
+_CURE = "choose a layer that gives a tensor"
+_TOLERANCE = 1e-4  # of numbers that summarise equal rows, in batches of other sizes
+
+
+class LayerIndex:
+    """The layers of a generator by name.
+
+    Args:
+        aliases: every name of a submodule -> its canonical name.
+        trace: of several samples.
+        alone: of the first of them, each alone: they tell in which order a folded batch holds its samples.
+        axes: what the dimensions of some layers are, by patterns of their names.
+    """
+
+    def __init__(
+        self, aliases: Mapping[str, str], trace: Trace, alone: Sequence[Trace], axes: Mapping[str, str] | None = None
+    ) -> None:
+        self._aliases, self._trace = aliases, trace
+        self._sites: dict[Address, Site | str] = {}
+        declared = _Declared(axes or {})
+        for address, seen in trace.seen.items():
+            self._sites[address] = self._describe(address, seen, alone, declared)
+        declared.require_used(map(self.name, trace.seen))
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Of the largest output: what limits a batch."""
+        return self._trace.largest // self._trace.samples
+
+    def name(self, address: Address) -> str:
+        """The canonical name of a layer."""
+        return address.name + address.suffix(call=self._trace.times_run[address.name] > 1)
+
+    def once(self) -> dict[str, LayerInfo]:
+        """Outputs with channels that are computed exactly once per forward."""
+        return {site.info.name: site.info for site in self._outputs() if site.is_only_call}
+
+    def why_none(self) -> str:
+        """Why no layer is computed exactly once and what to do about it, as the end of an error message."""
+        several = [site.address for site in self._outputs()]
+        if not several:
+            return (
+                "submodule that gives a tensor with channels, sample first; put the parts to intervene on into "
+                "submodules of their own"
+            )
+        last = several[-1]
+        return (
+            f"layer that runs once in a forward ({last.name!r} runs {self._trace.times_run[last.name]} times); name "
+            f"calls of layers, such as layers=[{self.name(last)!r}]"
+        )
+
+    def resolve(self, name: str) -> Site:
+        """The layer of this name; otherwise a ProbeError says why there is none."""
+        parsed = parse(name, self._aliases, clean_name)
+        address = self._address(name, parsed)
+        site = self._sites.get(address)
+        if isinstance(site, Site):
+            return site
+        raise ProbeError(f"layer {name!r} has no channels to set: {site or self._missing(address)}")
+
+    def at(self, address: Address) -> Site | None:
+        """The layer at an address, if there is one."""
+        site = self._sites.get(address)
+        return site if isinstance(site, Site) else None
+
+    def _outputs(self) -> Iterator[Site]:
+        for site in self._sites.values():
+            if isinstance(site, Site) and not site.address.is_input:
+                yield site
+
+    def _address(self, name: str, parsed: Parsed) -> Address:
+        canonical = self._aliases.get(parsed.name)
+        if canonical is None:
+            known = [*self.once(), *self._aliases]
+            raise ProbeError(f"layer {name!r} is not in this generator; nearest: {nearest(name, dict.fromkeys(known))}")
+        runs = self._trace.times_run[canonical]
+        if runs == 0:
+            raise ProbeError(
+                f"layer {name!r} is in the module but never runs in its forward (its weights may be used "
+                f"directly); choose one that runs, such as {nearest(name, self.once())}"
+            )
+        if runs > 1 and parsed.call is None:
+            raise ProbeError(
+                f"layer {name!r} runs {runs} times in one forward; name one call as "
+                f"'{parsed.name}#2{Address('', 1, parsed.entry, parsed.is_input).suffix(call=False)}' (the first is #1)"
+            )
+        number = parsed.call or "1" if parsed.call is None else parsed.call
+        if not (number.isdecimal() and 1 <= int(number) <= runs):
+            raise ProbeError(
+                f"layer {parsed.name!r} runs {runs} time{'s' * (runs > 1)} in one forward and {name!r} asks for call "
+                f"{number!r}; name one of #1 to #{runs}"
+            )
+        call = int(number)
+        first = self._trace.first_input.get((canonical, call)) if parsed.is_input else 0
+        return Address(canonical, call, None if parsed.entry == first else parsed.entry, parsed.is_input)
+
+    def _missing(self, address: Address) -> str:
+        beside = [
+            self.name(other)
+            for other, site in self._sites.items()
+            if (other.name, other.call, other.is_input) == (address.name, address.call, address.is_input)
+            and isinstance(site, Site)
+        ]
+        what = "input" if address.is_input else "output"
+        if address.entry is None or not beside:
+            return f"its {what} holds no tensor; {_CURE}"
+        return f"its {what} has no tensor {address.entry!r}; name one of {', '.join(map(repr, beside))}"
+
+    def _describe(self, address: Address, seen: Seen | None, alone: Sequence[Trace], declared: _Declared) -> Site | str:
+        if seen is None:
+            return self._no_tensor(address)
+        channels = seen.channels.number
+        axes = declared.of(self.name(address), address, seen.shape, self._trace.samples)
+        guessed = axes is None and channels is None and len(seen.shape) > 2
+        if axes is None and seen.floating and len(seen.shape) > 1:
+            samples = _samples_of(seen, [one.seen.get(address) for one in alone], self._trace.samples)
+            if samples is not None and channels != 0:
+                axes = ax.standing(len(seen.shape), samples, channels).bound(seen.shape, self._trace.samples)
+        if axes is None or not seen.floating:
+            what = "input" if address.is_input else "output"
+            more = "; say what its dimensions are with axes={...}" if len(seen.shape) > 2 and seen.floating else ""
+            return f"its {what} has shape {seen.shape} for {self._trace.samples} samples{more or '; ' + _CURE}"
+        info = LayerInfo(self.name(address), *axes.channels_and_size, str(axes))
+        return Site(info, address, guessed, self._trace.times_run[address.name] == 1)
+
+    def _no_tensor(self, address: Address) -> str:
+        others = [
+            self.name(other)
+            for other in self._trace.seen
+            if (other.name, other.call) == (address.name, address.call)
+            and other.entry is not None
+            and not other.is_input
+        ]
+        if not others:
+            return f"its output is not a tensor; {_CURE}"
+        return f"its output is not a tensor but several; name one, such as {others[0]!r}"
+
+
+class _Declared:
+    """What the user says of the axes of layers; a pattern holds for those layers that it fits."""
+
+    def __init__(self, axes: Mapping[str, str]) -> None:
+        if not isinstance(axes, Mapping):
+            raise ProbeError(f"axes are a {type(axes).__name__}; give {{pattern of layers' names: 'n h w c'}}")
+        self._axes = {pattern: ax.parse(text) for pattern, text in axes.items()}
+        self._used: set[str] = set()
+        self._misfits: dict[str, str] = {}
+
+    def of(self, name: str, address: Address, shape: Sequence[int], samples: int) -> ax.Axes | None:
+        """The axes of a layer, from the first pattern that matches its name, with the call's number or without."""
+        names = (name, address.name + address.suffix(call=False), address.name + address.suffix(call=True))
+        for pattern, axes in self._axes.items():
+            if not any(text == pattern or fnmatchcase(text, pattern) for text in names):
+                continue
+            try:
+                fitting = axes.bound(shape, samples)
+            except ValueError as error:
+                misfit = f"layer {name!r} has shape {tuple(shape)} for {samples} samples, {error}"
+                self._misfits.setdefault(pattern, misfit)
+                continue
+            self._used.add(pattern)
+            return fitting
+        return None
+
+    def require_used(self, names: Iterator[str]) -> None:
+        """Raise a ProbeError about the first pattern that fits no layer."""
+        for pattern, axes in self._axes.items():
+            if pattern in self._misfits and pattern not in self._used:
+                raise ProbeError(f"axes {str(axes)!r} of {pattern!r} fit no layer: {self._misfits[pattern]}")
+            if pattern not in self._used:
+                raise ProbeError(f"no layer is named {pattern!r}, as axes say; nearest: {nearest(pattern, names)}")
+
+
+def _samples_of(seen: Seen, alone: Sequence[Seen | None], samples: int) -> tuple[ax.Part, ...] | None:
+    """The parts of the first dimension: the samples, or samples and a number that they are folded with."""
+    size = seen.shape[0]
+    if size == samples:
+        return (ax.SAMPLES,)
+    each, left = divmod(size, samples)
+    if left or seen.rows is None or len(alone) < samples:
+        return None
+    expected = (each, *seen.shape[1:])
+    rows = [one.rows for one in alone[:samples] if one is not None and one.shape == expected and one.rows is not None]
+    if len(rows) < samples:
+        return None
+    if _agree(torch.stack(rows, 1).flatten(0, 1), seen.rows):
+        return (each, ax.SAMPLES)
+    return (ax.SAMPLES, each) if _agree(torch.cat(rows), seen.rows) else None
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    scale = float(torch.nan_to_num(one).abs().max())
+    return torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * max(scale, 1e-30), equal_nan=True)
