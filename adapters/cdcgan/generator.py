@@ -16,9 +16,9 @@ from counterfactual_probe.base.errors import ProbeError, nearest, whole
 from counterfactual_probe.base.formats.schema import Name
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.state.settings import fresh_settings
+from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture, Configuration
 from counterfactual_probe.registry.weights import built, require_image, tensors_only
-from counterfactual_probe.generator.wrap import wrap
 
 from ..dcgan.generator import numbered_kernels
 

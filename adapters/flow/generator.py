@@ -16,9 +16,9 @@ from counterfactual_probe.base.formats.schema import Side
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings
+from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture, Configuration
 from counterfactual_probe.registry.weights import built, require_image, tensors_only
-from counterfactual_probe.generator.wrap import wrap
 
 STEPS = 8  # of the sampler, where config.json says nothing
 _GROUPS = 8  # channels of a group norm's group
