@@ -7,7 +7,7 @@ dimension. Whatever is of no such kind leaves the question open.
 
 from __future__ import annotations
 
-from .operators import Affine, Convolution, Edit, arguments
+from .operators import Affine, Convolution, EachSample, Edit, arguments
 from .polyphase import PolyphaseConvolution
 from .program import Op, Program, Size, leaves
 from .vocabulary import RESHAPES, is_pointwise, is_view
@@ -62,7 +62,7 @@ def _keeps_apart(program: Program, op: Op, by_sample: set[int]) -> bool:
         return True
     if read != made or (_is_sized(op) and not _sizes_are_rows(op)):
         return False
-    return _is_by_row(program, op) or _is_along_others(program, op)
+    return _is_by_row(program, op, by_sample) or _is_along_others(program, op)
 
 
 def _rows(program: Program, number: int) -> int | None:
@@ -84,9 +84,11 @@ def _sizes_are_rows(op: Op) -> bool:
     return op.kind == "expand" or (op.kind == "slice" and arguments(op)["dim"] == 0)
 
 
-def _is_by_row(program: Program, op: Op) -> bool:
+def _is_by_row(program: Program, op: Op, by_sample: set[int]) -> bool:
     if isinstance(op.run, (Affine, Convolution, PolyphaseConvolution, Edit)):
         return True
+    if isinstance(op.run, EachSample):  # what all samples share must be the same for every batch
+        return by_sample.isdisjoint(op.reads[len(op.run.drops) :])
     if op.kind == "batch_norm":
         return arguments(op)["training"] is False
     if op.kind == "native_group_norm":

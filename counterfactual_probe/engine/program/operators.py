@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...generator.layers import LayerInfo
-from .program import Op, Ref
+from .program import Op, Ref, outputs
 from .vocabulary import arguments_of
 
 
@@ -103,6 +103,39 @@ class Convolution:
         height = _size(change.shape[2], size[0], self.stride[0], self.padding[0], self.dilation[0])
         by_pixel = torch.bmm(patches.transpose(1, 2), kernels)
         return by_pixel.view(rows, height, -1, outputs).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class EachSample:
+    """A loop over samples: the same operations on one row after the other, and their results joined.
+
+    Called with values of which each sample has a row, and then with those that all samples share.
+
+    Attributes:
+        body: the operations; values are numbered from the arguments on.
+        drops: for each of the first arguments, whether a row is taken without the dimension of samples, as ``x[i]``.
+        result: the number of what the body makes.
+        stacks: whether results get a dimension of samples; otherwise they have it, and are concatenated.
+    """
+
+    body: tuple[Op, ...]
+    drops: tuple[bool, ...]
+    result: int
+    stacks: bool
+    kind = "each_sample"
+    fresh = True
+
+    def __call__(self, *values: Tensor) -> Tensor:
+        results = [self._of(sample, values) for sample in range(len(values[0]))]
+        return torch.stack(results) if self.stacks else torch.cat(results)
+
+    def _of(self, sample: int, values: tuple[Tensor, ...]) -> Tensor:
+        at = dict(enumerate(values))
+        for place, drops in enumerate(self.drops):
+            at[place] = values[place][sample] if drops else values[place][sample : sample + 1]
+        for op in self.body:
+            at.update(outputs(op, op(at, 1)))
+        return at[self.result]
 
 
 def _size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:

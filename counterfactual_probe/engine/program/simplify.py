@@ -20,6 +20,7 @@ from .polyphase import PolyphaseConvolution, of_transposed, of_upsampled, polyph
 from .program import Op, Program, Ref
 from .recording import NotRecordable
 from .rewriting import Rewriting, Shape
+from .scatters import through_writes
 
 # A transposed convolution to this many values for a pixel of its input is faster in polyphase form.
 _FEW_OUTPUTS = 64
@@ -40,6 +41,8 @@ class Simplified:
 def simplify(program: Program, sites: Sequence[Site]) -> Simplified:
     """Mark the layers' activations as edited, and simplify what computes the image from them."""
     work = Rewriting(_with_edits(program, sites))
+    work.ops, renamed = through_writes(work.ops, work.shapes)
+    work.rename(renamed)
     work.drop_unused()
     work.fold_constants()
     _drop_identities(work)

@@ -66,7 +66,7 @@ def sizes_matter(_: Any, x: Tensor) -> Tensor:
 REFUSED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "looks at a value": lambda m, x: x[:, :3] * (2.0 if float(x.sum()) > 1e9 else 1.0),
     "leaves torch": lambda m, x: x[:, :3] + torch.from_numpy(x.detach().numpy()[:, :3].copy()),
-    "changes a view in place": lambda m, x: (x[:, :1].mul_(2.0), x[:, :3])[1],
+    "changes a view by strides in place": lambda m, x: (x.as_strided((1,), (1,)).mul_(2.0), x[:, :3])[1],
     "another path for more samples": sizes_matter,
 }
 

@@ -21,8 +21,11 @@ from ....generator.latents import Latents
 from ....generator.layers import Address, Site, entries
 from ....generator.state.randomness import random_states
 from ...interception import Invocation, NotReplayable, Observer, intercepted, storage_of
+from ..operators import EachSample
 from ..program import Draw, Op, Program, Ref, Size, leaves, map_leaves
 from ..vocabulary import is_pointwise, makes_new_memory
+from .aliasing import Aliases
+from .loops import rolled
 from .noise import draw_of, is_mask
 
 _FEW, _MORE = 2, 3
@@ -40,12 +43,28 @@ def record(generator: GeneratorAdapter, sites: Sequence[Site] = ()) -> Program:
     if not (generator.batchable or generator.draws_noise):
         raise NotRecordable("the samples of a batch influence one another")
     try:
-        few = _Recorder(generator, generator.example, _FEW, sites)
-        more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE, sites)
+        few = _Recorder(generator, generator.example, _FEW, sites).program
+        more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE, sites).program
     except ProbeError as error:
         # What is refused in the middle of a forward comes out as the forward's own failure.
         raise error.__cause__ if isinstance(error.__cause__, NotReplayable) else error from None
-    if (few.layers, few.image, few.written) != (more.layers, more.image, more.written):
+    try:
+        program = _unified_program(few, more)
+    except NotRecordable:
+        if few.draws:
+            raise
+        program = _unified_program(rolled(few, _FEW), rolled(more, _MORE))
+    if generator.draws_noise and not program.draws:
+        raise NotRecordable("the forward draws noise outside torch's operations")
+    if not all(program.per_sample(draw.op.out) for draw in program.draws):
+        raise NotRecordable("the forward draws noise that is not one for each sample")
+    return program
+
+
+def _unified_program(few: Program, more: Program) -> Program:
+    """The program of which these are the recordings, of two samples and of three."""
+    counts = [(one.layers, one.image, len(one.ops), len(one.draws)) for one in (few, more)]
+    if counts[0] != counts[1]:
         raise NotRecordable("the forward takes another path for another batch")
     for number, value in few.constants.items():
         other = more.constants.get(number)
@@ -54,12 +73,7 @@ def record(generator: GeneratorAdapter, sites: Sequence[Site] = ()) -> Program:
     shapes = {number: _unified(shape, more.shapes[number]) for number, shape in few.shapes.items()}
     ops = [_unified_op(one, two) for one, two in zip(few.ops, more.ops, strict=True)]
     draws = [Draw(_unified_op(one.op, two.op), one.blank) for one, two in zip(few.draws, more.draws, strict=True)]
-    program = Program(ops, few.inputs, few.image, shapes, few.constants, few.layers, draws)
-    if generator.draws_noise and not draws:
-        raise NotRecordable("the forward draws noise outside torch's operations")
-    if not all(program.per_sample(draw.op.out) for draw in draws):
-        raise NotRecordable("the forward draws noise that is not one for each sample")
-    return program
+    return Program(ops, few.inputs, few.image, shapes, few.constants, few.layers, draws)
 
 
 def in_order(latents: Latents) -> list[Tensor]:
@@ -80,6 +94,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         self.layers: dict[Address, tuple[int, int]] = {}
         self._inputs_of = [site for site in sites if site.address.is_input]
         self._numbers: Any = WeakIdKeyDictionary()  # tensors that are alive -> the value they hold now
+        self._aliases = Aliases(self._numbers, self._emit)
         self.inputs = tuple(self._new(value) for value in in_order(latents))
         self._moving = set(self.inputs)  # values that depend on the latents, or on noise
 
@@ -107,9 +122,9 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
             self.layers[address] = (self._numbers[activation], len(self.ops))
 
     @property
-    def written(self) -> tuple[int, int]:
-        """How many operations and draws there are."""
-        return len(self.ops), len(self.draws)
+    def program(self) -> Program:
+        """What was recorded, with sizes for so many samples."""
+        return Program(self.ops, self.inputs, self.image, self.shapes, self.constants, self.layers, self.draws)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -132,16 +147,58 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
             if moves or isinstance(result, (tuple, list)):
                 raise NotRecordable(f"the forward reads a value with {func}")
             return result
-        made = [written] if written is not None else leaves(result)
-        outs = tuple(self._new(leaf) if isinstance(leaf, Tensor) else None for leaf in made)
+        if written is not None:
+            self._write(func, written, args, kwargs, (op_args, op_kwargs))
+            return result
+        outs = tuple(self._new(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves(result))
         if moves:
             self._moving.update(number for number in outs if number is not None)
-        run = func if written is None else _functional(func)
-        elementwise, new_memory = _is_elementwise(func, args, kwargs, result), makes_new_memory(run)
-        if written is None:
-            new_memory = new_memory and not _share_memory(result, (args, kwargs))
-        self.ops.append(Op(run, tuple(op_args), op_kwargs, outs, isinstance(result, Tensor), elementwise, new_memory))
+        elementwise, shares = _is_elementwise(func, args, kwargs, result), _share_memory(result, (args, kwargs))
+        new_memory = makes_new_memory(func) and not shares
+        self.ops.append(Op(func, tuple(op_args), op_kwargs, outs, isinstance(result, Tensor), elementwise, new_memory))
+        if shares and not kwargs:
+            self._note_views(func, args, result)
         return result
+
+    def _write(
+        self, func: Any, written: Tensor, args: Any, kwargs: Any, by_number: tuple[list[Any], dict[str, Any]]
+    ) -> None:
+        """A new value of a tensor that is changed in place, and of all that shares its memory."""
+        op_args, op_kwargs = by_number
+        run, shape = _functional(func), tuple(written.shape)
+        copies = run is torch.ops.aten.copy.default
+        others = [leaf for leaf in leaves((list(args[1:]), kwargs)) if isinstance(leaf, Tensor)]
+        if copies and (tuple(others[0].shape), others[0].dtype) == (shape, written.dtype):
+            number = op_args[1].number  # all of it is copied, so the value is the other's
+        else:
+            number = self._emit(run, op_args, shape, op_kwargs, _is_elementwise(func, args, kwargs, written))
+            if not copies and any(other.dtype != written.dtype for other in others):  # the type stays
+                to_type = torch.ops.aten._to_copy.default
+                number = self._emit(to_type, [Ref(number)], shape, {"dtype": written.dtype})
+        self._numbers[written] = number
+        self._aliases.write(written)
+
+    def _emit(
+        self,
+        run: Any,
+        args: Sequence[Any],
+        shape: tuple[int, ...],
+        kwargs: dict[str, Any] | None = None,
+        elementwise: bool = False,
+    ) -> int:
+        """Add an operation that makes one value of this shape."""
+        number = len(self.shapes)
+        self.shapes[number] = shape
+        op = Op(run, tuple(args), kwargs or {}, (number,), elementwise=elementwise, new_memory=makes_new_memory(run))
+        if not self._moving.isdisjoint(op.reads):
+            self._moving.add(number)
+        self.ops.append(op)
+        return number
+
+    def _note_views(self, func: Any, args: Any, result: Any) -> None:
+        for index, leaf in enumerate(leaves(result)):
+            if isinstance(leaf, Tensor) and leaf is not args[0] and isinstance(args[0], Tensor):
+                self._aliases.note(func, args, leaf, index)
 
     def _random_states(self, func: Any) -> list[bytes] | None:
         if self._noisy is None or torch.Tag.nondeterministic_seeded not in func.tags:
@@ -172,14 +229,16 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         return number
 
     def _require_alone(self, func: Any, written: Tensor) -> None:
-        """What is changed in place must be seen by nothing else, so that a new value can stand for it."""
+        """What is changed in place must be seen by known views alone, so that new values can stand for them."""
         place = storage_of(written)
         if place is None:
             raise NotRecordable(f"{func} changes a {type(written).__name__}, whose memory is not known")
         for other in list(self._numbers):
-            if other is not written and other.numel() and storage_of(other) == place:
-                raise NotRecordable(f"{func} changes a tensor that is a view, or that has views")
-        if self._numbers.get(written) in self.constants:
+            if other is written or not other.numel() or storage_of(other) != place:
+                continue
+            if not self._aliases.are_related(other, written):
+                raise NotRecordable(f"{func} changes memory that several tensors share in an unknown way")
+        if self._aliases.memory_of(written) in self.constants:
             raise NotRecordable(f"{func} changes a tensor that was there before the forward")
 
 
@@ -238,11 +297,15 @@ def _unified(one: Any, two: Any) -> Any:
 
 
 def _unified_op(one: Op, two: Op) -> Op:
-    if one.run is not two.run or one.outs != two.outs or one.single != two.single:
+    if not _is_one_operation(one.run, two.run) or one.outs != two.outs or one.single != two.single:
         raise NotRecordable("the forward takes another path for another batch")
     args, kwargs = _unified(one.args, two.args), _unified(dict(one.kwargs), dict(two.kwargs))
     elementwise, new_memory = one.elementwise and two.elementwise, one.new_memory and two.new_memory
     return Op(one.run, args, kwargs, one.outs, one.single, elementwise, new_memory)
+
+
+def _is_one_operation(one: Any, two: Any) -> bool:
+    return one is two or (isinstance(one, EachSample) and _equal(one, two))
 
 
 def _equal(one: Any, two: Any) -> bool:

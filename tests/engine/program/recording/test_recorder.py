@@ -52,7 +52,52 @@ def marked(m: Any, x: Tensor) -> Tensor:
     return image
 
 
+def written_under_a_view(part: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    wide = part.expand(len(x), 8, 4, 4)
+    part.add_(1)
+    return wide, x
+
+
+def a_trajectory(m: Any, x: Tensor) -> Tensor:
+    """As torchdiffeq keeps its solution."""
+    steps = torch.empty(4, *x.shape, dtype=x.dtype)
+    steps[0] = x
+    for step in range(1, 4):
+        steps[step] = steps[step - 1] - 0.2 * steps[step - 1].tanh()
+    return m.conv(steps[-1] + steps[1])  # type: ignore[no-any-return]
+
+
+def views_of_views(m: Any, x: Tensor) -> Tensor:
+    """Written in one place, read in another: each view sees what was written through the others."""
+    whole = x * 1
+    half, grouped, last = whole[:, :4], whole.view(len(x), 2, 4, 4, 4), whole.permute(0, 2, 3, 1)[..., -1]
+    whole.mul_(2)
+    half.add_(1)
+    grouped[:, 1] = grouped[:, 0] - 1
+    last.fill_(0.5)
+    return m.conv(whole + half.repeat(1, 2, 1, 1))  # type: ignore[no-any-return]
+
+
+def pieces_in_place(m: Any, x: Tensor) -> Tensor:
+    """The tensor that the pieces are of is gone when they are written."""
+    one, two = (x * 2).chunk(2, 1)
+    first, *_ = (x * 3).unbind(1)
+    return m.conv(torch.cat([one.tanh_(), two], 1) + first.abs_()[:, None])  # type: ignore[no-any-return]
+
+
+def another_type_in_place(m: Any, x: Tensor) -> Tensor:
+    """The type of what is written stays."""
+    return m.conv(x.float().mul_(torch.tensor([2.0], dtype=torch.float64)).double())  # type: ignore[no-any-return]
+
+
 RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "a view in place": lambda m, x: (x[:, :1].mul_(2.0), m.conv(x))[1],
+    "a tensor that has views, in place": lambda m, x: (x.flatten(1), x.mul_(2.0), m.conv(x))[2],
+    "a trajectory written step by step": a_trajectory,
+    "views of views in place": views_of_views,
+    "pieces in place": pieces_in_place,
+    "some pixels in place": lambda m, x: m.conv(x.clone().masked_fill_(x < 0.2, 0)),
+    "another type in place": another_type_in_place,
     "a path for each sample, by where": branches,
     "zeros with a row for each sample": lambda m, x: m.conv(x) + torch.zeros(len(x), 3, 4, 4, dtype=x.dtype) + 1.0,
     "rows counted twice": lambda m, x: m.conv(torch.cat([x, x]).view(2, len(x), 8, 4, 4).sum(0)),
@@ -175,8 +220,14 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         lambda m, x: m.conv(x) * torch.zeros(()).copy_(x.isfinite().all()).item(),
         "reads a value",
     ),
-    "a view in place": (lambda m, x: (x[:, :1].mul_(2.0), m.conv(x))[1], "is a view, or that has views"),
-    "a tensor that has views": (lambda m, x: (x.flatten(1), x.mul_(2.0), m.conv(x))[2], "is a view, or that has views"),
+    "a view by strides in place": (
+        lambda m, x: (x.as_strided((1,), (1,)).mul_(2.0), m.conv(x))[1],
+        "share in an unknown way",
+    ),
+    "a tensor that has expanded views": (
+        lambda m, x: m.conv(torch.add(*written_under_a_view(torch.zeros(1, 8, 1, 1, dtype=x.dtype), x))),
+        "share in an unknown way",
+    ),
     "numpy": (lambda m, x: m.conv(torch.from_numpy(x.numpy() * 2)), "does not come from torch operations"),
     "numpy last": (lambda m, x: torch.from_numpy(m.conv(x).numpy() * 2), "does not come from torch operations"),
     "noise shared by a batch": (lambda m, x: m.conv(x) + torch.randn(1, 3, 4, 4), "not one for each sample"),
