@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..base.errors import ProbeError, first_line
-from .group import collective, uninterrupted
-from .ranks import Ranks
+from ..base.errors import Interrupted, ProbeError, first_line
+from .group import arrived, collective, failure_of_another, uninterrupted
+from .ranks import Ranks, current_ranks
+
+_CURE = "mend that and run all ranks again"
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @contextmanager
@@ -22,15 +27,42 @@ def together(ranks: Ranks) -> Iterator[Exchange]:
     failure: BaseException | None = None
     try:
         yield exchange
+    except KeyboardInterrupt as stop:
+        failure = _interrupted(stop)
     except BaseException as error:
         failure = error
-    if failure is None:
-        exchange.agree()
-        return
-    if not exchange.over:
-        with contextlib.suppress(ProbeError):  # a rank that has died meanwhile is not why this one failed
-            exchange.agree(failure)
-    raise failure
+    try:
+        if failure is None:
+            exchange.agree()
+            return
+        if not exchange.over:
+            with contextlib.suppress(ProbeError):  # a rank that has died meanwhile is not why this one failed
+                exchange.agree(failure)
+    except KeyboardInterrupt as stop:
+        failure = failure or _interrupted(stop)
+    if failure is not None:
+        raise failure
+
+
+def _interrupted(stop: KeyboardInterrupt) -> Interrupted:
+    """Ctrl-C as the error that says what it left, also where it came while nothing of the module's ran."""
+    if isinstance(stop, Interrupted):
+        return stop
+    interrupted = Interrupted("interrupted; everything is as it was and nothing was saved; start again to get a result")
+    interrupted.__cause__ = stop
+    return interrupted
+
+
+@contextmanager
+def told_to_all(device: torch.device) -> Iterator[None]:
+    """What is raised inside is raised on the other ranks as well, in whatever they next do :func:`together`."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(ProbeError):
+            if (ranks := current_ranks(device)).world > 1:
+                Exchange(ranks).agree(error)
+        raise
 
 
 class Exchange:
@@ -43,23 +75,55 @@ class Exchange:
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
+        self._next_look = 0.0
         self.over = False  # every rank knows of a failure, or one cannot be reached: nothing more is exchanged
 
     def agree(self, failure: BaseException | None = None) -> None:
         """Tell the others whether this rank has failed; raise if another one has."""
         with uninterrupted():
             self.over = True
-            messages = self.ranks.objects("" if failure is None else f"{type(failure).__name__}: {first_line(failure)}")
+            message = "" if failure is None else f"{type(failure).__name__}: {first_line(failure)}"
+            if self.ranks.world > 1:
+                arrived(message and f"rank {self.ranks.rank} failed ({message})")
+            messages = self.ranks.objects(message)
             failed = next((rank for rank, message in enumerate(messages) if message), None)
             if failed is None:
                 self.over = False
             elif failure is None:
-                raise ProbeError(f"rank {failed} failed ({messages[failed]}); mend that and run all ranks again")
+                raise ProbeError(f"rank {failed} failed ({messages[failed]}); {_CURE}")
+
+    def look(self) -> None:
+        """Raise if another rank has failed and waits; cheap, for work that is long between two exchanges."""
+        if self.ranks.world > 1 and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+            if failure := failure_of_another():
+                raise ProbeError(f"{failure}; {_CURE}")
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
         with self._exchanging():
             return self.ranks.first(value)
+
+    def objects(self, value: Any) -> list[Any]:
+        """Every rank's value, in order of rank."""
+        with self._exchanging():
+            return self.ranks.objects(value)
+
+    def gather(self, arrays: Mapping[str, Tensor | None], items: int, device: torch.device) -> dict[str, Any]:
+        """Rows of the items dealt to each rank, put together in order on the CPU of every rank."""
+        with self._exchanging():
+            return self.ranks.gather(arrays, items, device)
+
+    def require_same(self, identity: Mapping[str, Any]) -> None:
+        """Every rank must make the same call on the same weights; otherwise all of them raise."""
+        identities = self.objects(dict(identity))
+        for rank, other in enumerate(identities):
+            for key, value in identities[0].items():
+                if other.get(key) != value:
+                    raise ProbeError(
+                        f"rank {rank} has another {key} than rank 0 ({other.get(key)!r:.60} and {value!r:.60}); make "
+                        "the same call on the same weights on every rank"
+                    )
 
     def complete(self, array: Tensor) -> None:
         """Fill in the other ranks' shares of the first dimension, in place; this rank has filled in its own."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,9 +14,54 @@ import torch
 import torch.distributed as dist
 
 from ..base.errors import ProbeError, first_line
+from .launcher import Store, launched, missing_ranks, patience_of_ranks, stores
 
-_PATIENCE = timedelta(seconds=10)
-_LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+_FAREWELL = timedelta(seconds=10)
+
+
+class _Notes:
+    """Notes of the ranks in a store that all can read, by which those that are missing can be named."""
+
+    def __init__(self) -> None:
+        self.group: object = None
+        self.store: Store | None = None
+        self.meetings = 0
+
+    def of_this_group(self, store: Store | None = None) -> None:
+        """Begin anew if the group is another than before; without a store, in the one that it was made with."""
+        if self.group is not dist.group.WORLD:
+            getter = getattr(dist.distributed_c10d, "_get_default_store", None)
+            if store is None and getter is not None:
+                store = stores.PrefixStore("counterfactual-probe", getter())
+            self.group, self.store, self.meetings = dist.group.WORLD, store, 0
+
+    def arrive(self) -> None:
+        """Note that this rank has come to its next meeting."""
+        self.meetings += 1
+        if self.store is not None:
+            rank = dist.get_rank()
+            self.store.set(f"met {self.meetings}/{rank}", "")
+            if self.meetings > 2:
+                self.store.delete_key(f"met {self.meetings - 2}/{rank}")
+
+    def fail(self, sentence: str) -> None:
+        """Note that this rank comes to the next meeting with a failure, for those that are still far from it."""
+        if self.store is not None:
+            self.store.set(f"failed {self.meetings + 1}", sentence)
+
+    def failure(self) -> str:
+        """What a rank that waits in the next meeting has noted, if it has failed."""
+        key = f"failed {self.meetings + 1}"
+        if self.store is None or not self.store.check([key]):
+            return ""
+        return str(self.store.get(key).decode(errors="replace"))
+
+    def missing(self) -> str:
+        """The ranks that have not come to this meeting, in words."""
+        return "" if self.store is None else missing_ranks(self.store, f"met {self.meetings}", dist.get_world_size())
+
+
+_notes = _Notes()
 
 
 def join_group(device: torch.device) -> bool:
@@ -25,33 +69,79 @@ def join_group(device: torch.device) -> bool:
     if not dist.is_available():
         return False
     if not dist.is_initialized():
-        if not os.environ.keys() >= _LAUNCHER:
+        place = launched()
+        if place is None:
             return False
         if device.type == "cuda":
             torch.cuda.set_device(device)  # NCCL sends objects from the current device, not from the generator's
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(_leave)
+        store = place.store()
+        try:
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=stores.PrefixStore("group", store),
+                rank=place.rank,
+                world_size=place.world,
+                timeout=patience_of_ranks(),
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ProbeError(
+                f"rank {place.rank} of {place.world} cannot join the others ({first_line(error)[:120]}); start all "
+                "ranks again, or unset RANK to run alone"
+            ) from error
+        _notes.of_this_group(store)
+        atexit.register(_leave, store)
+    else:
+        patience_of_ranks()  # said before anybody waits, if it is no number
+        _notes.of_this_group()
     return True
 
 
-def _leave() -> None:
+def _leave(store: Store) -> None:
     """Destroy the group that was initialised here, together: a rank that exits early tears down what others still
-    use."""
+    use. It waits for them through the store, as a barrier that is given up would keep the group from ending."""
     if dist.is_initialized():
+        world = dist.get_world_size()
         with contextlib.suppress(RuntimeError):  # a rank that has died cannot be waited for
-            dist.barrier(async_op=True).wait(timeout=_PATIENCE)
+            store.set(f"left/{dist.get_rank()}", "")
+            store.wait([f"left/{rank}" for rank in range(world)], _FAREWELL)
         dist.destroy_process_group()
+
+
+def gathered(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Every rank's tensor, of one shape; ranks that do not come are waited for as long as patience lasts."""
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    with collective():
+        work = dist.all_gather(parts, tensor, async_op=True)
+        if work is not None:
+            work.wait(patience_of_ranks())
+    return parts
+
+
+def arrived(failure: str = "") -> None:
+    """Tell the others, if they ask, that this rank has come to its next meeting, and with which failure."""
+    with collective():
+        if failure:
+            _notes.fail(failure)
+        _notes.arrive()
+
+
+def failure_of_another() -> str:
+    """What another rank has failed with that already waits for this one; nothing if none does."""
+    with collective():
+        return _notes.failure()
 
 
 @contextmanager
 def collective() -> Iterator[None]:
-    """Around a collective: one that cannot complete becomes a ProbeError."""
+    """Around a collective: one that cannot complete becomes a ProbeError, which names the ranks that are missing."""
     try:
         yield
     except RuntimeError as error:
+        missing = _notes.missing()
         raise ProbeError(
-            f"another rank ended or cannot be reached ({first_line(error)[:120]}); start all ranks again, with the "
-            "same checkpoint if there was one"
+            f"another rank ended or cannot be reached ({f'{missing} did not come; ' if missing else ''}"
+            f"{first_line(error)[:120]}); make the same calls on every rank and start all again, with the same "
+            "checkpoint if there was one"
         ) from error
 
 

@@ -6,16 +6,17 @@ communicates.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..base.errors import ProbeError
-from .group import collective, join_group
+from .group import collective, gathered, join_group
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,13 @@ class Ranks:
         """Every rank's value, in order of rank."""
         if self.world == 1:
             return [value]
-        values: list[Any] = [None] * self.world
-        with collective():
-            dist.all_gather_object(values, value)
-        return values
+        content = np.frombuffer(pickle.dumps(value), dtype=np.uint8).copy()
+        place = self.place(torch.device("cuda", torch.cuda.current_device()) if _on_gpus() else torch.device("cpu"))
+        sizes = [int(size) for size in gathered(torch.tensor([len(content)], device=place))]
+        padded = torch.zeros(max(sizes), dtype=torch.uint8, device=place)
+        padded[: len(content)] = torch.from_numpy(content)
+        parts = [part[:size].cpu().numpy() for part, size in zip(gathered(padded), sizes, strict=True)]
+        return [pickle.loads(part.tobytes()) for part in parts]
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over all ranks; no gradient passes."""
@@ -76,7 +80,7 @@ class Ranks:
     def batch(self, rows: Tensor) -> Tensor:
         """The rows of all ranks, equally many each, in order of rank; no gradient passes."""
         rows = rows.detach().contiguous()
-        return rows if self.world == 1 else torch.cat(self._gathered(rows))
+        return rows if self.world == 1 else torch.cat(gathered(rows))
 
     def gather(self, arrays: Mapping[str, Tensor | None], items: int, device: torch.device) -> dict[str, Any]:
         """Rows of the items dealt to each rank, put together in order on the CPU of every rank."""
@@ -91,29 +95,16 @@ class Ranks:
             padded = torch.zeros(most, *array.shape[1:], dtype=array.dtype, device=place)
             padded[: len(array)] = array
             # Row by row: the first of every rank, then the second, and so on.
-            whole[name] = torch.stack(self._gathered(padded), 1).flatten(0, 1)[:items].cpu()
+            whole[name] = torch.stack(gathered(padded), 1).flatten(0, 1)[:items].cpu()
         return whole
-
-    def require_same(self, identity: Mapping[str, Any]) -> None:
-        """Every rank must make the same call on the same weights; otherwise all of them raise."""
-        identities = self.objects(dict(identity))
-        for rank, other in enumerate(identities):
-            for key, value in identities[0].items():
-                if other.get(key) != value:
-                    raise ProbeError(
-                        f"rank {rank} has another {key} than rank 0 ({other.get(key)!r:.60} and {value!r:.60}); make "
-                        "the same call on the same weights on every rank"
-                    )
 
     def place(self, device: torch.device) -> torch.device:
         """Where tensors must be to be exchanged: NCCL moves those of its own devices only, others the CPU's."""
-        return device if self.world > 1 and dist.get_backend() == "nccl" else torch.device("cpu")
+        return device if self.world > 1 and _on_gpus() else torch.device("cpu")
 
-    def _gathered(self, tensor: Tensor) -> list[Tensor]:
-        parts = [torch.empty_like(tensor) for _ in range(self.world)]
-        with collective():
-            dist.all_gather(parts, tensor)
-        return parts
+
+def _on_gpus() -> bool:
+    return bool(dist.get_backend() == "nccl")
 
 
 def current_ranks(device: torch.device) -> Ranks:

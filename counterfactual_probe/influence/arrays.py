@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..distributed.ranks import Ranks
+from ..distributed.exchange import Exchange
 
 # Names in checkpoint files, where they differ: format 1 calls the arrays what they are before the last pair.
 _IN_CHECKPOINTS = {"maps": "mean", "standard_error": "deviation", "influence_standard_error": "influence_deviation"}
@@ -87,8 +87,8 @@ class MapArrays:
         moved: dict[str, Any] = {name: value.cpu() for name, value in self.tensors().items()}
         return dataclasses.replace(self, **moved)
 
-    def gathered(self, ranks: Ranks, sets: int, device: torch.device) -> MapArrays:
+    def gathered(self, exchange: Exchange, sets: int, device: torch.device) -> MapArrays:
         """The rows of all ranks, of unit sets that were dealt to them in turn."""
         rows = self.tensors()
         rows.pop("components", None)  # the same on all ranks
-        return dataclasses.replace(self, **ranks.gather(rows, sets, device))
+        return dataclasses.replace(self, **exchange.gather(rows, sets, device))

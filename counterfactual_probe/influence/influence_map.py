@@ -10,6 +10,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..base.errors import ProbeError, whole
+from ..base.files import as_path
+from ..distributed.exchange import together, told_to_all
 from ..distributed.ranks import current_ranks
 from ..generator.adapter import BASE, NOISE, SOURCE, GeneratorAdapter, stream_seed
 from ..generator.latents import Latents
@@ -36,7 +38,8 @@ class InfluenceMap:
 
     def __init__(self, generator: GeneratorAdapter, layer: str | Sequence[str]) -> None:
         self.generator = generator
-        self.layers = parse_layers(generator, layer)
+        with told_to_all(generator.device):
+            self.layers = parse_layers(generator, layer)
 
     def attribute(
         self,
@@ -89,30 +92,32 @@ class InfluenceMap:
             ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
                 another run.
         """
-        seed = whole(seed, "the seed", 0)
-        pairs = latent_pairs(self.generator, z1, z2, n_pairs, seed)
-        options = map_options(
-            self.generator.image_size,
-            pairs.n,
-            tolerance=tolerance,
-            normalise=normalise,
-            blocks=blocks,
-            map_size=map_size,
-            components=components,
-        )
-        request = MapRequest(
-            generator=self.generator,
-            layers=[layer.name for layer in self.layers],
-            sets=parse_units(units, self.layers, self.generator),
-            pairs=pairs,
-            latents=(z1, z2),
-            seed=seed,
-            options=options,
-            precision=precision,
-            hybrids_per_eval=hybrids_per_eval,
-        )
-        with self.generator.unchanged():
-            return Run(request, current_ranks(self.generator.device)).maps(checkpoint, show_progress)
+        # All that can fail stands inside, also what is wrong with the arguments: it may be so on one rank alone.
+        with together(current_ranks(self.generator.device)) as exchange:
+            seed = whole(seed, "the seed", 0)
+            pairs = latent_pairs(self.generator, z1, z2, n_pairs, seed)
+            options = map_options(
+                self.generator.image_size,
+                pairs.n,
+                tolerance=tolerance,
+                normalise=normalise,
+                blocks=blocks,
+                map_size=map_size,
+                components=components,
+            )
+            request = MapRequest(
+                generator=self.generator,
+                layers=[layer.name for layer in self.layers],
+                sets=parse_units(units, self.layers, self.generator),
+                pairs=pairs,
+                latents=(z1, z2),
+                seed=seed,
+                options=options,
+                precision=precision,
+                hybrids_per_eval=hybrids_per_eval,
+            )
+            with self.generator.unchanged():
+                return Run(request, exchange).maps(checkpoint, show_progress)
 
     def growing(
         self, max_pairs: int, *, seed: int = 0, blocks: int = 32, show_progress: bool = False, **options: Any
@@ -126,23 +131,20 @@ class InfluenceMap:
 
         ``options`` are those of :meth:`attribute`. Every run has a ``checkpoint`` of its own: PATH.N up to pair N.
         """
-        for name in ("z1", "z2", "n_pairs"):
-            if name in options:
-                raise ProbeError(f"{name} is given and pairs are sampled here; leave it out, or call attribute")
-        file = options.pop("checkpoint", None)
-        blocks = whole(blocks, "blocks", 2)
-        least = 2 * blocks
-        if max_pairs < least:
-            raise ProbeError(f"max_pairs is {max_pairs} with {blocks} blocks; a block needs two pairs: give {least}")
+        device, sample = self.generator.device, self.generator.sample
+        with told_to_all(device):
+            least = _least_of_growing(max_pairs, blocks, options)
+            given = options.pop("checkpoint", None)
+            file = None if given is None else as_path(given)
         maps: InfluenceMaps | None = None
-        sample = self.generator.sample
         done, stop = 0, least
         while done < max_pairs:
             stop = stop if max_pairs - stop >= least else max_pairs  # the remaining pairs must fill their blocks, too
-            z1, z2 = (sample(stop - done, seed=seed, stream=stream, start=done) for stream in (BASE, SOURCE))
+            with told_to_all(device):
+                z1, z2 = (sample(stop - done, seed=seed, stream=stream, start=done) for stream in (BASE, SOURCE))
             # Noise in the forward is numbered from 0 in every run, so each run needs a seed of its own.
             noise = seed if not done else stream_seed(seed, NOISE, done) % 2**32
-            options["checkpoint"] = None if file is None else f"{os.fspath(file)}.{stop}"
+            options["checkpoint"] = None if file is None else f"{file}.{stop}"
             more = self.attribute(z1, z2, seed=noise, blocks=blocks, show_progress=show_progress, **options)
             maps = more if maps is None else maps.pooled(more)
             if maps.components is not None:
@@ -150,3 +152,14 @@ class InfluenceMap:
             maps = dataclasses.replace(maps, provenance=maps.provenance | {"seed": seed, "pairs": "drawn"})
             yield maps
             done, stop = stop, 2 * stop
+
+
+def _least_of_growing(max_pairs: int, blocks: int, options: dict[str, Any]) -> int:
+    """The pairs of the first run, two per block; a ProbeError if there are not as many."""
+    for name in ("z1", "z2", "n_pairs"):
+        if name in options:
+            raise ProbeError(f"{name} is given and pairs are sampled here; leave it out, or call attribute")
+    least = 2 * whole(blocks, "blocks", 2)
+    if max_pairs < least:
+        raise ProbeError(f"max_pairs is {max_pairs} with {blocks} blocks; a block needs two pairs: give {least}")
+    return least

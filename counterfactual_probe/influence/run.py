@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..base.checkpoint import Checkpoint
-from ..base.errors import Interrupted
+from ..base.errors import Interrupted, ProbeError
+from ..base.files import as_path
 from ..base.progress import progress_bar
-from ..distributed.exchange import Exchange, together
-from ..distributed.ranks import Ranks
+from ..distributed.exchange import Exchange
 from ..engine import Stream, Swap
 from .components import components_on_all_ranks
 from .estimate import Estimate, SharedEstimate, pairs_are_shared
@@ -29,8 +29,9 @@ class Run:
         sets: the unit sets that this rank runs.
     """
 
-    def __init__(self, request: MapRequest, ranks: Ranks) -> None:
-        self.request, self.ranks = request, ranks
+    def __init__(self, request: MapRequest, exchange: Exchange) -> None:
+        self.request, self.exchange, self.ranks = request, exchange, exchange.ranks
+        ranks = exchange.ranks
         self.by_pairs = pairs_are_shared(len(request.sets), request.pairs.n, ranks, request.options.tolerance)
         dealt = ranks.dealt(len(request.sets))
         self.sets = list(request.sets) if self.by_pairs else [request.sets[chosen] for chosen in dealt]
@@ -42,19 +43,32 @@ class Run:
         identity: dict[str, Any] = {}
         if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
             identity = request.identity(about)
-            ranks.require_same(identity)
-        with together(ranks) as exchange:
-            request.options.require_room(len(self.sets), device)
-            estimate = self._estimate(exchange)
-            _complete(estimate, self._checkpoint(checkpoint, identity), show_progress and ranks.rank == 0)
-            arrays = estimate.accumulator.finish()
-            provenance = about | self._about(estimate)
+            self.exchange.require_same(identity)
+        file = self._checkpoint(checkpoint, identity)
+        self._require_one_path(checkpoint)
+        request.options.require_room(len(self.sets), device)
+        estimate = self._estimate()
+        _complete(estimate, file, show_progress and ranks.rank == 0, self.exchange)
+        arrays = estimate.accumulator.finish()
+        provenance = about | self._about(estimate)
         if not self.by_pairs:
-            arrays = arrays.gathered(ranks, len(request.sets), device)
-        return InfluenceMaps(**vars(arrays), units=tuple(request.sets), provenance=ranks.first(provenance))
+            arrays = arrays.gathered(self.exchange, len(request.sets), device)
+        return InfluenceMaps(**vars(arrays), units=tuple(request.sets), provenance=self.exchange.from_first(provenance))
 
-    def _estimate(self, exchange: Exchange) -> Estimate:
-        request = self.request
+    def _require_one_path(self, checkpoint: CheckpointPath) -> None:
+        """Ranks that are given a file are given the same, or those of two runs could be mixed up."""
+        paths = self.exchange.objects(None if checkpoint is None else os.fspath(checkpoint))
+        given = {rank: path for rank, path in enumerate(paths) if path is not None}
+        if len(set(given.values())) > 1:
+            first = min(given)
+            other = next(rank for rank in given if given[rank] != given[first])
+            raise ProbeError(
+                f"rank {other} has another checkpoint than rank {first} ({given[other]!r:.60} and "
+                f"{given[first]!r:.60}); give every rank the same path, to which each adds its number"
+            )
+
+    def _estimate(self) -> Estimate:
+        request, exchange = self.request, self.exchange
         components = components_on_all_ranks(request, exchange)
         stream = Stream(
             request.generator,
@@ -77,7 +91,7 @@ class Run:
         # Ranks that share the sets keep their own progress each; of those that share pairs, rank 0 keeps that of all.
         rank = 0 if self.by_pairs else ranks.rank
         shared = "pairs" if self.by_pairs else "sets"
-        return Checkpoint(f"{os.fspath(path)}.rank{rank}of{ranks.world}", identity | {"shared": shared, "rank": rank})
+        return Checkpoint(f"{as_path(path)}.rank{rank}of{ranks.world}", identity | {"shared": shared, "rank": rank})
 
     def _about(self, estimate: Estimate) -> dict[str, Any]:
         """What the run adds to the provenance."""
@@ -100,7 +114,7 @@ class Run:
         }
 
 
-def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool) -> None:
+def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool, exchange: Exchange) -> None:
     """Take the estimate from wherever the checkpoint left it to its end."""
     estimate.resume(file)
     with (
@@ -108,9 +122,14 @@ def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool) 
         estimate.stream.generator.session(),
         progress_bar(estimate.total, "influence maps", "hybrid", show_progress) as bar,
     ):
+
+        def ran(hybrids: int) -> None:
+            bar.update(hybrids)
+            exchange.look()
+
         bar.update(estimate.settled)
         while not estimate.done:
-            estimate.advance(bar.update)
+            estimate.advance(ran)
             bar.update(estimate.settled - bar.n)  # what unit sets that have stopped need not run
             if file is not None:
                 estimate.keep(file)

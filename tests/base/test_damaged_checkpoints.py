@@ -14,6 +14,7 @@ import counterfactual_probe as cp
 from counterfactual_probe.base import checkpoint as checkpoints
 from counterfactual_probe.base.checkpoint import Checkpoint
 from counterfactual_probe.base.files import load_tensors, save_tensors
+from counterfactual_probe.distributed.exchange import Exchange
 from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.influence.request import MapRequest
 from counterfactual_probe.influence.run import Run
@@ -132,15 +133,15 @@ def test_every_flipped_bit_is_told(half: Path) -> None:
 def test_the_files_of_two_ranks_are_not_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[MapRequest] = []
 
-    def noted(request: MapRequest, ranks: Ranks) -> Run:
+    def noted(request: MapRequest, exchange: Exchange) -> Run:
         requests.append(request)
-        return Run(request, ranks)
+        return Run(request, exchange)
 
     monkeypatch.setattr("counterfactual_probe.influence.influence_map.Run", noted)
     influence = cp.InfluenceMap(toys.PLAIN.generator(), LAYER)
     influence.attribute(n_pairs=2, units=MANY)  # shared by sets, of which each rank keeps its own
     identity = requests[0].identity(requests[0].generator.provenance())
-    files = [Run(requests[0], Ranks(rank, 2))._checkpoint(tmp_path / "p", identity) for rank in (0, 1)]
+    files = [Run(requests[0], Exchange(Ranks(rank, 2)))._checkpoint(tmp_path / "p", identity) for rank in (0, 1)]
     for rank, file in enumerate(files):
         assert file is not None
         file.save({"mean": torch.full((2,), float(rank))}, {"position": 1})

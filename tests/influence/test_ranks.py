@@ -185,7 +185,7 @@ Path(f"{tmp_path}/told{{rank}}").write_text(json.dumps(told))
         (1, "ValueError: out of paper"),
         (0, "Interrupted: interrupted; progress is in "),
         (1, "Interrupted: interrupted; Deconv is as it was"),
-        (1, "KeyboardInterrupt"),
+        (1, "Interrupted: interrupted; everything is as it was"),
         (0, "ProbeError: the disk is full"),
         (0, "ProbeError: the disk is full"),
         (1, "MemoryError: no room to add a map"),
