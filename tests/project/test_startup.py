@@ -72,6 +72,22 @@ def test_help_listings_and_usage_errors_import_nothing_heavy(arguments: list[str
     assert f"status {status}" in text
 
 
+def test_the_package_runs_as_the_command_does() -> None:
+    """The same words and status, and nothing heavier."""
+    for arguments, status in ((["--version"], 0), (["list"], 0), (["bogus"], 2)):
+        module, command = (
+            subprocess.run([*start, *arguments], capture_output=True, text=True, check=False)
+            for start in (
+                [sys.executable, "-m", "counterfactual_probe"],
+                [sys.executable, "-c", "import sys; from counterfactual_probe.cli import main; sys.exit(main())"],
+            )
+        )
+        assert module.returncode == command.returncode == status
+        assert (module.stdout, module.stderr) == (command.stdout, command.stderr)
+    code = "import runpy, sys; sys.argv = ['x', 'list']\ntry: runpy.run_module('counterfactual_probe', {}, '__main__')"
+    assert loaded(f"{code}\nexcept SystemExit: pass")[0] == []
+
+
 def test_what_help_says_is_what_the_library_does() -> None:
     told = {name: value for name, value in vars(defaults).items() if name.isupper()}
     assert told == {
