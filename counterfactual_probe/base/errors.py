@@ -6,7 +6,10 @@ import difflib
 import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_BRIEF = 80  # characters of a value in an error
 
 
 class ProbeError(Exception):
@@ -40,15 +43,54 @@ def first_line(error: BaseException) -> str:
 def number(value: Any, what: str) -> float:
     """Any real number, NumPy's too, as Python's."""
     if not isinstance(value, Real):
-        raise ProbeError(f"{what} is {value!r}; give a number")
+        raise ProbeError(f"{what} is {brief(value)}; give a number")
     return float(value)
 
 
 def share(value: Any, what: str) -> float:
     """A number above 0, up to 1, NumPy's too."""
     if not isinstance(value, Real) or not 0 < float(value) <= 1:
-        raise ProbeError(f"{what} is {value!r}; give a number above 0, up to 1")
+        raise ProbeError(f"{what} is {brief(value)}; give a number above 0, up to 1")
     return float(value)
+
+
+def text(value: Any, what: str) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise ProbeError(f"{what} is {brief(value)}; give a string")
+    return value
+
+
+def one_of(value: Any, what: str, known: Sequence[str]) -> str:
+    """A string out of a few."""
+    if not isinstance(value, str) or value not in known:
+        names = " or ".join(map(repr, known)) if len(known) == 2 else f"one of {', '.join(map(repr, known))}"
+        raise ProbeError(f"{what} is {brief(value)}; give {names}")
+    return value
+
+
+def strings(value: Any, what: str) -> list[str]:
+    """Several names: anything that can be iterated over but is no string itself, each as a string."""
+    try:
+        names = None if isinstance(value, (str, bytes)) else list(map(str, value))
+    except Exception:  # a TypeError, or what an object of the user's raises
+        names = None
+    if names is None:
+        raise ProbeError(f"{what} are {brief(value)}; give a list of strings")
+    return names
+
+
+def required(value: Any, kind: type[T], what: str, cure: str) -> T:
+    """A value of this type."""
+    if not isinstance(value, kind):
+        raise ProbeError(f"{what} is a {type(value).__name__}; {cure}")
+    return value
+
+
+def brief(value: Any) -> str:
+    """A value in an error: its repr, or what it is where that is long."""
+    shown = repr(value)
+    return shown if len(shown) <= _BRIEF and "\n" not in shown else f"a {type(value).__name__}"
 
 
 def first_few(names: Sequence[str], limit: int = 5) -> str:
@@ -61,8 +103,8 @@ def whole(value: Any, what: str, least: int) -> int:
     """An integer argument, NumPy's too, as Python's: the only one that every later step takes."""
     try:
         number = operator.index(value)
-    except TypeError:
+    except Exception:  # a TypeError, or what an object of the user's raises
         number = least - 1
     if number < least:
-        raise ProbeError(f"{what} is {value!r}; give an integer of at least {least}")
+        raise ProbeError(f"{what} is {brief(value)}; give an integer of at least {least}")
     return number

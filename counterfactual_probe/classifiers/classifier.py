@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.caller import blamed_on
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, strings, text
 from ..base.memory import in_slices
 from ..generator import latents as lt
 from ..generator.device import home, on_device, unwrapped
@@ -63,13 +63,13 @@ class Classifier:
                 "or a function of images"
             )
         self.module = on_device(unwrapped(module), device)
-        self.name = name or type(self.module).__name__
+        self.name = text("" if name is None else name, "name") or type(self.module).__name__
         self.transform = transform
         self.source = source
         self.made_with: dict[str, Any] = {}  # arguments of timm.create_model, to make the module again
         self._features = features
         self.device, self.dtype = home(self.module)
-        self.class_names = None if class_names is None else tuple(class_names)
+        self.class_names = None if class_names is None else tuple(strings(class_names, "class_names"))
         self.n_classes = self._examined()
 
     def __repr__(self) -> str:

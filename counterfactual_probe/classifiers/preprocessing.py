@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..base.errors import ProbeError, first_line
+from ..base.errors import ProbeError, brief, first_line, one_of, share
 
 Mode: TypeAlias = Literal["center", "squash", "border"]
 Interpolation: TypeAlias = Literal["bicubic", "bilinear", "nearest"]
@@ -43,18 +44,18 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ProbeError(f"the classifier's input size is {self.size!r}; give (height, width) of at least 1")
-        if not 0 < self.crop <= 1:
-            raise ProbeError(f"crop is {self.crop!r}; give the share of the side to keep, above 0 and at most 1")
-        for name, value, known in (
-            ("mode", self.mode, get_args(Mode)),
-            ("interpolation", self.interpolation, get_args(Interpolation)),
-        ):
-            if value not in known:
-                raise ProbeError(f"{name} is {value!r}; give one of {', '.join(map(repr, known))}")
-        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
-            raise ProbeError(f"mean is {self.mean!r} and std {self.std!r}; give one of each per colour, std above 0")
+        size, mean, std = (_numbers(value) for value in (self.size, self.mean, self.std))
+        if len(size) != 2 or min(size) < 1 or any(side % 1 for side in size):
+            raise ProbeError(
+                f"the classifier's input size is {brief(self.size)}; give (height, width) of at least 1, as integers"
+            )
+        share(self.crop, "the share of the side to keep, crop,")
+        one_of(self.mode, "mode", get_args(Mode))
+        one_of(self.interpolation, "interpolation", get_args(Interpolation))
+        if len(mean) != len(std) or not mean or min(std) <= 0:
+            raise ProbeError(
+                f"mean is {brief(self.mean)} and std {brief(self.std)}; give one of each per colour, std above 0"
+            )
 
     @classmethod
     def of_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
@@ -156,3 +157,11 @@ class Preprocessing:
         canvas = fill.expand(len(images), -1, size[0] + missing[0], size[1] + missing[1]).clone()
         canvas[..., before[0] : before[0] + size[0], before[1] : before[1] + size[1]] = images
         return canvas
+
+
+def _numbers(values: Any) -> list[float]:
+    """Finite numbers as a list; none if there is anything else among them."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, Real) for value in values):
+        return []
+    numbers = list(map(float, values))
+    return numbers if all(map(math.isfinite, numbers)) else []

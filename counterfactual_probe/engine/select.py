@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..base.errors import ProbeError
+from ..base.errors import one_of
 from ..generator.adapter import GeneratorAdapter
 from ..generator.device import multiplies_bfloat16
 from ..generator.units import UnitSet
@@ -33,8 +33,7 @@ def executor_for(
     on; otherwise whole forwards, as for a handful of hybrids. Never by what was run before: the same
     call gives the same bits.
     """
-    if precision not in PRECISIONS:
-        raise ProbeError(f"precision is {precision!r}; give one of {', '.join(map(repr, PRECISIONS))}")
+    one_of(precision, "precision", PRECISIONS)
     layers = layers_of(sets)
     if not layers or not (generator.batchable or generator.draws_noise):
         return FullForward(generator)

@@ -17,7 +17,7 @@ from ..base.display.described import Described
 from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import Interrupted, ProbeError, whole
+from ..base.errors import Interrupted, ProbeError, brief, text, whole
 from ..base.memory import default_batch, in_slices, memory_kept
 from . import latents as lt
 from .device import home, on_device, unwrapped
@@ -73,13 +73,17 @@ class GeneratorAdapter(Described):
             low, high = 1.0, 0.0
         if not low < high:
             raise ProbeError(f"image_range is {image_range!r}; give two numbers, the smaller first")
-        if noise not in (None, "latent"):
-            raise ProbeError(f"noise is {noise!r}; give 'latent', or None for noise that base and source share")
+        if not (noise is None or (isinstance(noise, str) and noise == "latent")):
+            raise ProbeError(f"noise is {brief(noise)}; give 'latent', or None for noise that base and source share")
         self.module = on_device(unwrapped(module), device)
-        self.name = name or type(self.module).__name__
+        self.name = text("" if name is None else name, "name") or type(self.module).__name__
         self.image_range = (low, high)
         self._sample_latents = sample_latents
-        self._read_image = image or default_image
+        if image is not None and not callable(image):
+            raise ProbeError(
+                f"image is {brief(image)}; give a function from the module's output to images (n, C, H, W)"
+            )
+        self._read_image = default_image if image is None else image
         self.draws_noise = True  # until a forward has shown that it does not
         self.noise_is_latent = noise == "latent"
         self._inference = True

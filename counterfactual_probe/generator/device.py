@@ -8,7 +8,7 @@ import platform
 import torch
 from torch import nn
 
-from ..base.errors import ProbeError, first_line
+from ..base.errors import ProbeError, brief, first_line
 from .state.wrappers import compiled_original
 
 
@@ -37,8 +37,8 @@ def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module
     _require_values(module)
     try:
         target = current if device is None else torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ProbeError(f"device {str(device)!r} cannot be used here ({first_line(error)}); try 'cpu'") from error
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        raise ProbeError(f"device {brief(device)} cannot be used here ({first_line(error)}); try 'cpu'") from error
     if target.type == "meta":
         raise ProbeError(
             "the generator is to run on 'meta', and 'meta' holds no values; load the weights onto a real device"

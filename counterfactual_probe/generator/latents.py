@@ -67,6 +67,8 @@ def count(latents: Latents, what: str = "the latents") -> int:
                 f"{label} of {what} is a {type(value).__name__}; make it a tensor with the sample as its "
                 "first dimension (a truncation of 0.5 for 8 samples is torch.full((8,), 0.5))"
             )
+        if value.layout is not torch.strided:
+            raise ProbeError(f"{label} of {what} is of layout {value.layout}; give a dense tensor, .to_dense()")
         if value.dim() == 0:
             raise ProbeError(f"{label} of {what} has no sample dimension; make it batch-first, shape (n, …)")
     first_label, first = named[0]

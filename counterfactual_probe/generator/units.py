@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..base.errors import ProbeError, nearest
@@ -208,13 +209,15 @@ def _checked_channels(channels: list[Any], layer: LayerInfo) -> tuple[int, ...]:
 
 
 def _items(values: Any) -> list[Any]:
+    if isinstance(values, Tensor) and (values.layout is not torch.strided or values.is_meta):
+        raise ProbeError(f"units are a tensor of layout {values.layout} on {values.device}; {_MASK_CURE}")
     if isinstance(values, (Tensor, np.ndarray)):
         return list(values.tolist()) if values.ndim else [values.item()]
     if _is_number(values):
         raise ProbeError(f"units are the number {values}; give a list, such as [{values}]")
     try:
         return list(values)
-    except TypeError:
+    except Exception:  # a TypeError, or what an object of the user's raises
         raise ProbeError(
             f"units hold a {type(values).__name__}; give channel numbers, {{layer: channels}} or a list of these "
             f"({_MASK_CURE})"
@@ -223,7 +226,7 @@ def _items(values: Any) -> list[Any]:
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return value.dim() == 0 and not value.is_floating_point() and not value.dtype.is_complex
+        return value.dim() == 0 and not value.is_meta and not value.is_floating_point() and not value.dtype.is_complex
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, one_of, strings
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 
@@ -99,9 +99,8 @@ class Hybrids(Result):
         """
         from ..base.drawing import plot_images
 
-        if layout not in ("rows", "columns"):
-            raise ProbeError(f"layout is {layout!r}; give 'rows' or 'columns'")
-        names = list(labels) if labels is not None else self.titles
+        one_of(layout, "layout", ("rows", "columns"))
+        names = strings(labels, "labels") if labels is not None else self.titles
         if len(names) != len(self.units):
             raise ProbeError(f"{len(names)} labels are given for {len(self.units)} unit sets; give one each")
         images, titles = [self.base], ["base"]

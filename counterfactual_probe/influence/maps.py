@@ -13,7 +13,7 @@ from torch import Tensor
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, required, whole
 from ..generator.latents import fingerprint
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet, titles
@@ -144,7 +144,7 @@ class InfluenceMaps(Result, MapArrays):
         """A mosaic of the maps of largest influence, each with its channel's number and on its own scale."""
         from ..base.drawing import plot_mosaic
 
-        order, names = self.strongest[:most], titles(self.units)
+        order, names = self.strongest[: whole(most, "most", 1)], titles(self.units)
         few = len(order) <= _SHOWN
         return plot_mosaic(
             self.maps[order].numpy(),
@@ -223,6 +223,7 @@ class InfluenceMaps(Result, MapArrays):
             )
 
     def _require_alike(self, other: InfluenceMaps) -> None:
+        required(other, InfluenceMaps, "what maps are pooled with", "give influence maps of the same generator")
         for name, one, two in (
             ("unit sets", self.units, other.units),
             ("map size", self.maps.shape[1:], other.maps.shape[1:]),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import ProbeError, whole
+from ..base.errors import ProbeError, brief, whole
 from ..base.memory import free_memory
 from ..engine import Pairs
 from ..engine.pairs import given_pairs
@@ -119,8 +119,8 @@ def map_options(
     components: Any,
 ) -> MapOptions:
     """The options of maps of images (C, H, W) over so many pairs, checked."""
-    if normalise not in (None, "pair"):
-        raise ProbeError(f"normalise is {normalise!r}; give 'pair' or None")
+    if not (normalise is None or (isinstance(normalise, str) and normalise == "pair")):
+        raise ProbeError(f"normalise is {brief(normalise)}; give 'pair' or None")
     _require_tolerance(tolerance)
     number = 0 if blocks is None else whole(blocks, "blocks", 2)
     if n_pairs < 2 * number:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..base.errors import ProbeError, whole
+from ..base.errors import ProbeError, text, whole
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def _orthogonal(name: str) -> Any:
     import pywt
 
     try:
-        wavelet = pywt.Wavelet(name)
+        wavelet = pywt.Wavelet(text(name, "the wavelet"))
     except (ValueError, TypeError) as error:
         raise ProbeError(f"PyWavelets knows no wavelet {name!r}; give an orthogonal one, such as 'haar'") from error
     if not wavelet.orthogonal or _departure(wavelet) > _ORTHOGONAL_WITHIN:

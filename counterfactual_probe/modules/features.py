@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from ..base.errors import ProbeError, whole
+from ..base.errors import ProbeError, one_of, whole
 from ..influence.maps import InfluenceMaps
 from .clustering import Array, Floats, unit_rows
 
@@ -39,8 +39,7 @@ class MapFeatures:
     percentile: float = 75.0
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ProbeError(f"features is {self.kind!r}; give one of {', '.join(map(repr, get_args(Kind)))}")
+        one_of(self.kind, "features", get_args(Kind))
         window, percentile = self.window, self.percentile
         if window is not None:
             window = whole(window, "window", 1)

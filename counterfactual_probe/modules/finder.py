@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from ..base.display.described import Described, Tabulated
 from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
-from ..base.errors import ProbeError, share, whole
+from ..base.errors import ProbeError, one_of, required, share, strings, whole
 from ..base.files import load_tensors, save_tensors
 from ..generator.results import Saved, origin, units_from_json, units_to_json
 from ..generator.units import UnitSet, titles, union
@@ -41,6 +41,7 @@ from .stability import Stability, measure_stability, numbers_of_modules
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_SAMPLES_PAIRS = "give an InfluenceMap(generator, layer), which samples pairs"
 _ARRAYS = ("labels_", "templates_", "weights_")
 _PARAMETERS = ("n_modules", "method", "features", "window", "percentile", "seed")
 
@@ -99,8 +100,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
     ) -> None:
         self.n_modules = whole(n_modules, "n_modules", 1)
         self.seed = whole(seed, "the seed", 0)
-        if method not in ("nmf", "kmeans"):
-            raise ProbeError(f"method is {method!r}; give 'nmf' or 'kmeans'")
+        one_of(method, "method", get_args(Method))
         self._features = MapFeatures(features, window, percentile)
         self.method: Method = method
         self.features: Kind = features
@@ -147,7 +147,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         >>> finder.name_modules(cp.pretrained("dcgan-faces").regions())  # doctest: +SKIP
         """
         self.require_fit()
-        given = module_names(self.templates_, names) if isinstance(names, Regions) else list(map(str, names))
+        given = module_names(self.templates_, names) if isinstance(names, Regions) else strings(names, "names")
         if len(given) != self.n_modules:
             raise ProbeError(f"{len(given)} names are given for {self.n_modules} modules; give one each")
         self.names_ = tuple(given)
@@ -216,11 +216,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
             options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``. With a ``checkpoint``, every
                 round writes a file of its own, PATH.64, PATH.128, …, with all sums over blocks.
         """
-        if not isinstance(influence, InfluenceMap):
-            raise ProbeError(
-                f"influence is a {type(influence).__name__}; give an InfluenceMap(generator, layer), which samples "
-                "pairs"
-            )
+        required(influence, InfluenceMap, "influence", _SAMPLES_PAIRS)
         enough_ari = share(expected_ari, "expected_ari")
         if self.features == "l2":
             options["normalise"] = "pair"
@@ -267,6 +263,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
 
         >>> finder.quality(cp.InfluenceMap(gen, "main.8")).specificity  # doctest: +SKIP
         """
+        required(influence, InfluenceMap, "influence", _SAMPLES_PAIRS)
         return measure_quality(
             self.unit_sets(), self.templates_, influence, n_pairs=n_pairs, controls=controls, seed=seed
         )

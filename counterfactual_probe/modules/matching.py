@@ -10,7 +10,7 @@ import numpy as np
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.errors import ProbeError, first_few
+from ..base.errors import ProbeError, first_few, required
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet, union
 from .clustering import Array, Floats, Labels, assign, cosine_matrix
@@ -81,7 +81,7 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
     ``InfluenceMap(gen, ["main.5", "main.8"])`` has modules over both layers (conventions 14).
     """
     for finder in (first, second):
-        finder.require_fit()
+        required(finder, ModuleFinder, "a finder of modules to match", "give two fitted cp.ModuleFinder").require_fit()
     one, two = first.templates_, second.templates_
     if one.shape != two.shape:
         raise ProbeError(

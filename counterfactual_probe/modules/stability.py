@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -158,8 +158,11 @@ def measure_stability(
 
 def numbers_of_modules(given: Any) -> list[int]:
     """One number of modules or several, as a list."""
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    numbers = [whole(number, "n_modules", 1) for number in (given if several else [given])]
+    try:
+        several = [given] if isinstance(given, str) else list(given)
+    except Exception:  # one number; of anything else the next line says so
+        several = [given]
+    numbers = [whole(number, "n_modules", 1) for number in several]
     if not numbers:
         raise ProbeError("n_modules is []; give one number or several, such as range(2, 9)")
     return numbers

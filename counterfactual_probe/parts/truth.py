@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, strings
 from ..modules.clustering import Array, Floats, Labels
 from .partitions import adjusted_rand, contingency_tables, match_parts, overlaps, strongest
 from .result import PartsAgreement
@@ -31,7 +31,7 @@ class Truth:
         values = _mask_shares(masks, size)
         self.size = size
         n, p = values.shape[:2]
-        self.names = [f"part {part + 1}" for part in range(p)] if names is None else list(names)
+        self.names = [f"part {part + 1}" for part in range(p)] if names is None else strings(names, "names")
         if len(self.names) != p:
             raise ProbeError(f"{len(self.names)} names are given for {p} parts; name each")
         self.labels: Labels = strongest(values.reshape(n, p, -1))

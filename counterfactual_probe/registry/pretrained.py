@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from ..base.errors import ProbeError, nearest
+from ..base.errors import ProbeError, nearest, text
 from ..base.plugins import by_name, imported
 
 if TYPE_CHECKING:  # only loading needs torch: names and cards are shown without
@@ -57,13 +57,13 @@ def available(pattern: str = "*") -> list[str]:
     >>> cp.available("*-faces")
     ['began-faces', 'dcgan-faces', 'flow-faces', 'vae-faces']
     """
-    return sorted(name for name in _generator_plugins() if fnmatchcase(name, pattern))
+    return sorted(name for name in _generator_plugins() if fnmatchcase(name, text(pattern, "the pattern")))
 
 
 def pretrained(name: str) -> PretrainedGenerator:
     """The registry's entry of this name, with its model card."""
     entries = _generator_plugins()
-    if name not in entries:
+    if text(name, "the name") not in entries:
         raise ProbeError(
             f"no generator named {name!r} is in the registry; nearest: {nearest(name, sorted(entries))} "
             "(cp.available() lists all, cp.wrap() takes your own module)"

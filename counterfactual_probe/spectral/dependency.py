@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..base.display.plot import Plot
-from ..base.errors import ProbeError, nearest
+from ..base.errors import ProbeError, nearest, text
 from ..base.progress import progress_bar
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
@@ -254,7 +254,7 @@ class SpectralDependency:
         return list(connected.values())
 
     def _require_convolution(self, name: str, traced: Traced) -> None:
-        if name in traced.convolutions:
+        if text(name, "the convolution") in traced.convolutions:
             return
         if name in traced.refused:
             raise ProbeError(f"{name!r} cannot be measured: {traced.refused[name]}; .pairs() lists what can be")
@@ -277,7 +277,7 @@ class SpectralDependency:
 
     def _layer(self, layer: str) -> str:
         """The call of a layer whose output is meant, as "name#call"."""
-        name, hash_sign, number = layer.partition("#")
+        name, hash_sign, number = text(layer, "the layer").partition("#")
         if self._network.generator is not None:
             info = self._network.generator.layer(layer)
             name, _, number = info.name.partition("#")

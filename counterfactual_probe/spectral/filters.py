@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..base.errors import ProbeError, whole
+from ..base.errors import ProbeError, number, share, whole
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
@@ -54,10 +54,9 @@ def remove_filters(
     generator = network.generator
     if generator is None:
         raise ProbeError(f"{network.name} is a plain module and makes no images; wrap it, cp.wrap(module, …)")
-    if not 0 < kept <= 1 or not below <= above:
-        raise ProbeError(
-            f"kept is {kept!r}, below {below!r} and above {above!r}; give a share of at most 1, and two ratios in order"
-        )
+    kept, below, above = share(kept, "kept"), number(below, "below"), number(above, "above")
+    if not below <= above:
+        raise ProbeError(f"below is {below} and above {above}; give two ratios in order")
     energy, ratio = per_filter(pathways)
     plan = removal_plan(energy, ratio, kept=kept, below=below, above=above, draws=whole(draws, "draws", 1), seed=seed)
     runs = _Runs(generator, pathways, latents, seed)

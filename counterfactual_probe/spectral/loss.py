@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, one_of
 from .tracing.autocorrelation import Overlap, autocorrelation, overlap
 from .tracing.operations import pair
 
@@ -90,12 +90,15 @@ def _over(value: Tensor, mean: Tensor) -> Tensor:
 
 def require_form(form: str) -> None:
     """Raise a ProbeError if there is no such form of the loss."""
-    if form not in get_args(Form):
-        raise ProbeError(f"form is {form!r}; give one of {', '.join(map(repr, get_args(Form)))}")
+    one_of(form, "form", get_args(Form))
 
 
 def _checked_stride(activations: Tensor, weight: Tensor, stride: int | tuple[int, int], form: str) -> tuple[int, int]:
     require_form(form)
+    for value, what in ((activations, "activations"), (weight, "the weight")):
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.is_meta:
+            kind = f"{value.dtype} on {value.device}" if isinstance(value, Tensor) else type(value).__name__
+            raise ProbeError(f"{what} are of {kind}; give a tensor of floating-point numbers")
     if activations.dim() != 4 or weight.dim() != 4:
         raise ProbeError(
             f"activations are {tuple(activations.shape)} and the weight {tuple(weight.shape)}; give (n, in, H, W) and "
@@ -107,7 +110,10 @@ def _checked_stride(activations: Tensor, weight: Tensor, stride: int | tuple[int
             f"activations have {activations.shape[1]} channels and the weight {tuple(weight.shape)} reads "
             f"{weight.shape[0]}; give a weight [in, out, kh, kw]{cure}"
         )
-    steps = pair(stride)
+    try:
+        steps = pair(stride)
+    except (TypeError, IndexError, RuntimeError):
+        steps = (0, 0)
     if min(steps) < 1:
         raise ProbeError(f"stride is {stride!r}; give an integer of at least 1, or one for each axis")
     return steps

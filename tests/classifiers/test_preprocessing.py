@@ -89,7 +89,7 @@ def test_grey_images_are_repeated_and_colours_are_not_dropped() -> None:
     ("options", "message"),
     [
         ({"size": (0, 8)}, r"input size is \(0, 8\); give \(height, width\) of at least 1"),
-        ({"crop": 1.5}, r"crop is 1\.5; give the share of the side to keep"),
+        ({"crop": 1.5}, r"the share of the side to keep, crop, is 1\.5; give a number above 0, up to 1"),
         ({"mode": "middle"}, "mode is 'middle'; give one of 'center', 'squash', 'border'"),
         ({"interpolation": "lanczos"}, "interpolation is 'lanczos'; give one of 'bicubic'"),
         ({"std": (0.1, 0.0, 1.0)}, r"std \(0\.1, 0\.0, 1\.0\); give one of each per colour"),

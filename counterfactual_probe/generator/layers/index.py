@@ -35,7 +35,7 @@ class LayerIndex:
     ) -> None:
         self._aliases, self._trace = aliases, trace
         self._sites: dict[Address, Site | str] = {}
-        declared = _Declared(axes or {})
+        declared = _Declared({} if axes is None else axes)
         for address, seen in trace.seen.items():
             self._sites[address] = self._describe(address, seen, alone, declared)
         declared.require_used(map(self.name, trace.seen))
@@ -158,7 +158,7 @@ class _Declared:
     """What the user says of the axes of layers; a pattern holds for those layers that it fits."""
 
     def __init__(self, axes: Mapping[str, str]) -> None:
-        if not isinstance(axes, Mapping):
+        if not isinstance(axes, Mapping) or not all(isinstance(pattern, str) for pattern in axes):
             raise ProbeError(f"axes are a {type(axes).__name__}; give {{pattern of layers' names: 'n h w c'}}")
         self._axes = {pattern: ax.parse(text) for pattern, text in axes.items()}
         self._used: set[str] = set()

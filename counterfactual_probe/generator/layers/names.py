@@ -16,7 +16,7 @@ def listed(layers: str | Iterable[str]) -> list[str]:
         return [layers]
     try:
         return list(layers)
-    except TypeError:
+    except Exception:  # a TypeError, or what an object of the user's raises
         raise ProbeError(f"layers are a {type(layers).__name__}; give a layer's name, or a list of names") from None
 
 

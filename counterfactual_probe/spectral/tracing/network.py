@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base.caller import blamed_on
-from ...base.errors import ProbeError, first_line
+from ...base.errors import ProbeError, first_line, text
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.device import home, on_device, unwrapped
@@ -31,14 +31,14 @@ class Network:
                 raise ProbeError("an example is given for a generator, which samples its own latents; leave it out")
             self.generator: GeneratorAdapter | None = model
             self.module, self.modules = model.module, model.submodules
-            self.name = name or model.name
+            self.name = text("" if name is None else name, "name") or model.name
             return
         if not isinstance(model, nn.Module):
             raise ProbeError(f"the network is a {type(model).__name__}; give a generator or a torch.nn.Module")
         self.generator = None
         self.module = on_device(unwrapped(model), None)  # checked, and left where it is
         self.modules, _ = named_layers(self.module)
-        self.name = name or type(self.module).__name__
+        self.name = text("" if name is None else name, "name") or type(self.module).__name__
         self._example = self._placed(example) if example is not None else self._inferred()
 
     def example(self) -> Latents:
