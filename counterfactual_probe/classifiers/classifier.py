@@ -15,6 +15,7 @@ from ..base.memory import in_slices
 from ..generator import latents as lt
 from ..generator.device import home, on_device, unwrapped
 from ..generator.images import all_finite
+from ..generator.state.pickling import Picklable
 from ..generator.state.session import borrowed
 from .labels import class_number, short_name
 from .preprocessing import Preprocessing
@@ -24,7 +25,7 @@ ONE_IMAGE = "the classification of a single image"
 _ROOM = 1.0  # values further outside than this, in widths of the range, mean that the range is wrong
 
 
-class Classifier:
+class Classifier(Picklable):
     """Any module that returns class logits for images, with its preprocessing.
 
     >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))

@@ -25,6 +25,7 @@ from .examination import SAMPLES, TRACED, Examination, LatentsIgnored, examine
 from .images import default_image, plot_samples, require_finite, thumbnails
 from .latents import Latents
 from .layers import Action, Address, LayerIndex, LayerInfo, Layers, Site, clean_name, hooked, listed, named_layers
+from .state.pickling import Picklable
 from .state.randomness import random_state_kept, seed_everything
 from .state.session import borrowed, forbids_gradients
 from .state.settings import fresh_settings, torch_defaults
@@ -37,7 +38,7 @@ SampleLatents: TypeAlias = Callable[..., Latents]
 BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
 
 
-class GeneratorAdapter(Described):
+class GeneratorAdapter(Picklable, Described):
     """A module, its latents and its images: what every analysis takes. Made by :func:`wrap`.
 
     Attributes:
