@@ -23,6 +23,7 @@ Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
 # Okabe and Ito's palette: told apart by colour-blind readers too. Grey is for "no module".
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+PALETTE_NAMES = ("blue", "orange", "green", "pink", "light blue", "red", "yellow", "black")
 NO_MODULE_COLOUR = "#999999"
 
 _LONGEST, _LONGEST_TICK, _LINES = 40, 24, 4  # of a label
@@ -32,6 +33,10 @@ _PER_LETTER = 0.01  # inches for a point of its size, above a map
 
 def module_colour(module: int) -> str:
     return PALETTE[module % len(PALETTE)] if module >= 0 else NO_MODULE_COLOUR
+
+
+def module_colour_name(module: int) -> str:
+    return PALETTE_NAMES[module % len(PALETTE)] if module >= 0 else "grey"
 
 
 def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, TypeVar
@@ -11,9 +12,28 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _BRIEF = 80  # characters of a value in an error
 
+# Control characters but tab and line feed; marks that reverse the direction of what follows; bytes of file names that
+# are no text.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""Text from outside as it may be printed or shown on a page: what drives a terminal is shown by its number.
+
+    >>> print(visible("\x1b[2Jmain.8\u202e"))
+    \x1b[2Jmain.8\u202e
+    """
+    return _INVISIBLE.sub(lambda match: ascii(match.group())[1:-1], text)
+
 
 class ProbeError(Exception):
-    """Something the caller can put right; the message is one sentence that says how."""
+    """Something the caller can put right; the message is one sentence that says how.
+
+    Whatever names it quotes, printing it does not drive the terminal.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class Interrupted(ProbeError, KeyboardInterrupt):
@@ -37,7 +57,11 @@ def described(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, or its type, to quote in a sentence of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    try:
+        message = str(error)
+    except Exception:  # whatever an exception of another package does to print itself
+        message = ""
+    return (message.strip().splitlines() or [type(error).__name__])[0]
 
 
 def number(value: Any, what: str) -> float:

@@ -137,7 +137,8 @@ def _is_running(process: int) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> Path:
-    return write_bytes(path, content.encode())
+    """As UTF-8; bytes of file names that are no text are written by their number, as in ``\\udce9``."""
+    return write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:

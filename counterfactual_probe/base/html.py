@@ -1,8 +1,8 @@
 """HTML from text and figures: one template folder and one style sheet for reports, pages and notebooks.
 
 >>> from counterfactual_probe.base import html
->>> print(html.warning("Only 4 pairs, so <20 % of the channels are sure."))
-<p class="warning" role="note"><strong>Warning.</strong> Only 4 pairs, so &lt;20 % of the channels are sure.</p>
+>>> print(html.warning("Only 4 pairs, so <20 % of the channels are confident."))
+<p class="warning" role="note"><strong>Warning.</strong> Only 4 pairs, so &lt;20 % of the channels are confident.</p>
 
 Every argument that is a plain ``str`` is text and is escaped, wherever it ends up. What these functions return is
 ``Markup``, a ``str`` that is not escaped again, so parts nest: a cell of a table may be a :func:`link`. A whole file
@@ -15,13 +15,12 @@ imported at the first call, so that importing the library does not load it.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from .errors import ProbeError
+from .errors import ProbeError, visible
 from .files import is_safe_name
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 # How wide a picture is: the page's width, at most 34 rem, or as many pixels as it has.
 Width: TypeAlias = Literal["full", "narrow", "natural"]
 _SCHEMES = ("", "http", "https")
-# Control characters; marks that turn the direction of whatever follows; and bytes of file names that are no text.
-_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def page(title: str, body: Iterable[Markup]) -> str:
@@ -178,10 +175,8 @@ def _environment() -> Environment:
 
 
 def _visible(value: Any) -> Any:
-    """Text whose characters can all be written and seen; others are shown by their number, as in ``\\u202e``."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return _INVISIBLE.sub(lambda match: ascii(match.group())[1:-1], value)
+    """Text whose characters can all be written and seen, as :func:`.errors.visible` makes it."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, visible
 from ..base.memory import free_memory
 from ..generator.images import all_finite
 
@@ -52,7 +52,7 @@ class Images:
         return len(self.pixels)
 
     def __repr__(self) -> str:
-        return f"Images({len(self)} of {'×'.join(map(str, self.size))}, from {self.source})"
+        return visible(f"Images({len(self)} of {'×'.join(map(str, self.size))}, from {self.source})")
 
     @property
     def size(self) -> tuple[int, int, int]:

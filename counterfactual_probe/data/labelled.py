@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..base.errors import ProbeError, first_line, whole
+from ..base.errors import ProbeError, first_line, visible, whole
 from ..base.memory import require_room
 from ..base.progress import progress_bar
 from ..generator.adapter import stream_seed
@@ -66,7 +66,7 @@ class Labelled:
         return len(self.images)
 
     def __repr__(self) -> str:
-        return f"Labelled({self.images!r}, factors {', '.join(self.names)})"
+        return visible(f"Labelled({self.images!r}, factors {', '.join(self.names)})")
 
 
 def read_labelled(

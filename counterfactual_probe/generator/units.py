@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import ProbeError, nearest
+from ..base.errors import ProbeError, nearest, visible
 from .adapter import GeneratorAdapter
 from .layers import LayerInfo, listed
 
@@ -52,7 +52,7 @@ class UnitSet(Mapping[str, tuple[int, ...]]):
         return hash(tuple(sorted(self.channels.items())))
 
     def __repr__(self) -> str:
-        return f"UnitSet({self.label()})" if not self.name else f"UnitSet({self.label()}; {self.name!r})"
+        return f"UnitSet({visible(self.label())}{f'; {self.name!r}' if self.name else ''})"
 
     @property
     def size(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import ProbeError, whole
+from ..base.errors import ProbeError, visible, whole
 from ..base.progress import progress_bar
 from ..classifiers import Classifier, SuspiciousClassifier, load_classifier, self_check
 from ..engine import Pairs, Stream, Swap
@@ -57,7 +57,8 @@ class RobustnessProbe:
                 warnings.warn(f"classifier {classifier.name!r} {check.problem}", SuspiciousClassifier, stacklevel=2)
 
     def __repr__(self) -> str:
-        return f"RobustnessProbe({self.generator.name!r}, {', '.join(item.name for item in self.classifiers)})"
+        names = ", ".join(item.name for item in self.classifiers)
+        return visible(f"RobustnessProbe({self.generator.name!r}, {names})")
 
     def score(
         self,

@@ -6,6 +6,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
+from ..base.errors import visible
+
 Outcome = Literal["passed", "failed", "skipped"]
 
 
@@ -63,4 +65,4 @@ class AdapterReport:
         for check in self.checks:
             text = f"{check.outcome:7}  {check.name}: {check.explanation}"
             lines.append(textwrap.fill(text, 118, initial_indent="  ", subsequent_indent=" " * 11))
-        return "\n".join(lines)
+        return visible("\n".join(lines))

@@ -64,7 +64,8 @@ def _site() -> str | None:
 
 def _explained(page: str) -> Markup:
     address = documentation(page)
-    return html.paragraph(html.link(f"Documentation: {page}", address) if address else f"docs/{page}.md", note=True)
+    words = f"Documentation: {page.replace('-', ' ')}"
+    return html.paragraph(html.link(words, address) if address else f"docs/{page}.md", note=True)
 
 
 def _figure(picture: Picture) -> Markup:

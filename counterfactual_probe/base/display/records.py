@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +16,10 @@ from ..files import write_text
 
 if TYPE_CHECKING:
     import pandas
+
+# Text that begins so is a formula to spreadsheets, full-width signs too; and numbers, which need no guard.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 
 Record: TypeAlias = "Mapping[str, str | float | bool | None]"
 
@@ -26,16 +31,35 @@ def csv_text(records: Iterable[Mapping[str, Any]], columns: Sequence[str] | None
     layer,mse
     "a ""b"", c",0.5
 
-    Numbers are written so that reading them gives the same ones; None is left empty. The columns are those of the
-    first record, unless given.
+    Numbers are written so that reading them gives the same ones; None is left empty. Text that a spreadsheet would run
+    as a formula gets an apostrophe in front (:func:`guarded`). The columns are those of the first record, unless given.
     """
     rows = list(records)
     text = io.StringIO()
     names = list(rows[0] if columns is None and rows else columns or ())
-    writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({name: plain(row.get(name)) for name in names} for row in rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(guarded, names))
+    writer.writerows([guarded(plain(row.get(name))) for name in names] for row in rows)
     return text.getvalue()
+
+
+def guarded(cell: Any) -> Any:
+    """A cell of a CSV file; text that would be a formula with an apostrophe in front, which spreadsheets do not show.
+
+    >>> guarded("=1+1"), guarded("main.8"), guarded(-0.5), guarded("-0.5")
+    ("'=1+1", 'main.8', -0.5, '-0.5')
+    """
+    formula = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell
+
+
+def unguarded(cell: str) -> str:
+    """The text of a cell that :func:`guarded` made.
+
+    >>> unguarded("'=1+1"), unguarded("'quoted'")
+    ('=1+1', "'quoted'")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def write_csv(

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ...base.errors import ProbeError
+from ...base.errors import ProbeError, visible
 from ..distribution import Gatherer
 from .autocorrelation import Overlap, Size, autocorrelation, overlap
 from .kernels import Convolution
@@ -52,7 +52,7 @@ class ConvolutionPair:
         rate = self.direction if self.direction == "same" else f"{self.direction} {shown(self.stride)}"
         more = [*self.between, *(["past other convolutions"] if self.skip else [])]
         about = f" ({', '.join(more)})" if more else ""
-        return f"{self.earlier} → {self.later}: {'→'.join(map(str, self.channels))} channels, {rate}{about}"
+        return visible(f"{self.earlier} → {self.later}: {'→'.join(map(str, self.channels))} channels, {rate}{about}")
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...base.display.markdown import code_block, escaped
 from ...version import __version__
 from ..plan import TrainingPlan
 from .losses import Losses
@@ -18,7 +19,7 @@ _AVERAGED = 100  # last steps whose mean the table gives
 
 def model_card(plan: TrainingPlan, losses: Losses, *, seconds: float, device: torch.device, ranks: int) -> str:
     """The text of README.md."""
-    lines = [f"# {plan.name}", "", f"{plan.summary[0].upper()}{plan.summary[1:]}.", ""]
+    lines = [f"# {escaped(plan.name)}", "", f"{_sentence(plan.summary)}", ""]
     lines += ["```python", "import counterfactual_probe as cp", "", 'gen = cp.load("path/to/this/folder")', "```", ""]
     lines += _data_lines(plan) + _run_lines(plan, losses, seconds, device, ranks) + _losses_and_grids(plan, losses)
     return "\n".join(lines) + "\n"
@@ -26,29 +27,27 @@ def model_card(plan: TrainingPlan, losses: Losses, *, seconds: float, device: to
 
 def _data_lines(plan: TrainingPlan) -> list[str]:
     images = plan.images
-    lines = ["## Data", "", f"- Training images: {images.source}, {'×'.join(map(str, images.size))}."]
+    lines = ["## Data", "", f"- Training images: {escaped(images.source)}, {'×'.join(map(str, images.size))}."]
     if images.generated:
-        lines.append("- These are images that a generator made: none of them is real, and none is called so.")
-    lines += [f"- Terms: {images.terms}."]
-    lines += [f"- {note[0].upper()}{note[1:]}." for note in images.notes]
-    lines += [f"- Left out: {name}." for name in images.unreadable]
+        lines.append("- These images were made by a generator: none of them is real, and none is called so.")
+    lines += [f"- Terms: {escaped(images.terms)}."]
+    lines += [f"- {_sentence(note)}" for note in images.notes]
+    lines += [f"- Left out: {escaped(name)}." for name in images.unreadable]
     return [*lines, f"- SHA-256 of the decoded images: `{plan.identity['data']}`.", ""]
 
 
 def _run_lines(plan: TrainingPlan, losses: Losses, seconds: float, device: torch.device, ranks: int) -> list[str]:
-    settings = ", ".join(f"{name} {_shown(value)}" for name, value in plan.recipe.settings().items())
+    settings = ", ".join(escaped(f"{name} {_shown(value)}") for name, value in plan.recipe.settings().items())
     done = len(losses)
     return [
         "## Training",
         "",
-        "```",
-        plan.command,
-        "```",
+        code_block(plan.command),
         "",
         f"- {done} of {plan.steps} steps ({done / plan.epoch_steps:.1f} epochs) in {_duration(seconds)}, in "
         f"{plan.precision}, seed {plan.seed}.",
         f"- Settings: {settings}.",
-        f"- Machine: {machine(device)}{f', {ranks} processes' if ranks > 1 else ''}.",
+        f"- Machine: {escaped(machine(device))}{f', {ranks} processes' if ranks > 1 else ''}.",
         f"- counterfactual-probe {__version__}, torch {torch.__version__}.",
         "",
     ]
@@ -57,11 +56,11 @@ def _run_lines(plan: TrainingPlan, losses: Losses, seconds: float, device: torch
 def _losses_and_grids(plan: TrainingPlan, losses: Losses) -> list[str]:
     lines = ["## Losses", "", f"| | first step | mean of the last {min(_AVERAGED, len(losses))} |", "|---|---|---|"]
     for name, values in losses.columns().items():
-        lines.append(f"| {name} | {values[0]:.4g} | {values[-_AVERAGED:].mean():.4g} |")
+        lines.append(f"| {escaped(name)} | {values[0]:.4g} | {values[-_AVERAGED:].mean():.4g} |")
     lines += ["", "Every step is in `losses.csv`.", ""]
     for kind, text in (
-        ("samples", "Images of latents that are drawn at random, the same in every grid."),
-        ("reconstructions", "Training images, and below each what the model makes of it."),
+        ("samples", "Images of random latents, the same in every grid."),
+        ("reconstructions", "Training images, and below each its reconstruction."),
     ):
         grids = sorted(plan.out.glob(f"{kind}-*.png"))
         if grids:
@@ -82,6 +81,10 @@ def _processor() -> str:
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor() or platform.machine())
+
+
+def _sentence(text: str) -> str:
+    return escaped(f"{text[:1].upper()}{text[1:]}.")
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...base.display.plot import Plot
-from ...base.display.records import write_csv
+from ...base.display.records import unguarded, write_csv
 from ...base.drawing import PALETTE, canvas, label
 from ...base.errors import ProbeError, first_line
 from ...base.files import read_bytes
@@ -89,7 +89,7 @@ class Losses:
         """The first ``steps`` rows of such a file, whose digest is known."""
         try:
             header, *rows = csv.reader(io.StringIO(read_bytes(path).decode(), newline=""), strict=True)
-            first, *names = header
+            first, *names = map(unguarded, header)
             numbers = [row[0] for row in rows[:steps]]
             values = [np.array(row[1:], np.float32) for row in rows[:steps]]
             if first != "step" or numbers != [str(i) for i in range(1, steps + 1)]:
@@ -110,10 +110,13 @@ class Losses:
 
 def plot_losses(losses: Mapping[str, Values], *, ax: Axes | None = None) -> Plot[Axes]:
     """Each loss (steps,) by step."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, ax = canvas(ax, 6.4, 3.2)
     for i, (name, values) in enumerate(losses.items()):
         ax.plot(np.arange(1, len(values) + 1), values, color=PALETTE[i % len(PALETTE)], label=label(name), lw=1)
     ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("loss")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return Plot(figure, ax)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from counterfactual_probe.base.display.records import csv_text, dataframe, json_ready
+from counterfactual_probe.base.display.records import csv_text, dataframe, guarded, json_ready, unguarded
 from counterfactual_probe.base.errors import ProbeError
 
 # What csv itself cannot keep apart: "\r" at the end of a line is a line break to every reader.
@@ -28,7 +29,27 @@ def test_a_table_is_read_back(rows: list[tuple[str, float]]) -> None:
     text = csv_text({"name": name, "value": value} for name, value in rows)
     found = list(csv.reader(io.StringIO(text, newline="")))
     assert found[0] == ["name", "value"]
-    assert [(name, float(value)) for name, value in found[1:]] == rows
+    assert [(unguarded(name), float(value)) for name, value in found[1:]] == rows
+
+
+FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # what a spreadsheet takes for a formula, by its first character
+
+
+@given(name=st.sampled_from(list("=+-@\t\r\n'＝＋－＠")).flatmap(lambda first: st.builds(first.__add__, NAMES)))
+@example("=cmd|' /C calc'!A0")
+@example("''=1+1")
+@example("-1+cmd|' /C calc'!A0")
+def test_no_text_is_a_formula(name: str) -> None:
+    cell = guarded(name)
+    assert unguarded(cell) == name
+    assert not FORMULA.match(cell) or math.isfinite(float(cell)) or cell.strip("+-").lower() in ("inf", "nan")
+    header, *rows = csv.reader(io.StringIO(csv_text([{name: name}]), newline=""))
+    assert header == rows[0] == [cell] if "\r" not in name else True
+
+
+def test_numbers_are_no_formulas() -> None:
+    text = csv_text([{"a": -0.5, "b": np.float32(-1), "c": "-0.5", "d": "+1e-05", "e": "-inf", "f": None, "g": "-x"}])
+    assert text.splitlines()[1] == "-0.5,-1.0,-0.5,+1e-05,-inf,,'-x"
 
 
 def test_quotes_commas_and_line_breaks_are_quoted() -> None:
