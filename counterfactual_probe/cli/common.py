@@ -1,6 +1,6 @@
-"""What the commands share: opening a generator, options that mean the same in all of them, writing figures.
+"""What the commands share: opening a generator, common options, and writing figures.
 
-Parsers are built before torch is imported, so that help and usage errors are there at once. In this folder, whatever
+Parsers are built without importing torch, so that help and usage errors appear at once. In this folder, whatever
 needs torch or NumPy is imported in the functions that run a command.
 """
 
@@ -13,16 +13,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..base.errors import ProbeError, first_line
+from ..base.errors import ProbeError, first_line, visible
 
 if TYPE_CHECKING:
     import torch
 
     from ..generator.adapter import GeneratorAdapter
+    from ..registry.regions import Regions
 
 PAIRS = 64
+
+
+def show(text: Any, *, to: TextIO | None = None) -> None:
+    """Print a line on stdout or another stream; names in it do not drive the terminal, whatever letters they hold."""
+    stream = sys.stdout if to is None else to
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(visible(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def open_generator(name: str, device: str | None) -> GeneratorAdapter:
@@ -39,7 +47,9 @@ def open_generator(name: str, device: str | None) -> GeneratorAdapter:
             f"{name!r} returned a {type(generator).__name__}; let the factory return cp.wrap(module, sample_latents)"
         )
     if device is not None and _device(device) != generator.device:
-        raise ProbeError(f"{name!r} made a generator on {generator.device} and --device is {device}; let it use that")
+        raise ProbeError(
+            f"{name!r} made a generator on {generator.device} and --device is {device}; let the factory use that device"
+        )
     return generator
 
 
@@ -93,7 +103,7 @@ def file_name(layers: Sequence[str]) -> str:
 
 def unit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer")
-    parser.add_argument("--units", help="channels of the layer, such as 3,17,40; sets apart by ';'")
+    parser.add_argument("--units", help="channels of the layer, such as 3,17,40; separate sets by ';'")
     parser.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
 
 
@@ -101,21 +111,21 @@ def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> 
     if pairs:
         parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
+    parser.add_argument("--device", help="device to run on, such as cpu or cuda:0 (default: the generator's own)")
     parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 
 def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | None, list[str]]:
-    """Unit sets by ``--units`` with ``--layer``, or by ``--modules-file``; their labels, and their layers."""
+    """Unit sets from ``--units`` with ``--layer``, or from ``--modules-file``; their labels, and their layers."""
     if (options.units is None) == (options.modules_file is None):
-        raise ProbeError("which channels to set is not clear; give either --units or --modules-file")
+        raise ProbeError("it is unclear which channels to set; give either --units or --modules-file")
     if options.modules_file:
         require_none(options, "layer", "with --modules-file, which names the layers")
         content = modules_of(options.modules_file)
-        numbered = [(k, item) for k, item in enumerate(content["modules"], 1) if any(item.values())]
-        units = [item for _, item in numbered]
-        return units, [f"module {k}" for k, _ in numbered], list(dict.fromkeys(name for item in units for name in item))
+        named = zip(_names_in(content), content["modules"], strict=True)
+        names, units = zip(*((name, item) for name, item in named if any(item.values())), strict=True)
+        return list(units), list(names), list(dict.fromkeys(layer for item in units for layer in item))
     if options.layer is None:
         raise ProbeError("no layer was named; give --layer with --units")
     return [_numbers(group) for group in options.units.split(";")], None, [options.layer]
@@ -133,15 +143,41 @@ def modules_of(path: str) -> dict[str, Any]:
     return content
 
 
+def _names_in(content: dict[str, Any]) -> list[str]:
+    """What the modules of a file are called: by the part of the image that each shows, or by number."""
+    from ..registry.regions import numbered_names
+
+    modules, shows = content["modules"], content.get("shows")
+    if not isinstance(shows, list) or len(shows) != len(modules):
+        shows = [None] * len(modules)  # a file of an earlier version, which names none
+    return numbered_names([name if isinstance(name, str) else None for name in shows])
+
+
+def regions_for(generator: str, size: Sequence[int]) -> Regions:
+    """Named parts of the images of a generator: those of its registry entry, or centre, frame and sides.
+
+    ``size`` ends in the height and width of the images.
+    """
+    from ..registry.pretrained import available, pretrained
+    from ..registry.regions import generic_regions
+
+    named = pretrained(generator).regions if generator in available() else None
+    regions = generic_regions(*size[-2:]) if named is None else named()
+    fits = next(iter(regions.masks.values())).shape == tuple(size[-2:])
+    return regions if fits else generic_regions(*size[-2:])
+
+
 def trust(content: dict[str, Any]) -> str:
     from ..reporting.words import ari_words
 
     ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
     if ari is None and (expected := content.get("expected_ari")) is not None:
-        return f"another draw of latents is expected to give {ari_words(expected)} (adjusted Rand index {expected:.2f})"
+        return (
+            f"another sample of latents is expected to give {ari_words(expected)} (adjusted Rand index {expected:.2f})"
+        )
     if ari is None:
-        return "how far to trust these modules is unknown: give --other, maps of another draw of latents"
-    return f"two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})"
+        return "how far to trust these modules is unknown: give --other, maps of another sample of latents"
+    return f"two samples of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})"
 
 
 def _numbers(text: str) -> list[int]:

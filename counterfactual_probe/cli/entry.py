@@ -7,9 +7,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, visible
 from ..version import __version__
 from .common import (
     PAIRS,
@@ -18,8 +18,10 @@ from .common import (
     file_name,
     modules_of,
     open_generator,
+    regions_for,
     require_none,
     save_figure,
+    show,
     trust,
     unit_options,
 )
@@ -38,50 +40,55 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; errors the user can mend are one sentence on stderr and exit status 2."""
+    """Run one command; an error that the user can fix is one sentence on stderr and exit status 2."""
     try:
         options = _parser().parse_args(arguments)
         options.run(options)
     except KeyboardInterrupt as stop:
-        print(f"counterfactual-probe: {str(stop) or 'interrupted'}", file=sys.stderr)
+        show(f"counterfactual-probe: {str(stop) or 'interrupted'}", to=sys.stderr)
         return 130
     except ProbeError as error:
-        print(f"counterfactual-probe: {error}", file=sys.stderr)
+        show(f"counterfactual-probe: {error}", to=sys.stderr)
         return 2
     return 0
 
 
 def _list(options: argparse.Namespace) -> None:
+    from ..base.plugins import blamed_on_plugin
     from ..registry.pretrained import available, pretrained
 
     for name in available(options.pattern):
         if not options.verbose:
-            print(name)
+            show(name)
             continue
         try:
-            print(pretrained(name).card())
-        except ProbeError as error:  # of one package: the others' are listed all the same
-            print(f"{name}: cannot be opened\n  reason: {error}")
+            with blamed_on_plugin(f"generator {name!r}"):
+                card = pretrained(name).card()
+        except ProbeError as error:  # one package's fault: those of others are listed all the same
+            card = f"{name}: cannot be opened\n  reason: {error}"
+        show(card)
 
 
 def _influence(options: argparse.Namespace) -> None:
     maps = _attribute(options)
     if options.tolerance is not None:
-        print(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
+        show(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
     name = f"maps-{file_name(maps.provenance['layers'])}"
     out = Path(options.out)
-    print(maps.save(out / f"{name}.safetensors"))
-    print(save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
+    show(maps.save(out / f"{name}.safetensors"))
+    show(save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
 
 
 def _modules(options: argparse.Namespace) -> None:
     import numpy as np
 
+    from ..base.display.text import counted
     from ..base.files import write_json
     from ..generator.results import units_to_json
     from ..influence.maps import InfluenceMaps
-    from ..modules.confidence import SURE, ExpectedDisagreement
+    from ..modules.confidence import CONFIDENT, ExpectedDisagreement
     from ..modules.finder import ModuleFinder
+    from ..registry.regions import describe, numbered_names
 
     other = None
     if Path(options.generator).suffix == ".safetensors":
@@ -92,29 +99,38 @@ def _modules(options: argparse.Namespace) -> None:
     elif options.layer is None:
         raise ProbeError("no layer was named; give --layer, or a maps file made by 'influence'")
     else:
-        require_none(options, "other", "with a generator, of which a second draw is made anyway")
+        require_none(options, "other", "with a generator, from which a second sample is taken anyway")
         maps = _attribute(options)
         # Modules are not worth showing without saying whether other latents would give the same.
         other = _attribute(options, seed=options.seed + 1, components=maps.components)
     finder = ModuleFinder(options.modules, options.method, features=options.features, seed=options.seed).fit(maps)
-    content: dict[str, Any] = {"modules": units_to_json(finder.unit_sets()), "labels": finder.labels_.tolist()}
+    shows = [
+        name for name, _ in describe(finder.templates_, regions_for(maps.provenance["generator"], maps.maps.shape))
+    ]
+    finder.name_modules(numbered_names(shows))
+    content: dict[str, Any] = {
+        "modules": units_to_json(finder.unit_sets()),
+        "labels": finder.labels_.tolist(),
+        "shows": shows,
+    }
     if maps.block_sums is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExpectedDisagreement)  # printed below
-            kept = finder.confidence_
-        content["confidence"] = [None if np.isnan(value) else float(value) for value in kept]
+            confidence = finder.confidence_
+        content["confidence"] = [None if np.isnan(value) else float(value) for value in confidence]
         content["expected_ari"] = finder.expected_ari_
-        print(f"{int((kept >= SURE).sum())} of {len(kept)} channels are sure of their module (confidence {SURE:g})")
+        confident = int((confidence >= CONFIDENT).sum())
+        show(f"{confident} of {len(confidence)} channels have a confidence of {CONFIDENT:g} or more")
     if other is not None:
         stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
         content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
     layer = file_name(maps.provenance["layers"])
     out = Path(options.out)
-    print(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
-    print(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
-    for k, units in enumerate(finder.unit_sets(), 1):
-        print(f"module {k}: {units.size} channels")
-    print(trust(content))
+    show(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
+    show(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
+    for units in finder.unit_sets():
+        show(f"{units.name}: {counted(units.size, 'channel')}")
+    show(trust(content))
 
 
 def _hybridize(options: argparse.Namespace) -> None:
@@ -123,13 +139,13 @@ def _hybridize(options: argparse.Namespace) -> None:
     generator = open_generator(options.generator, options.device)
     units, labels, layers = chosen_units(options)
     if options.modules_file:
-        print(trust(modules_of(options.modules_file)))
+        show(trust(modules_of(options.modules_file)))
     z1 = generator.sample(options.n, seed=options.seed)
     z2 = generator.sample(options.n, seed=options.seed, stream=1)
     hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
     out, name = Path(options.out), f"hybrids-{file_name(layers)}"
-    print(hybrids.save(out / f"{name}.safetensors"))
-    print(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
+    show(hybrids.save(out / f"{name}.safetensors"))
+    show(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
 
 
 def _attribute(
@@ -154,8 +170,15 @@ def _attribute(
     return influence.attribute(n_pairs=pairs, tolerance=tolerance, seed=seed, show_progress=options.progress, **more)
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse quotes some arguments as they are: names of files, by a wildcard, say."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="counterfactual-probe",
         description="Open a pretrained image generator and find the parts it is made of.",
         epilog="GENERATOR is a name that 'list' shows, a folder, hf:user/repo, or package.module:factory, a function "
@@ -183,12 +206,14 @@ def _parser() -> argparse.ArgumentParser:
     modules.add_argument("generator", metavar="GENERATOR|MAPS.safetensors")
     modules.add_argument("--layer")
     modules.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
-    modules.add_argument("--other", metavar="MAPS.safetensors", help="maps of another draw, to compare with")
+    modules.add_argument(
+        "--other", metavar="MAPS.safetensors", help="maps of another sample of latents, to compare with"
+    )
     modules.add_argument(
         "--features",
         choices=FEATURES,
         default="bits",
-        help="as in the papers, the variant that comes back sooner, or for images without spatial alignment",
+        help="bits, as in the papers; l2, reproducible with fewer pairs; pca, for images without spatial alignment",
     )
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
     common(modules, "out/modules")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..base.errors import ProbeError
-from .common import chosen_units, common, file_name, open_generator, save_figure, unit_options
+from .common import chosen_units, common, file_name, open_generator, save_figure, show, unit_options
 from .defaults import FIDELITY_IMAGES, FIDELITY_RESAMPLES
 
 
@@ -56,13 +56,13 @@ def _fidelity(options: argparse.Namespace) -> None:
             show_progress=options.progress,
         )
     for note in result.provenance["real_notes"] if options.skip_unreadable else ():
-        print(f"counterfactual-probe: {note}", file=sys.stderr)
+        show(f"counterfactual-probe: {note}", to=sys.stderr)
     for warning in caught:
-        print(f"counterfactual-probe: {warning.message}", file=sys.stderr)
+        show(f"counterfactual-probe: {warning.message}", to=sys.stderr)
     out, name = Path(options.out), f"fidelity-{file_name(layers)}"
-    print(result.save(out / f"{name}.safetensors"))
-    print(result.to_csv(out / f"{name}.csv"))
-    print(result.to_json(out / f"{name}.json"))
-    print(save_figure(result.plot()[0], out / f"{name}.png"))
-    print(save_figure(result.plot_examples()[0], out / f"examples-{file_name(layers)}.png"))
-    print(result)
+    show(result.save(out / f"{name}.safetensors"))
+    show(result.to_csv(out / f"{name}.csv"))
+    show(result.to_json(out / f"{name}.json"))
+    show(save_figure(result.plot()[0], out / f"{name}.png"))
+    show(save_figure(result.plot_examples()[0], out / f"examples-{file_name(layers)}.png"))
+    show(result)

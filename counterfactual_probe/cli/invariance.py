@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from .common import common, file_name, open_generator, save_figure
+from .common import common, file_name, open_generator, save_figure, show
 from .defaults import INVARIANCE_IMAGES
 
 if TYPE_CHECKING:
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
-    parser = command("invariance", _invariance, "transform a layer's maps, and compare with the transformed image")
+    parser = command(
+        "invariance", _invariance, "transform a layer's maps, and compare the image with the transformed one"
+    )
     parser.add_argument("generator", metavar="GENERATOR")
-    parser.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
+    parser.add_argument("--layers", help="names, separated by commas (default: the last of each resolution)")
     parser.add_argument(
         "--transformation",
         default="stretch:1.5",
-        help="stretch:FACTOR, shift:RIGHT,DOWN in shares of the size, flip:AXIS or rotation:DEGREES "
+        help="stretch:FACTOR, shift:RIGHT,DOWN as shares of the size, flip:AXIS or rotation:DEGREES "
         "(default stretch:1.5)",
     )
-    parser.add_argument("--images", type=int, default=INVARIANCE_IMAGES, help=f"(default {INVARIANCE_IMAGES})")
+    parser.add_argument(
+        "--images", type=int, default=INVARIANCE_IMAGES, help=f"number of images (default {INVARIANCE_IMAGES})"
+    )
     parser.add_argument("--levels", type=int, help="how often images are halved (default 4, or as often as possible)")
     parser.add_argument("--wavelet", default="haar", help="an orthogonal wavelet of PyWavelets (default haar)")
     common(parser, "out/invariance", pairs=False)
@@ -51,16 +55,16 @@ def _invariance(options: argparse.Namespace) -> None:
     ]
     out, name = Path(options.out), file_name([result.layer for result in results])
     for result in results:
-        print(result.save(out / f"invariance-{file_name([result.layer])}.safetensors"))
-    print(write_text(out / f"invariance-{name}.csv", as_csv(results)))
+        show(result.save(out / f"invariance-{file_name([result.layer])}.safetensors"))
+    show(write_text(out / f"invariance-{name}.csv", as_csv(results)))
     first, *others = results
-    print(save_figure(first.plot_images(against=others).figure, out / f"images-{name}.png"))
-    print(save_figure(first.plot_scales(against=others).figure, out / f"scales-{name}.png"))
-    print(save_figure(first.plot(against=others).figure, out / f"mse-{name}.png"))
+    show(save_figure(first.plot_images(against=others).figure, out / f"images-{name}.png"))
+    show(save_figure(first.plot_scales(against=others).figure, out / f"scales-{name}.png"))
+    show(save_figure(first.plot(against=others).figure, out / f"mse-{name}.png"))
     relative = first.plot(against=others, relative=True)
-    print(save_figure(relative.figure, out / f"relative-mse-{name}.png"))
+    show(save_figure(relative.figure, out / f"relative-mse-{name}.png"))
     for result in results:
-        print(result)
+        show(result)
 
 
 def spatial_layers(generator: GeneratorAdapter) -> list[str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
+from ..base.plugins import blamed_on_plugin
 from ..registry.pretrained import PretrainedGenerator, available, pretrained
-from .common import common, open_generator
+from .common import common, open_generator, regions_for, show
 from .robustness import chosen_classes, judge_options, open_classifier
 
 if TYPE_CHECKING:
-    from ..reporting.section import SectionMaker
+    from ..generator.adapter import GeneratorAdapter
+    from ..reporting.section import Section, SectionMaker
+    from ..reporting.study import Study
 
 DEMO = "dcgan-faces"
 
@@ -30,26 +33,28 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
             made.add_argument("generator", metavar="GENERATOR")
         else:
             made.set_defaults(generator=DEMO)
-        made.add_argument("--layers", help="names, apart by commas (default: the last of each resolution)")
+        made.add_argument("--layers", help="names, separated by commas (default: the last of each resolution)")
         made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
-        made.add_argument("--sections", help="names of further sections, apart by commas")
+        made.add_argument("--sections", help="names of further sections, separated by commas")
         judge_options(made, required=False)
         made.add_argument(
-            "--pictures", help="hybrids of these too, of a generator that encodes images: as --data of train"
+            "--pictures",
+            help="pictures to make hybrids of too, if the generator encodes images; the same values as --data of train",
         )
-        made.add_argument("--repetitions", type=int, default=10, help="of the stability analysis (default 10)")
+        made.add_argument(
+            "--repetitions", type=int, default=10, help="repetitions of the stability analysis (default 10)"
+        )
         common(made, f"out/{name}")
 
 
 def _report(options: argparse.Namespace) -> None:
-    from ..registry.regions import generic_regions
     from ..reporting.folder import require_writable
     from ..reporting.report import write_report
     from ..reporting.sections.pictures import encoded_section, encoder_of
     from ..reporting.study import Settings, run_study, study_layers
 
     def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        show(text, to=sys.stderr)
 
     generator = open_generator(options.generator, options.device)
     entry = _entry(options.generator)
@@ -58,25 +63,42 @@ def _report(options: argparse.Namespace) -> None:
     settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
     makers = _section_makers(options)
     for maker in makers:  # now, and not after the study
-        maker.ready()
-        maker.fits(generator)
+        with blamed_on_plugin(f"section {maker.name!r}"):
+            maker.ready()
+            maker.fits(generator)
     layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
     out = Path(options.out)
     require_writable(out)
     names = [info.name for info in layers]
     study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)
-    sections = [maker.make(generator, study, say) for maker in makers]
+    sections, failed = _made_sections(makers, generator, study, say)
     if options.pictures is not None:
         sections.append(encoded_section(generator, study, options.pictures))
     say("writing the report")
-    regions = entry.regions() if entry and entry.regions else generic_regions(*generator.image_size[1:])
+    regions = regions_for(options.generator, generator.image_size)
     card = entry.card() if entry else None
     report = write_report(study, out, regions=regions, card=card, sections=sections)
     tensors = sum(path.suffix == ".safetensors" for path in report.results)
-    print("\n".join(report.in_short))
-    print(f"report:  {report.page}")
-    print(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
-    print(f"results: {out} ({tensors} safetensors files, modules as JSON)")
+    show("\n".join(report.in_short))
+    show(f"report:  {report.page}")
+    show(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
+    show(f"results: {out} ({tensors} safetensors files, modules as JSON)")
+    if failed:
+        raise ProbeError(f"the report lacks the sections that failed: {', '.join(failed)}; the reasons are above")
+
+
+def _made_sections(
+    makers: Sequence[SectionMaker], generator: GeneratorAdapter, study: Study, say: Callable[[str], None]
+) -> tuple[list[Section], list[str]]:
+    """The sections, and the names of those that failed: after a long study, the others are worth writing."""
+    sections, failed = [], []
+    for maker in makers:
+        try:
+            sections.append(maker.section(generator, study, say))
+        except ProbeError as error:
+            say(f"left out: {error}")
+            failed.append(maker.name)
+    return sections, failed
 
 
 def _section_makers(options: argparse.Namespace) -> list[SectionMaker]:

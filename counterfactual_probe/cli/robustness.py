@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
 from ..registry.pretrained import available, pretrained
-from .common import PAIRS, made_by, modules_of, open_generator
+from .common import PAIRS, made_by, modules_of, open_generator, show
 from .defaults import ROBUSTNESS_HYBRIDS
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser = command("robustness", _robustness, "how robust classifiers are to hybrids of two classes, as an HTML page")
     parser.add_argument("--generator", required=True, metavar="GENERATOR", help="one whose latents have classes")
     judge_options(parser, required=True)
-    parser.add_argument("--layers", help="names, apart by commas, early to late (default: the last of each resolution)")
+    parser.add_argument(
+        "--layers", help="names, separated by commas, early to late (default: the last of each resolution)"
+    )
     parser.add_argument("--modules", type=int, help="number of modules K of each layer (default 3)")
     parser.add_argument(
         "--modules-file",
@@ -34,12 +36,12 @@ def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--hybrids",
         type=int,
-        help=f"about so many for the influence maps of each layer (default {ROBUSTNESS_HYBRIDS}): fewer pairs for more "
-        "channels",
+        help=f"how many, roughly, for the influence maps of each layer (default {ROBUSTNESS_HYBRIDS}): the more "
+        "channels, the fewer pairs",
     )
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents to score (default {PAIRS})")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: where it was made)")
+    parser.add_argument("--device", help="device to run on, such as cpu or cuda:0 (default: the generator's own)")
     parser.add_argument("--out", default="out/robustness", help="folder to write into (default out/robustness)")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
@@ -80,7 +82,7 @@ def _robustness(options: argparse.Namespace) -> None:
     probe = RobustnessProbe(generator, classifiers)
     units = _units(generator, options, classes)
     z1, z2 = pairs_of_classes(generator, classes, options.pairs, options.seed)
-    print(f"scoring {len(classifiers)} classifiers on {sum(map(len, units.values()))} modules", file=sys.stderr)
+    show(f"scoring {len(classifiers)} classifiers on {sum(map(len, units.values()))} modules", to=sys.stderr)
     result = probe.score(
         z1,
         z2,
@@ -92,9 +94,9 @@ def _robustness(options: argparse.Namespace) -> None:
     )
     card = pretrained(options.generator).card() if options.generator in available() else None
     page = write_robustness_page(result, out, card=card)
-    print(result.ranking())
-    print("\n".join(robustness_sentences(result, result.ranking())))
-    print(page)
+    show(result.ranking())
+    show("\n".join(robustness_sentences(result, result.ranking())))
+    show(page)
 
 
 def open_classifier(name: str, device: str | None) -> Classifier:
@@ -114,7 +116,7 @@ def open_classifier(name: str, device: str | None) -> Classifier:
 
 
 def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tuple[Any, Any]) -> dict[str, Any]:
-    """Modules from files, or found here: with other latents than those that are scored."""
+    """Modules from files, or found with other latents than those that are scored."""
     from ..reporting.sections.robustness import pairs_of_classes
     from ..reporting.study import default_layers
     from ..robustness.finding import modules_by_layer

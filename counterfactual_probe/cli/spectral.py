@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from .common import common, file_name, open_generator, save_figure
+from .common import common, file_name, open_generator, save_figure, show
 from .defaults import REMOVAL_DRAWS
 
 if TYPE_CHECKING:
@@ -23,14 +23,18 @@ def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--against",
         metavar="partner|GENERATOR",
-        help="superimpose the network that the generator was trained with, or another generator",
+        help="also show the network that the generator was trained with, or another generator",
     )
     parser.add_argument(
-        "--pair", metavar="EARLIER,LATER", help="of which kernels are shown, or removed (default: the finest)"
+        "--pair", metavar="EARLIER,LATER", help="convolutions whose kernels are shown, or removed (default: the finest)"
     )
-    parser.add_argument("--activations", type=int, metavar="N", help="ratios of every layer's maps too, of N samples")
-    parser.add_argument("--remove", type=int, metavar="N", help="N images without filters of low and of high ratio")
-    parser.add_argument("--draws", type=int, metavar="N", help=f"random controls beside these ({REMOVAL_DRAWS})")
+    parser.add_argument(
+        "--activations", type=int, metavar="N", help="also the ratios of every layer's activation maps, over N samples"
+    )
+    parser.add_argument(
+        "--remove", type=int, metavar="N", help="N images with filters of low and of high ratio removed"
+    )
+    parser.add_argument("--draws", type=int, metavar="N", help=f"random controls for these (default {REMOVAL_DRAWS})")
     common(parser, "out/spectral", pairs=False)
 
 
@@ -39,35 +43,42 @@ def _spectral(options: argparse.Namespace) -> None:
     from ..spectral import SpectralDependency
 
     if options.draws is not None and options.remove is None:
-        raise ProbeError(f"--draws {options.draws} is of the controls of removed filters; give --remove N as well")
+        raise ProbeError(
+            f"--draws {options.draws} is the number of controls for removed filters; give --remove N as well"
+        )
     generator = open_generator(options.generator, options.device)
     sd = SpectralDependency(generator)
     pair = chosen_pair(sd, options.pair)
     other = None if options.against is None else _against(generator, options)
     out = Path(options.out)
     table = sd.table(show_progress=options.progress)
-    _write(table, out, generator.name)
+    own = file_name([generator.name])
+    _write(table, out, own)
     against = None
     if other is not None:
         against = other.table(show_progress=options.progress)
-        _write(against, out, against.provenance["generator"])
-    print(save_figure(table.plot(against=against)[0], out / "histograms.png"))
+        named = file_name([against.provenance["generator"]])
+        # Two generators may have one name, and then neither replaces the other's table.
+        _write(
+            against, out, f"{own}-partner" if options.against == "partner" else named if named != own else f"{own}+2"
+        )
+    show(save_figure(table.plot(against=against)[0], out / "histograms.png"))
     name = file_name(pair)
-    print(save_figure(sd.plot_kernels(*pair)[0], out / f"kernels-{name}.png"))
+    show(save_figure(sd.plot_kernels(*pair)[0], out / f"kernels-{name}.png"))
     if options.activations is not None:
         _activations(sd, generator, options, out)
     if options.remove is not None:
         latents = generator.sample(options.remove, seed=options.seed)
         draws = REMOVAL_DRAWS if options.draws is None else options.draws
         removal = sd.remove_filters(*pair, latents, draws=draws, seed=options.seed)
-        print(removal.save(out / f"removal-{name}.safetensors"))
-        print(write_json(out / f"removal-{name}.json", {"rows": removal.rows(), "provenance": removal.provenance}))
-        print(save_figure(removal.plot()[0], out / f"removal-{name}.png"))
-        print(save_figure(removal.plot_measures()[0], out / f"removal-measures-{name}.png"))
-        print(removal)
-    print(table)
+        show(removal.save(out / f"removal-{name}.safetensors"))
+        show(write_json(out / f"removal-{name}.json", {"rows": removal.rows(), "provenance": removal.provenance}))
+        show(save_figure(removal.plot()[0], out / f"removal-{name}.png"))
+        show(save_figure(removal.plot_measures()[0], out / f"removal-measures-{name}.png"))
+        show(removal)
+    show(table)
     if against is not None:
-        print(against)
+        show(against)
 
 
 def chosen_pair(sd: SpectralDependency, given: str | None) -> tuple[str, str]:
@@ -94,7 +105,7 @@ def _against(generator: GeneratorAdapter, options: argparse.Namespace) -> Spectr
     if options.against != "partner":
         return SpectralDependency(open_generator(options.against, options.device))
     if generator.partner is None:
-        raise ProbeError(f"{generator.name} knows no network that it was trained with; give --against a generator")
+        raise ProbeError(f"{generator.name} has no network that it was trained with; name a generator with --against")
     return SpectralDependency(generator.partner, name=f"{generator.name}'s partner")
 
 
@@ -103,17 +114,16 @@ def _activations(sd: SpectralDependency, generator: GeneratorAdapter, options: a
     for layer in generator.layers:
         try:
             ratios = sd.measure_activations(layer, latents)
-        except ProbeError as error:  # one layer of many: the others are still worth knowing
-            print(f"left out: {error}")
+        except ProbeError as error:  # one layer of many: go on with the others
+            show(f"left out: {error}")
             continue
         name = file_name([layer])
-        print(ratios.save(out / f"activations-{name}.safetensors"))
-        print(save_figure(ratios.plot()[0], out / f"activations-{name}.png"))
-        print(f"{layer}: mean ratio of its maps {ratios.mean:.3f}, {ratios.dead} dead maps")
+        show(ratios.save(out / f"activations-{name}.safetensors"))
+        show(save_figure(ratios.plot()[0], out / f"activations-{name}.png"))
+        show(f"{layer}: mean ratio of its maps {ratios.mean:.3f}, {ratios.dead} dead maps")
 
 
-def _write(table: SpectralTable, out: Path, network: str) -> None:
-    name = network.replace("'s ", "-").replace(" ", "-")
-    print(table.save(out / f"table-{file_name([name])}.safetensors"))
-    print(table.to_csv(out / f"table-{file_name([name])}.csv"))
-    print(table.write_json(out / f"table-{file_name([name])}.json"))
+def _write(table: SpectralTable, out: Path, name: str) -> None:
+    show(table.save(out / f"table-{name}.safetensors"))
+    show(table.to_csv(out / f"table-{name}.csv"))
+    show(table.write_json(out / f"table-{name}.json"))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
+from .common import show
 from .defaults import TRAINING_IMAGES, TRAINING_PRECISIONS
 
 if TYPE_CHECKING:
@@ -19,18 +20,24 @@ if TYPE_CHECKING:
 
 def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
-    parser = command("train", _train, "train a generator of your own, or one that ships again")
-    parser.add_argument("model", metavar="MODEL", help="vae, dcgan, began, sae, …, a model that ships, or a package's")
+    parser = command("train", _train, "train a generator of your own, or one that ships with the library anew")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="vae, dcgan, began, sae, …, a model that ships with the library, or one of a plug-in",
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--data", help="a folder or zip of images, a file (.npy, .h5, .npz), generator:NAME, or scene")
-    data.add_argument("--size", type=int, help="side of the images; others are cut to squares and resized")
+    data.add_argument("--size", type=int, help="side of the images; others are cropped to squares and resized")
     data.add_argument("--colours", type=int, choices=[1, 3], help="3, or 1 for grey")
     data.add_argument(
-        "--images", type=int, help=f"at most so many; of a generator or the scene, how many (default {TRAINING_IMAGES})"
+        "--images",
+        type=int,
+        help=f"the most to take from files; how many to take from a generator or scene (default {TRAINING_IMAGES})",
     )
-    data.add_argument("--terms", help="under what terms the images may be used, for the card")
+    data.add_argument("--terms", help="terms under which the images may be used, for the model card")
     data.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
-    data.add_argument("--cache", metavar="FILE", help="keep the decoded images here, for the next time")
+    data.add_argument("--cache", metavar="FILE", help="cache the decoded images in this file for later runs")
     model = parser.add_argument_group("model and losses (by default the model's own)")
     model.add_argument("-b", "--beta", type=float, help="weight of a VAE's KL")
     model.add_argument("--latent", type=int, help="dimensions of the latent")
@@ -44,7 +51,7 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--precision", choices=TRAINING_PRECISIONS, help="by default the model's own, float32 for most")
     run.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
-    run.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder, if there is one")
+    run.add_argument("--resume", action="store_true", help="resume from the checkpoint in the folder, if there is one")
     run.add_argument("--out", help="folder to write into (default out/MODEL)")
     run.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
@@ -54,17 +61,17 @@ def _train(options: argparse.Namespace) -> None:
     from ..training.request import OPTIONS, RunOptions, TrainingRequest
     from ..training.train import execute, planned
 
-    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
+    first = os.environ.get("RANK", "0") == "0"  # only one of several processes prints
 
     def say(text: str) -> None:
         if first:
-            print(text, file=sys.stderr, flush=True)
+            show(text, to=sys.stderr)
 
     settings = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     for text in options.set:
         name, value = _setting(text)
         if name in settings or hasattr(options, name):
-            raise ProbeError(f"--set {text} is given for an option; give --{name} once")
+            raise ProbeError(f"--set {text} names an option; give --{name} once")
         settings[name] = value
     given = vars(options)
     request = TrainingRequest(
@@ -82,19 +89,19 @@ def _train(options: argparse.Namespace) -> None:
     for note in plan.images.notes:
         say(note)
     if options.resume and not holds_training(plan.out):
-        say(f"{plan.out} holds nothing to go on from: this is the start")
+        say(f"{plan.out} holds no checkpoint to resume from: training starts at step 0")
     trained = execute(plan, run)
     if trained.resumed_at:
-        say(f"went on from step {trained.resumed_at}")
+        say(f"resumed from step {trained.resumed_at}")
     if first:
         _print(trained)
 
 
 def _print(trained: Trained) -> None:
     for name, values in trained.losses.items():
-        print(f"{name}: {values[0]:.4g} in the first step, {values[-100:].mean():.4g} over the last 100")
-    print(f"{trained.steps} steps, {trained.steps_per_second:.3g} per second")
-    print(trained.folder)
+        show(f"{name}: {values[0]:.4g} in the first step, {values[-100:].mean():.4g} over the last 100")
+    show(f"{trained.steps} steps, {trained.steps_per_second:.3g} per second")
+    show(trained.folder)
 
 
 def _setting(text: str) -> tuple[str, Any]:

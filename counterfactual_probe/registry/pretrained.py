@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError, nearest, text
-from ..base.plugins import by_name, imported
+from ..base.plugins import blamed_on_plugin, by_name, imported
 
 if TYPE_CHECKING:  # only loading needs torch: names and cards are shown without
     import torch
@@ -98,7 +98,8 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
     if is_folder(name) and name not in _generator_plugins():
         return load_folder(name, device=device)
     entry = pretrained(name)
-    with fresh_settings():  # whatever another package does to load it
+    # Whatever another package does to load it.
+    with fresh_settings(), blamed_on_plugin(f"generator {name!r}", "cannot be loaded"):
         return entry.load(device)
 
 

@@ -89,7 +89,15 @@ def module_names(templates: Floats, regions: Regions) -> list[str]:
             f"the templates are {templates.shape[1:]} and the regions {size}; fit modules on maps of the images' size, "
             "or name them one by one"
         )
-    shown = [name for name, _ in describe(templates, regions)]
+    return numbered_names([name for name, _ in describe(templates, regions)])
+
+
+def numbered_names(shown: Sequence[str | None]) -> list[str]:
+    """Names of modules that show these parts of the image, with the module's number where that is ambiguous.
+
+    >>> numbered_names(["eyes and mouth", "frame", None, "frame"])
+    ['eyes and mouth', 'frame (module 2)', 'module 3', 'frame (module 4)']
+    """
     numbered = [f"module {k}" for k in range(1, len(shown) + 1)]
     return [
         number if name is None else name if shown.count(name) == 1 else f"{name} ({number})"

@@ -18,7 +18,7 @@ from ..base.display.description import Table
 from ..base.display.plot import png
 from ..base.errors import ProbeError, nearest
 from ..base.files import is_safe_name, safe_name
-from ..base.plugins import by_name, imported
+from ..base.plugins import blamed_on_plugin, by_name, imported
 from ..generator.results import Result
 
 if TYPE_CHECKING:
@@ -173,6 +173,14 @@ class SectionMaker:
     make: Make
     ready: Callable[[], None] = lambda: None
     fits: Callable[[GeneratorAdapter], None] = lambda _: None
+
+    def section(self, generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
+        """What ``make`` gives; a ProbeError for whatever it raises, and for anything but a section."""
+        with blamed_on_plugin(f"section {self.name!r}"):
+            made = self.make(generator, study, say)
+        if not isinstance(made, Section):
+            raise ProbeError(f"section {self.name!r} made a {type(made).__name__}; let it return a Section")
+        return made
 
 
 def available_sections() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -15,7 +16,9 @@ import torch
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.cli.common import show
 from counterfactual_probe.registry import pretrained as registry
+from counterfactual_probe.registry.regions import describe, generic_regions, numbered_names
 
 FACTORY = """
 import sys, torch, counterfactual_probe as cp
@@ -101,6 +104,54 @@ def test_ctrl_c_while_a_package_is_imported(
     assert capsys.readouterr() == ("", "counterfactual-probe: interrupted\n")
 
 
+@pytest.mark.parametrize("raised", ["1 / 0", "raise SystemExit(3)", "raise GeneratorExit", "return None.nothing"])
+def test_a_package_whose_entry_fails_is_listed_with_its_reason(
+    raised: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "users_plugin.py").write_text(
+        f"""import counterfactual_probe as cp
+class Own(cp.PretrainedGenerator):
+    def card(self):
+        {raised}
+def load(device):
+    {raised}
+OWN = Own("own", "s", "t", "l", "s", "i", load)
+"""
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    given = [("own", "users_plugin:OWN"), ("faces", "counterfactual_probe.adapters.cards.dcgan:FACES")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(*pair, group) for pair in given])
+    assert run("list", "--verbose") == 0
+    printed = capsys.readouterr().out
+    assert "DigiFace-1M" in printed
+    assert re.search(
+        r"own: cannot be opened\n  reason: generator 'own' failed \(\w+: .*\); ask whoever made it", printed
+    )
+    with pytest.raises(cp.ProbeError, match=r"generator 'own' cannot be loaded \(\w+: .*; ask whoever made it"):
+        cp.load("own")
+
+
+def test_names_of_packages_do_not_drive_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, value = "\x1b[2Jown\u202e\udce9", "counterfactual_probe.adapters.cards.dcgan:FACES"
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(name, value, group)])
+    assert run("list") == 0
+    assert capsys.readouterr().out == "\\x1b[2Jown\\u202e\\udce9\n"
+    assert run("influence", "\x1b[2J", "--layer", "1") == 2
+    assert run("hybridize", "users\x9b_own:make") == 2
+    with pytest.raises(SystemExit):
+        run("influence", "a", "--layer", "1", "\x1b]0;title\x07")
+    assert not set(capsys.readouterr().err) & set("\x1b\x9b\x07")
+
+
+def test_a_terminal_without_these_letters_gets_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    show("main.8 → β")
+    assert narrow.buffer.getvalue() == b"main.8 \\u2192 \\u03b2\n"  # type: ignore[attr-defined]
+
+
 def test_influence_then_modules_then_hybrids(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("influence", "users_own:make", "--layer", "1", "--pairs", "6", "--out", "a") == 0
     captured = capsys.readouterr()
@@ -110,8 +161,13 @@ def test_influence_then_modules_then_hybrids(folder: Path, capsys: pytest.Captur
     assert maps.provenance["generator"] == "mine"
     assert run("modules", "a/maps-1.safetensors", "--modules", "2", "--out", "b") == 0
     modules = json.loads(Path("b/modules-1.json").read_text())
-    assert modules["labels"] == cp.ModuleFinder(2).fit(maps).labels_.tolist()
-    assert "unknown: give --other" in capsys.readouterr().out
+    finder = cp.ModuleFinder(2).fit(maps)
+    assert modules["labels"] == finder.labels_.tolist()
+    assert modules["shows"] == [name for name, _ in describe(finder.templates_, generic_regions(8, 8))]
+    printed = capsys.readouterr().out
+    assert "unknown: give --other" in printed
+    for name, units in zip(numbered_names(modules["shows"]), finder.unit_sets(), strict=True):
+        assert f"{name}: {units.size} channel" in printed
     assert run("influence", "users_own:make", "--layer", "1", "--pairs", "6", "--seed", "1", "--out", "a2") == 0
     other = ["--other", "a2/maps-1.safetensors"]
     capsys.readouterr()
@@ -191,7 +247,7 @@ def test_demo_on_one_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["influence", "users_broken:make", "--layer", "1"], "importing 'users_broken' raised ZeroDivisionError"),
         (
             ["modules", "users_own:make", "--layer", "1", "--other", "maps.safetensors"],
-            "--other is given with a generator, of which a second draw is made anyway; leave it out",
+            "--other is given with a generator, from which a second sample is taken anyway; leave it out",
         ),
         (
             ["hybridize", "users_own:make", "--layer", "1", "--modules-file", "mods.json"],

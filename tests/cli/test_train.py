@@ -101,11 +101,11 @@ def test_going_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ["vae", "--data", "pictures", *SMALL]
     assert run(*base, "--steps", "9", "--out", "whole") == 0
     assert run(*base, "--steps", "4", "--out", "part", "--resume") == 0
-    assert "part holds nothing to go on from: this is the start" in capsys.readouterr().err
+    assert "part holds no checkpoint to resume from: training starts at step 0" in capsys.readouterr().err
     assert run(*base, "--steps", "9", "--out", "part") == 2
     assert "part holds a training or another generator; go on with" in capsys.readouterr().err
     assert run(*base, "--steps", "9", "--out", "part", "--resume") == 0
-    assert "went on from step 4" in capsys.readouterr().err
+    assert "resumed from step 4" in capsys.readouterr().err
     assert losses("part") == losses("whole")
     assert run(*base, "--steps", "9", "--out", "part", "--resume", "-b", "1") == 2
     assert "is of another run: its beta is 0.0005 and this run's 1.0" in capsys.readouterr().err
@@ -212,7 +212,7 @@ def test_models_that_ship_train_with_one_command(name: str, tmp_path: Path) -> N
         (["dcgan", "--data", "pictures", "--beta", "1"], "dcgan has no setting 'beta', which would be ignored"),
         (["vae", "--data", "pictures", "--set", "gamma=1"], "vae has no setting 'gamma', which would be ignored"),
         (["began", "--data", "pictures", "--set", "gamma"], "--set is 'gamma'; give NAME=VALUE"),
-        (["vae", "--data", "pictures", "--set", "lr=1"], "--set lr=1 is given for an option; give --lr once"),
+        (["vae", "--data", "pictures", "--set", "lr=1"], "--set lr=1 names an option; give --lr once"),
         (["began", "--data", "pictures", "--set", "gamma=wide"], "gamma is 'wide'; give a number above 0"),
         (["vae", "--data", "pictures"], "23 images are fewer than a batch of 64; give more images"),
         (["vae", "--data", "pictures", "--steps", "3", "--epochs", "1"], "both steps (3) and epochs (1) are given"),
