@@ -29,7 +29,7 @@ from throughput import machine
 import counterfactual_probe as cp
 from counterfactual_probe.influence.components import COMPONENTS
 from counterfactual_probe.modules import clustering
-from counterfactual_probe.modules.confidence import BLOCKS, SURE, ExpectedDisagreement
+from counterfactual_probe.modules.confidence import BLOCKS, CONFIDENT, ExpectedDisagreement
 from counterfactual_probe.modules.features import Kind
 from counterfactual_probe.reporting.study import default_layers
 
@@ -73,14 +73,14 @@ def agreement(maps: Sequence[cp.InfluenceMaps], k: int, kind: Kind) -> dict[str,
         aris.append(ari)
         kept.append(same.mean())
         both = (one.labels_ >= 0) & (two.labels_ >= 0)
-        if (sure := one.confidence_[both] >= SURE).any():
-            sure_kept.append(same[sure].mean())
+        if (confident := one.confidence_[both] >= CONFIDENT).any():
+            sure_kept.append(same[confident].mean())
     return {
         "ari": float(np.mean(aris)),
         "worst_ari": float(np.min(aris)),
         "expected_ari": float(np.mean(expected)),
         "kept": float(np.mean(kept)),
-        "coverage": float(np.mean([(finder.confidence_ >= SURE).mean() for finder in finders])),
+        "coverage": float(np.mean([(finder.confidence_ >= CONFIDENT).mean() for finder in finders])),
         "sure_kept": float(np.mean(sure_kept)) if sure_kept else float("nan"),
         "confidence_seconds": confidence_seconds,
         "ari_to_papers": float(np.mean(same_draw)),

@@ -76,7 +76,7 @@ class Fidelity(Result):
     @property
     def unit_words(self) -> str:
         if not self.has_real:
-            return "no real images, so Fréchet distances are as they are"
+            return "no real images, so Fréchet distances are not normalised"
         return f"Fréchet distances over that of generated from {self.groups[0]}, {self.unit:.4g}"
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from .units import UnitSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_NUMBERED = re.compile(r"(module \d+( with \d+)?)?")
 
 
 class Saved(ABC):
@@ -102,14 +105,13 @@ def units_to_json(units: Sequence[UnitSet]) -> list[dict[str, list[int]]]:
 
 
 def names_to_json(units: Sequence[UnitSet]) -> dict[str, list[str]]:
-    """The sets' names for the header of a file.
+    """The sets' names for the header of a file; nothing if the caller gave none.
 
-    Nothing where no set was given one: such files stay, byte for byte, those of earlier versions. "module 1" for the
-    first set and so on is what a :class:`ModuleFinder` calls modules by itself, and counts as none.
+    The numbers that :class:`ModuleFinder` and :func:`match_modules` use as names by themselves count as none, so that
+    such files are, byte for byte, those of earlier versions.
     """
     names = [item.name for item in units]
-    given = any(name not in ("", f"module {number}") for number, name in enumerate(names, 1))
-    return {"unit_names": names} if given else {}
+    return {} if all(_NUMBERED.fullmatch(name) for name in names) else {"unit_names": names}
 
 
 def units_from_json(units: Sequence[dict[str, list[int]]], names: Sequence[str] | None = None) -> tuple[UnitSet, ...]:

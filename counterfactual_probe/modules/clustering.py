@@ -1,4 +1,4 @@
-"""From rows of features to labels: how channels are clustered."""
+"""Clustering of channels: from rows of features to labels."""
 
 from __future__ import annotations
 

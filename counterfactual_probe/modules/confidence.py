@@ -26,10 +26,10 @@ Module: TypeAlias = "UnitSet | tuple[int, ...]"
 
 BLOCKS = 32  # of pairs: enough for any number of resamples
 RESAMPLES = 30
-SURE = 0.9  # a channel of at least this confidence counts as confident
+CONFIDENT = 0.9  # a channel of at least this confidence counts as confident
 # Below this expected ARI against another sample of latents, a warning is given.
 ENOUGH = 0.8
-_TOGETHER = 10  # resamples whose maps are held at once: their sums then read the blocks thrice, not thirty times
+_TOGETHER = 10  # resamples whose maps are held at once, so that 30 resamples read the blocks 3 times, not 30
 _TOLERANCE = 3e-4  # of NMF: 99.6 % of the labels are those of 1e-4, in three quarters of the time
 # 1 − ARI falls about as this power of the number of pairs, on a pretrained DCGAN.
 _POWER = 0.4
@@ -72,9 +72,10 @@ def module_table(names: Sequence[str], labels: Labels, confidence: Array | None)
         cells = [name, str(int(members.sum()))]
         if confidence is not None:
             mean = f"{confidence[members].mean():.2f}" if members.any() else "–"
-            cells += [str(int((confidence[members] >= SURE).sum())), mean]
+            cells += [str(int((confidence[members] >= CONFIDENT).sum())), mean]
         rows.append(tuple(cells))
-    head = ("module", "channels", *((f"confident ({SURE:g})", "mean confidence") if confidence is not None else ()))
+    confident = (f"confident (≥ {CONFIDENT:g})", "mean confidence") if confidence is not None else ()
+    head = ("module", "channels", *confident)
     return Table(head, tuple(rows))
 
 
@@ -104,8 +105,8 @@ def measure_confidence(
 ) -> Confidence:
     """Cluster maps of bootstrap resamples, each of half as many blocks.
 
-    Half, because two independent samples of N pairs differ by twice the variance of one, and so does a resample of N/2
-    from its own mean. Call inside :func:`clustering.factorising`.
+    Half, because the difference between two independent samples of N pairs has twice the variance of one, and so does
+    that between a resample of N/2 pairs and all N. Call inside :func:`clustering.factorising`.
     """
     placed = labels >= 0
     sets, number, height, width = blocks.shape
@@ -117,14 +118,14 @@ def measure_confidence(
         same = np.zeros(sets)
         try:
             resampled = factorise_quickly(rows[alive], n_modules, method, seed, tolerance=_TOLERANCE)[0]
-        except ProbeError:  # too few different maps are left: no module is reproduced
+        except ProbeError:  # too few distinct maps are left, so no module is reproduced
             return same, 0.0
         same[alive], ari = compare_labels(labels[alive], resampled, n_modules)
         return same, ari
 
     weights = torch.from_numpy(np.stack([_block_counts(number, seed, resample) for resample in range(resamples)]))
     comparisons: list[tuple[Array, float]] = []
-    # One thread each, side by side, as small factorisations are bound by memory.
+    # In parallel, one thread each, because small factorisations are memory-bound.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for some in torch.split(weights.to(blocks.dtype), _TOGETHER):
             comparisons += pool.map(once, torch.matmul(some, blocks.flatten(2)).unbind(1))
@@ -203,8 +204,8 @@ class Confident(ABC):
         confident = measured >= least  # a NaN is not
         if not confident.any():
             raise ProbeError(
-                f"no channel has a confidence of {least:g}, the largest is {np.nanmax(measured):.2f}; make maps of "
-                "more pairs, or ask for less"
+                f"no channel has a confidence of {least:g} or more, and the largest is {np.nanmax(measured):.2f}; "
+                "make maps of more pairs, or lower the threshold"
             )
         labels = np.where(confident, self.labels_, NO_MODULE)
         return Assigned(labels, self.grouped(labels))
@@ -214,8 +215,8 @@ class Confident(ABC):
         if self._confidence is None:
             if self._blocks is None:
                 raise ProbeError(
-                    "there are no sums over blocks of pairs, which confidence is measured by; fit maps made with "
-                    "attribute(..., blocks=32), and ask for .confidence_ before .save()"
+                    "confidence is measured on sums over blocks of pairs, and these maps hold none; fit maps made with "
+                    "attribute(..., blocks=32), and read .confidence_ before .save()"
                 )
             with factorising():
                 self._confidence = measure_confidence(

@@ -55,7 +55,7 @@ class MapFeatures:
         if self.kind == "l2" and isinstance(maps, InfluenceMaps):
             if maps.normalised is None:
                 raise ProbeError(
-                    "features='l2' are of pair-normalised maps, and these hold none; make them with "
+                    "features='l2' needs pair-normalised maps, and these hold none; make them with "
                     "attribute(..., normalise='pair')"
                 )
             maps = maps.normalised
@@ -158,7 +158,7 @@ def unit_features(maps: Array, window: int | None = None) -> Array:
 def _energy_of(maps: Maps) -> Tensor:
     if not isinstance(maps, InfluenceMaps) or maps.energy is None:
         raise ProbeError(
-            "features='pca' are of what hybrids change, in principal components, which these maps do not hold; make "
+            "features='pca' needs the principal components of what hybrids change, which these maps do not hold; make "
             "them with attribute(..., components=64)"
         )
     return maps.energy

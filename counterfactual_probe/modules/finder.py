@@ -214,7 +214,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
             expected_ari: stop when ``expected_ari_`` is at least this.
             max_pairs: stop here in any case.
             options: of :meth:`InfluenceMap.attribute`, such as ``units`` or ``map_size``. With a ``checkpoint``, every
-                round writes a file of its own, PATH.64, PATH.128, …, with all sums over blocks.
+                round writes its own file, PATH.64, PATH.128, …, with all sums over blocks.
         """
         required(influence, InfluenceMap, "influence", _SAMPLES_PAIRS)
         enough_ari = share(expected_ari, "expected_ari")
@@ -259,7 +259,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         return compare_finders(finders, stability)
 
     def quality(self, influence: InfluenceMap, *, n_pairs: int = 64, controls: int = 8, seed: int = 1) -> ModuleQuality:
-        """Whether the modules act in regions of their own, more than random sets of as many channels.
+        """Whether each module acts in its own region, more than random sets of as many channels do.
 
         >>> finder.quality(cp.InfluenceMap(gen, "main.8")).specificity  # doctest: +SKIP
         """

@@ -19,7 +19,7 @@ from .finder import ModuleFinder, module_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ALIKE = 0.5  # cosine of two templates, below which they are hardly of one place
+_ALIKE = 0.5  # cosine of two templates below which they hardly show the same place
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +57,7 @@ class ModuleMatch(Result):
         """One for each pair of modules, counted from 1."""
         for item, (one, two), cosine in zip(self.units, self.pairs.tolist(), self.cosines.tolist(), strict=True):
             yield {
-                "modules": item.name.removeprefix("module ") or f"{one + 1} with {two + 1}",
+                "modules": item.name or _pair_name(module_name(one), module_name(two)),
                 "first": one + 1,
                 "second": two + 1,
                 "cosine": cosine,
@@ -91,7 +91,9 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
     order = assign(cosines)
     pairs = np.stack([np.arange(len(order)), order], axis=1)
     sets = first.unit_sets(), second.unit_sets()
-    units = tuple(union((sets[0][k], sets[1][j])).named(_pair_name(first.names_[k], k, j)) for k, j in pairs.tolist())
+    units = tuple(
+        union((sets[0][k], sets[1][j])).named(_pair_name(first.names_[k], second.names_[j])) for k, j in pairs.tolist()
+    )
     about = {
         "generator": first.provenance_["maps"]["generator"],
         "layers": list(dict.fromkeys(layer for item in units for layer in item)),
@@ -101,6 +103,8 @@ def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:
     return ModuleMatch(units, pairs, cosines[tuple(pairs.T)], np.stack([one, two[order]]), about)
 
 
-def _pair_name(name: str, k: int, j: int) -> str:
-    """A name that was given to the first module, or the numbers of both, from 1."""
-    return name if name != module_name(k) else f"{module_name(k)} with {j + 1}"
+def _pair_name(one: str, two: str) -> str:
+    """What a pair of modules is called: by both names, the one that they share, or as in "module 1 with 2"."""
+    if one.startswith("module "):
+        return f"{one} with {two.removeprefix('module ')}"
+    return one if one == two else f"{one} with {two}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,6 +25,8 @@ from ..base.drawing import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_LETTERS_ABOVE_BARS = 12  # on a line of a module's name
 
 Quantity: TypeAlias = Literal["consistency", "cosine", "ari"]
 
@@ -66,7 +69,7 @@ def plot_stability(
     for i, (name, (numbers, values)) in enumerate(curves.items()):
         mean = values if values.ndim == 1 else values.mean(1)
         spread = None if values.ndim == 1 else values.std(1)
-        # Side by side, so that error bars can be told apart.
+        # Slightly shifted, so that error bars do not overlap.
         at = numbers + 0.06 * (i - (len(curves) - 1) / 2)
         ax.errorbar(
             at, mean, spread, label=label(name), color=PALETTE[i % len(PALETTE)], marker="os^D"[i % 4], capsize=3
@@ -116,23 +119,32 @@ def plot_specificity(
         ax.plot(k, value, "D", color=module_colour(k), label=None if k else "module")
     ax.axhline(1, color="0.6", lw=1, ls=":", zorder=0)
     name_ticks(ax, names)
-    ax.set_ylabel("influence in its own region\nover that elsewhere")
-    ax.set_ylim(bottom=0)
+    ax.set_ylabel("influence in its own region ÷\ninfluence elsewhere")
+    values = np.concatenate([specificity, random.ravel()])
+    ax.set_ylim(0, 1.1 * float(values[np.isfinite(values)].max(initial=1.0)))
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return Plot(figure, ax)
 
 
 def plot_channel_influence(
-    influence: Floats, standard_error: Floats, labels: Sequence[int], *, ax: Axes | None = None
+    influence: Floats,
+    standard_error: Floats,
+    labels: Sequence[int],
+    *,
+    names: Sequence[str] = (),
+    ax: Axes | None = None,
 ) -> Plot[Axes]:
-    """Influence of each channel with ± one standard error, in falling order, coloured by module."""
+    """Influence of each channel with ± one standard error, in falling order, coloured by module.
+
+    ``names`` are those of the modules; without them, they are numbered.
+    """
     figure, ax = canvas(ax, 6.0, 2.8)
     order = np.argsort(-influence, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     for module in sorted(set(labels)):
         members = np.asarray(labels) == module
-        name = f"module {module + 1}" if module >= 0 else "no module"
+        name = _module_label(module, names) if module >= 0 else "no module"
         style: dict[str, Any] = {"fmt": ".", "ms": 3, "lw": 0.6, "color": module_colour(module)}
         ax.errorbar(rank[members], influence[members], standard_error[members], label=name, **style)
     ax.set_xlabel("channels, by influence")
@@ -142,16 +154,30 @@ def plot_channel_influence(
     return Plot(figure, ax)
 
 
+def _module_label(module: int, names: Sequence[str]) -> str:
+    """The name of the module with this label, or its number."""
+    return label(names[module]) if names else f"module {module + 1}"
+
+
 def plot_confidence(
-    influence: Floats, confidence: Floats, labels: Sequence[int], *, ax: Axes | None = None
+    influence: Floats,
+    confidence: Floats,
+    labels: Sequence[int],
+    *,
+    names: Sequence[str] = (),
+    ax: Axes | None = None,
 ) -> Plot[Axes]:
-    """The channels of each module, the most confident first: height is influence, colour is confidence."""
+    """The channels of each module, the most confident first: height is influence, colour is confidence.
+
+    ``names`` are those of the modules; without them, they are numbered.
+    """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     figure, ax = canvas(ax, 6.6, 2.8)
-    members = [np.flatnonzero(np.asarray(labels) == k) for k in sorted({k for k in labels if k >= 0})]
+    modules = sorted({k for k in labels if k >= 0})
+    members = [np.flatnonzero(np.asarray(labels) == k) for k in modules]
     order = np.concatenate([module[np.argsort(-confidence[module], kind="stable")] for module in members])
     colours, scale = colormaps["RdYlBu"], Normalize(0, 1)
     ax.bar(np.arange(len(order)), influence[order], width=1.0, color=colours(scale(confidence[order])))
@@ -159,11 +185,10 @@ def plot_confidence(
     for k, (start, stop) in enumerate(pairwise(edges)):
         if k:
             ax.axvline(start - 0.5, color="black", lw=0.8)
-        ax.text(
-            (start + stop - 1) / 2, 0.99, f"module {k + 1}", transform=ax.get_xaxis_transform(), ha="center", va="top"
-        )
+        name = "\n".join(wrap(_module_label(modules[k], names), _LETTERS_ABOVE_BARS))
+        ax.text((start + stop - 1) / 2, 0.99, name, transform=ax.get_xaxis_transform(), ha="center", va="top")
     ax.set_xlim(-0.5, len(order) - 0.5)
-    ax.set_ylim(0, 1.15 * float(influence[order].max()))
+    ax.set_ylim(0, 1.25 * float(influence[order].max()))
     ax.set_xlabel("channels, by module and confidence")
     ax.set_ylabel("influence")
     figure.colorbar(ScalarMappable(scale, colours), ax=ax, label="confidence", pad=0.02)

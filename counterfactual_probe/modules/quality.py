@@ -1,4 +1,4 @@
-"""Quality of modules: whether each acts in a region of its own, more than random channels do."""
+"""Quality of modules: whether each acts in its own region more than random channels do."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class ModuleQuality(Result):
     Attributes:
         units: the modules with at least one channel.
         influence: (modules,) of the whole module.
-        specificity: (modules,) its influence inside the quarter of the image where its template is
-            largest, over that outside; 1 means no region of its own.
-        random: (modules, controls) the same of random sets of equal size, in the same region.
+        specificity: (modules,) its influence inside its own region, the quarter of the image where its template is
+            largest, divided by that outside; 1 means that it has no such region.
+        random: (modules, controls) the same for random sets of equal size, in the same region.
     """
 
     units: tuple[UnitSet, ...]
@@ -49,7 +49,7 @@ class ModuleQuality(Result):
 
     @property
     def names(self) -> list[str]:
-        """Of the modules: their own, or their numbers."""
+        """What the modules are called: the names they were given, or their numbers."""
         numbers = self.provenance.get("modules", range(1, len(self.units) + 1))
         return [item.name or f"module {number}" for item, number in zip(self.units, numbers, strict=True)]
 
@@ -96,13 +96,13 @@ def measure_quality(
 ) -> ModuleQuality:
     """Influence maps of the modules and of random sets of the same channels, on newly sampled pairs."""
     controls, seed = whole(controls, "controls", 1), whole(seed, "the seed", 0)
-    kept = [k for k, units in enumerate(modules) if units.size]
+    nonempty = [k for k, units in enumerate(modules) if units.size]
     pool = [(layer, channel) for units in modules for layer, channels in units.items() for channel in channels]
-    if len(kept) < 2:
-        raise ProbeError("there is one module only, so none has a region of its own; fit with more modules")
+    if len(nonempty) < 2:
+        raise ProbeError("there is only one module, so none can be compared with the others; fit with more modules")
     rng = np.random.default_rng([seed, len(pool)])
-    sets = [modules[k] for k in kept]
-    sets += [_random_set(pool, modules[k].size, rng) for k in kept for _ in range(controls)]
+    sets = [modules[k] for k in nonempty]
+    sets += [_random_set(pool, modules[k].size, rng) for k in nonempty for _ in range(controls)]
     maps = influence.attribute(n_pairs=n_pairs, seed=seed, units=sets)
     values = maps.maps.double().numpy()
     if values.shape[1:] != templates.shape[1:]:
@@ -110,19 +110,20 @@ def measure_quality(
             f"the templates are {templates.shape[1:]} and the images {values.shape[1:]}; fit modules on maps "
             "of the images' size to measure their quality"
         )
-    of_modules, of_controls = values[: len(kept)], values[len(kept) :].reshape(len(kept), controls, *values.shape[1:])
+    of_modules = values[: len(nonempty)]
+    of_controls = values[len(nonempty) :].reshape(len(nonempty), controls, *values.shape[1:])
     specificity, random = [], []
-    for place, k in enumerate(kept):
+    for place, k in enumerate(nonempty):
         template = templates[k]
         inside = above(template.reshape(1, -1), _QUARTER).reshape(template.shape)
         specificity.append(_specificity(of_modules[place], inside))
         random.append([_specificity(control, inside) for control in of_controls[place]])
     return ModuleQuality(
-        maps.units[: len(kept)],
-        maps.influence[: len(kept)].double().numpy(),
+        maps.units[: len(nonempty)],
+        maps.influence[: len(nonempty)].double().numpy(),
         np.array(specificity),
         np.array(random),
-        maps.provenance | {"modules": [k + 1 for k in kept], "controls": controls},
+        maps.provenance | {"modules": [k + 1 for k in nonempty], "controls": controls},
     )
 
 

@@ -62,7 +62,7 @@ class Selection(Result):
         return Description(
             "Selection",
             f"{origin(about)}: {about.get('method')} of {about.get('features')}, suggested K = {self.suggested}",
-            table=Table(("K", "labels kept", "expected ARI", "variance explained"), rows),
+            table=Table(("K", "label consistency", "expected ARI", "variance explained"), rows),
             pictures=(Picture("All three measures against the number of modules.", self.plot),),
             warning=f"another sample of latents is expected to reproduce none of them (ARI below {ENOUGH})"
             if none

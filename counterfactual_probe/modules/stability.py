@@ -36,7 +36,9 @@ Clusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats]]
 # Clusters as :meth:`ModuleFinder.fit` does, so that an index computed from two fits is the one reported here.
 ExactClusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats, Floats]]
 
-_NO_OTHER = "subsets of the channels say nothing about other latents; give other=, maps of another sample"
+_NO_OTHER = (
+    "subsets of the channels say nothing about other latents; give other=, the maps of another sample of latents"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,8 +76,8 @@ class Stability(Result):
             if self.ari is not None:
                 cells += [f"{record[name]:.2f}" for name in ("ari", "draw_agreement", "draw_cosine")]
             rows.append(tuple(cells))
-        head = ["K", *(("labels kept", "cosine") if repetitions else ())]
-        head += ["ARI of two samples", "labels kept by both", "cosine between"] if self.ari is not None else []
+        head = ["K", *(("label consistency", "template cosine") if repetitions else ())]
+        head += ["ARI of two samples", "same label in both", "template cosine of both"] if self.ari is not None else []
         return Description(
             "Stability",
             f"{origin(about)}: {about.get('method')} of {about.get('features')}, {counted(repetitions, 'repetition')}",
@@ -146,7 +148,7 @@ def measure_stability(
 
     tasks = [(k, repetition) for k in numbers for repetition in range(repetitions)]
     between: tuple[Array | None, ...] = (None, None, None)
-    # Small factorisations are memory-bound: one thread each, side by side, is twice as fast.
+    # Small factorisations are memory-bound: running them in parallel, one thread each, is twice as fast.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         scores = np.array(list(pool.map(score, tasks))).reshape(len(numbers), repetitions, 2)
         if other is not None:

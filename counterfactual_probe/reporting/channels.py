@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..base import drawing
 from ..base.errors import first_few
 from ..modules import plots
-from ..modules.confidence import SURE
+from ..modules.clustering import NO_MODULE, Labels
+from ..modules.confidence import CONFIDENT
 from .section import CaptionedFigure, Section, shown
 from .study import LayerStudy, Study
 from .words import percent
 
-_NAMED = 24  # sure channels that a sentence names; all confidences are in the modules' file
+_NAMED = 24  # confident channels that a sentence lists; the modules' file has the confidence of all
 
 
-def describe_channels(study: Study, layer: LayerStudy) -> Section:
-    """Sentences and figures of a layer's channels."""
-    sentences = (trusted_sentence(layer), error_sentence(layer))
+def describe_channels(study: Study, layer: LayerStudy, names: Sequence[str]) -> Section:
+    """Sentences and figures of a layer's channels; ``names`` are those of its modules."""
+    sentences = (trusted_sentence(layer, names), error_sentence(layer))
     return Section(
         "Channels",
         tuple(sentence for sentence in sentences if sentence),
-        figures=tuple(_figures(study, layer)),
-        in_short="" if layer.selection is None else sure_sentence(layer),
+        figures=tuple(_figures(study, layer, names)),
+        in_short="" if layer.selection is None else confident_sentence(layer),
     )
 
 
 # --- sentences, each computed from the study's numbers ---------------------------------------------
 
 
-def sure_sentence(layer: LayerStudy) -> str:
-    """How many channels are sure of their module."""
-    kept = layer.finder.confidence_
-    placed = np.isfinite(kept)
-    sure = int((kept[placed] >= SURE).sum())
+def confident_sentence(layer: LayerStudy) -> str:
+    """How many channels have a confident module."""
+    stability = layer.finder.confidence_
+    placed = np.isfinite(stability)
+    confident = int((stability[placed] >= CONFIDENT).sum())
     return (
-        f"{sure} of {int(placed.sum())} channels are sure: in {percent(SURE)} or more of the resamples they keep their "
-        "module, and in another draw of latents nearly all of them would, too."
+        f"{confident} of {int(placed.sum())} channels are confident: they stay in their module in {percent(CONFIDENT)} "
+        "or more of the bootstrap resamples, and nearly all of them would with another sample of latents, too."
     )
 
 
-def trusted_sentence(layer: LayerStudy) -> str | None:
-    """Which channels to trust, by their numbers; None of too few pairs."""
+def trusted_sentence(layer: LayerStudy, names: Sequence[str]) -> str | None:
+    """Which channels of each module to trust, by their numbers; None if there are too few pairs."""
     if layer.selection is None:
         return None
-    kept, influence, labels = layer.finder.confidence_, layer.maps[0].influence.numpy(), layer.finder.labels_
-    order = [int(channel) for channel in np.argsort(-influence, kind="stable") if kept[channel] >= SURE]
-    own = [[str(channel) for channel in order if labels[channel] == k] for k in range(layer.finder.n_modules)]
+    stability, influence, labels = layer.finder.confidence_, layer.maps[0].influence.numpy(), layer.finder.labels_
+    order = [int(channel) for channel in np.argsort(-influence, kind="stable") if stability[channel] >= CONFIDENT]
     if not order:
-        return sure_sentence(layer)
-    named = [f"module {k}: {first_few(channels, _NAMED) or 'none'}" for k, channels in enumerate(own, 1)]
-    return f"{sure_sentence(layer)} By number, the strongest first: {'; '.join(named)}."
+        return confident_sentence(layer)
+    parts = []
+    for k, name in enumerate(names):
+        channels = [str(channel) for channel in order if labels[channel] == k]
+        parts.append(f"{name}: {first_few(channels, _NAMED) or 'none'}")
+    return f"{confident_sentence(layer)} Their numbers, most influential first: {'; '.join(parts)}."
 
 
 def error_sentence(layer: LayerStudy) -> str:
@@ -61,8 +64,8 @@ def error_sentence(layer: LayerStudy) -> str:
     dead = layer.layer.channels - len(errors)
     dead_words = "no channel is" if dead == 0 else f"{dead} channel{'s are' if dead > 1 else ' is'}"
     return (
-        f"The standard error of a map is {percent(float(np.median(errors)))} of the map in the median channel and "
-        f"{percent(float(np.quantile(errors, 0.95)))} or less in 95 % of them; {dead_words} without any effect."
+        f"The standard error of a map is {percent(float(np.median(errors)))} of the map for the median channel and "
+        f"{percent(float(np.quantile(errors, 0.95)))} or less for 95 % of channels; {dead_words} without any effect."
     )
 
 
@@ -71,46 +74,56 @@ def _concentration_sentence(layer: LayerStudy) -> str:
     influence = np.sort(layer.maps[0].influence.double().numpy())[::-1]
     tenth = max(1, len(influence) // 10)
     share = float(influence[:tenth].sum() / max(influence.sum(), 1e-30))
-    return f"The {tenth} strongest of {len(influence)} channels have {percent(share)} of the influence."
+    return f"The {tenth} strongest of {len(influence)} channels account for {percent(share)} of the influence."
 
 
 def _error_place_sentence(layer: LayerStudy) -> str:
-    """Whether maps are least certain where they are largest."""
+    """Whether the standard error is largest where the map is."""
     maps, errors = (value.flatten(1).double().numpy() for value in (layer.maps[0].maps, layer.maps[0].standard_error))
     alive = (maps.std(1) > 0) & (errors.std(1) > 0)
     pairs = zip(maps[alive], errors[alive], strict=True)
     correlation = float(np.median([np.corrcoef(one, two)[0, 1] for one, two in pairs])) if alive.any() else 0.0
-    words = "the estimate is least certain where the channel acts most" if correlation > 0.5 else "they differ in place"
+    words = "the estimate is least certain where the channel acts most" if correlation > 0.5 else "they peak elsewhere"
     return f"Median correlation with the maps: {correlation:.2f}; {words}."
+
+
+def _colour_key(labels: Labels, names: Sequence[str]) -> str:
+    """Which colour stands for which module, of those that have channels."""
+    key = {k: f"{drawing.module_colour_name(k)}: {name}" for k, name in enumerate(names)}
+    key[NO_MODULE] = f"{drawing.module_colour_name(NO_MODULE)}: no module"
+    return ", ".join(words for k, words in key.items() if (labels == k).any())
 
 
 # --- figures ---------------------------------------------------------------------------------------
 
 
-def _figures(study: Study, layer: LayerStudy) -> Iterator[CaptionedFigure]:
+def _figures(study: Study, layer: LayerStudy, names: Sequence[str]) -> Iterator[CaptionedFigure]:
     """Maps, confidence, influence and standard errors."""
     name, maps, labels = layer.layer.name, layer.maps[0], layer.finder.labels_
     parameters, influence = study.parameters(layer), maps.influence.numpy()
     order = np.lexsort((-influence, np.where(labels < 0, len(labels), labels)))
-    figure, _ = drawing.plot_mosaic(maps.maps.numpy()[order], modules=labels[order].tolist())
+    numbers = list(map(str, order.tolist()))
+    figure, _ = drawing.plot_mosaic(maps.maps.numpy()[order], modules=labels[order].tolist(), labels=numbers)
     yield shown(
         f"influence_{name}",
         figure,
-        "Influence map of every channel, framed in its module's colour, the strongest of each module first; every map "
-        "is scaled to its own largest value.",
+        "Influence map of every channel, under its number and framed in its module's colour, the most influential of "
+        f"each module first ({_colour_key(labels, names)}); every map is scaled to its own maximum.",
         parameters,
     )
     if layer.selection is not None:
-        figure, _ = plots.plot_confidence(influence, layer.finder.confidence_, labels.tolist())
+        figure, _ = plots.plot_confidence(influence, layer.finder.confidence_, labels.tolist(), names=names)
         yield shown(
             f"confidence_{name}",
             figure,
-            "Which channels to trust: each bar is a channel, blue where resampled pairs keep it in its module, red "
-            f"where they do not. {sure_sentence(layer)}",
+            "Which channels to trust: each bar is a channel, blue if it stays in its module when pairs are resampled, "
+            f"red if it does not. {confident_sentence(layer)}",
             parameters,
             narrow=True,
         )
-    figure, _ = plots.plot_channel_influence(influence, maps.influence_standard_error.numpy(), labels.tolist())
+    figure, _ = plots.plot_channel_influence(
+        influence, maps.influence_standard_error.numpy(), labels.tolist(), names=names
+    )
     yield shown(
         f"channels_{name}",
         figure,
@@ -118,11 +131,11 @@ def _figures(study: Study, layer: LayerStudy) -> Iterator[CaptionedFigure]:
         parameters,
         narrow=True,
     )
-    figure, _ = drawing.plot_mosaic(maps.standard_error.numpy()[order], modules=labels[order].tolist())
+    figure, _ = drawing.plot_mosaic(maps.standard_error.numpy()[order], modules=labels[order].tolist(), labels=numbers)
     yield shown(
         f"standard_errors_{name}",
         figure,
-        "Standard errors of the same maps, in the same order, each scaled to its own largest value. "
+        "Standard errors of the same maps, in the same order, each scaled to its own maximum. "
         f"{_error_place_sentence(layer)}",
         parameters,
     )

@@ -1,9 +1,9 @@
-"""A layer's modules, described: what they show, how reproducible they are, and hybrids by them."""
+"""A layer's modules: what they show, how reproducible they are, and hybrids by them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..generator.results import units_to_json
 from ..modules import plots
 from ..modules.clustering import cosine_matrix, match_labels
 from ..modules.confidence import ENOUGH, pairs_for
-from ..registry.regions import NAMED_FROM, Regions, agreement, describe
+from ..registry.regions import NAMED_FROM, Regions, agreement, describe, module_names
 from .section import CaptionedFigure, Section, shown
 from .study import LayerStudy, Study
 from .words import ari_words, listing, percent
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 def describe_modules(study: Study, layer: LayerStudy, regions: Regions) -> Section:
     """Sentences, figures and files of a layer's modules; ``regions`` name what their templates show."""
+    names = module_names(layer.finder.templates_, regions)
     shows, earlier = template_sentence(layer, regions), earlier_sentence(layer, regions)
-    sentences = (shows, earlier, stability_sentence(layer), expected_sentence(layer), quality_sentence(layer))
+    sentences = (shows, earlier, stability_sentence(layer), expected_sentence(layer), quality_sentence(layer, names))
     return Section(
         "Modules",
         tuple(sentence for sentence in sentences if sentence),
-        figures=tuple(_figures(study, layer)),
+        figures=tuple(_figures(study, layer, names)),
         results=_results(layer, regions),
         in_short=" ".join(part for part in (shows, earlier, _verdict(layer)) if part),
     )
@@ -50,11 +51,11 @@ def template_sentence(layer: LayerStudy, regions: Regions) -> str:
 
 
 def earlier_sentence(layer: LayerStudy, regions: Regions) -> str | None:
-    """Whether these templates agree with what an earlier study saw in this layer; None where there was none."""
+    """Whether these templates agree with what an earlier study saw in this layer; None if there was none."""
     if layer.layer.name != regions.layer or layer.finder.n_modules != len(regions.expected):
         return None
     sentences = []
-    for draw, finder in enumerate(layer.finders, 1):
+    for number, finder in enumerate(layer.finders, 1):
         values = agreement(finder.templates_, regions)
         good = [name for name, _, value in values if value >= NAMED_FROM]
         missing = [name for name, _, value in values if value < NAMED_FROM]
@@ -64,7 +65,8 @@ def earlier_sentence(layer: LayerStudy, regions: Regions) -> str | None:
             verdict = f"agrees in part: it shows {listing(good)} and not {listing(missing)}"
         else:
             verdict = "does not agree: it shows none of them"
-        sentences.append(f"Draw {draw} {verdict} ({', '.join(f'{name} {value:.2f}' for name, _, value in values)}).")
+        correlations = ", ".join(f"{name} {value:.2f}" for name, _, value in values)
+        sentences.append(f"Sample {number} {verdict} ({correlations}).")
     seen = listing(list(regions.expected))
     return (
         f"In an earlier study of this generator, on other latents, this layer's templates showed {seen}. "
@@ -73,14 +75,14 @@ def earlier_sentence(layer: LayerStudy, regions: Regions) -> str | None:
 
 
 def stability_sentence(layer: LayerStudy) -> str:
-    """How reproducible the modules are, between subsets of channels and between draws of latents."""
+    """How reproducible the modules are, between subsets of channels and between samples of latents."""
     k = layer.finder.n_modules
     ari = layer.at("ari", k)
     pairs = int(layer.maps[0].n_pairs[0])
     return (
-        f"Between two draws of {pairs} pairs of latents, {percent(layer.at('draw_agreement', k))} of the channels keep "
-        f"their module and the templates have a cosine of {layer.at('draw_cosine', k):.2f}; the adjusted Rand index is "
-        f"{ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. {_subsets_sentence(layer)}"
+        f"Between two samples of {pairs} pairs of latents, {percent(layer.at('draw_agreement', k))} of the channels "
+        f"keep their module, matched templates have a cosine of {layer.at('draw_cosine', k):.2f}, and the adjusted "
+        f"Rand index is {ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. {_subsets_sentence(layer)}"
     )
 
 
@@ -89,129 +91,130 @@ def _subsets_sentence(layer: LayerStudy) -> str:
     if (missing := layer.why_no_subsets) is not None:
         return f"Subsets of the channels were not compared: {missing}."
     return (
-        f"Between subsets of the channels of one draw, which say nothing about the latents, "
-        f"{percent(layer.at('consistency', k))} keep their label with NMF and "
+        f"Between subsets of the channels, which say nothing about other latents, "
+        f"{percent(layer.at('consistency', k))} of the channels keep their label with NMF and "
         f"{percent(layer.at('consistency', k, 'kmeans'))} with k-means."
     )
 
 
 def expected_sentence(layer: LayerStudy) -> str | None:
-    """What one draw says of another, and how many pairs would help; None of too few pairs."""
+    """What one sample says about another, and how many pairs would help; None if there are too few pairs."""
     if layer.selection is None:
         return None
     ari, pairs = layer.expected_ari, int(layer.maps[0].n_pairs[0])
-    words = f"From the first draw alone an adjusted Rand index of {ari:.2f} is expected: {ari_words(ari)}."
+    words = f"From the first sample alone, an adjusted Rand index of {ari:.2f} is expected: {ari_words(ari)}."
     if ari >= ENOUGH:
         return words
-    return f"{words} About {pairs_for(pairs, ari):,} pairs would bring it to {ENOUGH}."
+    return f"{words} About {pairs_for(pairs, ari):,} pairs would raise it to {ENOUGH}."
 
 
-def quality_sentence(layer: LayerStudy) -> str | None:
-    """Whether modules act in a place of their own; None where there are not two to compare."""
+def quality_sentence(layer: LayerStudy, names: Sequence[str]) -> str | None:
+    """Whether each module acts in its own region; None if there are not two modules to compare."""
     quality = layer.quality
     if quality is None:
         return None
     parts = [
-        f"module {k} {own:.2f} (random sets of as many channels: {np.mean(random):.2f})"
-        for k, own, random in zip(quality.provenance["modules"], quality.specificity, quality.random, strict=True)
+        f"{names[k - 1]} {value:.2f} (random sets of as many channels: {np.mean(random):.2f})"
+        for k, value, random in zip(quality.provenance["modules"], quality.specificity, quality.random, strict=True)
     ]
     return (
-        "Influence in the quarter of the image where a module's template is largest, over that elsewhere, on the "
-        f"second draw's pairs: {listing(parts)}."
+        "Specificity, on the pairs of the second sample: influence in the quarter of the image where a module's "
+        f"template is largest, divided by the influence elsewhere: {listing(parts)}."
     )
 
 
 def _verdict(layer: LayerStudy) -> str:
     """How far to trust the modules, in one line."""
     ari = layer.at("ari", layer.finder.n_modules)
-    return f"Two draws of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})."
+    return f"Two samples of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})."
 
 
 def _selection_words(layer: LayerStudy) -> str:
-    """What speaks for which number of modules."""
+    """Which number of modules the measures suggest, and why."""
     selection = layer.selection
     if selection is None:
         return "unknown"
     best = int(selection.n_modules[selection.expected_ari.argmax()])
     if selection.expected_ari.max() >= ENOUGH:
-        said = f"{selection.suggested} is the most that another draw of latents is expected to repeat"
+        verdict = f"{selection.suggested} is the most that another sample of latents is expected to reproduce"
     else:
-        said = f"another draw of latents is expected to repeat none of them well, {best} best"
+        verdict = f"another sample of latents is expected to reproduce none of them well, {best} best"
     return (
-        f"{said} (marked); the stability between subsets of the channels says nothing about the latents, and variance "
-        "explained always grows"
+        f"{verdict} (marked); the stability between subsets of the channels says nothing about other latents, and "
+        "variance explained always grows with the number of modules"
     )
 
 
 def _stability_panels(layer: LayerStudy) -> str:
     """What the panels of the stability figure show."""
     if (missing := layer.why_no_subsets) is not None:
-        return f"between two draws of latents (between subsets of the channels: {missing})"
+        return f"between two samples of latents (not between subsets of the channels: {missing})"
     return (
-        "left and middle between overlapping subsets of the channels (mean ± standard deviation), right between two "
-        "draws of latents, which is the harder and the more telling test"
+        "left and middle, between overlapping subsets of the channels (mean ± standard deviation); right, between two "
+        "samples of latents, the harder and more informative test"
     )
 
 
 # --- figures ---------------------------------------------------------------------------------------
 
 
-def _figures(study: Study, layer: LayerStudy) -> Iterator[CaptionedFigure]:
+def _figures(study: Study, layer: LayerStudy, names: Sequence[str]) -> Iterator[CaptionedFigure]:
     """Templates, stability, the choice of K, hybrids, and hybrids of one source."""
     parameters = study.parameters(layer)
-    yield _templates_figure(study, layer)
+    yield _templates_figure(study, layer, names)
     yield _stability_figure(study, layer)
     if layer.selection is not None:
         figure, _ = layer.selection.plot()
         sentence = f"How many modules: {_selection_words(layer)}."
         yield shown(f"selection_{layer.layer.name}", figure, sentence, parameters, narrow=True)
-    sure = "" if layer.sure_hybrids is None else ", and the row below it the same with its sure channels alone"
+    confident = "" if layer.confident_hybrids is None else ", and the row below it only with its confident channels"
     yield shown(
         f"hybrids_{layer.layer.name}",
-        _draw_hybrids(layer),
+        _draw_hybrids(layer, names),
         "Hybrids: each column is a pair; a module's row shows the base with that module's channels set to the values "
-        f"they take for the source{sure}.",
+        f"they take for the source{confident}.",
         parameters,
         photographs=True,
     )
     yield shown(
         f"one_source_{layer.layer.name}",
-        _draw_one_source(layer),
-        "One source over many bases, and the control: each module's row is followed by images of mixed latents, in "
+        _draw_one_source(layer, names),
+        "One source and many bases, with a control: each module's row is followed by images of mixed latents, in "
         "which the same share of latent coordinates comes from the source instead.",
         f"{parameters}; shares {', '.join(f'{share:.2f}' for share in _shares(layer))}",
         photographs=True,
     )
 
 
-def _templates_figure(study: Study, layer: LayerStudy) -> CaptionedFigure:
-    """Templates of the first draw over the matched ones of the second."""
+def _templates_figure(study: Study, layer: LayerStudy, names: Sequence[str]) -> CaptionedFigure:
+    """Templates of the first sample above the matched ones of the second."""
     first, second = (finder.templates_ for finder in layer.finders)
     order = _matched_modules(layer)
-    figure, _ = plots.plot_templates(np.stack([first, second[order]]), _template_titles(layer, order))
+    figure, _ = plots.plot_templates(np.stack([first, second[order]]), _template_titles(layer, order, names))
     return shown(
         f"templates_{layer.layer.name}",
         figure,
-        "Templates of the modules: where in the image each one acts. Top row: first draw of latents; bottom row: the "
-        "matched templates of an independent draw; the closer the rows, the more the modules can be trusted.",
-        f"{study.parameters(layer)}; second draw seed {study.settings.draws[1]}; NMF of bits above the 75th percentile",
+        "Templates of the modules: where in the image each one acts. Top row: first sample of latents; bottom row: "
+        "the matched templates of an independent sample; the more alike the rows, the more the modules can be trusted.",
+        f"{study.parameters(layer)}; second sample: seed {study.settings.seeds[1]}; NMF of maps binarised at their "
+        "75th percentile",
         narrow=True,
     )
 
 
 def _matched_modules(layer: LayerStudy) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each module of the first draw, its match in the second."""
+    """For each module of the first sample, its match in the second."""
     one, two = (finder.labels_ for finder in layer.finders)
     both = (one >= 0) & (two >= 0)
     return match_labels(one[both], two[both], layer.finder.n_modules)
 
 
-def _template_titles(layer: LayerStudy, order: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
+def _template_titles(layer: LayerStudy, order: np.ndarray[Any, np.dtype[np.int64]], names: Sequence[str]) -> list[str]:
     flat = [finder.templates_.reshape(layer.finder.n_modules, -1) for finder in layer.finders]
     cosines = cosine_matrix(*flat)[np.arange(len(order)), order]
     sizes = [[units.size for units in finder.unit_sets()] for finder in layer.finders]
     return [
-        f"module {k + 1}\n{sizes[0][k]} / {sizes[1][other]} ch.\ncos {cosines[k]:.2f}" for k, other in enumerate(order)
+        f"{names[k]}\n{sizes[0][k]} / {sizes[1][other]} channels\ncos {cosines[k]:.2f}" for k, other in enumerate(order)
     ]
 
 
@@ -225,30 +228,30 @@ def _stability_figure(study: Study, layer: LayerStudy) -> CaptionedFigure:
     for ax, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         values = {name: (stability.n_modules, getattr(stability, quantity)) for name, stability in curves.items()}
         plots.plot_stability(values, quantity=quantity, ax=ax)
-    draws = study.settings.draws
+    seeds = study.settings.seeds
     return shown(
         f"stability_{layer.layer.name}",
         figure,
-        f"How well the modules come back: {_stability_panels(layer)}.",
-        f"{study.generator}, layer {layer.layer.name}, {curves['NMF'].consistency.shape[1]} repetitions, draws "
-        f"{draws[0]}, {draws[1]}",
+        f"How reproducible the modules are: {_stability_panels(layer)}.",
+        f"{study.generator}, layer {layer.layer.name}, {curves['NMF'].consistency.shape[1]} repetitions, seeds "
+        f"{seeds[0]} and {seeds[1]}",
     )
 
 
-def _draw_hybrids(layer: LayerStudy) -> Figure:
-    """Base, source and each module's hybrids, those of its sure channels below."""
-    hybrids, sure = layer.hybrids, layer.sure_hybrids
+def _draw_hybrids(layer: LayerStudy, names: Sequence[str]) -> Figure:
+    """Base, source and each module's hybrids, with those by its confident channels below."""
+    hybrids, confident = layer.hybrids, layer.confident_hybrids
     rows, labels = [hybrids.base, cast(torch.Tensor, hybrids.source)], ["base", "source"]
     for k, units in enumerate(layer.modules):
         rows.append(hybrids.images[k])
-        labels.append(f"module {k + 1}\n{units.size} ch.")
-        if sure is not None:
-            rows.append(sure.images[k])
-            labels.append(f"its {sure.units[k].size}\nsure ch.")
+        labels.append(f"{names[k]}\n{units.size} channels")
+        if confident is not None:
+            rows.append(confident.images[k])
+            labels.append(f"its {confident.units[k].size}\nconfident ones")
     return _draw_images(rows, labels, hybrids.provenance["image_range"])
 
 
-def _draw_one_source(layer: LayerStudy) -> Figure:
+def _draw_one_source(layer: LayerStudy, names: Sequence[str]) -> Figure:
     hybrids = layer.one_source
     source = cast(torch.Tensor, hybrids.source)
     # The source once, in the corner; it is the same in every column.
@@ -257,7 +260,7 @@ def _draw_one_source(layer: LayerStudy) -> Figure:
     rows, labels = [corner, hybrids.base], ["source", "bases"]
     for k, share in enumerate(_shares(layer)):
         rows += [hybrids.images[k], layer.mixed[k].to(hybrids.images)]
-        labels += [f"module {k + 1}", f"latents mixed\n{100 * share:.0f} %"]
+        labels += [names[k], f"latents mixed\n{100 * share:.0f} %"]
     return _draw_images(rows, labels, hybrids.provenance["image_range"])
 
 

@@ -1,8 +1,8 @@
-"""What a study says of all layers together: the list at the head, the table, and hybrids over successive layers."""
+"""All layers of a study together: the summary, the table, and hybrids over successive layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,16 +10,16 @@ from ..base.display.description import Table
 from ..base.files import safe_name
 from ..hybrids.result import Hybrids
 from ..modules import plots
-from ..modules.confidence import SURE
+from ..modules.confidence import CONFIDENT
 from .section import CaptionedFigure, Section, shown
 from .study import CrossLayer, LayerStudy, Study
 from .words import listing, percent
 
 
 def describe_overview(study: Study, in_short: Sequence[str], note: str) -> Section:
-    """What the sections say ``in_short``, the layers side by side, and influence against their modules' number.
+    """The sections ``in_short``, a table of the layers, and influence against the number of modules.
 
-    ``note`` says what the names of the templates rest on.
+    ``note`` says how the regions were made that templates are named after.
     """
     return Section(
         "In short",
@@ -29,11 +29,11 @@ def describe_overview(study: Study, in_short: Sequence[str], note: str) -> Secti
     )
 
 
-def describe_successive(study: Study) -> Section:
-    """Hybrids by matched modules over two successive layers."""
+def describe_successive(study: Study, names: Mapping[str, Sequence[str]]) -> Section:
+    """Hybrids by matched modules over two successive layers; ``names`` of the modules by layer."""
     return Section(
         "Two successive layers",
-        figures=tuple(_successive_figure(study, cross) for cross in study.successive),
+        figures=tuple(_successive_figure(study, cross, names) for cross in study.successive),
         results={f"hybrids-{safe_name(*cross.layers)}.safetensors": cross.hybrids for cross in study.successive},
     )
 
@@ -43,25 +43,25 @@ def _table(study: Study, more: str) -> Table:
         "layer",
         "channels",
         "size",
-        f"modules (K = {study.settings.n_modules})",
-        "ARI of two draws",
+        f"modules (K\u00a0=\u00a0{study.settings.n_modules})",
+        "ARI of two samples",
         "expected ARI",
-        "sure channels",
-        "labels kept",
+        "confident channels",
+        "same label",
         "NMF",
-        "k-means",
+        "k\u2011means",
     )
     note = (
-        "ARI and labels kept: between two draws of latents; expected: what the first draw alone says of that, and "
-        f"channels that keep their module in {percent(SURE)} of its resamples. NMF and k-means: labels kept between "
-        "subsets of channels."
+        "ARI and same label: between two samples of latents. Expected ARI: what the first sample alone predicts. "
+        f"Confident: channels that stay in their module in {percent(CONFIDENT)} or more of its bootstrap resamples. "
+        "NMF and k-means: share of channels with the same label in two subsets of the channels."
     )
     rows = tuple(_row(layer, study.settings.n_modules) for layer in study.layers)
     return Table(head, rows, f"{note} {more}".strip())
 
 
 def _row(layer: LayerStudy, k: int) -> tuple[str, ...]:
-    kept = [layer.why_no_subsets or percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
+    same = [layer.why_no_subsets or percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
     return (
         layer.layer.name,
         str(layer.layer.channels),
@@ -70,16 +70,16 @@ def _row(layer: LayerStudy, k: int) -> tuple[str, ...]:
         f"{layer.at('ari', k):.2f}",
         *_expected_cells(layer),
         percent(layer.at("draw_agreement", k)),
-        *kept,
+        *same,
     )
 
 
 def _expected_cells(layer: LayerStudy) -> tuple[str, str]:
-    """Expected ARI and share of sure channels."""
+    """Expected ARI and share of confident channels."""
     if layer.selection is None:
         return "too few pairs", "–"
-    kept = layer.finder.confidence_
-    return f"{layer.expected_ari:.2f}", percent(float((kept[np.isfinite(kept)] >= SURE).mean()))
+    stability = layer.finder.confidence_
+    return f"{layer.expected_ari:.2f}", percent(float((stability[np.isfinite(stability)] >= CONFIDENT).mean()))
 
 
 def _influence_figures(study: Study) -> Iterator[CaptionedFigure]:
@@ -89,22 +89,20 @@ def _influence_figures(study: Study) -> Iterator[CaptionedFigure]:
         return
     parameters = f"{study.generator}, K = {_range(study.settings.counts)}; means over {study.settings.n_pairs} pairs"
     counts = {name: np.array(list(maps)) for name, maps in by_layer.items()}
-    means = {name: np.array([float(own.influence.mean()) for own in maps.values()]) for name, maps in by_layer.items()}
+    means = {name: np.array([float(m.influence.mean()) for m in maps.values()]) for name, maps in by_layer.items()}
     falling = sum(values[-1] < values[0] for values in means.values())
     yield shown(
         "influence_by_modules",
         plots.plot_influence_by_count(counts, means)[0],
-        f"Mean influence of a module against the number of modules: with the most modules it is smaller than with the "
-        f"fewest in {falling} of {len(means)} layers.",
+        f"Mean influence of a module against the number of modules: in {falling} of {len(means)} layers it is smaller "
+        "with the most modules than with the fewest.",
         parameters,
         narrow=True,
     )
     sizes = {
-        name: np.array([units.size for own in maps.values() for units in own.units]) for name, maps in by_layer.items()
+        name: np.array([units.size for m in maps.values() for units in m.units]) for name, maps in by_layer.items()
     }
-    influences = {
-        name: np.concatenate([own.influence.numpy() for own in maps.values()]) for name, maps in by_layer.items()
-    }
+    influences = {name: np.concatenate([m.influence.numpy() for m in maps.values()]) for name, maps in by_layer.items()}
     fits = {name: plots.regression(sizes[name], influences[name]) for name in by_layer}
     lines = "; ".join(f"{name}: {slope:.2g} per channel, R² {fit:.2f}" for name, (slope, _, fit) in fits.items())
     yield shown(
@@ -117,10 +115,10 @@ def _influence_figures(study: Study) -> Iterator[CaptionedFigure]:
     )
 
 
-def _successive_figure(study: Study, cross: CrossLayer) -> CaptionedFigure:
+def _successive_figure(study: Study, cross: CrossLayer, names: Mapping[str, Sequence[str]]) -> CaptionedFigure:
     first, second = cross.layers
     labels = [
-        f"{one + 1} with {other + 1}\ncos {cosine:.2f}"
+        f"{names[first][one]}\nwith {names[second][other]}\ncos {cosine:.2f}"
         for (one, other), cosine in zip(cross.match.pairs, cross.match.cosines, strict=True)
     ]
     return shown(
@@ -134,7 +132,7 @@ def _successive_figure(study: Study, cross: CrossLayer) -> CaptionedFigure:
 
 
 def _distance_sentence(study: Study, cross: CrossLayer) -> str:
-    """How far hybrids over two layers are from the base, beside those over one."""
+    """How far hybrids over both layers are from the base, compared with hybrids over one layer."""
 
     def distance(hybrids: Hybrids) -> float:
         return float((hybrids.images - hybrids.base).abs().mean())

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from ..base.files import safe_name
-from ..registry.regions import Regions, generic_regions
+from ..registry.regions import Regions, generic_regions, module_names
 from .channels import describe_channels
 from .modules import describe_modules
 from .overview import describe_overview, describe_successive
@@ -29,8 +29,8 @@ def write_report(
 
     ``regions`` name parts of the image, by default centre, frame and sides; ``card`` says what the
     generator is and under what terms; ``sections`` of other analyses follow those of the study. The
-    same study gives the same bytes. Files of an earlier report in ``out`` make way once the new one is complete;
-    ``study.json`` says which are its own.
+    same study gives the same bytes. Files of an earlier report in ``out`` are replaced once the new one is complete;
+    ``study.json`` lists those that belong to the report.
     """
     require_distinct(sections)
     regions = regions or generic_regions(*study.layers[0].maps[0].maps.shape[1:])
@@ -38,10 +38,10 @@ def write_report(
     page = Page(
         title=f"The modules of {study.generator}",
         lead=(
-            "Channels of a generator are set to the values they take for another latent (a hybrid). Where the image "
-            "changes is a channel's influence map; channels with similar maps form a module. "
-            f"{settings.n_pairs} pairs of latents per map, in two independent draws (seeds {settings.draws[0]} and "
-            f"{settings.draws[1]})."
+            "A hybrid is an image for which channels of the generator are set to the values they take for another "
+            "latent. A channel's influence map shows where the image then changes; channels with similar maps form a "
+            f"module. Each map is a mean over {settings.n_pairs} pairs of latents, in two independent samples (seeds "
+            f"{settings.seeds[0]} and {settings.seeds[1]})."
         ),
         chapters=_chapters(study, regions, sections),
         card=card,
@@ -54,13 +54,14 @@ def write_report(
 def _chapters(study: Study, regions: Regions, sections: Sequence[Section]) -> list[Chapter]:
     """The overview, a section for each layer, those over two layers, and those of other analyses."""
     chapters = []
+    names = {layer.layer.name: module_names(layer.finder.templates_, regions) for layer in study.layers}
     for layer in study.layers:
         name = layer.layer.name
-        parts = [describe_modules(study, layer, regions), describe_channels(study, layer)]
+        parts = [describe_modules(study, layer, regions), describe_channels(study, layer, names[name])]
         chapters.append(Chapter(Section.joined(f"Layer {name}", parts), f"layer-{safe_name(name)}", name))
     in_short = [chapter.section.in_short for chapter in chapters] + [item.in_short for item in sections]
     overview = Chapter(describe_overview(study, [words for words in in_short if words], regions.note))
     if study.successive:
-        chapters.append(Chapter(describe_successive(study), "successive", "successive layers"))
+        chapters.append(Chapter(describe_successive(study, names), "successive", "successive layers"))
     others = [Chapter(section, section.anchor, section.title, f"{section.anchor}-") for section in sections]
     return [overview, *chapters, *others]

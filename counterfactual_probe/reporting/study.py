@@ -21,17 +21,17 @@ from ..hybrids.result import Hybrids
 from ..influence.influence_map import InfluenceMap
 from ..influence.maps import InfluenceMaps
 from ..modules.clustering import Method
-from ..modules.confidence import BLOCKS, SURE
+from ..modules.confidence import BLOCKS, CONFIDENT
 from ..modules.finder import ModuleFinder, compare_finders
 from ..modules.matching import ModuleMatch, match_modules
 from ..modules.quality import ModuleQuality
 from ..modules.selection import Selection
 from ..modules.stability import Stability, smallest_subset
 
-# Latents that are shown come from streams of their own, apart from those that modules are found with.
+# Latents that are shown come from other streams than those that modules are found with.
 SHOWN_BASE, SHOWN_SOURCE = 10, 11
 METHODS: tuple[Method, ...] = ("nmf", "kmeans")
-_FEWEST_BLOCKS = 8  # of pairs; with fewer, resampling them says little
+_FEWEST_BLOCKS = 8  # of pairs; resampling fewer says little
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,20 @@ class Settings:
     shown: int = 8
 
     @property
-    def draws(self) -> tuple[int, int]:
-        """Seeds of the two independent draws of pairs."""
+    def seeds(self) -> tuple[int, int]:
+        """Seeds of the two independent samples of pairs."""
         return self.seed, self.seed + 1
 
     @property
     def blocks(self) -> int | None:
-        """Blocks of pairs that say how sure modules are; None of too few pairs."""
-        found = min(BLOCKS, self.n_pairs // 2)
-        return found if found >= _FEWEST_BLOCKS else None
+        """Into how many blocks pairs are divided, to measure confidence; None if there are too few pairs."""
+        number = min(BLOCKS, self.n_pairs // 2)
+        return number if number >= _FEWEST_BLOCKS else None
 
 
 @dataclass(frozen=True)
 class LayerStudy:
-    """One layer: two draws of maps, modules, how well they come back, and hybrids of each."""
+    """One layer: maps of two samples of latents, modules, how reproducible they are, and hybrids by each."""
 
     layer: LayerInfo
     maps: tuple[InfluenceMaps, InfluenceMaps]
@@ -69,7 +69,9 @@ class LayerStudy:
     hybrids: Hybrids
     one_source: Hybrids
     mixed: Tensor  # (K, n, C, H, W): the control of one_source
-    sure_hybrids: Hybrids | None  # of the channels that are sure; None where none is, or nothing is known
+    confident_hybrids: (
+        Hybrids | None
+    )  # by the confident channels alone; None if there are none, or confidence is unknown
     selection: Selection | None
     quality: ModuleQuality | None
 
@@ -83,7 +85,7 @@ class LayerStudy:
 
     @property
     def expected_ari(self) -> float:
-        """The agreement to be expected with another draw, from this one alone; NaN of too few pairs."""
+        """The expected ARI against another sample of latents, from this one alone; NaN if there are too few pairs."""
         return self.finder.expected_ari_ if self.selection is not None else float("nan")
 
     @property
@@ -99,18 +101,18 @@ class LayerStudy:
 
     @property
     def why_no_subsets(self) -> str | None:
-        """Why nothing is known about subsets of the channels; None where something is."""
+        """Why subsets of the channels were not compared; None if they were."""
         if self.stability["nmf"].consistency.size:
             return None
         return "not enough channels" if self.finder.n_modules > self.most_in_subsets else "no repetitions"
 
     def at(self, quantity: str, k: int, method: Method = "nmf") -> float:
-        """A stability measure at K modules; a mean over repetitions where there are any."""
+        """A stability measure for K modules: its mean over repetitions if there are any; NaN if it was not measured."""
         stability = self.stability[method]
         row = np.flatnonzero(stability.n_modules == k)
         values = getattr(stability, quantity)
-        found = np.empty(0) if values is None else values[row]
-        return float(found.mean()) if found.size else float("nan")
+        measured = np.empty(0) if values is None else values[row]
+        return float(measured.mean()) if measured.size else float("nan")
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,13 @@ class Study:
         """What figures of the layer were made with."""
         settings = self.settings
         return (
-            f"{self.generator}, layer {layer.layer.name}, {settings.n_pairs} pairs, seed {settings.draws[0]}, "
+            f"{self.generator}, layer {layer.layer.name}, {settings.n_pairs} pairs, seed {settings.seeds[0]}, "
             f"K = {settings.n_modules}"
         )
 
 
 def default_layers(generator: GeneratorAdapter) -> list[str]:
-    """The last layer of each resolution before the image itself: a few, from coarse to fine."""
+    """The last layer of each resolution, from coarse to fine, without the image itself."""
     last: dict[tuple[int, ...], str] = {}
     image = generator.image_size[1:]
     for name, info in generator.layers.items():
@@ -158,9 +160,9 @@ def study_layers(
     settings: Settings,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[LayerInfo]:
-    """The layers to study, with all that can be checked before anything runs.
+    """The layers to study; whatever can be checked before anything runs is checked here.
 
-    Of the default layers those with fewer channels than modules are left out, and ``say`` tells.
+    Default layers with fewer channels than modules are left out, and ``say`` reports them.
     """
     whole(settings.n_modules, "n_modules", 1)
     whole(settings.seed, "the seed", 0)
@@ -200,7 +202,8 @@ def run_study(
     studies = []
     for number, info in enumerate(infos, 1):
         say(
-            f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels, {settings.n_pairs} pairs, 2 draws"
+            f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels, two samples of "
+            f"{settings.n_pairs} pairs"
         )
         studies.append(_study_layer(generator, info, settings, show_progress, say))
     successive = []
@@ -220,14 +223,14 @@ def _study_layer(
     influence = InfluenceMap(generator, info.name)
     first, second = (
         influence.attribute(n_pairs=settings.n_pairs, seed=seed, blocks=blocks, show_progress=show_progress)
-        for seed, blocks in zip(settings.draws, (settings.blocks, None), strict=True)
+        for seed, blocks in zip(settings.seeds, (settings.blocks, None), strict=True)
     )
     say(f"  modules of {info.name} and their stability")
     finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(first)
     other = ModuleFinder(settings.n_modules, seed=settings.seed).fit(second)
-    counts, repetitions = _tried(finder, other, settings)
+    counts, repetitions = _numbers_tried(finder, other, settings)
     if repetitions < settings.repetitions:
-        say(f"  {info.name} has not enough channels to compare subsets of them; only the two draws are compared")
+        say(f"  {info.name} has too few channels to compare subsets of them; only the two samples are compared")
     stability = {
         method: ModuleFinder(settings.n_modules, method, seed=settings.seed).stability(
             first, n_modules=counts, repetitions=repetitions, other=second
@@ -256,30 +259,31 @@ def _study_layer(
         hybridizer.hybridize(base, source, units=finder.modules_),
         hybridizer.hybridize(base, one, units=finder.modules_),
         torch.stack(mixed),
-        _sure_hybrids(finder, hybridizer, base, source) if selection is not None else None,
+        _confident_hybrids(finder, hybridizer, base, source) if selection is not None else None,
         selection,
         _quality(finder, influence, settings),
     )
 
 
-def _sure_hybrids(finder: ModuleFinder, hybridizer: Hybridizer, base: lt.Latents, source: lt.Latents) -> Hybrids | None:
-    if not (finder.confidence_ >= SURE).any():
+def _confident_hybrids(
+    finder: ModuleFinder, hybridizer: Hybridizer, base: lt.Latents, source: lt.Latents
+) -> Hybrids | None:
+    if not (finder.confidence_ >= CONFIDENT).any():
         return None
-    return hybridizer.hybridize(base, source, units=finder.assigned(SURE).modules)
+    return hybridizer.hybridize(base, source, units=finder.assigned(CONFIDENT).modules)
 
 
 def _quality(finder: ModuleFinder, influence: InfluenceMap, settings: Settings) -> ModuleQuality | None:
-    """On the pairs of the second draw, which the modules were not found with."""
+    """On the pairs of the second sample, which the modules were not found with."""
     if sum(units.size > 0 for units in finder.unit_sets()) < 2:
         return None
-    return finder.quality(influence, n_pairs=settings.n_pairs, seed=settings.draws[1])
+    return finder.quality(influence, n_pairs=settings.n_pairs, seed=settings.seeds[1])
 
 
-def _tried(finder: ModuleFinder, other: ModuleFinder, settings: Settings) -> tuple[list[int], int]:
-    """The numbers of modules whose stability can be measured, K among them, and the repetitions.
+def _numbers_tried(finder: ModuleFinder, other: ModuleFinder, settings: Settings) -> tuple[list[int], int]:
+    """The numbers of modules whose stability can be measured, K among them, and how many repetitions.
 
-    Subsets hold fewer channels than a draw. Where K modules are too many for them, the two draws
-    are compared alone.
+    Subsets hold fewer channels than a layer. If K modules are too many for them, only the two samples are compared.
     """
     alive = finder.labels_ >= 0
     in_subsets, in_both = smallest_subset(int(alive.sum())), int((alive & (other.labels_ >= 0)).sum())

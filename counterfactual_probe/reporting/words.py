@@ -18,15 +18,15 @@ def listing(items: Sequence[str]) -> str:
 
 
 def ari_words(ari: float) -> str:
-    """The adjusted Rand index between two draws in words a newcomer understands."""
+    """The adjusted Rand index between two samples of latents, in words a newcomer understands."""
     if np.isnan(ari):
         return "unknown (not computed)"
     if ari >= 0.9:
         return "nearly the same modules"
     if ari >= 0.7:
-        return "mostly the same modules; some channels change sides"
+        return "mostly the same modules; some channels change modules"
     if ari >= 0.4:
-        return "related modules; many channels change sides, so do not trust single channels"
+        return "related modules; many channels change modules, so do not trust single channels"
     if ari >= 0.15:
-        return "weakly related modules; another draw of latents groups most channels otherwise"
-    return "unrelated modules; this grouping is an accident of the draw"
+        return "weakly related modules; another sample of latents groups most channels differently"
+    return "unrelated modules; this grouping depends on which latents happened to be sampled"

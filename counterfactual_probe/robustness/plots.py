@@ -45,7 +45,7 @@ def plot_recognition_and_distance(
 
 
 def plot_recognition(curve: Floats, error: Floats, names: Names, *, ax: Axes | None = None) -> Plot[Axes]:
-    """How often hybrids are seen as one of their originals, (classifier, layer), ± one standard error."""
+    """How often hybrids are recognised as one of their originals, (classifier, layer), ± one standard error."""
     figure, ax = canvas(ax, 5.4, 3.6)
     places, errors = np.arange(len(names.layers)), np.nan_to_num(error)
     for c, name in enumerate(names.classifiers):
@@ -54,7 +54,7 @@ def plot_recognition(curve: Floats, error: Floats, names: Names, *, ax: Axes | N
         ax.errorbar(beside, curve[c], errors[c], label=label(name), capsize=3, **style)
     _layers(names, ax)
     base, source = (label(name, 16) for name in names.classes)
-    ax.set_ylabel(f"seen as {base} or {source}\n(the larger rate)")
+    ax.set_ylabel(f"recognised as {base} or {source}\n(the larger rate)")
     ax.set_ylim(0, 1.05)
     ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return Plot(figure, ax)
@@ -109,7 +109,7 @@ def plot_ranking(
     ax.errorbar(score, places, xerr=np.stack([score - low, high - score]), fmt="o", color=PALETTE[0], capsize=3)
     ax.set_yticks(places, [label(name) for name in classifiers])
     ax.set_ylim(len(classifiers) - 0.5, -0.5)
-    ax.set_xlabel("hybrids seen as one of their originals")
+    ax.set_xlabel("hybrids recognised as one of their originals")
     return Plot(figure, ax)
 
 

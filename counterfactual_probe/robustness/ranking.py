@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import ProbeError, whole
+from ..base.errors import ProbeError, visible, whole
 from ..generator.results import Result
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ _ROOM = 2**24  # resampled rates held at once
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ranking(Result):
-    """Classifiers in order of robustness: the share of hybrids seen as one original, averaged over modules.
+    """Classifiers in order of robustness: the share of hybrids recognised as one original, averaged over modules.
 
     Attributes:
         classifiers: the most robust first.
         score, low, high: (classifiers,), with a bootstrap interval over pairs.
-        first: (classifiers,), share of resamples in which it comes first.
+        first: (classifiers,), share of resamples in which it ranks first.
         lead, lead_low, lead_high: (classifiers,), how far the first is ahead of each, on the same resampled pairs.
         confidence: of the intervals.
     """
@@ -54,10 +54,10 @@ class Ranking(Result):
             )
             interval = f"{self.low[k]:.3f} to {self.high[k]:.3f}"
             lines.append(f"{k + 1}. {name}: {self.score[k]:.3f} ({interval}), first in {self.first[k]:.0%}{behind}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def describe(self) -> Description:
-        """The order, with intervals and how often each classifier comes first."""
+        """The order, with intervals and how often each classifier ranks first."""
         rows = tuple(
             (
                 name,
@@ -72,9 +72,9 @@ class Ranking(Result):
         return Description(
             "Ranking",
             f"{counted(len(rows), 'classifier')}, intervals of {self.confidence:.0%}",
-            table=Table(("classifier", "seen as an original", "interval", "comes first", "behind the first"), rows),
-            pictures=(Picture("Share of hybrids seen as one of their originals, with its interval.", self.plot),),
-            warning=f"{rows[0][0]} and {rows[1][0]} may as well come in the other order; score more pairs"
+            table=Table(("classifier", "recognition", "interval", "ranks first", "behind the first"), rows),
+            pictures=(Picture("Share of hybrids recognised as one of their originals, with its interval.", self.plot),),
+            warning=f"the order of {rows[0][0]} and {rows[1][0]} is not significant; score more pairs"
             if unsure
             else "",
             page="robustness",

@@ -76,7 +76,7 @@ class Robustness(Result, ScoreArrays):
         return "\n".join([self.describe().title, *(f"  {line}" for line in aligned(rows))])
 
     def describe(self) -> Description:
-        """How often hybrids are seen as one of their originals, by classifier and layer (S003 Fig. 6)."""
+        """How often hybrids are recognised as one of their originals, by classifier and layer (S003 Fig. 6)."""
         classifiers, layers, modules, n = self.answers.shape
         curve, error = self.curve, self.curve_standard_error
         rows = tuple(
@@ -84,17 +84,20 @@ class Robustness(Result, ScoreArrays):
             for c, name in enumerate(self.classifiers)
         )
         pictures = [
-            Picture("Hybrids seen as an original, and their distance from both; ± one standard error.", self.plot)
+            Picture("Recognition of hybrids, and their distance from both originals; ± one standard error.", self.plot)
         ]
         if len(self.shown):
-            pictures.append(Picture("The hybrids that classifiers disagree about most.", self.plot_disagreements))
+            pictures.append(Picture("The hybrids on which classifiers disagree most.", self.plot_disagreements))
         return Description(
             "Robustness",
             f"{counted(classifiers, 'classifier')}, {counted(layers, 'layer')}, {counted(modules, 'module')}, "
             f"{counted(n, 'pair')}; "
             f"{self.provenance.get('generator')}, {self.classes[0]} and {self.classes[1]}",
             table=Table(
-                ("seen as an original", *self.layers), rows, "The larger of both rates, averaged over modules."
+                ("recognition", *self.layers),
+                rows,
+                f"Share of hybrids recognised as {self.classes[0]} or {self.classes[1]}, whichever is larger, averaged "
+                "over modules.",
             ),
             pictures=tuple(pictures),
             warning="a single pair gives no standard error; score more pairs" if n == 1 else "",
@@ -187,7 +190,7 @@ class Robustness(Result, ScoreArrays):
         return shares
 
     def ranking(self, *, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0) -> Ranking:
-        """Classifiers by how often they see an original in a hybrid, with intervals from resampled pairs.
+        """Classifiers by how often they recognise hybrids, with intervals from resampled pairs.
 
         >>> print(result.ranking())  # doctest: +SKIP
         """

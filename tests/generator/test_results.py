@@ -24,7 +24,8 @@ from matplotlib.text import Text
 import counterfactual_probe as cp
 from counterfactual_probe.base.display.described import Tabulated
 from counterfactual_probe.base.display.plot import Plot
-from counterfactual_probe.generator.results import Result
+from counterfactual_probe.generator.results import Result, names_to_json
+from counterfactual_probe.generator.units import UnitSet
 from support import saved_results
 from support.toys import PLAIN
 
@@ -277,3 +278,12 @@ def test_a_generator_shows_samples() -> None:
     torch.testing.assert_close(sheet[18:34, 18:34].movedim(-1, 0).float(), (image + 1) / 2, atol=1e-5, rtol=0)
     own = Figure().add_subplot()
     assert generator.show(1, ax=own).axes is own
+
+
+@pytest.mark.parametrize(
+    "names", [["", ""], ["module 1", "module 2"], ["module 1", "module 1"], ["module 1 with 2", "module 2 with 1"]]
+)
+def test_numbers_of_modules_are_no_names_to_be_saved(names: list[str]) -> None:
+    units = [UnitSet({"a": (k,)}, name) for k, name in enumerate(names)]
+    assert names_to_json(units) == {}
+    assert names_to_json([*units, UnitSet({"a": (5,)}, "eyes")]) == {"unit_names": [*names, "eyes"]}

@@ -58,12 +58,12 @@ def test_a_match_is_a_result(tmp_path: Path) -> None:
     assert match.provenance["first"]["maps"]["layers"] == ["main.2"]
     lines = repr(match).splitlines()
     assert lines[0] == "ModuleMatch(Deconv, main.2, main.6: 2 pairs of modules)"
-    assert [line.split()[3] for line in lines[2:4]] == [f"{cosine:.2f}" for cosine in match.cosines]
+    assert [line.split()[4] for line in lines[2:4]] == [f"{cosine:.2f}" for cosine in match.cosines]
     assert [item.name for item in match.units] == [f"module {k + 1} with {j + 1}" for k, j in match.pairs]
     _, ax = match.plot()
     titles = [label.get_text() for label in ax.get_xticklabels()]
     assert titles == [
-        f"{k + 1} with {j + 1}\ncos {c:.2f}" for (k, j), c in zip(match.pairs, match.cosines, strict=True)
+        f"module {k + 1} with {j + 1}\ncos {c:.2f}" for (k, j), c in zip(match.pairs, match.cosines, strict=True)
     ]
 
 
@@ -105,3 +105,18 @@ def test_one_factorisation_of_both_layers_has_modules_over_both() -> None:
     every = cp.InfluenceMap(generator, ["main.2", "main.6"]).attribute(n_pairs=3)
     layers = {layer for module in cp.ModuleFinder(2).fit(every).unit_sets() for layer in module}
     assert layers == {"main.2", "main.6"}
+
+
+def test_a_match_of_named_modules_carries_their_names() -> None:
+    generator = PLAIN.generator()
+    first, second = (
+        cp.ModuleFinder(n_modules=2).fit(cp.InfluenceMap(generator, layer).attribute(n_pairs=3))
+        for layer in ("main.2", "main.6")
+    )
+    names = ["eyes", "mouth"]
+    match = cp.match_modules(first.name_modules(names), second)
+    assert [item.name for item in match.units] == [f"{names[k]} with module {j + 1}" for k, j in match.pairs]
+    match = cp.match_modules(first, second.name_modules(names))
+    assert [item.name for item in match.units] == [
+        names[k] if k == j else f"{names[k]} with {names[j]}" for k, j in match.pairs
+    ]

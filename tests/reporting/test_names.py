@@ -217,7 +217,7 @@ def test_robustness_in_a_report_is_the_same_section(result: cp.Robustness, study
     report = write_report(one, tmp_path / "report", sections=[robustness_section(result)])
     alone = checked(write_robustness_page(result, tmp_path / "alone"))
     text = checked(report.page).text
-    inner = alone.text[alone.text.index("Images of ") : alone.text.index("How it was made")]
+    inner = alone.text[alone.text.index("A hybrid is an image of ") : alone.text.index("How it was made")]
     assert inner in text
     for name in ("robustness.safetensors", "robustness.csv", "robustness.json"):
         assert (tmp_path / "report" / f"section-robustness-{name}").read_bytes() == (

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import counterfactual_probe as cp
 from counterfactual_probe.modules.confidence import ExpectedDisagreement
-from counterfactual_probe.registry.regions import Regions, agreement, describe, generic_regions
+from counterfactual_probe.registry.regions import Regions, agreement, describe, generic_regions, module_names
 from counterfactual_probe.reporting import channels, modules, words
+from counterfactual_probe.reporting.section import CaptionedFigure, shown
 from counterfactual_probe.reporting.study import LayerStudy, Settings, Study, run_study
+from support.figures import column_names, legend_names, row_names
 
+NUMBERED = ["module 1", "module 2", "module 3"]
 FACES = cp.pretrained("dcgan-faces").regions
 
 
@@ -66,7 +70,7 @@ def in_blocks(layer: LayerStudy, steady: Sequence[int]) -> LayerStudy:
 
 
 def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
-    assert channels.trusted_sentence(layer) is None  # of two pairs nothing is known
+    assert channels.trusted_sentence(layer, NUMBERED) is None  # of two pairs nothing is known
     known = in_blocks(layer, (29, 1, 0))
     finder, influence = known.finder, known.maps[0].influence.numpy()
     sure = [channel for channel in influence.argsort()[::-1] if finder.confidence_[channel] >= 0.9]
@@ -75,18 +79,18 @@ def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
     assert many != one
     first = [str(channel) for channel in sure if channel != 29]
     named = {many: f"{', '.join(first[:24])} and 5 more", one: "29"}
-    sentence = channels.trusted_sentence(known)
+    sentence = channels.trusted_sentence(known, NUMBERED)
     assert sentence is not None
-    assert sentence.startswith(f"30 of {len(influence)} channels are sure")
+    assert sentence.startswith(f"30 of {len(influence)} channels are confident")
     assert sentence.endswith("; ".join(f"module {k + 1}: {named.get(k, 'none')}" for k in range(3)) + ".")
 
 
 def test_where_no_channel_is_sure_none_is_named(layer: LayerStudy) -> None:
     known = in_blocks(layer, (0, 0, 0))
     assert (known.finder.confidence_ < 0.9).all()
-    assert channels.trusted_sentence(known) == channels.sure_sentence(known)
-    assert channels.sure_sentence(known).startswith("0 of 128 channels are sure")
-    assert channels.describe_channels(one_layer(known), known).in_short == channels.sure_sentence(known)
+    assert channels.trusted_sentence(known, NUMBERED) == channels.confident_sentence(known)
+    assert channels.confident_sentence(known).startswith("0 of 128 channels are confident")
+    assert channels.describe_channels(one_layer(known), known, NUMBERED).in_short == channels.confident_sentence(known)
 
 
 def one_layer(layer: LayerStudy) -> Study:
@@ -146,6 +150,34 @@ def test_template_sentence_counts_channels(layer: LayerStudy) -> None:
     assert sentence.startswith("At main.8, K = 3:")
 
 
+def test_figures_and_sentences_call_modules_by_what_they_show(
+    layer: LayerStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = module_names(layer.finder.templates_, regions())
+    assert any(name in regions().masks for name in names)
+    figures: dict[str, Figure] = {}
+
+    def recorded(name: str, figure: Figure, *words: str, **options: bool) -> CaptionedFigure:
+        figures[name] = figure
+        return shown(name, figure, *words, **options)
+
+    for module in (modules, channels):
+        monkeypatch.setattr(module, "shown", recorded)
+    section = modules.describe_modules(one_layer(layer), layer, regions())
+    specific = next(words for words in section.sentences if words.startswith("Specificity"))
+    assert layer.quality is not None
+    assert all(f"{name} {value:.2f}" in specific for name, value in zip(names, layer.quality.specificity, strict=True))
+    assert [title.splitlines()[0] for title in column_names(figures["templates_main.8"].axes[0])] == names
+    rows = [name.splitlines()[0] for name in row_names(figures["hybrids_main.8"].axes[0])]
+    assert rows == ["base", "source", *names]
+    described = channels.describe_channels(one_layer(layer), layer, names)
+    assert legend_names(figures["channels_main.8"].axes[0]) == names
+    mosaic = [text.get_text() for text in figures["influence_main.8"].axes[0].texts]
+    assert sorted(map(int, mosaic)) == list(range(128))
+    colours = described.figures[0].sentence
+    assert all(f"{colour}: {name}" in colours for colour, name in zip(("blue", "orange", "green"), names, strict=True))
+
+
 @pytest.mark.parametrize(
     ("ari", "expected"),
     [
@@ -162,7 +194,7 @@ def test_the_rand_index_in_words(ari: float, expected: str) -> None:
 
 def test_stability_and_errors_are_in_the_sentences(layer: LayerStudy) -> None:
     sentence = modules.stability_sentence(layer)
-    assert "Between two draws of 2 pairs" in sentence
+    assert "Between two samples of 2 pairs" in sentence
     assert f"{layer.at('ari', 3):.2f}" in sentence
     errors = layer.relative_errors
     assert len(errors) == 128

@@ -192,7 +192,7 @@ def test_a_layer_with_too_few_channels_for_subsets_compares_draws_alone(tmp_path
     told: list[str] = []
     study = run_study(chain_of(4), settings=Settings(n_pairs=pairs, repetitions=2, shown=2), say=told.append)
     (layer,) = study.layers
-    assert "  1 has not enough channels to compare subsets of them; only the two draws are compared" in told
+    assert "  1 has too few channels to compare subsets of them; only the two samples are compared" in told
     assert layer.stability["nmf"].n_modules.tolist() == [2, 3, 4]
     assert layer.stability["kmeans"].consistency.shape == (3, 0)
     assert (layer.selection is not None) == (pairs == 16)
@@ -262,7 +262,7 @@ def test_the_report_claims_what_its_numbers_show(study: Study) -> None:
     for layer in study.layers:
         means = [float(maps.influence.mean()) for maps in layer.influence_by_count.values()]
         falling += means[-1] < means[0]
-    assert f"smaller than with the fewest in {falling} of 2 layers" in sentence
+    assert f"in {falling} of 2 layers it is smaller with the most modules than with the fewest" in sentence
     assert "since" not in sentence
 
 
@@ -319,7 +319,7 @@ def test_the_report_says_how_well_modules_come_back(study: Study, report: Path) 
     text = report.read_text()
     for layer in study.layers:
         assert f"{layer.at('ari', 2):.2f} (1: the same modules, 0: chance)" in text
-    assert "two independent draws (seeds 0 and 1)" in text
+    assert "two independent samples (seeds 0 and 1)" in text
 
 
 def test_the_same_study_gives_the_same_bytes(report: Path, tmp_path: Path) -> None:

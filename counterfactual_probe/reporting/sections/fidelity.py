@@ -26,7 +26,7 @@ def _ready() -> None:
 
 
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
-    """Of the modules of one layer: those that come back best in another draw."""
+    """Of the modules of one layer: that with the most reproducible modules."""
     k = study.settings.n_modules
     layer = max(study.layers, key=lambda one: np.nan_to_num(one.at("ari", k), nan=-1.0))
     say(f"Fréchet distances of hybrids of {layer.layer.name}")
@@ -47,14 +47,14 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
             "distances",
             result.plot()[0],
             "Fréchet distance of each module's hybrids from generated images ± one standard error, beside that of "
-            "another draw of generated images.",
+            "another sample of generated images.",
             about,
             narrow=True,
         ),
         shown(
             "examples",
             result.plot_examples()[0],
-            "Images of each group with their realism among the generated ones; red where outside of all their balls.",
+            "Images of each group with their realism among generated images; red if outside their estimated manifold.",
             about,
             photographs=True,
         ),
@@ -68,9 +68,9 @@ def _said(result: Fidelity) -> str:
     chance, hybrids = float(result.table[0, 1]), result.table[0, 2:]
     return (
         f"Hybrids by single modules of {', '.join(result.provenance['layers'])} have a Fréchet distance of "
-        f"{hybrids.min():.1f} to {hybrids.max():.1f} from generated images, where another draw of generated images has "
-        f"{chance:.1f}. {100 * result.precision[2:].mean():.0f} % of them lie among the nearest neighbours of "
-        f"generated images, and {100 * result.precision[1]:.0f} % of the other draw."
+        f"{hybrids.min():.1f} to {hybrids.max():.1f} from generated images; for another sample of generated images it "
+        f"is {chance:.1f}. {100 * result.precision[2:].mean():.0f} % of the hybrids, and "
+        f"{100 * result.precision[1]:.0f} % of the other sample, lie among the nearest neighbours of generated images."
     )
 
 

@@ -1,4 +1,4 @@
-"""The section of the report on what happens when layers are stretched."""
+"""The section of the report on equivariance: what happens to the image when a layer is stretched."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ...base.display.description import Table
 from ...base.display.records import csv_text
+from ...base.display.text import counted
 from ...base.files import safe_name
 from ...generator.adapter import GeneratorAdapter
 from ...invariance.result import Invariance
@@ -23,12 +24,11 @@ def as_csv(results: Sequence[Invariance]) -> str:
 
 
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
-    """Of the study's layers, stretched."""
-
+    """Stretch each of the study's layers."""
     infos = [layer.layer for layer in study.layers if len(layer.layer.size) == 2]
     if not infos:
         return Section(
-            "Invariance", ("None of these layers has maps with a height and a width that could be stretched.",)
+            "Invariance", ("None of these layers has maps with a height and a width, which could be stretched.",)
         )
     results = []
     levels = min(DEFAULT_LEVELS, halvings(generator.image_size[1:]))
@@ -42,23 +42,23 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
         shown(
             "images",
             first.plot_images(against=others).figure,
-            "Images, the images that follow when all maps of a layer are stretched, and the stretched images.",
+            "Images, the images generated when all maps of a layer are stretched, and the stretched images.",
             about,
             photographs=True,
         ),
         shown(
             "mse",
             first.plot(against=others, relative=True).figure,
-            "Mean squared error in each scale of the images ± one standard error, over that of a layer that takes no "
-            "notice of the stretch.",
+            "Mean squared error in each scale of the images ± one standard error, relative to a layer that ignores the "
+            "stretch.",
             about,
             narrow=True,
         ),
         shown(
             "scales",
             first.plot_scales(against=others).figure,
-            "One image apart into scales, and what is between it and the stretched image in each; details stand on "
-            "grey, and every scale has a contrast of its own.",
+            "One image split into scales, and its difference from the stretched image in each; details are shown on "
+            "grey, with the contrast adjusted for each scale.",
             about,
             photographs=True,
             narrow=True,
@@ -72,10 +72,10 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
 def _said(results: Sequence[Invariance]) -> str:
     finest = sum(bool(result.relative_mse_per_scale[-1] > result.relative_mse_per_scale[0]) for result in results)
     return (
-        "All maps of a layer are stretched 1.5 times horizontally, and the image that follows is compared with the "
-        "stretched image: where layers after it work on a scale of their own, details are not stretched. Relative to a "
-        "layer that takes no notice, the error is larger in the finest scale than in the coarsest for "
-        f"{finest} of {len(results)} layer{'s' * (len(results) != 1)}."
+        "All maps of a layer are stretched horizontally by a factor of 1.5, and the image that is then generated is "
+        "compared with the stretched image. Where later layers add details at a fixed scale, these are not stretched. "
+        "Relative to a layer that ignores the stretch, the error is larger in the finest scale than in the coarsest "
+        f"for {finest} of {counted(len(results), 'layer')}."
     )
 
 
@@ -87,9 +87,7 @@ def _table(results: Sequence[Invariance]) -> Table:
         values = [f"{float(value):.2f}" for value in result.relative_mse_per_scale]
         cells = [f"{float(result.mse):.3g}", f"{float(result.standard_error):.2g}", f"{float(result.relative_mse):.2f}"]
         rows.append((result.layer, *cells, *values))
-    return Table(
-        head, tuple(rows), "From “relative” on: over the error of a layer that takes no notice of the stretch."
-    )
+    return Table(head, tuple(rows), "From “relative” on: relative to the error of a layer that ignores the stretch.")
 
 
 SECTION = SectionMaker("invariance", "what happens to the image when a layer is stretched", _section)

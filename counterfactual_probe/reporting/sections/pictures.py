@@ -27,36 +27,36 @@ def encoder_of(generator: GeneratorAdapter) -> Any:
     encode = getattr(generator, "encode", None)
     if encode is None:
         raise ProbeError(
-            f"{generator.name} makes images and does not find the latents of given ones; leave out the pictures, or "
-            "take a generator with encode(images), such as a VAE's"
+            f"{generator.name} cannot find the latents of given images; leave out the pictures, or take a generator "
+            "with encode(images), such as a VAE's"
         )
     return encode
 
 
 def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -> Section:
-    """Pictures, what the generator makes of their latents, and hybrids of two of them by each module.
+    """Pictures, their reconstructions, and hybrids of pairs of them by each module.
 
     >>> encoded_section(gen, study, "pictures")  # doctest: +SKIP
 
-    ``pictures`` are what :func:`data.open_images` takes; they are cut and resized to the generator's size. As many
-    pairs are shown as the study shows, in an order that its seed decides.
+    ``pictures`` are what :func:`data.open_images` takes; they are cropped and resized to the generator's size. As many
+    pairs are shown as in the study, in an order that its seed determines.
     """
     encode = encoder_of(generator)
     n = study.settings.shown
-    # Another seed than the study's: where samples of a generator were trained on, these are others.
-    asked: dict[str, Any] = {"size": generator.image_size[1], "colours": generator.image_size[0]}
+    # Another seed than the study's, which may have sampled the training images of this generator.
+    options: dict[str, Any] = {"size": generator.image_size[1], "colours": generator.image_size[0]}
     if isinstance(pictures, str) and pictures.startswith("generator:"):
-        asked["images"] = 2 * n
-    found = open_images(pictures, seed=study.settings.seed + 1, skip_unreadable=True, **asked)
-    n = min(n, len(found) // 2)
+        options["images"] = 2 * n
+    opened = open_images(pictures, seed=study.settings.seed + 1, skip_unreadable=True, **options)
+    n = min(n, len(opened) // 2)
     if n == 0:
-        raise ProbeError(f"{len(found)} pictures are given and a hybrid is of two; give at least two")
+        raise ProbeError(f"{len(opened)} pictures are given and a hybrid is of two; give at least two")
     low, high = generator.image_range
-    chosen = epoch_order(len(found), seed=study.settings.seed, epoch=0)[: 2 * n]
-    images = ((found.floats(chosen) + 1) / 2 * (high - low) + low).to(generator.device)
+    chosen = epoch_order(len(opened), seed=study.settings.seed, epoch=0)[: 2 * n]
+    images = ((opened.floats(chosen) + 1) / 2 * (high - low) + low).to(generator.device)
     z1, z2 = encode(images[:n]), encode(images[n:])
     made = {layer.layer.name: _hybrids(generator, layer, z1, z2) for layer in study.layers if any(layer.modules)}
-    about = f"{'; '.join((found.source, *found.notes))}; latents are means of the posterior; {n} pairs"
+    about = f"{'; '.join((opened.source, *opened.notes))}; latents are means of the posterior; {n} pairs"
     first = next(iter(made.values()), None)
     sentences = (_error_sentence(images, first),) if first is not None else ("No layer has modules.",)
     return Section(
@@ -72,15 +72,15 @@ def _hybrids(generator: GeneratorAdapter, layer: LayerStudy, z1: Any, z2: Any) -
 
 
 def _error_sentence(images: Tensor, hybrids: Hybrids) -> str:
-    """How much of the pictures the latents hold."""
+    """How well the latents reconstruct the pictures."""
     source = hybrids.source
     made = hybrids.base if source is None else torch.cat([hybrids.base, source])
     low, high = hybrids.provenance["image_range"]
     error = float((made - images).abs().mean() / (high - low))
     spread = float((images - images.mean(0)).abs().mean() / (high - low))
     return (
-        f"The images of the pictures' latents differ from the pictures by {100 * error:.1f} % of the range on average "
-        f"(their mean picture would by {100 * spread:.1f} %)."
+        f"Reconstructions differ from the pictures by {100 * error:.1f} % of the range of values on average (for "
+        f"comparison, the mean of all pictures would differ by {100 * spread:.1f} %)."
     )
 
 
@@ -89,14 +89,14 @@ def _figure(study: Study, name: str, images: Tensor, hybrids: Hybrids, about: st
     source = hybrids.base if hybrids.source is None else hybrids.source
     rows = [images[:n], hybrids.base, images[n:], source, *hybrids.images]
     labels = ["base\npicture", "base", "source\npicture", "source"]
-    labels += [f"module {k + 1}\n{units.size} ch." for k, units in enumerate(hybrids.units)]
+    labels += [f"{units.title(k)}\n{units.size} channels" for k, units in enumerate(hybrids.units, 1)]
     stack = torch.stack([row.float().cpu() for row in rows]).numpy()
     figure, _ = drawing.plot_images(stack, labels, hybrids.provenance["image_range"])
     return shown(
         f"encoded_hybrids_{name}",
         figure,
-        "Hybrids of pictures: each column is a pair; below each picture is what the generator makes of its latent, and "
-        "in a module's row the base with that module's channels set to the source's values.",
+        "Hybrids of pictures: each column is a pair; below each picture is its reconstruction, and in a module's row "
+        "the base with that module's channels set to the source's values.",
         f"{study.generator}, layer {name}, {about}",
         photographs=True,
     )

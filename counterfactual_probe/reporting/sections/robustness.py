@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...base.display.description import Table
+from ...base.display.text import counted
 from ...base.errors import ProbeError
 from ...classifiers import Classifier, load_classifier
 from ...generator.adapter import GeneratorAdapter
@@ -55,7 +56,7 @@ def robustness_section(result: Robustness) -> Section:
 
 @dataclass(frozen=True)
 class _Judges:
-    """What the section needs beside a study: classifiers, and two of the generator's classes."""
+    """What the section needs besides a study: classifiers, and two of the generator's classes."""
 
     classifiers: Sequence[Classifier | str]
     classes: tuple[int | str, int | str] | None
@@ -117,18 +118,18 @@ def pairs_of_classes(
     generator: GeneratorAdapter, classes: tuple[Any, Any], n: int, seed: int
 ) -> tuple[Latents, Latents]:
     """Latents of n bases of the first class and n sources of the second; a ProbeError where there are no classes."""
-    drawn = []
+    pairs = []
     for stream, wanted in enumerate(classes):
         try:
-            drawn.append(generator.sample(n, seed=seed, stream=stream, classes=wanted))
+            pairs.append(generator.sample(n, seed=seed, stream=stream, classes=wanted))
         except ProbeError as error:
             if not isinstance(error.__cause__, TypeError):
                 raise
             raise ProbeError(
                 f"{generator.name} takes no classes ({error.__cause__}); give a conditional generator, whose "
-                "sample_latents(n, rng, classes=None) draws latents of a class"
+                "sample_latents(n, rng, classes=None) samples latents of a class"
             ) from error
-    return drawn[0], drawn[1]
+    return pairs[0], pairs[1]
 
 
 # --- sentences, each computed from the result's numbers --------------------------------------------
@@ -142,19 +143,19 @@ def robustness_sentences(result: Robustness, ranking: Ranking) -> list[str]:
 def _lead(result: Robustness) -> str:
     first, second = result.classes
     return (
-        f"Images of {result.provenance['generator']} of class {first} in which a module, some channels of a layer, "
-        f"takes the values it has for an image of class {second} (a hybrid). A robust classifier still sees one of the "
-        f"two. {result.n_pairs} pairs."
+        f"A hybrid is an image of {result.provenance['generator']} of class {first} in which a module, that is some "
+        f"channels of a layer, has the values that it takes for an image of class {second}. A robust classifier still "
+        f"recognises one of the two classes. {counted(result.n_pairs, 'pair')}."
     )
 
 
 def _leader(ranking: Ranking) -> str:
-    first = f"{ranking.classifiers[0]} sees an original in {percent(ranking.score[0])} of the hybrids"
+    first = f"{ranking.classifiers[0]} recognises an original class in {percent(ranking.score[0])} of the hybrids"
     if len(ranking.classifiers) == 1:
         return f"{first} ({percent(ranking.low[0])} to {percent(ranking.high[0])})."
-    sure = "more than" if ranking.lead_low[1] > 0 else "which is not certainly more than"
+    more = "more than" if ranking.lead_low[1] > 0 else "which is not significantly more than"
     return (
-        f"{first}, {sure} {ranking.classifiers[1]} with {percent(ranking.score[1])}: the difference is "
+        f"{first}, {more} {ranking.classifiers[1]} with {percent(ranking.score[1])}: the difference is "
         f"{100 * ranking.lead[1]:.1f} points ({percent(ranking.confidence)} interval {100 * ranking.lead_low[1]:.1f} "
         f"to {100 * ranking.lead_high[1]:.1f}, pairs resampled)."
     )
@@ -166,7 +167,7 @@ def _originals(result: Robustness) -> str:
         f"{name} {percent(shares[0])} and {percent(shares[1])}"
         for name, shares in zip(result.classifiers, result.original_recognition, strict=True)
     ]
-    return f"Of the unchanged images they recognise, {first} and {second}: {listing(parts)}."
+    return f"Unchanged images that are recognised, of {first} and of {second}: {listing(parts)}."
 
 
 def _widest(result: Robustness) -> str:
@@ -175,7 +176,7 @@ def _widest(result: Robustness) -> str:
     if len(result.classifiers) == 1:
         best, worst = int(np.nanargmax(curve[0])), int(np.nanargmin(curve[0]))
         return (
-            f"Hybrids are seen as an original most often at {result.layers[best]} ({percent(curve[0, best])}) and "
+            f"Hybrids are recognised most often at {result.layers[best]} ({percent(curve[0, best])}) and "
             f"least often at {result.layers[worst]} ({percent(curve[0, worst])})."
         )
     gap = np.nanmax(curve, 0) - np.nanmin(curve, 0)
@@ -193,7 +194,7 @@ def _consensus(result: Robustness) -> str:
         return f"Distances are means of {result.n_pairs} pairs; {first} is the bases' class and {second} the sources'."
     by_layer = np.nanmean(result.consensus, axis=1)
     parts = [f"{name} {percent(share)}" for name, share in zip(result.layers, by_layer, strict=True)]
-    return f"All classifiers say the same ({first}, {second} or another class) of so many hybrids: {listing(parts)}."
+    return f"Hybrids on which all classifiers agree ({first}, {second} or another class): {listing(parts)}."
 
 
 # --- figures ---------------------------------------------------------------------------------------
@@ -204,19 +205,19 @@ def _figures(result: Robustness) -> Iterator[CaptionedFigure]:
     yield _line_figure(
         "recognition",
         result.plot()[0],
-        f"Left: how often hybrids are seen as {first} or as {second}, the larger of both rates of each module, "
-        "averaged over modules; right: how far they are from both originals, pixel by pixel. Bars are one standard "
-        "error over pairs (S003 Fig. 6).",
+        f"Left: how often hybrids are recognised as {first} or as {second}: the larger of the two rates of each "
+        "module, averaged over modules. Right: their pixel distance from both originals. Bars are one standard error "
+        "over pairs (S003 Fig. 6).",
     )
     for name in result.classifiers:
         yield _line_figure(
             f"entropy_{name}",
             result.plot_entropy(name)[0],
-            f"Entropy of what {name} says of each hybrid, over the classes that have the largest mean probability over "
-            "all hybrids (S003 Fig. 14).",
+            f"Entropy of the probabilities that {name} gives to each hybrid, over the classes with the largest mean "
+            "probability over all hybrids (S003 Fig. 14).",
         )
     if len(result.shown):
-        words = "The hybrids that the classifiers disagree about most, one of a pair at most, with every answer"
+        words = "The hybrids on which the classifiers disagree most, at most one for each pair, with all predictions"
         figure = result.plot_disagreements()[0]
         yield shown("disagreements", figure, f"{words} (S003 Fig. 17, Table 3).", photographs=True)
 
@@ -230,7 +231,7 @@ def _line_figure(name: str, figure: Any, sentence: str) -> CaptionedFigure:
 
 def _ranking_table(result: Robustness, ranking: Ranking) -> Table:
     first, second = result.classes
-    head = ["classifier", "seen as an original", "interval", "comes first", "behind the first", "interval"]
+    head = ["classifier", "recognition", "interval", "ranks first", "behind the first", "interval"]
     head += [f"{first} recognised", f"{second} recognised", "mean entropy"]
     rows = []
     for k, name in enumerate(ranking.classifiers):
@@ -242,9 +243,9 @@ def _ranking_table(result: Robustness, ranking: Ranking) -> Table:
         cells += [percent(ranking.first[k]), *behind, *map(percent, result.original_recognition[c])]
         rows.append((*cells, f"{np.nanmean(result.entropy[c]):.2f}"))
     note = (
-        "Seen as an original: the larger of both rates of each module, averaged over layers and modules. Intervals and "
-        f"“comes first” from 2000 resamples of the {result.n_pairs} pairs, the same for all classifiers. Recognised: "
-        "the unchanged images."
+        "Recognition of hybrids: the larger of the two rates of each module, averaged over layers and modules. "
+        f"Intervals and “ranks first”: from 2000 resamples of the {result.n_pairs} pairs, the same for all "
+        "classifiers. Recognised: unchanged images."
     )
     return Table(tuple(head), tuple(rows), note)
 
@@ -258,7 +259,7 @@ def _classifiers_table(result: Robustness) -> Table:
             prepared = f"{size}, {prepared['interpolation']}, crop {prepared['crop']:g} ({prepared['mode']})"
         counted = [f"{name}: {listing(list(labels.values()))}" for name, labels in about["counts_as"].items()]
         rows.append((about["name"], about["source"] or "–", str(about["classes"]), prepared, "; ".join(counted)))
-    head = ("classifier", "from", "classes", "preprocessing", "counts as")
+    head = ("classifier", "from", "classes", "preprocessing", "counted labels")
     return Table(head, tuple(rows), title="The classifiers", text_columns=len(head))
 
 

@@ -1,4 +1,4 @@
-"""The section of the report on how far successive layers depend on each other's frequencies."""
+"""The section of the report on the spectral dependency of successive layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..words import percent
 
 
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
-    """Of all of the generator's convolutions, and of the network it was trained with."""
+    """Ratios of all of the generator's convolutions, and of the network it was trained with."""
     say("comparing the kernels of successive convolutions")
     sd = SpectralDependency(generator)
     tables = {"generator": sd.table()}
@@ -24,7 +24,7 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
     about = f"{study.generator}, all pathways in → mid → out"
     words = (
         "Spectral dependency ratios of all pathways through two successive convolutions, from the finest layers to the "
-        "coarsest; at 1 (dotted) a kernel neither favours nor avoids the frequencies that it is given."
+        "coarsest; at 1 (dotted), a kernel neither favours nor avoids the frequencies of its input."
     )
     figures = (shown("histograms", figure, words, about),)
     files = {f"{name}{suffix}": table for name, table in tables.items() for suffix in (".safetensors", ".csv")}

@@ -69,7 +69,7 @@ def test_pictures_of_a_generator_are_not_those_trained_on(gen: cp.GeneratorAdapt
 
 
 def test_a_generator_without_an_encoder(study: Study) -> None:
-    with pytest.raises(cp.ProbeError, match=r"does not find the latents of given ones.*such as a VAE's"):
+    with pytest.raises(cp.ProbeError, match=r"cannot find the latents of given images.*such as a VAE's"):
         encoded_section(PLAIN.generator(), study, pictures(4))
 
 
@@ -88,5 +88,5 @@ def test_the_command(
     assert Path(f"r/section-hybrids-of-given-pictures-hybrids-{LAYER}.safetensors").exists()
     capsys.readouterr()
     assert cli.main(["report", "dcgan-faces", "--pictures", "photos", "--out", "s"]) == 2
-    assert "dcgan-faces makes images and does not find the latents of given ones" in capsys.readouterr().err
+    assert "dcgan-faces cannot find the latents of given images" in capsys.readouterr().err
     assert not Path("s").exists()
