@@ -26,6 +26,9 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
+_LONGEST = 400  # characters of another library's message
+
+
 class ProbeError(Exception):
     """Something the caller can put right; the message is one sentence that says how.
 
@@ -56,12 +59,13 @@ def described(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's message, or its type, to quote in a sentence of ours."""
+    """The first line of another library's message, or its type, to quote in a sentence of ours; long ones are cut."""
     try:
         message = str(error)
     except Exception:  # whatever an exception of another package does to print itself
         message = ""
-    return (message.strip().splitlines() or [type(error).__name__])[0]
+    line = (message.strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
 def number(value: Any, what: str) -> float:

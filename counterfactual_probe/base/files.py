@@ -192,7 +192,9 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         length = int.from_bytes(content[:8], "little")
         metadata = strict_json(content[8 : 8 + length].rstrip(b" ")).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
+        raise ProbeError(
+            f"{path} is not a complete safetensors file ({first_line(error)}); make it again with .save()"
+        ) from error
     return tensors, _header(path, kind, metadata)
 
 
@@ -210,8 +212,8 @@ def load_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         raise ProbeError(f"{path} holds no score ({first_line(error)}); give a file made by .save()") from error
     if found != kind or version != FORMAT:
         raise ProbeError(
-            f"{path} holds {found} of format {version} and not {kind} of format {FORMAT}; load it with that class and "
-            "version"
+            f"{path} holds {str(found)[:60]} of format {str(version)[:60]} and not {kind} of format {FORMAT}; load it "
+            "with that class and version"
         )
     return content
 
@@ -224,7 +226,9 @@ def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     except OSError as error:
         raise _unreadable(path, error) from error
     except safetensors.SafetensorError as error:
-        raise ProbeError(f"{path} is not a complete safetensors file ({error}); make it again with .save()") from error
+        raise ProbeError(
+            f"{path} is not a complete safetensors file ({first_line(error)}); make it again with .save()"
+        ) from error
     return _header(path, kind, metadata)
 
 

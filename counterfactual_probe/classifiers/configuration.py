@@ -93,10 +93,7 @@ class ClassifierConfiguration(OpenSchema):
     def arguments(self) -> dict[str, Any]:
         """The arguments of ``timm.create_model``, each of its declared type."""
         given = self.model_args or {}
-        try:
-            conform(given, ModelArguments)
-        except ValueError as error:
-            raise ValueError(f"its model_args: {error}") from None
+        conform(given, ModelArguments, "model_args")
         return given
 
     def preprocessing(self) -> dict[str, Any]:

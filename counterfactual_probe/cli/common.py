@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -132,14 +131,17 @@ def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | No
 
 
 def modules_of(path: str) -> dict[str, Any]:
-    from ..base.files import read_bytes
-    from ..generator.results import units_from_json
+    from ..base.files import read_json
+    from ..base.formats.schema import conform
+    from ..generator.results import ModulesFile
 
     try:
-        content: dict[str, Any] = json.loads(read_bytes(path))
-        units_from_json(content["modules"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProbeError(f"{path} holds no modules; give a file made by 'modules' or 'report'") from error
+        content: dict[str, Any] = read_json(path, nan=True)
+        conform(content, ModulesFile)
+    except ValueError as error:
+        raise ProbeError(
+            f"{path} holds no modules ({first_line(error)}); give a file made by 'modules' or 'report'"
+        ) from error
     return content
 
 
@@ -170,7 +172,7 @@ def regions_for(generator: str, size: Sequence[int]) -> Regions:
 def trust(content: dict[str, Any]) -> str:
     from ..reporting.words import ari_words
 
-    ari = content.get("ari_between_draws", content.get("agreement_between_draws", {}).get("ari"))
+    ari = content.get("ari_between_draws", (content.get("agreement_between_draws") or {}).get("ari"))
     if ari is None and (expected := content.get("expected_ari")) is not None:
         return (
             f"another sample of latents is expected to give {ari_words(expected)} (adjusted Rand index {expected:.2f})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ..base.errors import ProbeError, first_few, first_line, whole
 from ..base.files import load_header, save_tensors
+from ..base.formats.arrays import require_agreement
+from ..base.formats.schema import Name, Schema, Text, conform
 from ..generator.adapter import GeneratorAdapter
 from .generated import PREFIX, generated
 from .images import NOT_STATED, Images
@@ -22,6 +25,38 @@ from .scene import SCENE, Scene
 
 KIND = "Images"
 Data: TypeAlias = str | os.PathLike[str] | Tensor | npt.NDArray[Any] | GeneratorAdapter | Images
+
+
+class CacheHeader(Schema):
+    """Of a file of decoded images: what was asked for, and all that :class:`Images` holds beside arrays."""
+
+    asked: dict[Name, Any]
+    source: Text
+    terms: Text
+    generated: bool
+    notes: list[Text]
+    unreadable: list[Text]
+    classes: list[Text] | None = None  # a file of an earlier version says nothing about them
+
+    def images(self, arrays: Mapping[str, Tensor]) -> Images:
+        """The images; a ValueError unless the arrays are there and agree with each other and with the classes."""
+        if "pixels" not in arrays:
+            raise ValueError("it lacks 'pixels'")
+        kind = "float" if arrays["pixels"].is_floating_point() else "count"
+        require_agreement(arrays, {"pixels": f"{kind} n C H W", "labels": "count n"})
+        labels, classes = arrays.get("labels"), tuple(self.classes or ())
+        if classes and labels is not None and len(labels) and len(classes) <= int(labels.max()):
+            raise ValueError(f"labels go up to {int(labels.max())} and {len(classes)} classes are named")
+        return Images(
+            arrays["pixels"],
+            self.source,
+            self.terms,
+            self.generated,
+            tuple(self.notes),
+            tuple(self.unreadable),
+            labels,
+            classes,
+        )
 
 
 def open_images(
@@ -168,17 +203,18 @@ def _data_name(data: Data) -> str:
 
 def _mapped(path: Path, request: dict[str, Any]) -> Images:
     header = load_header(path, KIND)
-    for key, value in request.items():
-        if header["asked"].get(key) != value:
-            raise ProbeError(
-                f"{path} is the cache of other images: its {key} is {header['asked'].get(key)!r} and not {value!r}; "
-                "give another file as cache, or delete it"
-            )
-    with safetensors.safe_open(path, "pt") as file:
-        pixels = file.get_tensor("pixels")
-        labels = file.get_tensor("labels") if "labels" in file.keys() else None  # noqa: SIM118 (no mapping)
-    about = {key: header[key] for key in ("source", "terms", "generated")}
-    # A file of an earlier version says nothing about classes.
-    classes = tuple(header.get("classes", ()))
-    notes, unreadable = tuple(header["notes"]), tuple(header["unreadable"])
-    return Images(pixels, **about, notes=notes, unreadable=unreadable, labels=labels, classes=classes)
+    try:
+        kept = conform(header, CacheHeader)
+        for key, value in request.items():
+            if kept.asked.get(key) != value:
+                raise ProbeError(
+                    f"{path} is the cache of other images: its {key} is {kept.asked.get(key)!r:.80} and not {value!r}; "
+                    "give another file as cache, or delete it"
+                )
+        with safetensors.safe_open(path, "pt") as file:
+            arrays = {name: file.get_tensor(name) for name in ("pixels", "labels") if name in file.keys()}  # noqa: SIM118 (no mapping)
+        return kept.images(arrays)
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise ProbeError(
+            f"{path} was damaged, or edited ({first_line(error)}); delete it, and the images are decoded again"
+        ) from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -12,12 +12,30 @@ from torch import Tensor
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import plus_minus
+from ..base.formats.arrays import ImagesProvenance, Provenance
+from ..base.formats.schema import Count, OpenSchema, Text
 from ..generator.results import Result, units_to_json
 from ..generator.units import UnitSet
 from .frechet import Floats, few_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+class Features(OpenSchema):
+    """What a Fréchet distance compares."""
+
+    name: Text
+
+
+class FidelityProvenance(ImagesProvenance, kw_only=True):
+    """What distances record."""
+
+    generator: Text
+    features: Features
+    n_images: Count
+    n_features: Count = 0
+    real: Any
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +62,16 @@ class Fidelity(Result):
     examples: Tensor
     units: tuple[UnitSet, ...]
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "groups": "list groups",
+        "distances": "float groups groups",
+        "replicates": "float resamples groups groups",
+        "realism": "float groups n",
+        "inside": "float groups n",
+        "examples": "float groups kept C H W",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = FidelityProvenance
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))  # JSON has lists alone

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from ..base.display.described import Described, Tabulated
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, first_few, first_line
 from ..base.files import load_tensors, save_tensors
+from ..base.formats.arrays import Provenance, require_agreement
+from ..base.formats.schema import Name, OpenSchema, Schema, Text, Units, conform
 from .units import UnitSet
 
 if TYPE_CHECKING:
@@ -58,7 +60,15 @@ class Result(Described, Tabulated, Saved):
     A result prints the values that matter (all of them with ``print``), shows pictures and a table in a notebook, gives
     its rows to ``to_csv``, ``to_json`` and ``to_dataframe``, is written by ``save`` and read by ``load``, and plots
     itself onto given axes.
+
+    Attributes:
+        SHAPES: the declared form of each array in a file, and of each list that goes with arrays; see
+            :func:`base.formats.arrays.require_agreement`.
+        PROVENANCE: the declared schema of ``provenance``.
     """
+
+    SHAPES: ClassVar[Mapping[str, str]] = {}
+    PROVENANCE: ClassVar[type[Provenance]] = Provenance
 
     @abstractmethod
     def plot(self, ax: Axes | None = None) -> Plot[Any]:
@@ -84,12 +94,70 @@ class Result(Described, Tabulated, Saved):
     @classmethod
     def _read(cls, path: str | os.PathLike[str]) -> Self:
         tensors, header = load_tensors(path, cls.__name__)
-        values: dict[str, Any] = dict(header["fields"])
-        if "units" in values:
-            values["units"] = units_from_json(values["units"], header.get("unit_names"))
+        kept = conform(header, Header)
+        if unknown := [name for name in kept.arrays if name not in tensors]:
+            raise ValueError(f"it holds no array {unknown[0]!r:.60}")
+        values: dict[str, Any] = dict(kept.fields)
         for name, tensor in tensors.items():
-            values[name] = tensor.numpy() if name in header["arrays"] else tensor
-        return cls(**values)
+            values[name] = tensor.numpy() if name in kept.arrays else tensor
+        if "units" in values:
+            values["units"] = units_from_json(conform(values["units"], Units, "units"), kept.unit_names)
+        cls._require_fields(values)
+        result = cls(**values)
+        if wrong := result._contradiction():
+            raise ValueError(wrong)
+        return result
+
+    @classmethod
+    def _require_fields(cls, values: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless all fields are there, of their types, and agree in their shapes."""
+        fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := values.keys() - fields.keys():
+            raise ValueError(f"it holds an unknown {min(unknown)!r:.60}")
+        if missing := [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]:
+            raise ValueError(f"it lacks {missing[0]!r}")
+        for name, kind in get_type_hints(cls).items():
+            if name in values and not (values[name] is None and type(None) in get_args(kind)):
+                cls._require_field(name, values[name], kind)
+        require_agreement(values, cls.SHAPES)
+
+    @classmethod
+    def _require_field(cls, name: str, value: Any, kind: Any) -> None:
+        """Raise a ValueError unless a field is an array where one is declared, and otherwise of its annotated type."""
+        form = cls.SHAPES.get(name, "list ")
+        if isinstance(value, (Tensor, np.ndarray)) == form.startswith("list "):
+            raise ValueError(
+                f"{name} is a {type(value).__name__} and must be {'a plain value' if form == 'list ' else form}"
+            )
+        if isinstance(value, (Tensor, np.ndarray)) or kind == tuple[UnitSet, ...]:
+            return  # their shapes are compared together; units have been read already
+        conform(value, cls.PROVENANCE if name == "provenance" else kind, name)
+
+    def _contradiction(self) -> str | None:
+        """What two parts of a loaded result say differently, if anything."""
+        units: Sequence[UnitSet] = getattr(self, "units", ())
+        layers = getattr(self, "provenance", {}).get("layers") or ()
+        strange = [layer for item in units for layer in item if layers and layer not in layers]
+        return (
+            f"its units are of layer {strange[0]!r:.60} and its provenance of {first_few(layers)}" if strange else None
+        )
+
+
+class Header(Schema):
+    """Of a file of a result: which tensors are NumPy's, the fields that are no arrays, and names of unit sets."""
+
+    arrays: list[Name]
+    fields: dict[Name, Any]
+    unit_names: list[Text] | None = None
+
+
+class ModulesFile(OpenSchema):
+    """The entries that are read of a file which the commands write for ``--modules-file``."""
+
+    modules: Units
+    ari_between_draws: float | None = None
+    agreement_between_draws: dict[str, float | None] | None = None
+    expected_ari: float | None = None
 
 
 def origin(provenance: Mapping[str, Any]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
 from ..base.errors import ProbeError, one_of, strings
+from ..base.formats.arrays import ImagesProvenance, Provenance
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 
@@ -40,6 +41,14 @@ class Hybrids(Result):
     units: tuple[UnitSet, ...]
     provenance: dict[str, Any]
     source: Tensor | None = None
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "images": "float sets n C H W",
+        "base": "float n C H W",
+        "source": "float n C H W",
+        "units": "list sets",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = ImagesProvenance
 
     def __len__(self) -> int:
         return len(self.units)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
 from ..base.errors import ProbeError, required, whole
+from ..base.formats.arrays import Provenance
+from ..base.formats.schema import Count, Number
 from ..generator.latents import fingerprint
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet, titles
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LISTED, _SHOWN = 5, 24  # unit sets in the table, and maps in the picture of a notebook
+
+
+class MapsProvenance(Provenance, kw_only=True):
+    """What influence maps record."""
+
+    n_pairs: Count = 0
+    seed: int | list[int | None] | None = None
+    tolerance: Number | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +60,23 @@ class InfluenceMaps(Result, MapArrays):
 
     units: tuple[UnitSet, ...]
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "maps": "float sets H W",
+        "standard_error": "float sets H W",
+        "influence": "float sets",
+        "influence_standard_error": "float sets",
+        "n_pairs": "count sets",
+        "zero_maps": "count sets",
+        "normalised": "float sets H W",
+        "block_sums": "float sets blocks H W",
+        "normalised_block_sums": "float sets blocks H W",
+        "components": "float components _ _ _",
+        "energy": "float sets components",
+        "energy_block_sums": "float sets blocks components",
+        "units": "list sets",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = MapsProvenance
 
     def __len__(self) -> int:
         return len(self.units)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
@@ -15,11 +16,23 @@ from ..base.display.plot import Plot
 from ..base.display.text import counted, plus_minus
 from ..base.drawing import Floats
 from ..base.errors import ProbeError
+from ..base.formats.arrays import ImagesProvenance, Provenance
+from ..base.formats.schema import Name, Text
 from ..generator.results import Result
 from .scales import Scales
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+class InvarianceProvenance(ImagesProvenance, kw_only=True):
+    """What a stretch test records."""
+
+    generator: Text
+    layers: Annotated[list[Name], Meta(min_length=1)]
+    transformation: Text
+    wavelet: Name
+    levels: Annotated[int, Meta(ge=0, le=16)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +57,16 @@ class Invariance(Result):
     base: Tensor
     transformed: Tensor
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "image_mse": "float n",
+        "image_mse_per_scale": "float n scales",
+        "image_change_per_scale": "float n scales",
+        "images": "float kept C H W",
+        "base": "float kept C H W",
+        "transformed": "float kept C H W",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = InvarianceProvenance
 
     def __len__(self) -> int:
         return len(self.image_mse)

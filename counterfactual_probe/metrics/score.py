@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
 from ..base.display.records import plain
 from ..base.files import load_plain, save_plain
+from ..base.formats.arrays import Provenance
+from ..base.formats.schema import Count, Name, conform
 from ..generator.results import Result
 
 if TYPE_CHECKING:
@@ -22,6 +25,18 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 _LISTED = 10  # values of an array that a description shows
+
+
+class ScoreProvenance(Provenance, kw_only=True):
+    """What a score records about its input."""
+
+    metric: Name
+    rows: Count
+    test_rows: Count
+    codes: Count
+    factors: Count
+    bins: Count | None
+    seed: int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +53,18 @@ class Score(Result):
     matrix: Floats
     provenance: dict[str, Any]
 
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "matrix": "float codes factors",
+        "per_code": "float codes",
+        "per_factor": "float factors",
+        "accuracies": "float factors",
+        "deviations": "float codes",
+        "entropies": "float factors",
+        "gaps": "float factors",
+        "left_out": "float factors",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = ScoreProvenance
+
     def _write(self, path: str | os.PathLike[str]) -> Path:
         values = {item.name: plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
         return save_plain(path, type(self).__name__, values)
@@ -46,8 +73,19 @@ class Score(Result):
     def _read(cls, path: str | os.PathLike[str]) -> Self:
         # Arrays are the only lists among the fields.
         values = load_plain(path, cls.__name__)
-        values |= {name: np.array(value, np.float64) for name, value in values.items() if isinstance(value, list)}
-        return cls(**values)
+        values |= {name: _array(name, value) for name, value in values.items() if isinstance(value, list)}
+        cls._require_fields(values)
+        result = cls(**values)
+        if wrong := result._contradiction():
+            raise ValueError(wrong)
+        return result
+
+    def _contradiction(self) -> str | None:
+        about, (codes, factors) = self.provenance, self.matrix.shape
+        if (about["codes"], about["factors"]) != (codes, factors):
+            named = f"{about['codes']} codes and {about['factors']} factors"
+            return f"its provenance names {named} and matrix is {codes}×{factors}"
+        return None
 
     def describe(self) -> Description:
         """The score, what stands beside it, and the matrix that it is made of."""
@@ -97,6 +135,14 @@ class Score(Result):
         codes, factors = self.matrix.shape
         bins = f", {about['bins']} bins" if about["bins"] else ""
         return f"{rows} rows, {codes} codes, {factors} factors{bins}"
+
+
+def _array(name: str, value: list[Any]) -> Floats:
+    rows = isinstance(value[0], list) if value else False
+    try:
+        return np.array(conform(value, list[list[float]] if rows else list[float], name), np.float64)
+    except ValueError as error:
+        raise ValueError(str(error) if name in str(error) else f"{name} has rows of several lengths") from None
 
 
 def _listed(values: Floats) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from ..base.errors import ProbeError
+from ..base.formats.arrays import Provenance, require_agreement
+from ..base.formats.schema import Count, Name, Schema, Text, Units
 from ..generator.state.randomness import fitting
 from ..generator.state.settings import sklearn_defaults
 
@@ -21,6 +24,48 @@ Method: TypeAlias = Literal["nmf", "kmeans"]
 
 NO_MODULE = -1
 _MOST_ITERATIONS = 1000  # of NMF (conventions 10)
+
+
+class ModulesProvenance(Provenance, kw_only=True):
+    """What results about modules record: how they are found, and that of their maps."""
+
+    method: Name
+    maps: Provenance | None = None
+
+
+class FinderParameters(Schema):
+    """The arguments of a finder, which checks their values."""
+
+    n_modules: Count
+    method: Name
+    features: Name
+    window: int | None
+    percentile: float
+    seed: int
+
+
+class FinderHeader(Schema):
+    """Of a file of modules: the finder's arguments, the channels and what they are called."""
+
+    parameters: FinderParameters
+    units: Units | None
+    provenance: ModulesProvenance
+    variance_explained: float
+    names: list[Text] | None = None
+
+    def require(self, tensors: Mapping[str, Tensor], n_modules: int) -> None:
+        """Raise a ValueError unless the arrays are there, and agree with each other and with the header."""
+        if missing := [name for name in ("labels_", "templates_", "weights_") if name not in tensors]:
+            raise ValueError(f"it lacks {missing[0]!r}")
+        if ("kept" in tensors) != ("ari" in tensors):
+            raise ValueError("it holds one of 'kept' and 'ari' without the other")
+        forms = {"labels_": "int channels", "templates_": "float K _ _", "weights_": "float channels K"}
+        forms |= {"kept": "float channels", "ari": "float resamples", "units": "list channels", "names": "list K"}
+        sizes = require_agreement({**tensors, "units": self.units, "names": self.names}, forms)
+        labels = tensors["labels_"]
+        largest = max(labels.tolist(), default=NO_MODULE)
+        if sizes["K"] != n_modules or largest >= n_modules or min(labels.tolist(), default=NO_MODULE) < NO_MODULE:
+            raise ValueError(f"templates_ has {sizes['K']} modules, labels_ others, and n_modules is {n_modules}")
 
 
 def live_rows(rows: Floats, needed: int) -> npt.NDArray[np.bool_]:

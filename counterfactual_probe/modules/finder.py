@@ -16,13 +16,24 @@ from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, one_of, required, share, strings, whole
 from ..base.files import load_tensors, save_tensors
+from ..base.formats.schema import conform
 from ..generator.results import Saved, origin, units_from_json, units_to_json
 from ..generator.units import UnitSet, titles, union
 from ..influence.components import COMPONENTS
 from ..influence.influence_map import InfluenceMap
 from ..influence.maps import InfluenceMaps
 from ..registry.regions import Regions, module_names
-from .clustering import NO_MODULE, Floats, Labels, Method, factorise, factorising, live_rows, variance_explained
+from .clustering import (
+    NO_MODULE,
+    FinderHeader,
+    Floats,
+    Labels,
+    Method,
+    factorise,
+    factorising,
+    live_rows,
+    variance_explained,
+)
 from .confidence import (
     ENOUGH,
     Confidence,
@@ -286,16 +297,18 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
     @classmethod
     def _read(cls, path: str | os.PathLike[str]) -> Self:
         tensors, header = load_tensors(path, cls.__name__)
+        kept = conform(header, FinderHeader)
         finder = cls(**header["parameters"])
+        kept.require(tensors, finder.n_modules)
         for name in _ARRAYS:
             setattr(finder, name, tensors[name].numpy())
-        finder._units = None if header["units"] is None else units_from_json(header["units"])
-        finder.names_ = tuple(header.get("names", finder._numbered()))
+        finder._units = None if kept.units is None else units_from_json(kept.units)
+        finder.names_ = finder._numbered() if kept.names is None else tuple(kept.names)
         finder.modules_ = finder.grouped(finder.labels_)
         finder.provenance_ = dict(header["provenance"])
-        finder.variance_explained_ = float(header["variance_explained"])
+        finder.variance_explained_ = kept.variance_explained
         if "kept" in tensors:
-            finder._pairs = int(finder.provenance_.get("maps", {}).get("n_pairs", 0))
+            finder._pairs = 0 if kept.provenance.maps is None else kept.provenance.maps.n_pairs or 0
             finder._confidence = Confidence(tensors["kept"].numpy(), tensors["ari"].numpy())
         return finder
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,13 @@ class ModuleMatch(Result):
     cosines: Array
     templates: Floats
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "units": "list K",
+        "pairs": "count K 2",
+        "cosines": "float K",
+        "templates": "float 2 K H W",
+    }
 
     def describe(self) -> Description:
         """Which modules are matched, how well, and over how many channels."""

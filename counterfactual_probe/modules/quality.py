@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, first_few, whole
+from ..base.formats.arrays import Provenance
+from ..base.formats.schema import Count
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 from ..influence.influence_map import InfluenceMap
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 _TYPICAL = 0.5  # share of random sets below which a module is as specific as any
 _QUARTER = 75.0  # the module's own region: the pixels above this percentile of its template
+
+
+class QualityProvenance(Provenance, kw_only=True):
+    """What the quality of modules records: their numbers among all, where those without channels are left out."""
+
+    modules: list[Count] | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +49,14 @@ class ModuleQuality(Result):
     specificity: Array
     random: Array
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "influence": "float modules",
+        "specificity": "float modules",
+        "random": "float modules controls",
+        "units": "list modules",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = QualityProvenance
 
     @property
     def above_random(self) -> Array:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
+from ..base.formats.arrays import Provenance
 from ..generator.results import Result, origin
-from .clustering import Array, Labels
+from .clustering import Array, Labels, ModulesProvenance
 from .confidence import ENOUGH
 from .stability import Stability
 
@@ -34,6 +35,14 @@ class Selection(Result):
     expected_ari: Array
     variance_explained: Array
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "n_modules": "count K",
+        "consistency": "float K repetitions",
+        "expected_ari": "float K",
+        "variance_explained": "float K",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = ModulesProvenance
 
     def at(self, k: int) -> float:
         """The expected ARI of k modules; NaN if that was not tried."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted, plus_minus
 from ..base.errors import ProbeError, whole
+from ..base.formats.arrays import Provenance
 from ..generator.results import Result, origin
 from .clustering import (
     Array,
     Floats,
     Labels,
     Method,
+    ModulesProvenance,
     compare_labels,
     cosine_matrix,
     factorise,
@@ -63,6 +65,16 @@ class Stability(Result):
     ari: Array | None = None
     draw_agreement: Array | None = None
     draw_cosine: Array | None = None
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "n_modules": "count K",
+        "consistency": "float K repetitions",
+        "cosine": "float K repetitions",
+        "ari": "float K",
+        "draw_agreement": "float K",
+        "draw_cosine": "float K",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = ModulesProvenance
 
     def describe(self) -> Description:
         """Means and standard deviations over repetitions for each K, and agreement with another sample of latents."""

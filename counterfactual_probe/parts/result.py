@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
+from ..base.formats.arrays import Provenance
+from ..base.formats.schema import Name
 from ..generator.results import Result
 from ..modules.clustering import Array, Floats, Labels
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _CHANCE = 0.95  # share of random groups that agreement should be above
+
+
+class PartsProvenance(Provenance, kw_only=True):
+    """What an agreement records."""
+
+    parts: list[Name]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +59,25 @@ class PartsAgreement(Result):
     templates: Floats
     parts: Array
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "iou": "float K P",
+        "ari": "float images",
+        "pairs": "count matched 2",
+        "chance_iou": "float controls",
+        "chance_ari": "float controls",
+        "templates": "float K H W",
+        "parts": "float P H W",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = PartsProvenance
+
+    def _contradiction(self) -> str | None:
+        names, parts = self.provenance["parts"], len(self.parts)
+        if len(names) != parts:
+            return f"its provenance names {len(names)} parts and parts has {parts}"
+        if len(self.pairs) and (self.pairs.max(axis=0) >= self.iou.shape).any():
+            return f"pairs names module or part {int(self.pairs.max())} and iou is {self.iou.shape}"
+        return super()._contradiction()
 
     @property
     def above_chance(self) -> float:

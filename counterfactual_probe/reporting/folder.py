@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..base.errors import ProbeError
-from ..base.files import read_bytes, write_bytes, write_json
+from ..base.files import read_json, write_bytes, write_json
 from .section import WRITERS
 
 _ASIDE = ".unfinished-report"
@@ -79,7 +78,7 @@ def _listed(folder: Path, listing: str | None) -> set[str]:
     if listing is None or not (folder / listing).exists():
         return set()
     try:
-        names = set(json.loads(read_bytes(folder / listing))["files"])
+        names = set(read_json(folder / listing)["files"])
     except (ValueError, LookupError, TypeError):
         return set()  # another file of this name, which says nothing of a report
     own = {path.relative_to(folder).as_posix() for pattern in _OWN_FILES for path in folder.glob(pattern)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,17 @@ class Ranking(Result):
     lead_low: npt.NDArray[np.float64]
     lead_high: npt.NDArray[np.float64]
     confidence: float
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "classifiers": "list classifiers",
+        "score": "float classifiers",
+        "low": "float classifiers",
+        "high": "float classifiers",
+        "first": "float classifiers",
+        "lead": "float classifiers",
+        "lead_low": "float classifiers",
+        "lead_high": "float classifiers",
+    }
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classifiers", tuple(self.classifiers))  # a list, in a file

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import aligned, counted, plus_minus
 from ..base.errors import ProbeError
+from ..base.formats.arrays import ImagesProvenance, Provenance
+from ..base.formats.schema import Name, OpenSchema, Text
 from ..generator.results import Result
 from ..generator.units import UnitSet
 from .arrays import ScoreArrays
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float64]
+
+
+class ClassifierProvenance(OpenSchema):
+    """What is recorded of a classifier."""
+
+    answered: dict[Name, Text]
+    pooled: list[Text]
+
+
+class RobustnessProvenance(ImagesProvenance, kw_only=True):
+    """What an assessment records."""
+
+    classifiers: list[ClassifierProvenance]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,6 +76,33 @@ class Robustness(Result, ScoreArrays):
     classes: tuple[str, ...]
     units: tuple[UnitSet, ...]
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "classifiers": "list classifiers",
+        "layers": "list layers",
+        "modules": "list modules",
+        "classes": "list 2",
+        "answers": "int classifiers layers modules pairs",
+        "confidence": "float classifiers layers modules pairs",
+        "hits": "bool classifiers layers modules pairs 2",
+        "hits5": "bool classifiers layers modules pairs 2",
+        "probabilities": "float classifiers layers modules pairs 2",
+        "entropies": "float classifiers layers modules pairs",
+        "distances": "float layers modules pairs 2",
+        "original_hits": "bool classifiers pairs 2",
+        "disagreement": "float layers modules pairs",
+        "shown": "float shown 3 3 H W",
+        "shown_at": "count shown 3",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = RobustnessProvenance
+
+    def _contradiction(self) -> str | None:
+        described = self.provenance["classifiers"]
+        if len(described) != len(self.classifiers):
+            return f"its provenance has {len(described)} classifiers and the result {len(self.classifiers)}"
+        if len(self.shown_at) and (self.shown_at.max(axis=0) >= self.disagreement.shape).any():
+            return f"shown_at names {self.shown_at.max(axis=0).tolist()} and the hybrids are {self.disagreement.shape}"
+        return super()._contradiction()
 
     def __post_init__(self) -> None:
         for name in Names._fields:  # JSON has lists

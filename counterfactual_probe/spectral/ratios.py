@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,11 +15,19 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import as_text, counted
 from ..base.errors import ProbeError
+from ..base.formats.arrays import Provenance
+from ..base.formats.schema import Count, Name, Number, OpenSchema, Pair, Text, conform
 from ..generator.results import Result
-from .distribution import Gatherer, summary_facts
+from .distribution import BINS, Gatherer, summary_facts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+class RatiosProvenance(Provenance, kw_only=True):
+    """What ratios record: the earlier layer and the later one."""
+
+    layers: Pair[Name]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,6 +44,9 @@ class SpectralRatios(Result):
     ratio: Tensor
     n_pathways: int
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {"ratio": "float in mid out"}
+    PROVENANCE: ClassVar[type[Provenance]] = RatiosProvenance
 
     @property
     def alive(self) -> Tensor:
@@ -105,6 +116,9 @@ class ActivationRatios(Result):
     n_samples: int
     provenance: dict[str, Any]
 
+    SHAPES: ClassVar[Mapping[str, str]] = {"ratio": "float maps filters"}
+    PROVENANCE: ClassVar[type[Provenance]] = RatiosProvenance
+
     @property
     def per_map(self) -> Tensor:
         """(maps,) mean over a map's filters; NaN for a dead map, which has no ratio."""
@@ -160,6 +174,42 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+class TableRow(OpenSchema, rename={"in_": "in"}):
+    """A pair of convolutions, as a row of a table has it; statistics are None where every pathway is dead."""
+
+    earlier: Text
+    later: Text
+    in_: Count
+    mid: Count
+    out: Count
+    direction: Name
+    stride: Pair[Count]
+    size: Pair[Count]
+    pathways: Count
+    alive: Count
+    dead: Count
+    skip: bool
+    between: list[Text]
+    mean: Number | None
+    std: Number | None
+    share_below: Number | None
+    share_above: Number | None
+    least: Number | None
+    largest: Number | None
+    q05: Number | None
+    q25: Number | None
+    q50: Number | None
+    q75: Number | None
+    q95: Number | None
+
+
+class TableProvenance(Provenance, kw_only=True):
+    """What a table of a network records."""
+
+    generator: Text
+    direction: Name
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class SpectralTable(Result):
     """All pairs of a network: a row of statistics and a histogram each, from the first pair to the last.
@@ -176,6 +226,13 @@ class SpectralTable(Result):
     rows: list[dict[str, Any]]
     histograms: Tensor
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {"rows": "list pairs", "histograms": f"count pairs {BINS}"}
+    PROVENANCE: ClassVar[type[Provenance]] = TableProvenance
+
+    def _contradiction(self) -> str | None:
+        conform(self.rows, list[TableRow], "rows")
+        return super()._contradiction()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import as_text, counted
+from ..base.formats.arrays import ImagesProvenance, Provenance
+from ..base.formats.schema import Name, Text
 from ..generator.results import Result
 
 if TYPE_CHECKING:
@@ -20,6 +23,13 @@ if TYPE_CHECKING:
 # The first two rows are no removals by ratio, and have no controls.
 UNCONTROLLED = 2
 _HEAD = ("removed", "filters left", "energy left", "saturation (control)", "finest scale × 1000 (control)")
+
+
+class RemovalProvenance(ImagesProvenance, kw_only=True):
+    """What a removal of filters records."""
+
+    generator: Text
+    layers: Annotated[list[Name], Meta(min_length=1)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +60,20 @@ class FilterRemoval(Result):
     control_saturation: Tensor
     control_fine: Tensor
     provenance: dict[str, Any]
+
+    SHAPES: ClassVar[Mapping[str, str]] = {
+        "names": "list rows",
+        "filters": "count rows",
+        "energy": "float rows",
+        "images": "float rows n C H W",
+        "saturation": "float rows n",
+        "fine": "float rows n",
+        "control_energy": "float rows-2 draws",
+        "control_images": "float rows-2 n C H W",
+        "control_saturation": "float rows-2 draws n",
+        "control_fine": "float rows-2 draws n",
+    }
+    PROVENANCE: ClassVar[type[Provenance]] = RemovalProvenance
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))  # a list, in a file

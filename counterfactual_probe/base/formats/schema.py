@@ -33,8 +33,8 @@ class OpenSchema(msgspec.Struct):
     """The same for files that others add to: further fields are ignored."""
 
 
-def conform(value: Any, kind: type[T]) -> T:
-    """The value as ``kind``; a ValueError names the field, what stands there and what must.
+def conform(value: Any, kind: type[T], what: str = "") -> T:
+    """The value, of a field called ``what``, as ``kind``; a ValueError names it, what stands there and what must.
 
     >>> class Size(Schema):
     ...     width: Side
@@ -45,7 +45,7 @@ def conform(value: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ValueError(_sentence(str(error), value)) from None
+        raise ValueError(_sentence(str(error), value, what)) from None
 
 
 _WORDS = {
@@ -59,14 +59,13 @@ _WORDS = {
 }
 
 
-def _sentence(message: str, value: Any) -> str:
+def _sentence(message: str, value: Any, what: str) -> str:
     problem, _, place = message.partition(" - at `$")
     place = place.removesuffix("`")
-    field = place.removeprefix(".") or "the whole"
+    field = f"{what}{place}".removeprefix(".") or "the whole"
     if match := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.*)`", problem, re.DOTALL):
-        inside = f" of {field}" if place else ""
         does = "lacks" if "missing" in problem else "holds an unknown"
-        return f"it {does} {match[1]!r:.60}{inside}"
+        return f"{field if what or place else 'it'} {does} {match[1]!r:.60}"
     expected, _, _ = problem.removeprefix("Expected ").partition(", got ")
     found = list(_values_at(value, place))
     shown = f"{field:.80} is {_shown(found[0])}" if len(found) == 1 else f"a value at {field:.80} is another"

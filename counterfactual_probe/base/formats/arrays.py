@@ -1,0 +1,92 @@
+"""Declared shapes: the arrays of a file have the dimensions that they must have, and agree with each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .schema import Name, Number, OpenSchema, Pair, Text
+
+_KINDS = {
+    "float": "floating-point numbers",
+    "count": "integers of at least 0",
+    "int": "integers",
+    "bool": "true or false",
+    "list": "a list",
+}
+
+
+class Provenance(OpenSchema, kw_only=True):
+    """What every result may record; subclasses declare what theirs must."""
+
+    generator: Text | None = None
+    layers: list[Name] | None = None
+    image_range: Pair[Number] | None = None
+    n_pairs: int | None = None
+    versions: dict[Name, Text] | None = None
+    weights_sha256: Name | None = None
+
+
+class ImagesProvenance(Provenance, kw_only=True):
+    """Of results that hold images: the range of their values is needed to show them."""
+
+    image_range: Pair[Number]
+
+
+def require_agreement(arrays: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, int]:
+    """The size of every dimension by name; a ValueError names the first array that is not as declared.
+
+    >>> import numpy as np
+    >>> declared = {"maps": "float sets H W", "units": "list sets"}
+    >>> require_agreement({"maps": np.zeros((2, 4, 4)), "units": [1, 2]}, declared)
+    {'sets': 2, 'H': 4, 'W': 4}
+    >>> require_agreement({"maps": np.zeros((2, 4, 4)), "units": [1]}, declared)
+    Traceback (most recent call last):
+    ValueError: units has 1 for sets and maps has 2
+
+    A declaration is a kind, then a dimension by name, by number, or less a number, as ``rows-2``; ``_`` is of any size.
+    """
+    sizes: dict[str, int] = {}
+    first: dict[str, str] = {}
+    for name, form in declared.items():
+        value = arrays.get(name)
+        if value is None:
+            continue
+        kind, *dimensions = form.split()
+        shape = (len(value),) if kind == "list" else tuple(value.shape)
+        if len(shape) != len(dimensions) or not _is_of(kind, value):
+            found = f"{getattr(value, 'dtype', type(value).__name__)} {shape}"
+            raise ValueError(f"{name} is {found} and must be {_KINDS[kind]}, ({', '.join(dimensions)})")
+        for dimension, size in zip(dimensions, shape, strict=True):
+            _bind(name, dimension, size, sizes, first)
+    return sizes
+
+
+def _bind(name: str, dimension: str, size: int, sizes: dict[str, int], first: dict[str, str]) -> None:
+    """Compare a dimension with the others of its name, or remember it as the first."""
+    match = re.fullmatch(r"([A-Za-z]\w*)(?:-(\d+))?", dimension)
+    if match is None:
+        if dimension != "_" and size != int(dimension):
+            raise ValueError(f"{name} has {size} where it must have {dimension}")
+        return
+    whole = size + int(match[2] or 0)
+    if sizes.setdefault(match[1], whole) != whole:
+        raise ValueError(f"{name} has {size} for {dimension} and {first[match[1]]} has {sizes[match[1]]}")
+    first.setdefault(match[1], name)
+
+
+def _is_of(kind: str, value: Any) -> bool:
+    """Whether an array or a list holds values of this kind."""
+    if kind == "list":
+        return isinstance(value, (list, tuple))
+    letter = getattr(value.dtype, "kind", None) or ("f" if value.dtype.is_floating_point else _letter(value))
+    if kind in ("float", "bool"):
+        return bool(letter == kind[0])
+    return letter in "iu" and (kind == "int" or 0 in value.shape or bool(value.min() >= 0))
+
+
+def _letter(value: Any) -> str:
+    """NumPy's letter for a tensor's type that is not floating-point."""
+    name = str(value.dtype).removeprefix("torch.")
+    return "b" if name == "bool" else "c" if name.startswith("complex") else "i"
