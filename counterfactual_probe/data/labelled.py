@@ -267,7 +267,9 @@ def _array_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], Any]:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except ValueError as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError):
+        raise
+    except Exception as error:  # headers are parsed as Python, by a tokenizer with errors of its own
         raise ProbeError(f"{path.name} holds no plain array of images ({first_line(error)}); get it again") from error
     if fortran:
         raise ProbeError(f"the images in {path.name} are in Fortran order; give the file as its authors published it")

@@ -187,7 +187,7 @@ def _opened_archive(path: Path) -> Iterator[tuple[_Names, Callable[[str], bytes]
     with _opened_zip(archive) as opened:
         inside = path.relative_to(archive).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        entries = {item.filename: item for item in opened.infolist() if not item.is_dir()}
+        entries = {item.filename: item for item in opened.infolist() if item.filename and not item.is_dir()}
 
         def read(name: str) -> bytes:
             if entries[name].file_size > MOST_BYTES:

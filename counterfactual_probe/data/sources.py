@@ -188,7 +188,7 @@ def _load_npy(path: str) -> npt.NDArray[Any]:
     try:
         # Copy-on-write: memory-mapped, and still writable, which torch requires.
         array: npt.NDArray[Any] = np.load(Path(path).expanduser(), mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # its reader parses a header as Python, and raises what its tokenizer does
         raise ProbeError(f"{path} holds no array ({first_line(error)}); give one written by numpy.save") from error
     return array
 

@@ -124,13 +124,15 @@ class Result(Described, Tabulated, Saved):
     @classmethod
     def _require_field(cls, name: str, value: Any, kind: Any) -> None:
         """Raise a ValueError unless a field is an array where one is declared, and otherwise of its annotated type."""
-        form = cls.SHAPES.get(name, "list ")
-        if isinstance(value, (Tensor, np.ndarray)) == form.startswith("list "):
-            raise ValueError(
-                f"{name} is a {type(value).__name__} and must be {'a plain value' if form == 'list ' else form}"
-            )
-        if isinstance(value, (Tensor, np.ndarray)) or kind == tuple[UnitSet, ...]:
-            return  # their shapes are compared together; units have been read already
+        if not cls.SHAPES.get(name, "list ").startswith("list "):
+            wanted = Tensor if Tensor in (kind, *get_args(kind)) else np.ndarray
+            if not isinstance(value, wanted):
+                raise ValueError(f"{name} is a {type(value).__name__} and must be a {wanted.__name__}")
+            return  # shapes are compared together
+        if isinstance(value, (Tensor, np.ndarray)):
+            raise ValueError(f"{name} is a {type(value).__name__} and must be a plain value")
+        if kind == tuple[UnitSet, ...]:
+            return  # units have been read already
         conform(value, cls.PROVENANCE if name == "provenance" else kind, name)
 
     def _contradiction(self) -> str | None:

@@ -58,6 +58,12 @@ class ModuleQuality(Result):
     }
     PROVENANCE: ClassVar[type[Provenance]] = QualityProvenance
 
+    def _contradiction(self) -> str | None:
+        numbers = self.provenance.get("modules")
+        if numbers is not None and len(numbers) != len(self.units):
+            return f"its provenance numbers {len(numbers)} modules and units has {len(self.units)}"
+        return super()._contradiction()
+
     @property
     def above_random(self) -> Array:
         """(modules,) share of the random sets that are less specific."""
