@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, whole
-from counterfactual_probe.base.formats.schema import Name, Side, Width
+from counterfactual_probe.base.formats.types import Name, Side, Width
 from counterfactual_probe.classifiers.labels import class_number
 from counterfactual_probe.generator import latents as lt
 from counterfactual_probe.generator.adapter import GeneratorAdapter

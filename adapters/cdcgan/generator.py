@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, nearest, whole
-from counterfactual_probe.base.formats.schema import Name
+from counterfactual_probe.base.formats.types import Name
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.generator.wrap import wrap

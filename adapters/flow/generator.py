@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, whole
-from counterfactual_probe.base.formats.schema import Side
+from counterfactual_probe.base.formats.types import Side
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings

@@ -10,7 +10,8 @@ from msgspec import Meta
 
 from ..base.errors import ProbeError, first_line
 from ..base.files import read_json
-from ..base.formats.schema import Name, Number, OpenSchema, Pair, Schema, Side, Width, conform
+from ..base.formats.schema import OpenSchema, Schema, conform
+from ..base.formats.types import Name, Number, Pair, Side, Width
 
 CONFIG = "config.json"
 _Depth: TypeAlias = Annotated[int, Meta(ge=0, le=512)]

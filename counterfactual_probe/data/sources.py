@@ -16,7 +16,8 @@ from torch import Tensor
 from ..base.errors import ProbeError, first_few, first_line, whole
 from ..base.files import load_header, save_tensors
 from ..base.formats.arrays import require_agreement
-from ..base.formats.schema import Name, Schema, Text, conform
+from ..base.formats.schema import Schema, conform
+from ..base.formats.types import Name, Text
 from ..generator.adapter import GeneratorAdapter
 from .generated import PREFIX, generated
 from .images import NOT_STATED, Images

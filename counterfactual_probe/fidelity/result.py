@@ -12,8 +12,9 @@ from torch import Tensor
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import plus_minus
-from ..base.formats.arrays import ImagesProvenance, Provenance
-from ..base.formats.schema import Count, OpenSchema, Text
+from ..base.formats.provenance import ImagesProvenance, Provenance
+from ..base.formats.schema import OpenSchema
+from ..base.formats.types import Count, Text
 from ..generator.results import Result, units_to_json
 from ..generator.units import UnitSet
 from .frechet import Floats, few_samples

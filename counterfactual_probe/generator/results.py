@@ -18,8 +18,10 @@ from ..base.display.described import Described, Tabulated
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, first_few, first_line
 from ..base.files import load_tensors, save_tensors
-from ..base.formats.arrays import Provenance, require_agreement
-from ..base.formats.schema import Name, OpenSchema, Schema, Text, Units, conform
+from ..base.formats.arrays import require_agreement
+from ..base.formats.provenance import Provenance
+from ..base.formats.schema import OpenSchema, Schema, conform
+from ..base.formats.types import Name, Text, Units
 from .units import UnitSet
 
 if TYPE_CHECKING:

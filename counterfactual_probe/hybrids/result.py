@@ -14,7 +14,7 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
 from ..base.errors import ProbeError, one_of, strings
-from ..base.formats.arrays import ImagesProvenance, Provenance
+from ..base.formats.provenance import ImagesProvenance, Provenance
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 

@@ -14,8 +14,8 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
 from ..base.errors import ProbeError, required, whole
-from ..base.formats.arrays import Provenance
-from ..base.formats.schema import Count, Number
+from ..base.formats.provenance import Provenance
+from ..base.formats.types import Count, Number
 from ..generator.latents import fingerprint
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet, titles

@@ -16,8 +16,8 @@ from ..base.display.plot import Plot
 from ..base.display.text import counted, plus_minus
 from ..base.drawing import Floats
 from ..base.errors import ProbeError
-from ..base.formats.arrays import ImagesProvenance, Provenance
-from ..base.formats.schema import Name, Text
+from ..base.formats.provenance import ImagesProvenance, Provenance
+from ..base.formats.types import Name, Text
 from ..generator.results import Result
 from .scales import Scales
 

@@ -16,8 +16,9 @@ from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
 from ..base.display.records import plain
 from ..base.files import load_plain, save_plain
-from ..base.formats.arrays import Provenance
-from ..base.formats.schema import Count, Name, conform
+from ..base.formats.provenance import Provenance
+from ..base.formats.schema import conform
+from ..base.formats.types import Count, Name
 from ..generator.results import Result
 
 if TYPE_CHECKING:

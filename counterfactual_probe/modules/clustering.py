@@ -12,8 +12,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ..base.errors import ProbeError
-from ..base.formats.arrays import Provenance, require_agreement
-from ..base.formats.schema import Count, Name, Schema, Text, Units
+from ..base.formats.arrays import require_agreement
+from ..base.formats.provenance import Provenance
+from ..base.formats.schema import Schema
+from ..base.formats.types import Count, Name, Text, Units
 from ..generator.state.randomness import fitting
 from ..generator.state.settings import sklearn_defaults
 

@@ -11,8 +11,8 @@ import numpy as np
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, first_few, whole
-from ..base.formats.arrays import Provenance
-from ..base.formats.schema import Count
+from ..base.formats.provenance import Provenance
+from ..base.formats.types import Count
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet
 from ..influence.influence_map import InfluenceMap

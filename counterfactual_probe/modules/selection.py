@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.formats.arrays import Provenance
+from ..base.formats.provenance import Provenance
 from ..generator.results import Result, origin
 from .clustering import Array, Labels, ModulesProvenance
 from .confidence import ENOUGH

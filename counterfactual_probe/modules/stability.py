@@ -15,7 +15,7 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted, plus_minus
 from ..base.errors import ProbeError, whole
-from ..base.formats.arrays import Provenance
+from ..base.formats.provenance import Provenance
 from ..generator.results import Result, origin
 from .clustering import (
     Array,

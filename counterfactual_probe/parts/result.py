@@ -11,8 +11,8 @@ import numpy as np
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
-from ..base.formats.arrays import Provenance
-from ..base.formats.schema import Name
+from ..base.formats.provenance import Provenance
+from ..base.formats.types import Name
 from ..generator.results import Result
 from ..modules.clustering import Array, Floats, Labels
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..base.errors import ProbeError, first_line, nearest
 from ..base.files import read_json, write_bytes, write_text
-from ..base.formats.schema import Name, OpenSchema, conform
+from ..base.formats.schema import OpenSchema, conform
+from ..base.formats.types import Name
 from ..base.plugins import by_name, imported
 from ..generator.adapter import GeneratorAdapter
 from ..generator.state.settings import fresh_settings

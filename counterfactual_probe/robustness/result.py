@@ -15,8 +15,9 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import aligned, counted, plus_minus
 from ..base.errors import ProbeError
-from ..base.formats.arrays import ImagesProvenance, Provenance
-from ..base.formats.schema import Name, OpenSchema, Text
+from ..base.formats.provenance import ImagesProvenance, Provenance
+from ..base.formats.schema import OpenSchema
+from ..base.formats.types import Name, Text
 from ..generator.results import Result
 from ..generator.units import UnitSet
 from .arrays import ScoreArrays

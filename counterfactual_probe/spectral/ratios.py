@@ -15,8 +15,9 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import as_text, counted
 from ..base.errors import ProbeError
-from ..base.formats.arrays import Provenance
-from ..base.formats.schema import Count, Name, Number, OpenSchema, Pair, Text, conform
+from ..base.formats.provenance import Provenance
+from ..base.formats.schema import OpenSchema, conform
+from ..base.formats.types import Count, Name, Number, Pair, Text
 from ..generator.results import Result
 from .distribution import BINS, Gatherer, summary_facts
 

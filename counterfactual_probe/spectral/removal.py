@@ -13,8 +13,8 @@ from torch import Tensor
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import as_text, counted
-from ..base.formats.arrays import ImagesProvenance, Provenance
-from ..base.formats.schema import Name, Text
+from ..base.formats.provenance import ImagesProvenance, Provenance
+from ..base.formats.types import Name, Text
 from ..generator.results import Result
 
 if TYPE_CHECKING:

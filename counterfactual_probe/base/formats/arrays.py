@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .schema import Name, Number, OpenSchema, Pair, Text
-
 _KINDS = {
     "float": "floating-point numbers",
     "count": "integers of at least 0",
@@ -15,23 +13,6 @@ _KINDS = {
     "bool": "true or false",
     "list": "a list",
 }
-
-
-class Provenance(OpenSchema, kw_only=True):
-    """What every result may record; subclasses declare what theirs must."""
-
-    generator: Text | None = None
-    layers: list[Name] | None = None
-    image_range: Pair[Number] | None = None
-    n_pairs: int | None = None
-    versions: dict[Name, Text] | None = None
-    weights_sha256: Name | None = None
-
-
-class ImagesProvenance(Provenance, kw_only=True):
-    """Of results that hold images: the range of their values is needed to show them."""
-
-    image_range: Pair[Number]
 
 
 def require_agreement(arrays: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, int]:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 import counterfactual_probe as cp
 from counterfactual_probe.base.formats.arrays import require_agreement
-from counterfactual_probe.base.formats.schema import Channel, Name, Number, Pair, Schema, Side, Units, conform
+from counterfactual_probe.base.formats.schema import Schema, conform
 from counterfactual_probe.base.formats.strict import strict_json
+from counterfactual_probe.base.formats.types import Channel, Name, Number, Pair, Side, Units
 from counterfactual_probe.generator.results import Result
 from support import saved_results
 from support.files.mutations import put_together, taken_apart
