@@ -112,7 +112,7 @@ def plot_codes(
 
 def _checked_codes(codes: Any) -> Tensor:
     sample = _tensor(codes)
-    if sample is None or sample.dim() != 2 or 0 in sample.shape:
+    if sample is None or sample.is_meta or sample.dim() != 2 or 0 in sample.shape:
         raise ProbeError(f"the codes are {_described(codes)}; give floats (N, d) of at least one image")
     if not sample.isfinite().all():
         row, column = (~sample.isfinite()).nonzero()[0].tolist()

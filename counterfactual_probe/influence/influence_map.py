@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from ..base.errors import ProbeError, whole
@@ -38,7 +39,7 @@ class InfluenceMap:
 
     def __init__(self, generator: GeneratorAdapter, layer: str | Sequence[str]) -> None:
         self.generator = generator
-        with told_to_all(generator.device):
+        with told_to_all(getattr(generator, "device", torch.device("cpu"))):  # what is no generator has none
             self.layers = parse_layers(generator, layer)
 
     def attribute(
