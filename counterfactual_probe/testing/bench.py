@@ -23,6 +23,7 @@ from ..generator import latents as lt
 from ..generator.adapter import BASE, SOURCE, GeneratorAdapter
 from ..generator.latents import Latents
 from ..generator.layers import LayerInfo, listed
+from ..generator.state.randomness import random_state_kept
 from ..generator.units import UnitSet
 from ..hybrids.hybridizer import Hybridizer
 from ..hybrids.result import Hybrids
@@ -32,6 +33,7 @@ PAIRS = 2
 _EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}
 _BATCHED = {torch.float64: 1e-10, torch.float32: 1e-4}
 _HALF = 0.05
+_TIMES, _MOST = 4, 1e-2  # the measured rounding, and what no rounding excuses
 
 Action = Callable[[Tensor], Tensor | None]
 T = TypeVar("T")
@@ -71,12 +73,40 @@ class Bench:
     @property
     def exact(self) -> float:
         """Largest allowed difference between two exact computations of an image, for images of scale one."""
-        return _EXACT.get(self.dtype, _HALF)
+        return self._at_least(_EXACT)
 
     @property
     def batched(self) -> float:
         """The same between batches of different sizes, for which torch selects other kernels."""
-        return _BATCHED.get(self.dtype, _HALF)
+        return self._at_least(_BATCHED)
+
+    def _at_least(self, usual: Mapping[torch.dtype, float]) -> float:
+        """The usual tolerance of the dtype or, where the forward magnifies rounding more, what was measured."""
+        return max(usual[self.dtype], min(_TIMES * self.magnified, _MOST)) if self.dtype in usual else _HALF
+
+    @cached_property
+    def magnified(self) -> float:
+        """The rounding of an image: how far it is from that of a copy in double precision.
+
+        Of a module in double precision, what its copy in single precision is off by, at double precision's scale. Of
+        one that cannot be copied, or that would draw other noise, what a change of the latents' last bit makes.
+        """
+        other = torch.float32 if self.dtype == torch.float64 else torch.float64
+        if self.adapter.draws_noise:
+            return self.sensitivity
+        try:
+            images = self.copy(dtype=other)(cast(self.z1, other), seed=self.seed)
+        except (ProbeError, Skipped):
+            return self.sensitivity
+        finer = torch.finfo(self.dtype).eps / torch.finfo(torch.float32).eps
+        return gap(images, self.originals[0]) * (finer if self.dtype == torch.float64 else 1.0)
+
+    @cached_property
+    def sensitivity(self) -> float:
+        """How far an image moves when the last bit of every latent does, with the same noise."""
+        bit = torch.finfo(self.dtype).eps
+        moved = lt.apply(self.z1, lambda value: value * (1 + bit) if value.is_floating_point() else value)
+        return gap(self.plain_images(moved), self.originals[0])
 
     @cached_property
     def rounding(self) -> float:
@@ -87,7 +117,7 @@ class Bench:
         """
         if not self.adapter.batchable:
             return self.exact
-        return max(self.exact, min(4 * gap(self.adapter(self.many), self.many_images), self.batched))
+        return max(self.exact, min(_TIMES * gap(self.adapter(self.many), self.many_images), self.batched))
 
     @cached_property
     def originals(self) -> tuple[Tensor, Tensor]:
@@ -173,7 +203,8 @@ class Bench:
 
     def copied_module(self) -> nn.Module:
         try:
-            return copy.deepcopy(self.adapter.module)
+            with random_state_kept(self.adapter.module):  # a module may draw while it is copied
+                return copy.deepcopy(self.adapter.module)
         except Exception as error:
             raise Skipped(
                 f"the module cannot be copied ({type(error).__name__}: {first_line(error)}); store no tensor that "
@@ -226,6 +257,11 @@ def _putting(info: LayerInfo, values: Tensor, channels: Sequence[int]) -> Action
         return new
 
     return action
+
+
+def cast(latents: Latents, dtype: torch.dtype) -> Latents:
+    """The latents with those of floating point in this type."""
+    return lt.apply(latents, lambda value: value.to(dtype) if value.is_floating_point() else value)
 
 
 def gap(one: Tensor, two: Tensor) -> float:
