@@ -7,7 +7,7 @@ folded kernel is a new tensor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ def simplify(program: Program, sites: Sequence[Site]) -> Simplified:
     work = Rewriting(_with_edits(program, sites))
     work.ops, renamed = through_writes(work.ops, work.shapes)
     work.rename(renamed)
+    work.each(lambda op: [_of_any_layout(op)])
     work.drop_unused()
     work.fold_constants()
     _drop_identities(work)
@@ -81,6 +82,11 @@ def _with_edits(program: Program, sites: Sequence[Site]) -> Program:
             ops.append(program.ops[position].reading(renamed))
     image = renamed.get(program.image, program.image)
     return Program(ops, program.inputs, image, shapes, dict(program.constants), draws=program.draws)
+
+
+def _of_any_layout(op: Op) -> Op:
+    """Values may be laid out otherwise than in the module's own forward, where they could be viewed as they lay."""
+    return replace(op, run=torch.ops.aten.reshape.default) if op.run is torch.ops.aten.view.default else op
 
 
 # --- affine maps of channels ---------------------------------------------------------------------------

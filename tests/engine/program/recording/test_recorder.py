@@ -134,6 +134,17 @@ def test_these_are_recorded_and_right(name: str) -> None:
     assert agrees(generator, "act") == "prepared"
 
 
+def test_values_that_are_laid_out_otherwise_are_viewed_all_the_same() -> None:
+    """A codebook's entries, channels last: images of them lie in another order, which no view could follow."""
+
+    def quantised(m: Any, x: Tensor) -> Tensor:
+        codes = m.book((x.mean(1) * 100).long() % 16)
+        return m.conv(codes.view(len(x), 16, 8).mT.reshape(len(x), 8, 4, 4))  # type: ignore[no-any-return]
+
+    generator = build(quantised, conv=conv(), book=nn.Embedding(16, 8))
+    assert agrees(generator, "book") == "prepared"
+
+
 def test_one_recording_serves_every_batch_size() -> None:
     generator = build(RECORDED["zeros with a row for each sample"], conv=conv())
     z1, z2 = generator.sample(9, seed=0), generator.sample(9, seed=1)
