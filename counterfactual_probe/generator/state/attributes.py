@@ -23,7 +23,8 @@ def attributes_kept(module: nn.Module) -> Iterator[Reachable]:
     """Yields everything reachable from the module, and restores all of it at the end.
 
     Raises:
-        ModuleChanged: at the end, if a forward changed values of a parameter, since these are too large to copy.
+        ModuleChanged: at the end, if a forward changed values of a parameter, since these are too large to copy; and if
+            it put others in their place, as a flow does that sets its norms from the first batch.
     """
     everything = reachable(module)
     snapshot = _Snapshot.of(everything)
@@ -50,7 +51,7 @@ def _refuse(module: nn.Module, changed: Sequence[Tensor], cause: ProbeError | No
     raise ModuleChanged(
         f"the forward of {type(module).__name__} changes its parameter {(names or ['(unnamed)'])[0]!r}; make it a "
         "function of latents and weights (a counter belongs into a buffer or an attribute, which are put back), "
-        "and load the weights again"
+        "and load the weights again; if it sets them from the first batch that it sees, run it on one before"
     ) from cause
 
 
@@ -63,14 +64,23 @@ class _Weight:
     grad: Tensor | None
     storage: Tensor  # shares the values
 
-    def restore(self) -> None:
-        """Restore all but the values, of which there is no copy."""
-        if self.value.data_ptr() != self.storage.data_ptr():  # `.data = …`: the old values are still there
+    def restore(self) -> bool:
+        """Restore all but values, of which there is no copy; tells whether others were put in their place."""
+        exchanged = self.value.data_ptr() != self.storage.data_ptr()
+        others = exchanged and self._has_other_values()
+        if exchanged:  # `.data = …`: the old values are still there
             self.value.data = self.storage
         if self.value.requires_grad != self.needs_grad:
             self.value.requires_grad_(self.needs_grad)
         if self.value.grad is not self.grad:
             self.value.grad = self.grad
+        return others
+
+    def _has_other_values(self) -> bool:
+        """Not the same in another type, in another place or laid out otherwise."""
+        if (self.value.dtype, self.value.device) != (self.storage.dtype, self.storage.device):
+            return False
+        return self.value.shape != self.storage.shape or not torch.equal(self.value.data, self.storage)
 
 
 @dataclass
@@ -99,7 +109,7 @@ class _Snapshot:
         )
 
     def restore(self) -> list[Tensor]:
-        """Restore everything; returns the parameters whose values cannot be restored."""
+        """Restore everything; returns the parameters whose values a forward changed."""
         for item, before in self.containers:
             _restore_container(item, before)
         for item, name, value in self.slots:
@@ -111,11 +121,11 @@ class _Snapshot:
             generator.set_state(state)
         for tensor, before in self.tensors:
             _restore_tensor(tensor, before)
-        for weight in self.weights:
-            weight.restore()
+        exchanged = [weight.restore() for weight in self.weights]
         values = [weight.value for weight in self.weights]
         now = checksums(values)
-        return [value for value, one, two in zip(values, now, self.checksums, strict=True) if one != two]
+        changed = [one != two for one, two in zip(now, self.checksums, strict=True)]
+        return [value for value, *either in zip(values, changed, exchanged, strict=True) if any(either)]
 
 
 def _copy(item: Container) -> Any:

@@ -195,6 +195,22 @@ def test_a_weight_exchanged_through_data_is_put_back() -> None:
     assert module.last.weight.data_ptr() == before
 
 
+def from_the_first_batch(module: Keeper, x: Tensor) -> None:
+    """As the activation norms of flows are set: of another batch, the module is another function."""
+    if not getattr(module, "is_set", False):
+        module.last.weight.data = module.last.weight / (1 + x.std())
+        module.is_set = True
+
+
+def test_weights_set_from_the_first_batch_are_refused_until_they_are_set() -> None:
+    module = Keeper(from_the_first_batch)
+    with pytest.raises(cp.ProbeError, match=r"changes its parameter 'last.weight'.*run it on one before"):
+        cp.wrap(module, Z)
+    with torch.no_grad():
+        module(torch.randn(8, 5))
+    run_all(module)
+
+
 _ARMED: list[bool] = []
 
 
