@@ -55,7 +55,7 @@ def principal_components(request: MapRequest, number: int) -> Tensor:
 
 
 def components_on_all_ranks(request: MapRequest, exchange: Exchange) -> Tensor | None:
-    """The components that are given, or as many as are asked for, computed by rank 0 for all."""
+    """The given components, or the requested number of them, computed on rank 0 for all."""
     wanted = request.options.components
     if not isinstance(wanted, int):
         return wanted

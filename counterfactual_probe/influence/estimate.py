@@ -1,4 +1,4 @@
-"""An estimate of influence maps in progress: it advances block by block, and can stop and go on."""
+"""An estimate of influence maps in progress: it advances block by block, and can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pairs_are_shared(sets: int, n_pairs: int, ranks: Ranks, tolerance: float | N
 
 
 class Estimate:
-    """Accumulated maps of unit sets, the pairs they have seen, and the sets that still go on.
+    """Accumulated maps of unit sets, how many pairs they have seen, and which sets are still active.
 
     ``advance`` runs one block of pairs inside ``generator.session()``. Between blocks,
     ``state`` holds all that is needed to ``restore`` the estimate and end with the same bits.
@@ -70,7 +70,7 @@ class Estimate:
     def advance(self, ran: Callable[[int], object] = lambda _: None) -> None:
         """Run the next block of pairs for the active sets, and stop those that are precise enough.
 
-        ``ran`` is told of every batch of hybrids: a block may take minutes.
+        ``ran`` is called after every batch of hybrids, because a block may take minutes.
         """
         n = self.stream.pairs.n
         end = min(n, self.position + self._block())
@@ -80,11 +80,10 @@ class Estimate:
         self._run(end, ran)
         self.position = end
         if tolerance is not None and end % STAGE == 0 and self.options.least_pairs <= end < n:
-            going_on = [chosen for chosen in self._active if self.accumulator.relative_error(chosen) > tolerance]
-            self._go_on_with(going_on)
+            self._continue_with([k for k in self._active if self.accumulator.relative_error(k) > tolerance])
 
     def _block(self) -> int:
-        """The most pairs of a block."""
+        """The largest number of pairs in a block."""
         return self.stream.hybrids_per_eval
 
     def _run(self, end: int, ran: Callable[[int], object]) -> None:
@@ -93,7 +92,7 @@ class Estimate:
             ran(len(sets))
 
     def _maps(self, start: int, end: int) -> Iterator[tuple[int, list[int], Tensor, Tensor | None]]:
-        """Pair, places among the active sets, their maps, and the energy of their changes if it is wanted."""
+        """Pair, indices among the active sets, their maps and, with components, the energy of their changes."""
         components, cell = self.accumulator.arrays.components, self.options.cell
         for effect in self.stream.run(start, end):
             maps = effect.maps()
@@ -110,17 +109,17 @@ class Estimate:
 
     @property
     def settled(self) -> int:
-        """Hybrids that need no more work, of pairs × sets."""
+        """Hybrids that are done or no longer needed, of pairs × sets."""
         return self.total - (self.stream.pairs.n - self.position) * len(self._active)
 
     def resume(self, file: Checkpoint | None) -> None:
-        """Go on from where the file left it, if there is one."""
+        """Resume from the file, if there is one."""
         if file is not None and (state := file.load()) is not None:
             self.require_fitting(file, *state)
             self.restore(*state)
 
     def keep(self, file: Checkpoint) -> None:
-        """Write the progress, once in a while and at the end."""
+        """Write the progress, at intervals and at the end."""
         if file.due or self.done:
             file.save(*self.state())
 
@@ -156,9 +155,9 @@ class Estimate:
         self.position = progress["position"]
         self.precision = progress["precision"]
         self.stream.hybrids_per_eval = progress["hybrids_per_eval"]
-        self._go_on_with(progress["active"])
+        self._continue_with(progress["active"])
 
-    def _go_on_with(self, active: list[int]) -> None:
+    def _continue_with(self, active: list[int]) -> None:
         self._active = active
         self.stream.intervention = Swap([self._sets[chosen] for chosen in active])
 
@@ -167,15 +166,15 @@ class SharedEstimate(Estimate):
     """An estimate of which each rank runs its share of every block of pairs.
 
     All ranks get the maps of the whole block and add them in the order of the pairs. So all hold the
-    same state, decide the same, and end with what one rank would, up to the rounding of batches. Rank
-    0 alone keeps it in a file, and gives it to the others when the run is resumed.
+    same state, make the same decisions, and end with the result of a single rank, up to the rounding of
+    batches. Only rank 0 writes it to a file, and sends it to the others when the run is resumed.
     """
 
     def __init__(self, stream: Stream, options: MapOptions, components: Tensor | None, exchange: Exchange) -> None:
         super().__init__(stream, options, components)
         self._exchange = exchange
         self._device = stream.generator.device
-        # No narrower than the accumulated maps, so that nothing is lost on the way.
+        # At least as wide as the accumulated maps, so that no precision is lost between ranks.
         self._dtype = torch.promote_types(stream.generator.dtype or torch.float64, torch.float32)
         pair_bytes = len(self._sets) * options.size[0] * options.size[1] * self._dtype.itemsize
         room = max(1, _BLOCK_BYTES // (pair_bytes * exchange.ranks.world))

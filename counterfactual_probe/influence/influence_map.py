@@ -73,21 +73,19 @@ class InfluenceMap:
                 differences are propagated in bfloat16: faster, and maps are off by about 0.1 % (worst channel 0.3 %).
                 Processors without bfloat16 products, and generators whose forward is no fixed program, stay exact;
                 ``provenance["precision"]`` says what was used.
-            blocks: also sum the pairs in so many blocks, by which :class:`ModuleFinder` measures confidence. 32 is a
-                good number; each takes the memory of a map.
-            normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm, in which every pair counts once.
-                Pairs that change nothing are left out, and counted.
+            blocks: also sum the pairs in this many blocks, on which :class:`ModuleFinder` measures confidence; 32 is a
+                good number, and each takes the memory of a map.
+            normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm, so that every pair counts
+                equally; pairs that change nothing are left out, and counted.
             map_size: (height, width), or one number for both, which divide the image's: maps are averaged over blocks
                 of pixels before any statistics.
-            components: also how the energy of changes is distributed over so many leading principal components of all
-                changes (64 is a good number), for ``ModuleFinder(features="pca")``; or ``maps.components`` of earlier
-                maps, which makes both comparable.
+            components: also the energy of changes in each of this many leading principal components (64 is a good
+                number), for ``ModuleFinder(features="pca")``; or ``maps.components`` of earlier maps, to compare with.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
             checkpoint: a file for the progress, written about every 15 seconds. After any interruption the same call
-                resumes from it, and ends with the same bits as without one (on one machine); from the file of a
-                complete run it returns the maps at once. Several ranks write PATH.rankIofN each, or rank 0 alone when
-                they share the pairs.
+                resumes from it (at once if it is complete), and ends with the same bits as an uninterrupted run (on one
+                machine). Several ranks write PATH.rankIofN each, or rank 0 alone if they share the pairs.
 
         Raises:
             ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
@@ -130,7 +128,7 @@ class InfluenceMap:
         ...     if maps.relative_error.max() < 0.1:
         ...         break
 
-        ``options`` are those of :meth:`attribute`. Every run has a ``checkpoint`` of its own: PATH.N up to pair N.
+        ``options`` are those of :meth:`attribute`. Every run has its own ``checkpoint``: PATH.N up to pair N.
         """
         device, sample = self.generator.device, self.generator.sample
         with told_to_all(device):
@@ -143,7 +141,7 @@ class InfluenceMap:
             stop = stop if max_pairs - stop >= least else max_pairs  # the remaining pairs must fill their blocks, too
             with told_to_all(device):
                 z1, z2 = (sample(stop - done, seed=seed, stream=stream, start=done) for stream in (BASE, SOURCE))
-            # Noise in the forward is numbered from 0 in every run, so each run needs a seed of its own.
+            # Noise in the forward is numbered from 0 in every run, so each run needs another seed.
             noise = seed if not done else stream_seed(seed, NOISE, done) % 2**32
             options["checkpoint"] = None if file is None else f"{file}.{stop}"
             more = self.attribute(z1, z2, seed=noise, blocks=blocks, show_progress=show_progress, **options)

@@ -1,4 +1,4 @@
-"""What is asked of influence maps, checked before anything runs."""
+"""A request for influence maps, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_PAIRS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class MapOptions:
-    """What maps are to hold, beside means and their errors.
+    """What maps hold besides means and standard errors.
 
     Attributes:
         tolerance: the relative error at which a unit set stops; None: it sees all pairs.
@@ -49,7 +49,7 @@ class MapOptions:
         return 2 * self.blocks
 
     def require_room(self, sets: int, device: torch.device) -> None:
-        """Refuse block sums of so many unit sets that do not fit, before anything runs."""
+        """Raise a ProbeError, before anything runs, if the block sums of so many unit sets do not fit into memory."""
         height, width = self.size
         needed, free = sets * self.blocks * (1 + self.normalise) * height * width * 4, free_memory(device)
         if free is None or needed <= free:
@@ -89,7 +89,7 @@ class MapRequest:
         return self.latents[0] is None
 
     def identity(self, about: dict[str, Any]) -> dict[str, Any]:
-        """All that decides a run's bits: a checkpoint of anything else is refused."""
+        """Everything that determines the bits of a run's result; a checkpoint of any other run is refused."""
         options, components = self.options, self.options.components
         return {
             **{key: value for key, value in about.items() if key != "versions"},

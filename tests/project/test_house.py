@@ -152,12 +152,12 @@ def test_a_third_module_at_the_top_is_found(tmp_path: Path) -> None:
 
 
 def test_what_is_too_long_is_found(tmp_path: Path) -> None:
-    body = "def long():\n" + "    x = 1\n" * 97
-    assert built(tmp_path, {"low/letters.py": body + "y = 1\n" * 302}).faults() == []
-    found = built(tmp_path, {"low/letters.py": body + "    x = 1\n" + "y = 1\n" * 302}).faults()
+    body = "def long():\n" + "    x = 1\n" * 74
+    assert built(tmp_path, {"low/letters.py": body + "y = 1\n" * 325}).faults() == []
+    found = built(tmp_path, {"low/letters.py": body + "    x = 1\n" + "y = 1\n" * 325}).faults()
     assert [fault.partition(",")[0] for fault in found] == [
         f"{TOP}.low.letters has 401 lines",
-        f"{TOP}.low.letters.long has 99 lines",
+        f"{TOP}.low.letters.long has 76 lines",
     ]
 
 
