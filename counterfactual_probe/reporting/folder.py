@@ -12,7 +12,7 @@ from ..base.files import read_json, write_bytes, write_json
 from .section import WRITERS
 
 _ASIDE = ".unfinished-report"
-# Whatever a listing says, only files of a report's names are removed.
+# Whatever a listing says, only files with names of a report's files are removed.
 _OWN_FILES = (
     "figures/*.png",
     "maps-*.safetensors",
@@ -81,5 +81,5 @@ def _listed(folder: Path, listing: str | None) -> set[str]:
         names = set(read_json(folder / listing)["files"])
     except (ValueError, LookupError, TypeError):
         return set()  # another file of this name, which says nothing of a report
-    own = {path.relative_to(folder).as_posix() for pattern in _OWN_FILES for path in folder.glob(pattern)}
-    return own & names
+    ours = {path.relative_to(folder).as_posix() for pattern in _OWN_FILES for path in folder.glob(pattern)}
+    return ours & names

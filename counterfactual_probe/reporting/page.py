@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A section where it stands.
+    """A section in its place on a page.
 
     Attributes:
         anchor: its place on the page; empty where no link goes to it.
-        link: what the link to it says; empty for none.
+        link: the text of the link to it; empty for none.
         prefix: before the names of its figures and files.
     """
 
@@ -41,7 +41,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Page:
-    """All that is on a page; ``card`` says what the generator is, ``facts`` how the page was made."""
+    """Everything on a page; ``card`` says what the generator is, ``facts`` how the page was made."""
 
     title: str
     chapters: Sequence[Chapter]
@@ -91,12 +91,12 @@ def write_page(
 
 
 def _placed(chapters: Sequence[Chapter]) -> list[Chapter]:
-    """The chapters with the names of figures and files as they are here: with prefixes, no two the same."""
+    """The chapters with distinct names of figures and files, prefixes included."""
     ids, files, placed = set[str](), set[str](), []
     anchors = [_distinct(chapter.anchor, "", ids) if chapter.anchor else "" for chapter in chapters]
     for chapter, anchor in zip(chapters, anchors, strict=True):
         section, prefix = chapter.section, chapter.prefix
-        figures = tuple(replace(own, name=_distinct(prefix + own.name, "", ids)) for own in section.figures)
+        figures = tuple(replace(item, name=_distinct(prefix + item.name, "", ids)) for item in section.figures)
         results = {
             _distinct(prefix + PurePath(name).stem, PurePath(name).suffix, files): content
             for name, content in section.results.items()
@@ -106,7 +106,7 @@ def _placed(chapters: Sequence[Chapter]) -> list[Chapter]:
 
 
 def _distinct(stem: str, suffix: str, taken: set[str]) -> str:
-    """A name that is not taken yet, on disks that do not tell capitals from small letters either."""
+    """A name that is not taken yet, not even on disks that ignore case."""
     number = 1
     while (name := f"{stem}{'' if number == 1 else f'+{number}'}{suffix}").casefold() in taken:
         number += 1

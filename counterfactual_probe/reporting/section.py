@@ -1,4 +1,4 @@
-"""The description of an analysis in a report: its words, tables, figures and files, before there is any HTML.
+"""The description of an analysis in a report: its words, tables, figures and files, independent of HTML.
 
 Everything a report shows is a :class:`Section`, whether the study's own or another package's. ``page`` turns sections
 into HTML and files, and knows nothing of what they are about.
@@ -125,7 +125,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Its place on the page, and what its files' names start with: no file of the study's own does."""
+        """Its place on the page, and the start of its files' names, with which no file of the study itself starts."""
         slug = f"section-{re.sub(r'[^a-z0-9]+', '-', self.title.lower()).strip('-')}"
         return slug if slug == "section-" else safe_name(slug)
 
@@ -164,8 +164,8 @@ class SectionMaker:
     """What ``report --sections NAME`` adds. A package registers one under ``counterfactual_probe.sections``.
 
     Attributes:
-        ready: raises a ProbeError where ``make`` would, after a long run: weights that are not installed, say.
-        fits: the same, of the generator: one whose latents have no classes, say.
+        ready: raises a ProbeError now for what would make ``make`` fail after a long run, such as missing weights.
+        fits: the same for the generator, such as one whose latents have no classes.
     """
 
     name: str

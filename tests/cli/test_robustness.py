@@ -93,6 +93,7 @@ def test_the_page_and_its_files(folder: Path, capsys: pytest.CaptureFixture[str]
         "other &lt;b&gt;judge&lt;/b&gt;",
         f"{result.best[0, 1, 0]:.3f}",
         "8×8, bicubic",
+        "<td>module 1</td>",
     ):
         assert text in page
     assert json.loads(Path("a/robustness.json").read_text())["provenance"]["seed"] == 0

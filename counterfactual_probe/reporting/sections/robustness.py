@@ -18,6 +18,7 @@ from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
 from ...robustness import Ranking, Robustness, RobustnessProbe
 from ...robustness.grid import class_numbers, two_classes
+from ...robustness.plots import module_title
 from ..page import Chapter, Page, write_page
 from ..section import CaptionedFigure, Section, SectionMaker, shown
 from ..study import Study
@@ -265,7 +266,8 @@ def _classifiers_table(result: Robustness) -> Table:
 
 def _all_numbers(result: Robustness) -> Table:
     rows = list(result.rows())
+    named = [{**row, "module": module_title(row["module"])} for row in rows]
     cells = [
-        tuple(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()) for row in rows
+        tuple(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()) for row in named
     ]
     return Table(tuple(rows[0]), tuple(cells), title="All numbers", folded=True)
