@@ -122,16 +122,11 @@ def cdcgan(
     Raises:
         ProbeError: the tensors are not those of a DCGAN with this number of classes; an unknown class.
     """
-    names = _class_names(classes)
     state = tensors_only(state_dict)
     prefix, kernels = numbered_kernels(state, "conditional DCGAN")
     numbers, shapes = list(kernels), list(kernels.values())
+    names = _class_names(classes, most=shapes[0][0] - 1)
     latent = shapes[0][0] - len(names)
-    if latent < 1:
-        raise ProbeError(
-            f"the first kernel has {shapes[0][0]} inputs and {len(names)} classes are given; give fewer classes than "
-            "inputs, since the remaining inputs are the latent's"
-        )
     require_image(2 * 2 ** len(shapes), shapes[-1][0], "a conditional DCGAN")
     renamed = {f"main.{key.removeprefix(prefix)}": value for key, value in state.items()}
     module = built(
@@ -149,12 +144,20 @@ def cdcgan(
     return wrap(module.eval(), ClassSampler(latent, names), layers=module.relus, device=device, name=name)
 
 
-def _class_names(classes: Any) -> tuple[str, ...]:
+def _class_names(classes: Any, most: int) -> tuple[str, ...]:
+    """The names, at most so many; the first kernel has one input more for the latent."""
     if isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes):
         if not classes or len(set(classes)) < len(classes):
             raise ProbeError(f"the classes are named {list(classes)!r}; give at least one, each name once")
-        return tuple(classes)
-    return tuple(map(str, range(whole(classes, "the number of classes", 1))))
+        count = len(classes)
+    else:
+        count = whole(classes, "the number of classes", 1)
+    if count > most:
+        raise ProbeError(
+            f"the first kernel has {most + 1} inputs and {count} classes are given; give fewer classes than inputs, "
+            "since the remaining inputs are the latent's"
+        )
+    return tuple(classes) if isinstance(classes, (list, tuple)) else tuple(map(str, range(count)))
 
 
 def _build(

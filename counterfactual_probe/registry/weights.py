@@ -134,7 +134,9 @@ def built(make: Callable[[], M], state: Mapping[str, Tensor], what: str) -> M:
     from which its first weights are drawn, stays as it was.
     """
     with torch.device("meta"):
-        require_fit(make(), state, what)
+        shell = make()
+    require_fit(shell, state, what)
+    require_room(sum(value.nbytes for value in shell.state_dict().values()), f"the tensors of {what}")
     with torch.random.fork_rng(devices=[]):
         module = make()
     module.load_state_dict(dict(state), strict=False)
