@@ -14,6 +14,7 @@ from torch import Tensor
 from ..base import errors
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, whole
+from ..base.formats.elsewhere import plain_tensor
 from ..generator.adapter import GeneratorAdapter, stream_seed
 
 if TYPE_CHECKING:
@@ -136,9 +137,10 @@ def _one_code(base: Any, codes: Any) -> Tensor:
 
 def _tensor(given: Any) -> Tensor | None:
     """A tensor, if given floats of torch or NumPy; otherwise None."""
-    if isinstance(given, np.ndarray) and given.dtype.kind == "f":
-        return torch.from_numpy(given.copy())
-    return given if isinstance(given, Tensor) and given.is_floating_point() else None
+    if isinstance(given, (np.ndarray, Tensor)):
+        tensor = plain_tensor(given, "the codes")
+        return tensor if tensor.is_floating_point() else None
+    return None
 
 
 def _described(given: Any) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..base.caller import blamed_on
 from ..base.errors import ProbeError, strings, text
+from ..base.formats.elsewhere import require_dense
 from ..base.memory import in_slices
 from ..generator import latents as lt
 from ..generator.device import home, on_device, unwrapped
@@ -134,6 +135,7 @@ class Classifier(Picklable):
         if not isinstance(images, Tensor) or images.dim() != 4:
             shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ProbeError(f"images are {shape}; give a tensor (n, C, H, W)")
+        require_dense(images, "the images")
         self._require_range(images, low, high)
         wanted = self.dtype or torch.float32
         return ((images.to(self.device, wanted) - low) / (high - low)).clamp(0, 1)
@@ -189,6 +191,9 @@ class Classifier(Picklable):
     def _batches(
         self, images: Tensor, image_range: tuple[float, float], run: Callable[[Tensor], Tensor]
     ) -> list[Tensor]:
+        if isinstance(images, Tensor):
+            require_dense(images, "the images")  # before slices are taken of it
+
         def part(index: slice) -> Tensor:
             return run(self.transformed(self.unit(images[index], image_range)))
 

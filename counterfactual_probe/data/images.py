@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import ProbeError, visible
+from ..base.formats.elsewhere import plain_tensor
 from ..base.memory import free_memory
 from ..generator.images import all_finite
 
@@ -88,8 +89,8 @@ def to_bytes(images: Tensor, image_range: tuple[float, float]) -> Tensor:
 
 
 def _checked_pixels(given: Any) -> Tensor:
-    if isinstance(given, np.ndarray) and given.dtype.kind in "uif":
-        given = torch.from_numpy(given if given.flags.writeable else given.copy())
+    if isinstance(given, (np.ndarray, Tensor)) and given.ndim == 4:
+        given = plain_tensor(given, "the images")
     if not isinstance(given, Tensor) or given.dim() != 4 or given.shape[1] not in (1, 3):
         shape = f"{tuple(given.shape)}" if hasattr(given, "shape") else f"a {type(given).__name__}"
         raise ProbeError(f"the images are {shape}; give an array or tensor (n, C, H, W) with 1 or 3 colours")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ..base.errors import ProbeError
+from ..base.formats.elsewhere import plain_array
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -73,7 +74,7 @@ class Gaussian:
 
 def as_features(given: Any, what: str) -> Floats:
     """Features as a matrix (n, features) of float64, checked."""
-    values = np.asarray(given.detach().cpu().double().numpy() if isinstance(given, Tensor) else given, np.float64)
+    values = plain_array(given, what, "(n, features)").astype(np.float64)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] == 0:

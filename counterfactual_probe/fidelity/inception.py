@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..base.errors import ProbeError, first_line
+from ..base.formats.elsewhere import plain_tensor
 from ..data.images import to_bytes
 from ..generator import latents as lt
 from ..generator.state.settings import fresh_settings
@@ -60,6 +61,7 @@ class Inception:
 
     def features(self, images: Tensor, *, image_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
         """(n, 2048) float32, of images (n, C, H, W) rounded to bytes; grey becomes three equal colours."""
+        images = plain_tensor(images, "the images")
         if images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ProbeError(f"images are {tuple(images.shape)}; give (n, C, H, W) with 1 or 3 colours")
         pixels = to_bytes(images.detach().float().cpu(), image_range).expand(-1, 3, -1, -1)

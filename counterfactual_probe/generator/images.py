@@ -11,6 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError
+from ..base.formats.elsewhere import require_dense
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +64,7 @@ def require_images(
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise ProbeError(f"the images are {kind}; give a tensor of floats from {low:g} to {high:g}")
+    require_dense(images, "the images")
     if images.dim() != 4 or tuple(images.shape[1:]) != size:
         raise ProbeError(
             f"the images are {tuple(images.shape)} and this generator's are (n, {', '.join(map(str, size))}); resize "

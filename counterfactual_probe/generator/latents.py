@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import ProbeError
+from ..base.formats.elsewhere import require_dense
 
 Latents: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 NOISE = "noise"  # the key of the seeds of what a forward draws by itself
@@ -69,6 +70,7 @@ def count(latents: Latents, what: str = "the latents") -> int:
             )
         if value.layout is not torch.strided:
             raise ProbeError(f"{label} of {what} is of layout {value.layout}; give a dense tensor, .to_dense()")
+        require_dense(value, f"{label} of {what}")
         if value.dim() == 0:
             raise ProbeError(f"{label} of {what} has no sample dimension; make it batch-first, shape (n, …)")
     first_label, first = named[0]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..base.caller import blamed_on
 from ..base.errors import ProbeError, whole
+from ..base.formats.elsewhere import plain_tensor
 from ..base.progress import progress_bar
 from ..engine import Assignment, Intervention, Pairs, Stream, Swap
 from ..engine.pairs import given_pairs
@@ -213,8 +214,8 @@ class Hybridizer:
 
 def _checked_value(value: Any) -> Value:
     """A value of one of the accepted kinds, an array as a tensor."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(value.copy())  # torch takes neither negative strides nor read-only arrays
+    if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biufc"):
+        return plain_tensor(value.copy() if isinstance(value, np.ndarray) else value, "the values")
     if isinstance(value, (Real, Tensor)) or callable(value) or (isinstance(value, str) and value == "mean"):
         return cast(Value, value)
     raise ProbeError(f"value is {shortened(value)}; give a number, 'mean', a tensor or a function")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ..base.errors import ProbeError, whole
+from ..base.formats.elsewhere import plain_array
 from ..generator.adapter import stream_seed
 from ..version import __version__
 
@@ -89,12 +90,7 @@ def checked_table(codes: Array, factors: Array, continuous: bool | Sequence[bool
 
 
 def _numeric_matrix(given: Array, what: str) -> Floats:
-    try:
-        values = given.detach().cpu().double().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
-    except ValueError:  # NumPy's, of rows of unequal length
-        raise ProbeError(f"{what} are rows of unequal length; give an array (rows, columns)") from None
-    if values.dtype.kind not in "biuf":
-        raise ProbeError(f"{what} are of type {values.dtype}; give numbers")
+    values = plain_array(given, what, "an array (rows, columns)")
     if values.ndim != 2 or values.shape[1] == 0:
         raise ProbeError(f"{what} have shape {values.shape}; give an array (rows, columns), a row for each image")
     values = values.astype(np.float64)

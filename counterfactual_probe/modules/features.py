@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ..base.errors import ProbeError, one_of, whole
+from ..base.formats.elsewhere import plain_array
 from ..influence.maps import InfluenceMaps
 from .clustering import Array, Floats, unit_rows
 
@@ -108,7 +109,7 @@ def as_maps(maps: Maps) -> Array:
     """Influence maps as a float64 array (channels, H, W), checked."""
     if isinstance(maps, InfluenceMaps):
         maps = maps.maps
-    values = maps.detach().cpu().double().numpy() if isinstance(maps, Tensor) else np.asarray(maps, np.float64)
+    values = plain_array(maps, "influence maps", "an array (channels, H, W)").astype(np.float64)
     if values.ndim != 3 or 0 in values.shape:
         raise ProbeError(f"influence maps have shape {values.shape}; give (channels, H, W)")
     if not np.isfinite(values).all():

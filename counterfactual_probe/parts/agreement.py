@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import ProbeError, whole
+from ..base.formats.elsewhere import plain_array
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
@@ -151,8 +152,8 @@ def _templates(modules: ModuleFinder | npt.ArrayLike) -> Floats:
     if isinstance(modules, ModuleFinder):
         modules.require_fit()
         return modules.templates_
-    given = modules.detach().cpu().numpy() if isinstance(modules, Tensor) else np.asarray(modules)
-    if given.ndim != 3 or 0 in given.shape or given.dtype.kind not in "biuf":
+    given = plain_array(modules, "the templates", "a fitted finder, or numbers (K, H, W)")
+    if given.ndim != 3 or 0 in given.shape:
         raise ProbeError(f"the templates are {given.dtype} {given.shape}; give a fitted finder, or numbers (K, H, W)")
     values = given.astype(np.float64)
     if not np.isfinite(values).all():

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..base.errors import ProbeError, strings
+from ..base.formats.elsewhere import plain_array
 from ..modules.clustering import Array, Floats, Labels
 from .partitions import adjusted_rand, contingency_tables, match_parts, overlaps, strongest
 from .result import PartsAgreement
@@ -80,8 +80,8 @@ class Truth:
 
 def _mask_shares(masks: Any, size: tuple[int, int]) -> Array:
     """Masks as an array (n, P, H, W) of shares."""
-    given = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else np.asarray(masks)
-    if given.ndim not in (3, 4) or 0 in given.shape or given.dtype.kind not in "biuf":
+    given = plain_array(masks, "the masks", "booleans (P, H, W), or (n, P, H, W) of n images")
+    if given.ndim not in (3, 4) or 0 in given.shape:
         raise ProbeError(
             f"the masks are {given.dtype} {given.shape}; give booleans (P, H, W), or (n, P, H, W) of n images"
         )
