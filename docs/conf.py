@@ -29,7 +29,10 @@ language = "en"
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"inherited-members": "object,Module,dict,Mapping,Exception"}
+autodoc_default_options = {
+    "inherited-members": "object,Module,dict,Mapping,Exception",
+    "exclude-members": "SHAPES, PROVENANCE",  # of files, which no user writes by hand
+}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

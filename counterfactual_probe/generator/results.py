@@ -63,10 +63,8 @@ class Result(Described, Tabulated, Saved):
     its rows to ``to_csv``, ``to_json`` and ``to_dataframe``, is written by ``save`` and read by ``load``, and plots
     itself onto given axes.
 
-    Attributes:
-        SHAPES: the declared form of each array in a file, and of each list that goes with arrays; see
-            :func:`base.formats.arrays.require_agreement`.
-        PROVENANCE: the declared schema of ``provenance``.
+    A subclass declares what its files must hold: ``SHAPES`` is the form of each array, and of each list that goes with
+    arrays (see ``base.formats.arrays``), and ``PROVENANCE`` the schema of ``provenance``.
     """
 
     SHAPES: ClassVar[Mapping[str, str]] = {}
