@@ -1,4 +1,4 @@
-"""The engine: how many counterfactual images are run, exactly and fast. It knows no statistics.
+"""The engine: runs many counterfactual images, exactly and fast. Statistics live elsewhere.
 
 ``interventions`` say what is set where; an ``Executor`` runs the generator with it (the seam:
 executors differ in how much of the forward they skip, never in what comes out); ``Checked`` compares

@@ -63,15 +63,15 @@ class Executor(Protocol):
 
     @property
     def batches(self) -> bool:
-        """Whether it is made for several samples, and several hybrids, at a time."""
+        """Whether it runs several samples, and several hybrids, at a time."""
 
     @property
     def independent(self) -> bool:
-        """Whether it is proved that no sample of a batch influences another; False leaves it open."""
+        """Whether samples of a batch are proved independent; False leaves it open."""
 
     @property
     def rounding(self) -> str:
-        """How images are rounded more than by the generator's own type; "" if they are not."""
+        """What rounds images beyond the generator's own dtype; "" if nothing does."""
 
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True

@@ -31,12 +31,12 @@ class Intervention(Protocol):
 
 
 def layers_of(sets: Sequence[UnitSet]) -> list[str]:
-    """The layers of which any set has channels."""
+    """The layers in which any of the sets has channels."""
     return list(dict.fromkeys(layer for units in sets for layer, channels in units.items() if channels))
 
 
 def path_of(units: UnitSet) -> frozenset[str]:
-    """The layers of which a unit set sets channels: where its hybrids part from the clean run."""
+    """The layers in which a unit set has channels: where its hybrids depart from the clean run."""
     return frozenset([layer for layer, channels in units.channels.items() if channels])
 
 
@@ -60,7 +60,7 @@ class _BoundSwap:
     def __init__(self, sets: Sequence[UnitSet], base: CleanRun, source: CleanRun) -> None:
         self._sets = sets
         self._values = source.activations
-        # NaN differs from itself, so a NaN is run, and reported.
+        # NaN != NaN, so a NaN is run, and reported.
         self._differs = {
             layer: (source.activations[layer] != base.activations[layer]).flatten(2).any(2).cpu()
             if source.activations[layer].dim() > 2

@@ -50,7 +50,7 @@ class Unmixed:
 
     @property
     def _is_settled(self) -> bool:
-        """Whether samples are proved to be independent, or are run alone."""
+        """Whether samples are proved independent, or run alone."""
         return self.independent or not self.generator.batchable
 
     def clean(
@@ -91,5 +91,5 @@ class Unmixed:
 
 
 def _smallest(images: Tensor) -> int:
-    """The row of the smallest values: where a scale that all samples share shows most."""
+    """The row of the smallest values, where a scale shared by all samples has the largest effect."""
     return int(torch.nan_to_num(images.flatten(1).abs().amax(1), nan=torch.inf).argmin())

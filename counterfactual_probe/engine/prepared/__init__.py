@@ -1,1 +1,1 @@
-"""A simplified program run on from the edit: batches, caches, and differences that travel alone."""
+"""Run a simplified program from the edited layer on: batches, caches, and low-precision differences."""

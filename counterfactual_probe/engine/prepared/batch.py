@@ -1,4 +1,4 @@
-"""The values of one batch of runs, each in the form in which it is at hand.
+"""The values of one batch of runs, each in the forms computed so far.
 
 *Full* is the value itself. *Difference* is what an intervention changed of it, in a type of lower
 precision. *Sparse* is the difference on the few channels that were set, before it spreads.
@@ -21,7 +21,7 @@ from ..runs import Runs
 
 @dataclass
 class Clean:
-    """What a batch needs of the clean run of its samples: values by number, and what follows from them."""
+    """Values of the clean run that a batch reads, by number, and quantities derived from them."""
 
     values: Mapping[int, Tensor]
     derived: dict[tuple[int, str], Tensor] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Clean:
 
 
 class Batch:
-    """Rows to run, each on one sample of a clean run, and the forms of values made so far."""
+    """Rows to run, each on one sample of a clean run, and the forms of values computed so far."""
 
     def __init__(self, clean: Clean, runs: Runs, sparse: SwapEdit | None, device: torch.device) -> None:
         samples = runs.samples
@@ -67,7 +67,7 @@ class Batch:
         return value[self._index]
 
     def copied_rows(self, value: Tensor) -> Tensor:
-        """The same, as a new tensor that may be written to."""
+        """The same, as a writable copy."""
         rows = self.rows_of(value)
         return rows if self._one is None else new(tuple(rows.shape), rows.dtype, rows.device).copy_(rows)
 
@@ -78,7 +78,7 @@ class Batch:
         return value[self.samples, self.channels]
 
     def spread(self, value: Tensor, change: Tensor) -> Tensor:
-        """Every row's clean value, with the change (rows set, …) added where there is one."""
+        """The clean value of every row, plus the change (rows set, …) where there is one."""
         made = result = new((self.size, *value.shape[1:]), value.dtype, value.device)
         if change.dim() == 6:  # brought into the order of pixels by the addition, not by a separate pass
             result, value = apart(result, change.shape[2]), apart(value, change.shape[2])
@@ -112,7 +112,7 @@ def new(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Ten
 
 
 def laid_out(value: Tensor) -> Tensor:
-    """Images with the channels of a pixel together, as convolutions on a CPU read them fastest."""
+    """Images in channels-last layout, which CPU convolutions read fastest."""
     if value.dim() == 4 and value.device.type == "cpu":
         return value.contiguous(memory_format=torch.channels_last)
     return value

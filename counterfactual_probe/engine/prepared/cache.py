@@ -1,4 +1,4 @@
-"""What a prepared run needs beside latents: the simplified program and the paths through it.
+"""What a prepared run needs besides latents: the simplified program and the paths through it.
 
 It takes several forwards to make, and as long as weights, hooks and attributes are the same it serves every call: the
 latest of each generator is remembered, one for exact hybrids and one for low-precision differences.
@@ -23,7 +23,7 @@ from ..program.simplify import Simplified, simplify
 from .propagation import edit_path
 from .steps import EditPath
 
-# By the type in which differences travel; what it was made for stands beside it.
+# By the dtype of differences; each preparation with the key of what it was made for.
 _Remembered: TypeAlias = "dict[torch.dtype | None, tuple[Any, Preparation]]"
 # The layers that are set, and whether by a swap of few channels in each row.
 PathKey = tuple[frozenset[str], bool]
@@ -59,7 +59,7 @@ class Preparations:
         self, generator: GeneratorAdapter, paths: Sequence[frozenset[str]], difference_dtype: torch.dtype | None
     ) -> None:
         self.generator, self.paths, self.difference_dtype = generator, paths, difference_dtype
-        # What no attribute tells can change too: so whoever uses it compares a clean run in every call.
+        # Changes that no attribute shows are possible too, so every call also compares a clean run.
         with holding(generator.module):
             state = generator.weights_hash(), fingerprint(generator.module)
         self._key = (*state, generator.device, tuple(paths))
@@ -69,7 +69,7 @@ class Preparations:
         return latest if key == self._key else None
 
     def anew(self) -> Preparation:
-        """Record the forward and prepare it; NotRecordable if that cannot be done. Call it inside a session."""
+        """Record the forward and prepare it; raises NotRecordable. Call it inside a session."""
         latest = self._latest.setdefault(self.generator, {})
         latest.pop(self.difference_dtype, None)
         preparation = _prepare(self.generator, self.paths, self.difference_dtype)
@@ -95,7 +95,7 @@ def _prepare(
 
 
 def _first_swappable(generator: GeneratorAdapter, simplified: Simplified, layers: frozenset[str]) -> str | None:
-    """The first of some layers, if it gives images, of which channels can be set one by one."""
+    """The first of some layers, if its output is images, whose channels can be swapped one by one."""
     first = next(layer for layer in simplified.edited if layer in layers)
     return first if generator.layer(first).is_image else None
 

@@ -22,7 +22,7 @@ def route_difference(routing: Routing, op: Op) -> bool:
 
 
 def _linear(routing: Routing, op: Op) -> bool:
-    """What changes goes through the operation by itself."""
+    """Apply the operation to the difference."""
     x, rest = only_changed(routing, op), _factors(routing, op)
     if x is None or rest is None:
         return False
@@ -61,7 +61,7 @@ def _relu(routing: Routing, op: Op) -> bool:
     routing.as_difference(x)
 
     def bounds(batch: Batch) -> tuple[Tensor, Tensor]:
-        # Rounded as differences are: where a bound decides, the difference is at least as large.
+        # Rounded like differences: where a bound decides, the difference is at least as large.
         below = batch.clean.derive(x, "below", lambda a: a.clamp_max(0).to(dtype))
         above = batch.clean.derive(x, "above", lambda a: a.clamp_min(0).neg().to(dtype))
         return batch.rows_of(below), batch.rows_of(above)
@@ -81,7 +81,7 @@ def _relu(routing: Routing, op: Op) -> bool:
 
 
 def _cat(routing: Routing, op: Op) -> bool:
-    """What does not change adds zeros."""
+    """Parts that do not change are concatenated as zeros."""
     parts, dtype = op.args[0], routing.difference_dtype
     changed = [part.number for part in parts if routing.changes(part)]
     for number in changed:
@@ -102,7 +102,7 @@ def _cat(routing: Routing, op: Op) -> bool:
 
 
 def _sum(routing: Routing, op: Op) -> bool:
-    """What does not change adds nothing."""
+    """Terms that do not change drop out."""
     changed = [item.number for item in op.args if routing.changes(item)]
     shapes = routing.program.shapes
     if op.kwargs or len(op.args) != 2 or any(shapes[number] != shapes[op.out] for number in changed):

@@ -25,11 +25,11 @@ from ..runs import CleanRun, Edits, Runs
 from .batch import Batch, Clean, laid_out
 from .cache import Preparations
 
-# With more than this share of the channels set, a convolution of all is no slower.
+# Above this share of swapped channels, a convolution of all channels is as fast.
 LARGEST_SHARE = 0.25
-# Room for the rounding of fifty layers; what a mistake makes is far larger.
+# Allows for the rounding of fifty layers; errors of a wrong program are far larger.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-# Of a difference in bfloat16, in the mean over an image: far above its rounding, far below a mistake.
+# Of a bfloat16 difference, averaged over an image: far above its rounding, far below the error of a wrong program.
 _DIFFERENCE_TOLERANCE = 0.05
 _CHECKED_ROWS = 2
 
@@ -54,7 +54,7 @@ class Prepared:
         self, generator: GeneratorAdapter, paths: Sequence[frozenset[str]], difference_dtype: torch.dtype | None = None
     ) -> None:
         if generator.dtype not in (torch.float32, torch.float64):
-            # Folding needs a type in which products of parameters keep their digits.
+            # Folding multiplies parameters, which loses too many digits in lower precision.
             raise NotRecordable(f"parameters are {generator.dtype}, and are folded in float32 and float64 only")
         self.generator = generator
         self.rounding = "" if difference_dtype is None else "bf16-diff"
@@ -67,7 +67,7 @@ class Prepared:
                 self._preparation = self._preparations.anew()
         else:
             self._preparation = remembered
-        # What is remembered may be out of date, and is then made once more.
+        # A remembered program may be stale; then it is recorded again.
         self._may_be_stale = remembered is not None
 
     @property
@@ -95,12 +95,12 @@ class Prepared:
             for layer in layers
         }
         images = values[program.image]
-        # Nothing that is kept may be seen to change: views of it are given away.
+        # Kept values must not change, and callers get views: so the image is a copy.
         kept = {number: laid_out(values[number]) for number in self._preparation.needs} if base else {}
         return PreparedRun(latents, images.clone(), activations, numbers, seed, Clean(kept))
 
     def _noise(self, draws: Sequence[Draw], latents: Latents, numbers: Sequence[int], seed: int) -> dict[int, Tensor]:
-        """What the forward of each sample draws by itself."""
+        """The noise that the forward of each sample draws."""
         drawn: dict[int, list[Tensor]] = {draw.op.out: [] for draw in draws}
         for noise_seed in self.generator.noise_seeds(latents, numbers, seed) if draws else ():
             self.generator.seed_noise(noise_seed)
@@ -120,7 +120,7 @@ class Prepared:
         return frozenset(runs.edits), self._few(runs.edits) is not None
 
     def rows_to_compare(self, rows: int) -> list[int]:
-        """Some, spread over the batch."""
+        """A few rows, spread over the batch."""
         return list(range(rows))[:: -max(1, rows // _CHECKED_ROWS)][:_CHECKED_ROWS]
 
     def hybrid_problem(self, images: Tensor, reference: Tensor, originals: Tensor) -> str | None:
@@ -131,14 +131,14 @@ class Prepared:
         return None if bool((gap.mean((1, 2, 3)) <= allowed).all()) else f"a difference of {float(gap.max()):.2g}"
 
     def try_differently(self) -> bool:
-        """With a program made anew, if this one is from an earlier call: the forward may have changed since."""
+        """Record again, if the program is from an earlier call: the forward may have changed since."""
         stale, self._may_be_stale = self._may_be_stale, False
         if stale:
             self._preparation = self._preparations.anew()
         return stale
 
     def clean_problem(self, run: CleanRun, layers: Sequence[str]) -> str | None:
-        """As a full forward of the first sample shows: what is put into hybrids comes from here."""
+        """Compare the first sample with a whole forward: activations that are swapped in come from this run."""
         first = lt.take(run.latents, slice(0, 1))
         expected = self._full.clean(first, layers, run.numbers[:1], run.seed)
         if self.generator.draws_noise:
@@ -154,7 +154,7 @@ class Prepared:
         return problem
 
     def _few(self, edits: Edits) -> SwapEdit | None:
-        """The swap of the first layer, if it sets few channels, and as many in every row."""
+        """The swap of the first layer, if it sets few channels, equally many in each row."""
         first = self._preparation.first.get(frozenset(edits))
         if first is None:
             return None

@@ -43,7 +43,7 @@ def edit_path(
 
 
 def _without_edits_of_others(program: Program, layers: frozenset[str]) -> Program:
-    """What is edited on other paths alone passes through."""
+    """The program without the edits of layers that this path does not set."""
     renamed: dict[int, int] = {}
     ops = []
     for op in program.ops:
@@ -86,7 +86,7 @@ def _edit(routing: Routing, op: Op, info: LayerInfo) -> None:
 
 
 def _whole(routing: Routing, op: Op) -> None:
-    """The operation as it is, on whole values."""
+    """The unchanged operation, on whole values."""
     changed = [number for number in dict.fromkeys(op.reads) if number in routing.changed]
     for number in changed:
         routing.as_full(number)
@@ -122,7 +122,7 @@ def _several(routing: Routing, op: Op, compute: Callable[[Batch], Any], keys: tu
 
 
 def _in_place(op: Op, arguments: Callable[[Batch], list[Any]]) -> Callable[[Batch], Tensor] | None:
-    """The operation in the memory of its first argument, if it has such a form."""
+    """The in-place form of the operation, if it has one."""
 
     def scaled(batch: Batch) -> Tensor:
         x, scale, shift = arguments(batch)

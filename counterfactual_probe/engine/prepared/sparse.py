@@ -1,4 +1,4 @@
-"""Steps on the few channels that were set, as far as no other channel is reached, and how they spread."""
+"""Steps on the few swapped channels, until an operation mixes channels, and how the change spreads there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .steps import DIFFERENCE, FULL, SPARSE, Routing
 
 
 def route_sparse(routing: Routing, op: Op, x: int) -> bool:
-    """Steps on the channels that were set alone; False if the operation mixes channels otherwise."""
+    """Steps on the swapped channels alone; False if the operation mixes channels in a way not known here."""
     if op.elementwise and not any(isinstance(leaf, Size) for leaf in leaves((op.args, dict(op.kwargs)))):
         _bend(routing, op, x)
         return True
@@ -73,7 +73,7 @@ def _scale(routing: Routing, op: Op, x: int) -> None:
 
 
 def _spread_by(routing: Routing, op: Op) -> Callable[[Batch], Tensor] | None:
-    """What a convolution makes of the change of a few channels, each row with kernels of its own."""
+    """How a convolution propagates the change of a few channels; each row uses the kernels of its channels."""
     run, x = op.run, op.reads[0]
     if not isinstance(run, (Convolution, PolyphaseConvolution)) or (isinstance(run, Convolution) and run.groups != 1):
         return None

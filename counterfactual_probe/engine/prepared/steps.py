@@ -20,7 +20,7 @@ FULL, DIFFERENCE, SPARSE = "full", "difference", "sparse"
 
 @dataclass
 class Step:
-    """One thing to do with a batch: make one form of one value."""
+    """One computation on a batch: makes one form of one value."""
 
     run: Callable[[Batch], None]
     reads: tuple[Key, ...]
@@ -100,7 +100,7 @@ class Routing:
             self._forms.setdefault(number, set()).add(form)
 
     def need(self, number: int) -> int:
-        """A value of the clean run that steps read; one for each sample."""
+        """Note that steps read a value of the clean run; it must have one row per sample."""
         if not self.program.per_sample(number):
             raise NotRecordable("a value that is not one for each sample is read as a difference")
         self._needs.add(number)
@@ -176,7 +176,7 @@ class Routing:
 
 
 def _computed_anew(program: Program) -> frozenset[int]:
-    """What the edits reach, and what no row of the clean run holds for a sample, so that each batch makes it.
+    """Values downstream of the edits, and values without one row per sample, which each batch computes itself.
 
     An example of the latter is the first state of an LSTM, (layers, samples, features).
     """
@@ -188,6 +188,6 @@ def _computed_anew(program: Program) -> frozenset[int]:
 
 
 def only_changed(routing: Routing, op: Op) -> int | None:
-    """The one value that an operation reads of those that edits reach, once, if it is its first argument."""
+    """The operation's first argument, if it alone is downstream of the edits, and is read once."""
     changed = [number for number in op.reads if number in routing.changed]
     return op.args[0].number if len(changed) == 1 and routing.changes(op.args[0]) else None

@@ -1,1 +1,1 @@
-"""A forward written down as a list of operations, and simplified."""
+"""A forward as a list of tensor operations, and how it is simplified."""

@@ -1,4 +1,4 @@
-"""Whether a program computes every sample from that sample alone: proved from its operations, not tried out.
+"""Whether a program computes every sample from that sample alone: proved from its operations, not by trials.
 
 A proof needs three things of each operation: every value it reads is either the same for all samples or has its rows
 in the order of the samples; so has every value it makes; and it is of a kind that never looks along the first

@@ -57,7 +57,7 @@ class PolyphaseConvolution:
             grid = F.conv2d(x, weight, bias, padding=before)
         else:
             grid = F.conv2d(F.pad(x, (before, after, before, after)), weight, bias)
-        # Colours apart, as images are read; channels together otherwise, as convolutions read them.
+        # Contiguous for few channels (an image), channels-last otherwise, as convolutions read them.
         colours = outputs <= 4 or not x.is_contiguous(memory_format=torch.channels_last)
         layout = torch.contiguous_format if colours else torch.channels_last
         shape = (len(x), outputs, s * height, s * width)

@@ -16,7 +16,7 @@ Shape = tuple[Any, ...]
 
 
 class Rewriting:
-    """What is known of a program's values, and changes to it that keep the image."""
+    """A program's values and uses, and rewrites that keep the image."""
 
     def __init__(self, program: Program) -> None:
         self.ops, self.shapes, self.constants = list(program.ops), dict(program.shapes), dict(program.constants)
@@ -35,11 +35,11 @@ class Rewriting:
         return Counter([number for op in self.ops for number in op.reads] + [self.image])
 
     def constant(self, item: Any) -> Tensor | None:
-        """The value of an argument that no latent decides."""
+        """The value of an argument, if it is a constant."""
         return self.constants.get(item.number) if isinstance(item, Ref) else None
 
     def kernel(self, op: Op) -> Tensor | None:
-        """The kernel of a convolution without groups, if no latent decides it or the bias."""
+        """The kernel of an ungrouped convolution, if it and the bias are constant."""
         if not isinstance(op.run, Convolution) or op.run.groups != 1:
             return None
         known = op.args[2] is None or self.constant(op.args[2]) is not None
@@ -61,11 +61,11 @@ class Rewriting:
         return Ref(number)
 
     def each(self, rewrite: Callable[[Op], list[Op]]) -> None:
-        """Every operation replaced by what ``rewrite`` makes of it."""
+        """Replace every operation by what ``rewrite`` returns."""
         self.ops = [new for op in self.ops for new in rewrite(op)]
 
     def replace(self, replaced: Mapping[int, Op], gone: set[int]) -> None:
-        """Other operations for those that make some values, and none for those that make ``gone``."""
+        """Replace the operations that make some values, and remove those that make ``gone``."""
         kept = (op for op in self.ops if not gone.intersection(op.outs))
         self.ops = [replaced.get(op.outs[0], op) if op.outs[0] is not None else op for op in kept]
 
@@ -82,7 +82,7 @@ class Rewriting:
         self.ops = kept[::-1]
 
     def fold_constants(self) -> None:
-        """Compute once what depends on no latent, such as kernels divided by their spectral norm."""
+        """Compute constants once, such as kernels divided by their spectral norm."""
         kept = []
         for op in self.ops:
             sizes = any(isinstance(leaf, Size) for leaf in leaves((op.args, dict(op.kwargs))))
@@ -93,7 +93,7 @@ class Rewriting:
         self.ops = kept
 
     def lay_out_kernels(self) -> None:
-        """Kernels in the layout of images in which convolutions on a CPU are fastest, and which they pass on."""
+        """Kernels in channels-last layout, in which CPU convolutions are fastest, and which outputs inherit."""
         for op in self.ops:
             for number in op.reads[1:]:
                 value = self.constants.get(number)

@@ -1,4 +1,4 @@
-"""Parts that are read where they were written: nothing need be put into a whole that is only read in parts again."""
+"""Read parts from where they were written, so that a tensor that is only written and read in parts is never built."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Shapes = Mapping[int, tuple[Any, ...]]
 
 
 def through_writes(ops: Sequence[Op], shapes: Shapes) -> tuple[list[Op], dict[int, int]]:
-    """The operations, reading parts from where they come; and other numbers for parts that are another value whole.
+    """The operations with reads of written parts redirected to their sources, and which values are others by now.
 
-    None is left out: what is not read any more is for others to drop.
+    Operations that nothing reads any more stay in; dropping them is left to the caller.
     """
     makers: dict[int | None, Op] = {}
     renamed: dict[int, int] = {}
@@ -33,7 +33,7 @@ def through_writes(ops: Sequence[Op], shapes: Shapes) -> tuple[list[Op], dict[in
 
 
 def _source(op: Op, makers: Mapping[int | None, Op], shapes: Shapes) -> tuple[int, int | None]:
-    """The earliest value of which this is the same part, and the value that was written there, if one was."""
+    """The earliest value with the same content at this place, and the value that was written there, if any."""
     whole, wanted = op.reads[0], _place(op, shapes)
     while (maker := makers.get(whole)) is not None and wanted is not None:
         if op.kind == "select" and maker.kind == "stack" and wanted[0] == arguments(maker)["dim"]:
@@ -50,7 +50,7 @@ def _source(op: Op, makers: Mapping[int | None, Op], shapes: Shapes) -> tuple[in
 
 
 def _place(op: Op, shapes: Shapes) -> tuple[int, ...] | None:
-    """Where along which dimension, counted from the front; None if that depends on the number of samples."""
+    """The dimension and the indices along it, none negative; None if they depend on the number of samples."""
     given, shape = arguments(op), shapes[op.reads[0]]
     dim = given["dim"] % len(shape)
     length = shape[dim]

@@ -1,4 +1,4 @@
-"""The same images by less work: what a program becomes for interventions on some layers.
+"""Simplify a program for interventions on some layers: the same images with less work.
 
 Every step keeps the function and changes the rounding alone. Parameters are read, never written: a
 folded kernel is a new tensor.
@@ -28,7 +28,7 @@ _FEW_OUTPUTS = 64
 
 @dataclass
 class Simplified:
-    """A simplified program with the values that no latent decides already computed.
+    """A simplified program; values that do not depend on the latents are computed.
 
     Attributes:
         edited: layer -> number of its activation before and after the edit, in the order of the forward.
@@ -85,7 +85,7 @@ def _with_edits(program: Program, sites: Sequence[Site]) -> Program:
 
 
 def _of_any_layout(op: Op) -> Op:
-    """Values may be laid out otherwise than in the module's own forward, where they could be viewed as they lay."""
+    """Views as reshapes: values here may have another memory layout than in the module's own forward."""
     return replace(op, run=torch.ops.aten.reshape.default) if op.run is torch.ops.aten.view.default else op
 
 
@@ -140,7 +140,7 @@ def _batch_norm(work: Rewriting, op: Op) -> Op:
 
 
 def _fold_into_convolutions(work: Rewriting) -> None:
-    """A convolution and a fixed affine map of its output are one convolution."""
+    """Fold fixed affine maps into the convolutions before them."""
     makers, uses = work.makers(), work.uses()
     folded: dict[int, Op] = {}
     gone: set[int] = set()
@@ -164,7 +164,7 @@ def _fold_into_convolutions(work: Rewriting) -> None:
 
 
 def _compose(work: Rewriting) -> None:
-    """An affine map of an affine map, in one pass: the factors, which are small, are multiplied first."""
+    """Merge consecutive affine maps: their factors, which are small, are multiplied beforehand."""
     known: dict[int, Op] = {}
 
     def combined(kind: str, one: Ref | None, two: Ref | None, new: list[Op]) -> Ref | None:
@@ -194,7 +194,7 @@ def _compose(work: Rewriting) -> None:
 
 
 def _drop_identities(work: Rewriting) -> None:
-    """Slices of everything, and dropout, which does nothing in eval mode."""
+    """Drop slices of whole dimensions, and dropout in eval mode."""
     renamed: dict[int, int] = {}
     for op in work.ops:
         everything = op.kind == "slice" and work.shapes[op.out] == work.shapes[op.reads[0]]
@@ -205,7 +205,7 @@ def _drop_identities(work: Rewriting) -> None:
 
 
 def _keep_used_outputs(work: Rewriting) -> None:
-    """A convolution of which only some channels are read computes no others."""
+    """Remove output channels of convolutions that nothing reads."""
     makers, uses = work.makers(), work.uses()
     for cut in [op for op in work.ops if op.kind == "slice"]:
         given, number = arguments(cut), cut.reads[0]

@@ -1,4 +1,4 @@
-"""A forward watched as it runs, and written down operation by operation."""
+"""Record a forward as it runs, operation by operation."""
 
 from .recorder import NotRecordable, in_order, record
 

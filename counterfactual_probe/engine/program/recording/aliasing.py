@@ -24,13 +24,13 @@ aten = torch.ops.aten
 
 
 class Emit(Protocol):
-    """Adds an operation whose one result has a shape; gives its number."""
+    """Adds an operation with one result of this shape; returns its number."""
 
     def __call__(self, run: Any, args: Sequence[Any], shape: Sizes) -> int: ...
 
 
 class _Step(NamedTuple):
-    """One view: how it is taken of a value, and how a value that replaces it is put back."""
+    """One view: how it is taken of a value, and how a new value of it is put back."""
 
     run: Any
     args: tuple[Any, ...]  # after the first
@@ -70,7 +70,7 @@ class Aliases:
         return self._place(tensor)[0].number
 
     def write(self, written: Tensor) -> None:
-        """The tensor has a new value: so have its memory, and the views of it."""
+        """The tensor has a new value: update the memory that it is a view of, and all other views."""
         memory, steps = self._place(written)
         value = self._numbers[written]
         for depth in reversed(range(len(steps or ()))):
@@ -102,7 +102,7 @@ class Aliases:
 
 
 def _step(func: Any, args: Sequence[Any], result: Tensor, index: int) -> _Step | None:
-    """The view in a form with an opposite; None for kinds that have none."""
+    """The view in an invertible form; None for kinds that cannot be inverted."""
     kind, whole = func.overloadpacket.__name__, args[0]
     before, after = tuple(whole.shape), tuple(result.shape)
     given = arguments_of(func, args, {})

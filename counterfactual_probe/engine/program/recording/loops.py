@@ -1,4 +1,4 @@
-"""Loops over the samples of a batch: unrolled in a recording, they are rolled up, so that two batches are comparable.
+"""Roll up loops over the samples of a batch, which a recording holds unrolled, so that any batch size can be run.
 
 A forward may take a batch apart, ``[f(x[i]) for i in range(len(x))]``, and stack or write its results together.
 Its recording has the operations of ``f`` once for each sample. Where they are the same but for the sample, one
@@ -21,7 +21,7 @@ from ..vocabulary import CONCATENATIONS, is_pointwise
 
 
 def rolled(program: Program, samples: int) -> Program:
-    """A recording of so many samples with its loops rolled up, and values numbered anew."""
+    """A recording of so many samples with its loops rolled up, and values renumbered."""
     ops, renamed = through_writes(program.ops, program.shapes)
     unrolled = _Unrolled(ops, dict(program.shapes), samples)
     placed = [(position, op) for position, one in enumerate(ops) for op in unrolled.rolled(one)]
@@ -73,7 +73,7 @@ class _Unrolled:
         self.renamed: dict[int, int] = {}
 
     def rolled(self, op: Op) -> list[Op]:
-        """What stands for an operation: itself, or for one that joins samples, all of the loop."""
+        """The operations to put in place of one: itself, or the whole loop if it joins the samples of one."""
         op = op.reading(self.renamed)
         joined = self._parts(op)
         if joined is None:
@@ -132,7 +132,7 @@ class _Unrolled:
         return _Row(_final(whole, self.renamed), sample, drops)
 
     def _loop(self, parts: Sequence[int]) -> _Loop | None:
-        """What makes the first part, if the others are made in the same way of other samples."""
+        """What computes the first part, if the other parts are computed alike from the other samples."""
         loops = [self._compared(parts[0], part, sample) for sample, part in enumerate(parts) if sample]
         first = loops[0]
         if first is None or not first[0].rows or any(item is None or item[0] != first[0] for item in loops):
@@ -143,7 +143,7 @@ class _Unrolled:
         return first[0]
 
     def _compared(self, first: int, other: int, sample: int) -> tuple[_Loop, set[int]] | None:
-        """What makes a value of the first sample, and of another, if they are alike; and the other's values."""
+        """What computes a value of the first sample, if that of another is computed alike; and the other's values."""
         loop, pairs = _Loop(), dict[int, int]()
         waiting = [(first, other)]
         while waiting:
@@ -166,7 +166,7 @@ class _Unrolled:
         return loop, set(pairs.values()) - loop.shared
 
     def _body(self, loop: _Loop) -> list[Op]:
-        """The operations on samples, in order; what is made of shared values alone is shared as well."""
+        """The operations on samples, in order; what depends on shared values alone is shared as well."""
         body, of_samples = [], set(loop.rows)
         for op in self._ops:
             if not loop.inner.intersection(op.outs):
@@ -182,7 +182,7 @@ class _Unrolled:
         return body
 
     def _works_on_batches(self, loop: _Loop, body: Sequence[Op], stacks: bool) -> bool:
-        """Whether the operations do on a whole batch what they do on each sample: element by element."""
+        """Whether the operations are pointwise, so that they can run on the whole batch at once."""
 
         def is_aligned(op: Op) -> bool:
             """Values of samples have as many dimensions as the result, which get one more at the front."""

@@ -10,10 +10,10 @@ from torch import Tensor
 from ...interception import NotReplayable
 from ..program import Draw, Op, Ref, leaves
 
-# What these give depends on the shape of the first tensor they are given, and not on its values.
+# The result depends on the shape of the first argument, not on its values.
 _SHAPED = {"rand_like", "randn_like", "randint_like", "normal_", "uniform_", "bernoulli_", "exponential_", "random_"}
 _MADE = {"rand", "randn", "randint", "normal"}
-# These multiply what they are given by noise.
+# These multiply their argument by noise.
 _MASKS = {"dropout", "dropout_", "feature_dropout", "feature_dropout_"}
 
 
@@ -23,7 +23,7 @@ def is_mask(func: Any) -> bool:
 
 
 def draw_of(func: Any, args: list[Any], kwargs: dict[str, Any], out: int, result: Tensor) -> Draw:
-    """How to draw what ``func`` drew, as value ``out``; NotReplayable if it hangs on other values."""
+    """How to draw again what ``func`` drew, as value ``out``; NotReplayable if it depends on other values."""
     kind = func.overloadpacket.__name__
     if kind in _SHAPED | _MASKS:
         args = [Ref(out), *args[1:]]

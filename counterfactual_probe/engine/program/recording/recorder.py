@@ -1,4 +1,4 @@
-"""Write down the tensor operations of a generator's forward, as a :class:`Program`.
+"""Record the tensor operations of a generator's forward, as a :class:`Program`.
 
 The forward is run twice, on two samples and on three others. What differs between the two must be
 the number of samples and nothing else: a forward that looks at values, or leaves torch, is not
@@ -32,7 +32,7 @@ _FEW, _MORE = 2, 3
 
 
 class NotRecordable(NotReplayable):
-    """A forward that is no fixed list of operations on its latents."""
+    """The forward is not a fixed list of operations on its latents."""
 
 
 def record(generator: GeneratorAdapter, sites: Sequence[Site] = ()) -> Program:
@@ -46,7 +46,7 @@ def record(generator: GeneratorAdapter, sites: Sequence[Site] = ()) -> Program:
         few = _Recorder(generator, generator.example, _FEW, sites).program
         more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE, sites).program
     except ProbeError as error:
-        # What is refused in the middle of a forward comes out as the forward's own failure.
+        # A refusal raised inside a forward surfaces as a failure of that forward.
         raise error.__cause__ if isinstance(error.__cause__, NotReplayable) else error from None
     try:
         program = _unified_program(few, more)
@@ -111,7 +111,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
             return output
 
         with intercepted(generator.submodules, handler), self:
-            # Other noise in each of the two, so that none is taken for a constant.
+            # Different noise in the two recordings, so that none looks like a constant.
             images = generator.forward(latents, noise=range(samples, 2 * samples))
         if images not in self._numbers:
             raise NotRecordable("the image does not come from torch operations")
@@ -142,8 +142,8 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
             return result  # a profiler's mark, say: nothing that images are made of
         moves = not self._moving.isdisjoint(read)
         if any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result)):
-            # Such as .item(): what follows may depend on the value in any way. One that no latent decides, of a
-            # table of noise levels say, is the same in every run.
+            # Such as .item(): what follows may depend on the value in any way. One that is independent of the latents,
+            # as of a table of noise levels, is the same in every run.
             if moves or isinstance(result, (tuple, list)):
                 raise NotRecordable(f"the forward reads a value with {func}")
             return result
@@ -206,7 +206,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         return random_states(self._noisy)
 
     def _draw(self, func: Any, args: list[Any], kwargs: dict[str, Any], result: Tensor) -> None:
-        """Noise is a value that no operation makes; what is multiplied by it is made by one."""
+        """Noise is a value without an operation; a product with noise gets one."""
         number = self._new(result)
         self._moving.add(number)
         self.draws.append(draw_of(func, args, kwargs, number, result))
@@ -229,7 +229,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         return number
 
     def _require_alone(self, func: Any, written: Tensor) -> None:
-        """What is changed in place must be seen by known views alone, so that new values can stand for them."""
+        """Memory that is written in place must be shared by known views only, so that they can be updated."""
         place = storage_of(written)
         if place is None:
             raise NotRecordable(f"{func} changes a {type(written).__name__}, whose memory is not known")
@@ -252,13 +252,13 @@ def _is_elementwise(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
 
 
 def _share_memory(result: Any, given: Any) -> bool:
-    """Whether results lie where arguments do, as those of dropout in eval mode, of which no schema tells."""
+    """Whether results share memory with arguments, as dropout's in eval mode does although its schema denies it."""
     places = {storage_of(leaf) for leaf in leaves(given) if isinstance(leaf, Tensor)}
     return any(storage_of(leaf) in places | {None} for leaf in leaves(result) if isinstance(leaf, Tensor))
 
 
 def _written(func: Any, args: Any) -> Tensor | None:
-    """The tensor that an operation changes in place, if it is one with a plain counterpart."""
+    """The tensor that an in-place operation writes, if the operation has a functional counterpart."""
     if not func._schema.is_mutable:
         return None
     changed = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
@@ -278,7 +278,7 @@ def _functional(func: Any) -> Any:
 
 
 def _unified(one: Any, two: Any) -> Any:
-    """What two samples and three have in common: equal, or an integer that counts them."""
+    """What the recordings of two and three samples agree on: equal values, or integers linear in their number."""
     if isinstance(one, (list, tuple)) and not isinstance(one, (Ref, Size)):
         if type(one) is not type(two) or len(one) != len(two):
             raise NotRecordable("an operation takes other arguments for another batch")

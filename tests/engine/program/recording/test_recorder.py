@@ -85,6 +85,28 @@ def pieces_in_place(m: Any, x: Tensor) -> Tensor:
     return m.conv(torch.cat([one.tanh_(), two], 1) + first.abs_()[:, None])  # type: ignore[no-any-return]
 
 
+def blended_tiles(m: Any, x: Tensor) -> Tensor:
+    """As tiled decoders blend the rows where their tiles meet."""
+    above, below = (m.conv(x[:, :, rows]) for rows in (slice(0, 3), slice(1, 4)))
+    for row in range(2):
+        below[:, :, row] = above[:, :, row + 1] * (1 - row / 2) + below[:, :, row] * (row / 2)
+    return torch.cat([above[:, :, :1], below], 2)
+
+
+def by_frequencies(m: Any, x: Tensor) -> Tensor:
+    """As the Fourier convolutions of LaMa."""
+    spectrum = torch.fft.rfft2(x)
+    return m.conv(torch.fft.irfft2(torch.complex(spectrum.real.relu(), spectrum.imag), s=(4, 4)))  # type: ignore[no-any-return]
+
+
+def quantised_by_straight_through(m: Any, x: Tensor) -> Tensor:
+    """As vector quantisers: the nearest code forwards, its distance written as a constant."""
+    codes = m.book.weight * 0.2
+    nearest = torch.cdist(x.flatten(2).mT, codes[None].expand(len(x), -1, -1)).argmin(-1)
+    quantised = codes[nearest].mT.view_as(x)
+    return m.conv(x + (quantised - x).detach())  # type: ignore[no-any-return]
+
+
 def another_type_in_place(m: Any, x: Tensor) -> Tensor:
     """The type of what is written stays."""
     return m.conv(x.float().mul_(torch.tensor([2.0], dtype=torch.float64)).double())  # type: ignore[no-any-return]
@@ -98,6 +120,9 @@ RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "pieces in place": pieces_in_place,
     "some pixels in place": lambda m, x: m.conv(x.clone().masked_fill_(x < 0.2, 0)),
     "another type in place": another_type_in_place,
+    "blended tiles": blended_tiles,
+    "frequencies": by_frequencies,
+    "codes of a quantiser": quantised_by_straight_through,
     "a path for each sample, by where": branches,
     "zeros with a row for each sample": lambda m, x: m.conv(x) + torch.zeros(len(x), 3, 4, 4, dtype=x.dtype) + 1.0,
     "rows counted twice": lambda m, x: m.conv(torch.cat([x, x]).view(2, len(x), 8, 4, 4).sum(0)),
@@ -129,7 +154,12 @@ RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_these_are_recorded_and_right(name: str) -> None:
-    parts = {"wide": conv(8, 12), "lstm": nn.LSTM(8, 8, batch_first=True), "drop": nn.Dropout(0.5)}
+    parts: dict[str, nn.Module] = {
+        "wide": conv(8, 12),
+        "lstm": nn.LSTM(8, 8, batch_first=True),
+        "drop": nn.Dropout(0.5),
+    }
+    parts["book"] = nn.Embedding(16, 8)
     generator = build(RECORDED[name], conv=conv(), **parts)
     assert agrees(generator, "act") == "prepared"
 
