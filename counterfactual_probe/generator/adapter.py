@@ -70,7 +70,7 @@ class GeneratorAdapter(Picklable, Described):
             raise ProbeError(f"the generator is a {type(module).__name__}; give a torch.nn.Module")
         try:
             low, high = map(float, image_range)
-        except (TypeError, ValueError):
+        except Exception:  # a TypeError, or what an object of the user's raises
             low, high = 1.0, 0.0
         if not low < high:
             raise ProbeError(f"image_range is {image_range!r}; give two numbers, the smaller first")
