@@ -217,8 +217,17 @@ def _imagenet_names(model: nn.Module) -> tuple[str, ...] | None:
 def _classifier(model: nn.Module, size: int | None, model_args: Mapping[str, Any], **about: Any) -> Classifier:
     """The classifier with the preprocessing of timm's data configuration."""
     config = dict(_timm("a data configuration").data.resolve_model_data_config(model))
+    if (colours := model_args.get("in_chans")) is not None:
+        config |= {name: _of_colours(config[name], int(colours)) for name in ("mean", "std")}
     if size is not None:
         config["input_size"] = (config["input_size"][0], size, size)
     classifier = Classifier(model.eval(), Preprocessing.of_timm(config), **about)
     classifier.made_with = dict(model_args)
     return classifier
+
+
+def _of_colours(values: Sequence[float], colours: int) -> list[float]:
+    """A mean or deviation of three colours for as many as the model takes: for one, their average."""
+    if colours == 1:
+        return [sum(values) / len(values)]
+    return [values[colour % len(values)] for colour in range(colours)]  # in turn, as timm repeats weights

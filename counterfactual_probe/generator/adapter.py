@@ -20,7 +20,7 @@ from ..base.display.text import counted
 from ..base.errors import Interrupted, ProbeError, brief, text, whole
 from ..base.memory import default_batch, in_slices, memory_kept
 from . import latents as lt
-from .device import home, on_device, unwrapped
+from .device import flat_graph, home, no_module, on_device, unwrapped
 from .examination import SAMPLES, TRACED, Examination, LatentsIgnored, examine
 from .images import default_image, plot_samples, require_finite, thumbnails
 from .latents import Latents
@@ -67,7 +67,7 @@ class GeneratorAdapter(Picklable, Described):
         name: str | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
-            raise ProbeError(f"the generator is a {type(module).__name__}; give a torch.nn.Module")
+            raise no_module(module)
         try:
             low, high = map(float, image_range)
         except Exception:  # a TypeError, or what an object of the user's raises
@@ -105,7 +105,7 @@ class GeneratorAdapter(Picklable, Described):
         self.image_size: tuple[int, int, int] = (channels, height, width)
         names = self._index.once() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
-            raise ProbeError(f"{self.name} has no {self._index.why_none()}")
+            raise ProbeError(f"{self.name} has no {flat_graph(self.module) or self._index.why_none()}")
         self.layers = Layers({item: self.layer(item) for item in names})
         if examination.ignores_latents:
             cure = "noise='latent' makes what it draws the latents" if self.draws_noise else "check sample_latents"

@@ -12,6 +12,30 @@ from ..base.errors import ProbeError, brief, first_line
 from .state.wrappers import compiled_original
 
 
+def no_module(given: object) -> ProbeError:
+    """The error for what is no module, with the way to one where it is known."""
+    kind = type(given).__name__
+    if kind == "ExportedProgram":
+        cure = "give torch.export.unflatten(program), whose submodules are its layers"
+    elif kind.endswith("Pipeline"):
+        cure = (
+            "give a torch.nn.Module whose forward runs the pipeline's steps from latents to images, with its networks "
+            "as submodules"
+        )
+    else:
+        cure = "give a torch.nn.Module"
+    return ProbeError(f"the generator is {'an' if kind[0] in 'AEIOU' else 'a'} {kind}; {cure}")
+
+
+def flat_graph(module: nn.Module) -> str:
+    """Why a graph has no layers, if it is one that ``ExportedProgram.module()`` has made of a program: what to give."""
+    if isinstance(module, torch.fx.GraphModule) and not any(
+        node.op == "call_module" and not str(node.target).startswith("_guards") for node in module.graph.nodes
+    ):
+        return "layer, since its graph calls no submodules; give torch.export.unflatten(program), whose submodules are"
+    return ""
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside wrappers that hide its layers or ignore hooks."""
     for name, part in module.named_modules():
