@@ -44,7 +44,7 @@ class FacesPipeline:
 
 
 def test_a_pipeline_is_told_what_to_wrap_instead() -> None:
-    with pytest.raises(cp.ProbeError, match=r"is a FacesPipeline; give a torch\.nn\.Module whose forward runs the pipeli"):
+    with pytest.raises(cp.ProbeError, match=r"is a FacesPipeline; give a torch\.nn\.Module whose forward runs"):
         cp.wrap(FacesPipeline(), sampler)  # type: ignore[arg-type]
     with pytest.raises(cp.ProbeError, match=r"the generator is a function; give a torch\.nn\.Module$"):
         cp.wrap(sampler, sampler)  # type: ignore[arg-type]
