@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from counterfactual_probe.base.errors import ProbeError, first_line
@@ -21,6 +20,7 @@ REPOSITORIES = {"biggan-deep-128": "osanseviero/BigGAN-deep-128"}
 
 def _load_named(name: str, size: int, device: torch.device | str | None) -> GeneratorAdapter:
     """Load from the folder that the environment variable names, or from the hub or its cache; never random weights."""
+    from counterfactual_probe.base.files import as_path
     from counterfactual_probe.registry.folders import hub_folder, load_folder
 
     where = (
@@ -29,7 +29,7 @@ def _load_named(name: str, size: int, device: torch.device | str | None) -> Gene
         "repository of the hub that holds them with cp.load('hf:user/repository')"
     )
     if around := os.environ.get(FOLDERS):
-        folder = Path(around).expanduser() / name
+        folder = as_path(around) / name
         if not folder.is_dir():
             raise ProbeError(f"{FOLDERS} is {around!r}, which holds no folder {name}; {where}")
     elif name in REPOSITORIES:

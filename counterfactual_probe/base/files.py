@@ -21,12 +21,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .errors import ProbeError, first_line
+from .errors import ProbeError, brief, first_line
 from .formats.strict import strict_json
 from .memory import free_memory
 
 _HEADER = "counterfactual-probe"
 FORMAT = 1
+_LONGEST_NAME = 255  # bytes, on the usual disks
 _LARGEST_JSON = 16 * 2**20  # bytes; a text of numbers takes some twenty times its size once it is read
 
 
@@ -37,11 +38,25 @@ def as_path(path: Any) -> Path:
         name.encode(sys.getfilesystemencoding(), "strict")
         if "\0" in name:
             raise ValueError("a null byte")
-        return Path(name).expanduser()
+        place = Path(name).expanduser()
+        _require_length(place)
+        return place
     except (TypeError, AttributeError):
-        raise ProbeError(f"the path is {path!r}, a {type(path).__name__}; give a string or a pathlib.Path") from None
+        raise ProbeError(f"the path is {brief(path)}, of type {type(path).__name__}; give a string or a Path") from None
     except (ValueError, RuntimeError) as error:
-        raise ProbeError(f"the path {path!r} cannot be a file's ({first_line(error)}); give another") from error
+        start = f"{str(path)[:60]!r}{'…' if len(str(path)) > 60 else ''}"
+        raise ProbeError(f"the path {start} cannot be a file's ({first_line(error)}); give another") from error
+
+
+def _require_length(place: Path) -> None:
+    """Raise a ValueError if no disk takes a name as long; whether there is such a file matters not."""
+    if max(map(len, map(os.fsencode, place.parts)), default=0) > _LONGEST_NAME:
+        raise ValueError(os.strerror(errno.ENAMETOOLONG))
+    try:
+        place.lstat()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP):
+            raise ValueError(_reason(error)) from error
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
@@ -167,7 +182,8 @@ def _readable(path: str | os.PathLike[str], most: int | None = None) -> Path:
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError) -> ProbeError:
-    return ProbeError(f"{path} cannot be read ({_reason(error)}); check the path and its permissions")
+    cure = _MORE_FILES if error.errno in _NO_DESCRIPTOR else "check the path and its permissions"
+    return ProbeError(f"{path} cannot be read ({_reason(error)}); {cure}")
 
 
 def read_json(path: str | os.PathLike[str], *, nan: bool = False) -> Any:
@@ -251,6 +267,10 @@ def _header(path: str | os.PathLike[str], kind: str, metadata: Mapping[str, str]
     return header
 
 
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+_MORE_FILES = "close files that you have open, or allow more with ulimit -n"
+
+
 def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
@@ -258,6 +278,8 @@ def _reason(error: OSError) -> str:
 def _cure(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space or choose another disk; no partial file was left"
+    if error.errno in _NO_DESCRIPTOR:
+        return f"{_MORE_FILES}; no partial file was left"
     return "choose a folder that you may write to; no partial file was left"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from typing import TypeVar
@@ -14,10 +14,17 @@ T = TypeVar("T")
 _REINSTALL = "reinstall it, or uninstall it"
 
 
-def by_name(entries: Iterable[EntryPoint], what: str) -> dict[str, EntryPoint]:
+def by_name(entries: Callable[[], Iterable[EntryPoint]], what: str) -> dict[str, EntryPoint]:
     """Entry points by name, sorted; two packages with one name are an error."""
     named: dict[str, EntryPoint] = {}
-    for entry in sorted(entries, key=lambda entry: entry.name):
+    try:
+        listed = sorted(entries(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ProbeError(
+            f"what installed packages say about {what} cannot be read ({error.strerror}); close files that you have "
+            "open, or allow more with ulimit -n"
+        ) from error
+    for entry in listed:
         other = named.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise ProbeError(

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 
 import torch
 
 from ..base.errors import ProbeError, nearest
+from ..base.files import as_path
 from ..base.plugins import by_name, imported
 from ..generator.state.settings import fresh_settings
 from ..registry.folders import HUB, hub_folder, is_folder
@@ -66,7 +66,7 @@ def load_classifier(
                 f"{os.fspath(name)!r} is a folder, which has its own weights and classes; give nothing else"
             )
         place = os.fspath(name)
-        folder = hub_folder(place) if place.startswith(HUB) else Path(place).expanduser()
+        folder = hub_folder(place) if place.startswith(HUB) else as_path(place)
         if not folder.is_dir():
             raise ProbeError(f"there is no folder {folder}; give one with config.json and model.safetensors")
         return load_timm_folder(folder, device=device)
@@ -86,7 +86,7 @@ def load_classifier(
             f"no classifier named {name!r} is in the registry or in timm; nearest: "
             f"{nearest(name, [*entries, *timm_names()])} (cp.Classifier() takes your own module)"
         )
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else as_path(checkpoint)
     return timm_classifier(name, checkpoint=path, class_names=class_names, device=device)
 
 
@@ -95,4 +95,4 @@ def _is_place(name: str) -> bool:
 
 
 def _classifier_plugins() -> dict[str, EntryPoint]:
-    return by_name(entry_points(group=GROUP), "a classifier")
+    return by_name(lambda: entry_points(group=GROUP), "a classifier")

@@ -192,3 +192,10 @@ def _numbers(text: str) -> list[int]:
 def require_none(options: argparse.Namespace, option: str, why: str) -> None:
     if getattr(options, option) is not None:
         raise ProbeError(f"--{option} is given {why}; leave it out")
+
+
+def output_folder(options: argparse.Namespace) -> Path:
+    """Where a command writes, as ``--out`` says."""
+    from ..base.files import as_path
+
+    return as_path(options.out)

@@ -18,6 +18,7 @@ from .common import (
     file_name,
     modules_of,
     open_generator,
+    output_folder,
     regions_for,
     require_none,
     save_figure,
@@ -74,7 +75,7 @@ def _influence(options: argparse.Namespace) -> None:
     if options.tolerance is not None:
         show(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
     name = f"maps-{file_name(maps.provenance['layers'])}"
-    out = Path(options.out)
+    out = output_folder(options)
     show(maps.save(out / f"{name}.safetensors"))
     show(save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))
 
@@ -125,7 +126,7 @@ def _modules(options: argparse.Namespace) -> None:
         stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
         content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
     layer = file_name(maps.provenance["layers"])
-    out = Path(options.out)
+    out = output_folder(options)
     show(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
     show(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
     for units in finder.unit_sets():
@@ -143,7 +144,7 @@ def _hybridize(options: argparse.Namespace) -> None:
     z1 = generator.sample(options.n, seed=options.seed)
     z2 = generator.sample(options.n, seed=options.seed, stream=1)
     hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
-    out, name = Path(options.out), f"hybrids-{file_name(layers)}"
+    out, name = output_folder(options), f"hybrids-{file_name(layers)}"
     show(hybrids.save(out / f"{name}.safetensors"))
     show(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
 

@@ -6,10 +6,9 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 from ..base.errors import ProbeError
-from .common import chosen_units, common, file_name, open_generator, save_figure, show, unit_options
+from .common import chosen_units, common, file_name, open_generator, output_folder, save_figure, show, unit_options
 from .defaults import FIDELITY_IMAGES, FIDELITY_RESAMPLES
 
 
@@ -59,7 +58,7 @@ def _fidelity(options: argparse.Namespace) -> None:
         show(f"counterfactual-probe: {note}", to=sys.stderr)
     for warning in caught:
         show(f"counterfactual-probe: {warning.message}", to=sys.stderr)
-    out, name = Path(options.out), f"fidelity-{file_name(layers)}"
+    out, name = output_folder(options), f"fidelity-{file_name(layers)}"
     show(result.save(out / f"{name}.safetensors"))
     show(result.to_csv(out / f"{name}.csv"))
     show(result.to_json(out / f"{name}.json"))

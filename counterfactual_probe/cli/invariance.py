@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from .common import common, file_name, open_generator, save_figure, show
+from .common import common, file_name, open_generator, output_folder, save_figure, show
 from .defaults import INVARIANCE_IMAGES
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def _invariance(options: argparse.Namespace) -> None:
         test.measure(n_images=options.images, seed=options.seed, keep=KEPT, show_progress=options.progress)
         for test in tests
     ]
-    out, name = Path(options.out), file_name([result.layer for result in results])
+    out, name = output_folder(options), file_name([result.layer for result in results])
     for result in results:
         show(result.save(out / f"invariance-{file_name([result.layer])}.safetensors"))
     show(write_text(out / f"invariance-{name}.csv", as_csv(results)))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
 from ..base.plugins import blamed_on_plugin
 from ..registry.pretrained import PretrainedGenerator, available, pretrained
-from .common import common, open_generator, regions_for, show
+from .common import common, open_generator, output_folder, regions_for, show
 from .robustness import chosen_classes, judge_options, open_classifier
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def _report(options: argparse.Namespace) -> None:
             maker.ready()
             maker.fits(generator)
     layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
-    out = Path(options.out)
+    out = output_folder(options)
     require_writable(out)
     names = [info.name for info in layers]
     study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)

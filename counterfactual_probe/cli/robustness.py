@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
 from ..registry.pretrained import available, pretrained
-from .common import PAIRS, made_by, modules_of, open_generator, show
+from .common import PAIRS, made_by, modules_of, open_generator, output_folder, show
 from .defaults import ROBUSTNESS_HYBRIDS
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _robustness(options: argparse.Namespace) -> None:
     generator = open_generator(options.generator, options.device)
     classifiers = [open_classifier(name, options.device) for name in options.classifier]
     classes, class_map = chosen_classes(options)
-    out = Path(options.out)
+    out = output_folder(options)
     require_writable(out)
     probe = RobustnessProbe(generator, classifiers)
     units = _units(generator, options, classes)

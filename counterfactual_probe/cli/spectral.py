@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from .common import common, file_name, open_generator, save_figure, show
+from .common import common, file_name, open_generator, output_folder, save_figure, show
 from .defaults import REMOVAL_DRAWS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _spectral(options: argparse.Namespace) -> None:
     sd = SpectralDependency(generator)
     pair = chosen_pair(sd, options.pair)
     other = None if options.against is None else _against(generator, options)
-    out = Path(options.out)
+    out = output_folder(options)
     table = sd.table(show_progress=options.progress)
     own = file_name([generator.name])
     _write(table, out, own)

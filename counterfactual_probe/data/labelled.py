@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from ..base.errors import ProbeError, first_line, visible, whole
+from ..base.files import as_path
 from ..base.memory import require_room
 from ..base.progress import progress_bar
 from ..generator.adapter import stream_seed
@@ -87,7 +88,7 @@ def read_labelled(
         seed: for that choice.
         terms: under what terms the images may be used, for the model card.
     """
-    file = Path(path).expanduser()
+    file = as_path(path)
     if not file.is_file():
         raise ProbeError(
             f"there is no file {file}; get 3dshapes.h5 or an MPI3D .npz from its authors and give its path"

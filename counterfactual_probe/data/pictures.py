@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import ProbeError, first_few, first_line
-from ..base.files import read_bytes
+from ..base.files import as_path, read_bytes
 from ..base.memory import require_room
 from ..base.progress import progress_bar
 from .decoding import MOST_BYTES, OTHER_SUFFIX, SUFFIX, Bytes, Decoded, decoded
@@ -97,7 +97,7 @@ def read_pictures(
     ``most`` limits their number, choosing evenly from the sorted names. Files that cannot be decoded are listed in
     ``.unreadable``, with the reason.
     """
-    with _opened_archive(Path(path).expanduser()) as (paths, read):
+    with _opened_archive(as_path(path)) as (paths, read):
         if not paths.pictures:
             raise ProbeError(
                 f"{path} holds no images{_but(paths.others)}; give a folder or zip of .png, .jpg, .webp or similar"

@@ -14,7 +14,7 @@ import safetensors
 from torch import Tensor
 
 from ..base.errors import ProbeError, first_few, first_line, whole
-from ..base.files import load_header, save_tensors
+from ..base.files import as_path, load_header, save_tensors
 from ..base.formats.arrays import require_agreement
 from ..base.formats.schema import Schema, conform
 from ..base.formats.types import Name, Text
@@ -106,8 +106,8 @@ def open_images(
         "seed": seed,
         "terms": terms,
     }
-    if cache is not None and Path(cache).exists():
-        return _all_of(data, _mapped(Path(cache), request), skip_unreadable, cache)
+    if cache is not None and as_path(cache).exists():
+        return _all_of(data, _mapped(as_path(cache), request), skip_unreadable, cache)
     opened = _read(data, size=size, colours=colours, images=images, seed=seed, terms=terms, show=show_progress)
     if cache is None:
         return _all_of(data, opened, skip_unreadable, None)
@@ -188,7 +188,7 @@ def _require(images: Images, size: int | None, colours: int | None) -> Images:
 def _load_npy(path: str) -> npt.NDArray[Any]:
     try:
         # Copy-on-write: memory-mapped, and still writable, which torch requires.
-        array: npt.NDArray[Any] = np.load(Path(path).expanduser(), mmap_mode="c", allow_pickle=False)
+        array: npt.NDArray[Any] = np.load(as_path(path), mmap_mode="c", allow_pickle=False)
     except Exception as error:  # its reader parses a header as Python, and raises what its tokenizer does
         raise ProbeError(f"{path} holds no array ({first_line(error)}); give one written by numpy.save") from error
     return array

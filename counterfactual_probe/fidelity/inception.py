@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..base.errors import ProbeError, first_line
+from ..base.files import as_path
 from ..base.formats.elsewhere import plain_tensor
 from ..data.images import to_bytes
 from ..generator import latents as lt
@@ -42,7 +43,7 @@ class Inception:
         fidelity = _torch_fidelity()
         self.name = EXTRACTOR
         self.device = torch.device(device or "cpu")
-        file, sha256 = (_published(), SHA256) if weights is None else (Path(weights), None)
+        file, sha256 = (_published(), SHA256) if weights is None else (as_path(weights), None)
         state = tensors_only(load_weights(file, sha256))
         self._weights = lt.fingerprint(dict(state))
         # torch-fidelity would unpickle the file; it gets one written anew from tensors alone.

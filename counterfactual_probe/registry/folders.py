@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import ProbeError, first_line, nearest
-from ..base.files import read_json, write_bytes, write_text
+from ..base.files import as_path, read_json, write_bytes, write_text
 from ..base.formats.schema import OpenSchema, conform
 from ..base.formats.types import Name
 from ..base.plugins import by_name, imported
@@ -79,7 +79,7 @@ def load_folder(
     Weights are read as tensors only, and compared with ``checksums``, SHA-256 by file. A discriminator.safetensors
     beside them becomes the generator's ``partner``.
     """
-    folder = Path(folder).expanduser()
+    folder = as_path(folder)
     config = _read_config(folder / CONFIG)
     architecture = _architecture_of(config, folder)
     try:
@@ -127,7 +127,7 @@ def save_folder(
     ``config`` holds what the tensors do not determine, such as the names of classes; ``card``, the model card, becomes
     README.md.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     _architecture_named(architecture, f"{folder} cannot be written as the architecture {architecture!r}")
     # Tied weights share memory under two names, which the format does not allow.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
@@ -193,7 +193,7 @@ def is_folder(name: str) -> bool:
     """Whether a name is meant as a path and not as one of the registry."""
     if not name or name.startswith(HUB):
         return False
-    return name.startswith((".", "~")) or os.sep in name or (os.altsep or os.sep) in name or Path(name).is_dir()
+    return name.startswith((".", "~")) or os.sep in name or (os.altsep or os.sep) in name or as_path(name).is_dir()
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -252,4 +252,4 @@ def architectures() -> dict[str, Architecture]:
 
 
 def _architecture_plugins() -> dict[str, EntryPoint]:
-    return by_name(entry_points(group=GROUP), "an architecture")
+    return by_name(lambda: entry_points(group=GROUP), "an architecture")

@@ -104,4 +104,4 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
 
 
 def _generator_plugins() -> dict[str, EntryPoint]:
-    return by_name(entry_points(group=GROUP), "a generator")
+    return by_name(lambda: entry_points(group=GROUP), "a generator")

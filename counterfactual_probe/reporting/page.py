@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base import html
 from ..base.display.description import Table
-from ..base.files import write_bytes, write_json, write_text
+from ..base.files import as_path, write_bytes, write_json, write_text
 from ..generator.results import Result
 from .folder import replaced
 from .section import WRITERS, Section
@@ -77,7 +77,7 @@ def write_page(
     Everything is written aside and put in place at the end. ``listing`` is a JSON file that holds ``about`` and lists
     the files, so that a later page there removes what is no longer a part of it.
     """
-    folder, page = Path(out), replace(page, chapters=_placed(page.chapters))
+    folder, page = as_path(out), replace(page, chapters=_placed(page.chapters))
     with replaced(folder, page=name, listing=listing) as aside:
         results = [path for chapter in page.chapters for path in _write_results(chapter, aside)]
         figures = [path for chapter in page.chapters for path in _write_figures(chapter, aside)]

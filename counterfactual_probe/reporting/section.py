@@ -197,4 +197,4 @@ def section_maker(name: str) -> SectionMaker:
 
 
 def _entries() -> dict[str, EntryPoint]:
-    return by_name(entry_points(group=GROUP), "a section")
+    return by_name(lambda: entry_points(group=GROUP), "a section")

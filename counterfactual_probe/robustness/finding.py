@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..base.errors import ProbeError, whole
-from ..base.files import safe_name
+from ..base.files import as_path, safe_name
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
@@ -48,7 +47,7 @@ def modules_by_layer(
         pairs = min(given, max(2, hybrids // info.channels))
         first = [lt.take(latents, slice(0, pairs)) for latents in (z1, z2)]
         file = f"{safe_name(info.name)}-{pairs}.progress"
-        checkpoint = None if progress is None else Path(progress) / file
+        checkpoint = None if progress is None else as_path(progress) / file
         maps = InfluenceMap(generator, info.name).attribute(*first, checkpoint=checkpoint, show_progress=show_progress)
         modules = ModuleFinder(n_modules).fit(maps).unit_sets()
         # A module without channels changes nothing: there is no hybrid to score.

@@ -189,4 +189,4 @@ def trainable(name: str) -> Trainable:
 
 
 def _recipe_plugins() -> dict[str, EntryPoint]:
-    return by_name(entry_points(group=GROUP), "a model to train")
+    return by_name(lambda: entry_points(group=GROUP), "a model to train")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import ProbeError, whole
+from ..base.files import as_path
 from ..data import Images, open_images
 from ..data.generated import PREFIX
 from ..data.scene import SCENE
@@ -88,7 +89,7 @@ def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
     entry = _trainable_of(request)
     given = request.model if isinstance(request.model, Recipe) else None
     recipe = entry.make(request.settings) if given is None else dataclasses.replace(given)
-    folder = Path(run.out) if run.out is not None else Path("out") / entry.name
+    folder = as_path(run.out) if run.out is not None else Path("out") / entry.name
     if holds_training(folder) and not run.resume:
         raise ProbeError(
             f"{folder} holds a training or another generator; go on with resume=True, or --resume, or give another "
