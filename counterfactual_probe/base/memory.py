@@ -52,6 +52,17 @@ def no_room(what: str) -> ProbeError:
     )
 
 
+@contextmanager
+def room_for(what: str) -> Iterator[None]:
+    """Around what cannot be made any smaller: running out of memory inside is a ProbeError that says in what."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise no_room(what) from error
+
+
 def in_slices(n: int, size: int, run: Callable[[slice], T], what: str) -> Iterator[T]:
     """What ``run`` gives for consecutive slices of n samples; they are halved when memory runs out.
 

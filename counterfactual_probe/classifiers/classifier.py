@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..base.caller import blamed_on
 from ..base.errors import ProbeError, strings, text
 from ..base.formats.elsewhere import require_dense
-from ..base.memory import in_slices
+from ..base.memory import in_slices, room_for
 from ..generator import latents as lt
 from ..generator.device import home, on_device, unwrapped
 from ..generator.images import all_finite
@@ -215,6 +215,7 @@ class Classifier(Picklable):
                 "the range of the images"
             )
 
+    @room_for("the classification of two images")
     def _examined(self) -> int:
         """The number of classes, from a forward with grey images."""
         grey = torch.full((2, self._colours(), *self._size()), 0.5)

@@ -18,7 +18,7 @@ from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
 from ..base.display.text import counted
 from ..base.errors import Interrupted, ProbeError, brief, text, whole
-from ..base.memory import default_batch, in_slices, memory_kept
+from ..base.memory import default_batch, in_slices, memory_kept, room_for
 from . import latents as lt
 from .device import flat_graph, home, no_module, on_device, unwrapped
 from .examination import SAMPLES, TRACED, Examination, LatentsIgnored, examine
@@ -160,6 +160,7 @@ class GeneratorAdapter(Picklable, Described):
         """The layer that stands at this address of a forward, if there is one."""
         return self._index.at(address)
 
+    @room_for("the sampling of latents")
     def sample(self, n: int, *, seed: int = 0, stream: int = BASE, start: int = 0, **conditions: Any) -> Latents:
         """Sample ``n`` latents; sample i depends on (seed, stream, i) alone, never on the batch.
 
@@ -320,6 +321,7 @@ class GeneratorAdapter(Picklable, Described):
                 f"interrupted; {self.name} is as it was and nothing was saved; start again to get a result"
             ) from stop
 
+    @room_for("the first forwards, of one to three samples")
     def _examine(self) -> Examination:
         """Run a few samples for shapes, and check that the same random state gives the same latent and image."""
         example = self.sample(SAMPLES)

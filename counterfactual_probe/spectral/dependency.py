@@ -10,6 +10,7 @@ from torch import nn
 
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, nearest, text
+from ..base.memory import room_for
 from ..base.progress import progress_bar
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
@@ -219,6 +220,7 @@ class SpectralDependency:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    @room_for("a forward of two samples")
     def _trace(self, layers: set[str]) -> Traced:
         network = self._network
         inputs = network.example()

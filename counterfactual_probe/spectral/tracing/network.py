@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...base.caller import blamed_on
 from ...base.errors import ProbeError, first_line, text
+from ...base.memory import in_slices
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.device import home, on_device, unwrapped
@@ -73,8 +74,12 @@ class Network:
             return n
         placed = self._placed(inputs)
         n = lt.count(placed, "the inputs")
-        for start in range(0, n, 16):
-            run(lt.apply(lt.take(placed, slice(start, start + 16)), torch.clone), start)
+
+        def part(index: slice) -> None:
+            run(lt.apply(lt.take(placed, index), torch.clone), index.start)
+
+        for _ in in_slices(n, 16, part, "the run of a single input"):
+            pass
         return n
 
     def provenance(self) -> dict[str, Any]:
