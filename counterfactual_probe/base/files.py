@@ -276,7 +276,7 @@ def _reason(error: OSError) -> str:
 
 
 def _cure(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free some space or choose another disk; no partial file was left"
     if error.errno in _NO_DESCRIPTOR:
         return f"{_MORE_FILES}; no partial file was left"

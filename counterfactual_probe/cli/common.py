@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> 
         parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="device to run on, such as cpu or cuda:0 (default: the generator's own)")
-    parser.add_argument("--out", default=out, help=f"folder to write into (default {out})")
+    parser.add_argument("--out", type=os.path.expanduser, default=out, help=f"folder to write into (default {out})")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,12 @@ def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents to score (default {PAIRS})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="device to run on, such as cpu or cuda:0 (default: the generator's own)")
-    parser.add_argument("--out", default="out/robustness", help="folder to write into (default out/robustness)")
+    parser.add_argument(
+        "--out",
+        type=os.path.expanduser,
+        default="out/robustness",
+        help="folder to write into (default out/robustness)",
+    )
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 

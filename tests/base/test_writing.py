@@ -10,12 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from counterfactual_probe.adapters.dcgan import DCGANGenerator
 
 import counterfactual_probe as cp
 from counterfactual_probe.base.checkpoint import Checkpoint
 from counterfactual_probe.base.files import as_path, read_bytes, write_bytes
 from counterfactual_probe.base.memory import is_out_of_memory
+from counterfactual_probe.registry.folders import save_folder
+from counterfactual_probe.training.record.losses import plot_losses
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pipes are POSIX's")
 
@@ -175,3 +179,84 @@ def test_running_out_of_memory_is_known_on_every_device(words: str) -> None:
     assert is_out_of_memory(RuntimeError(words))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError(words))
+
+
+# --- disks that are really full, and files that are none -------------------------------------------------------------
+
+
+@posix
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_full_device_is_refused_and_stays_a_device(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/full")
+    for path in ("/dev/full", tmp_path / "link"):
+        with pytest.raises(cp.ProbeError, match="is a device, pipe or socket"):
+            write_bytes(path, b"x")
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+    assert (tmp_path / "link").is_symlink()
+
+
+@posix
+def test_a_file_larger_than_the_system_allows_leaves_the_old_one(tmp_path: Path) -> None:
+    """A limit of the process stands for a disk that takes some bytes and then no more."""
+    (tmp_path / "old").write_bytes(b"precious")
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000));"
+        "import counterfactual_probe as cp; from counterfactual_probe.base.files import write_bytes\n"
+        "for name in ('old', 'new'):\n"
+        "    try: write_bytes(name, bytes(20_000))\n"
+        "    except cp.ProbeError as error: print(error)\n"
+        "write_bytes('small', bytes(4000))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=600, capture_output=True)
+    said = ran.stdout.decode().splitlines()
+    assert [line.partition(" (")[0] for line in said] == ["old cannot be written", "new cannot be written"]
+    assert all("free some space or choose another disk; no partial file was left" in line for line in said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "small"]
+    assert (tmp_path / "old").read_bytes() == b"precious"
+
+
+@posix
+def test_a_circle_of_links_ends_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    for use in (lambda path: write_bytes(path, b""), read_bytes):
+        with pytest.raises(cp.ProbeError, match=r"one cannot be (written|read)"):
+            use(tmp_path / "one")
+
+
+@posix
+def test_the_result_survives_a_disk_without_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """chmod is refused after the bytes were written: they are what counts."""
+    path = write_bytes(tmp_path / "file", b"one")
+    path.chmod(0o600)
+    for call in ("chmod", "fchmod", "fsync"):
+        monkeypatch.setattr(os, call, refused(errno.ENOTSUP))
+    write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("name", ["figure.png", "figure.pdf", "figure.svg", "figure"])
+def test_a_figure_is_written_as_any_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    plot = plot_losses({"loss": np.ones(3, np.float32)})
+    path = plot.savefig(f"~/deep/{name}")
+    assert path.parent == tmp_path / "deep"
+    assert path.suffix in (".png", ".pdf", ".svg")
+    assert path.stat().st_size > 1000
+    with pytest.raises(cp.ProbeError, match=r"cannot be written as 'doc' .* give a name that ends in"):
+        plot.savefig(tmp_path / "figure.doc")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(cp.ProbeError, match="it is a folder"):
+        plot.savefig(tmp_path / "folder")
+
+
+def test_folders_in_the_home_folder_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = save_folder("~/made", "dcgan", DCGANGenerator(3, [4, 2], 1).state_dict())
+    assert folder == tmp_path / "made"
+    assert cp.load("~/made").image_size == (1, 16, 16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]

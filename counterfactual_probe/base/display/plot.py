@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from ..errors import ProbeError, first_line
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -27,9 +29,21 @@ class Plot(NamedTuple, Generic[AxesT_co]):
     axes: AxesT_co
 
     def savefig(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Write the figure, as matplotlib's ``savefig`` does, without cutting off labels."""
-        self.figure.savefig(path, **{"bbox_inches": "tight"} | options)
-        return Path(path)
+        """Write the figure, as matplotlib's ``savefig`` does, without cutting off labels; atomically, as all files."""
+        from ..files import as_path, write_bytes
+
+        target, buffer = as_path(path), io.BytesIO()
+        kind = str(options.pop("format", None) or target.suffix[1:] or "png").lower()
+        if not target.suffix:
+            target = target.with_name(f"{target.name}.{kind}")
+        try:
+            self.figure.savefig(buffer, format=kind, **{"bbox_inches": "tight"} | options)
+        except ValueError as error:  # of formats that matplotlib does not know
+            raise ProbeError(
+                f"the figure cannot be written as {kind!r} ({first_line(error)}); give a name that ends in .png, .pdf "
+                "or .svg"
+            ) from error
+        return write_bytes(target, buffer.getvalue())
 
     def __repr__(self) -> str:
         width, height = self.figure.get_size_inches()
