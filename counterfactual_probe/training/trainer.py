@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..base import checkpoint as checkpoints
 from ..base.checkpoint import Checkpoint
 from ..base.errors import Interrupted, ProbeError
+from ..base.formats.schema import conform
 from ..base.progress import progress_bar
 from ..data.images import to_floats
 from ..data.order import epoch_order
@@ -25,7 +26,7 @@ from .plan import TrainingPlan
 from .record.grids import COLUMNS, save_grid
 from .record.losses import LARGEST, Diverged, Losses, gradient_norm
 from .record.output import Output
-from .record.state import packed, unpack
+from .record.state import Progress, packed, unpack
 from .result import Trained
 from .step import DRAWS, Networks, Step
 
@@ -201,7 +202,10 @@ class Trainer:
         if checkpoint is None:
             return
         tensors, progress = checkpoint
-        step = int(progress["step"])
+        try:
+            step = conform(progress, Progress, "progress").step
+        except ValueError as error:
+            raise self.checkpoint.damaged(str(error)) from error
         if step > self.plan.steps:
             raise ProbeError(
                 f"{self.plan.out} holds a training of {step} steps and {self.plan.steps} are asked for; ask for more"
