@@ -1,4 +1,4 @@
-"""Locks: one for each module, whoever wraps it, and one for the process's random generators.
+"""Locks: one for all modules that share a part, whoever wraps them, and one for the process's random generators.
 
 A child made by ``fork`` starts with locks of its own, since threads that held the parent's do not exist in it.
 """
@@ -8,42 +8,63 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 
 @dataclass
-class ModuleLock:
-    """Held while a module is borrowed; ``depth`` counts the sessions nested in the thread that holds it."""
+class Borrowing:
+    """How many sessions of a module are nested in the thread that has it."""
 
-    lock: threading.RLock = field(default_factory=threading.RLock)
     depth: int = 0
+
+
+@dataclass(frozen=True)
+class _GroupLock:
+    """Of modules that share parts. Several are taken in the order of their numbers, so that no two threads wait for
+    each other."""
+
+    number: int = field(default_factory=count().__next__)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class _Locks:
     def __init__(self) -> None:
         self.registry = threading.Lock()
-        self.modules: WeakKeyDictionary[nn.Module, ModuleLock] = WeakKeyDictionary()
+        self.groups: WeakKeyDictionary[nn.Module, _GroupLock] = WeakKeyDictionary()
+        self.borrowings: WeakKeyDictionary[nn.Module, Borrowing] = WeakKeyDictionary()
         self.random = threading.RLock()
+
+    def of(self, module: nn.Module) -> tuple[list[_GroupLock], Borrowing]:
+        """All locks that its parts have from earlier modules, or a new one; each of its parts has one from now on."""
+        with self.registry:
+            parts = list(module.modules())
+            known = {lock.number: lock for part in parts if (lock := self.groups.get(part)) is not None}
+            locks = [known[number] for number in sorted(known)] or [_GroupLock()]
+            for part in parts:
+                self.groups.setdefault(part, locks[0])
+            return locks, self.borrowings.setdefault(module, Borrowing())
 
 
 _locks = _Locks()
 
 
 @contextmanager
-def holding(module: nn.Module) -> Iterator[ModuleLock]:
-    """This thread alone has the module inside: one lock for all adapters and classifiers that share it."""
-    with _locks.registry:
-        held = _locks.modules.setdefault(module, ModuleLock())
-    with held.lock:
-        held.depth += 1
+def holding(module: nn.Module) -> Iterator[Borrowing]:
+    """This thread alone has the module inside: also of those that wrap it, or a part of it, in modules of their own."""
+    locks, borrowing = _locks.of(module)
+    with ExitStack() as stack:
+        for each in locks:
+            stack.enter_context(each.lock)
+        borrowing.depth += 1
         try:
-            yield held
+            yield borrowing
         finally:
-            held.depth -= 1
+            borrowing.depth -= 1
 
 
 def random_lock() -> threading.RLock:

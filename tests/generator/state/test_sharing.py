@@ -1,0 +1,133 @@
+"""One module in several adapters, wrapped or not, in threads, forked and spawned processes: no hang, the same maps."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import counterfactual_probe as cp
+from counterfactual_probe.generator.state.locks import holding
+from support import toys
+
+
+class Halved(nn.Module):
+    """Another generator, around one that has an adapter of its own."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.layer = inner, nn.Identity()
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.layer(self.inner(z) * 0.5)
+        return images
+
+
+def maps(gen: cp.GeneratorAdapter, layer: str) -> Tensor:
+    return cp.InfluenceMap(gen, layer).attribute(n_pairs=6, units=[[0], [1]]).maps
+
+
+def in_threads(acts: list[Callable[[], Any]]) -> list[Any]:
+    results: list[Any] = [None] * len(acts)
+
+    def run(place: int) -> None:
+        try:
+            results[place] = acts[place]()
+        except BaseException as error:
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(acts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive(), "two threads wait for each other"
+    return results
+
+
+@pytest.mark.parametrize("toy", [toys.PLAIN, toys.NOISY], ids=lambda toy: toy.name)
+def test_a_module_and_one_that_wraps_it_in_threads(toy: toys.Toy) -> None:
+    module = toy.module().train()
+    gens = [
+        (cp.wrap(module, toy.sampler, **toy.wrap), "main.2"),
+        (cp.wrap(Halved(module), toy.sampler, layers="layer"), "layer"),
+        (cp.wrap(module, toy.sampler, **toy.wrap), "main.2"),
+        (cp.wrap(Halved(module), toy.sampler, layers="layer"), "layer"),
+    ]
+    expected = [maps(*gen) for gen in gens]
+    before = torch.get_rng_state()
+    for _ in range(2):
+        for found, right in zip(in_threads([lambda g=gen: maps(*g) for gen in gens]), expected, strict=True):
+            assert isinstance(found, Tensor), found
+            assert torch.equal(found, right)
+    assert module.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_sessions_of_modules_that_share_a_part_nest() -> None:
+    """Each is in eval mode inside its own, and as found after it."""
+    module = toys.PLAIN.module().train()
+    outer = Halved(module).train()
+    one, two = (cp.wrap(it, toys.PLAIN.sampler, layers=layer) for it, layer in ((module, "main.2"), (outer, "layer")))
+    with one.session():
+        assert not module.training
+        assert outer.training
+        with two.session():
+            assert not outer.training
+        assert outer.training
+        assert not module.training
+    assert module.training
+
+
+def test_modules_that_are_joined_later_are_locked_together() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    for module in (first, second):
+        with holding(module):
+            pass
+    both, order = nn.Sequential(first, second), []
+
+    def alone(module: nn.Module, name: str) -> None:
+        with holding(module):
+            order.append(name)
+
+    with holding(both):
+        threads = [threading.Thread(target=alone, args=pair) for pair in ((first, "first"), (second, "second"))]
+        for thread in threads:
+            thread.start()
+            thread.join(0.2)
+        order.append("both")
+    for thread in threads:
+        thread.join(10)
+    assert order[0] == "both"
+    assert sorted(order) == ["both", "first", "second"]
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
+def test_a_fork_while_locks_are_held_does_not_hang() -> None:
+    gen = toys.NOISY.generator()
+    expected, inside, stop = maps(gen, "main.2"), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with gen.session():
+            inside.set()
+            stop.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert inside.wait(60)
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(maps(gen, "main.2").numpy()))
+    process.start()
+    answered = receiver.poll(60)
+    stop.set()
+    thread.join()
+    assert answered, "the child waits for a lock of a thread that it does not have"
+    assert torch.equal(torch.from_numpy(receiver.recv()), expected)
+    process.join(60)
+    assert process.exitcode == 0
