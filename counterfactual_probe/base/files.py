@@ -252,7 +252,7 @@ def _header(path: str | os.PathLike[str], kind: str, metadata: Mapping[str, str]
     if _HEADER not in metadata:
         raise ProbeError(f"{path} is a safetensors file but holds no result of this library; give one made by .save()")
     try:
-        header: dict[str, Any] = strict_json(metadata[_HEADER], nan=True)
+        header: dict[str, Any] = strict_json(metadata[_HEADER], nan=True, any_text=True)
         found, version = header.pop("kind"), header.pop("format")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProbeError(

@@ -99,7 +99,7 @@ class PartsAgreement(Result):
             else (("random groups", f"{len(self.chance_iou)}, of which {above:.0%} agree less"),),
             table=Table(("part", "module", "IoU"), rows),
             pictures=(Picture("The matched parts over the templates of their modules.", self.plot),),
-            warning="random groups of channels agree as well" if above < _CHANCE else "",
+            warning="random groups of channels agree with the parts about as well" if above < _CHANCE else "",
             page="known-parts",
         )
 

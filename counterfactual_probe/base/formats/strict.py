@@ -11,7 +11,7 @@ _DEEPEST = 64  # lists and objects inside one another; our own files have at mos
 _MARK = b"\xef\xbb\xbf"
 
 
-def strict_json(content: bytes | str, *, nan: bool = False) -> Any:
+def strict_json(content: bytes | str, *, nan: bool = False, any_text: bool = False) -> Any:
     """The value of a JSON text; a ValueError says what is wrong with it.
 
     >>> strict_json('{"width": 3}')
@@ -20,7 +20,8 @@ def strict_json(content: bytes | str, *, nan: bool = False) -> Any:
     Traceback (most recent call last):
     ValueError: it names 'width' twice in one object
 
-    ``nan``: whether NaN and Infinity may stand for numbers, as they do in files of results.
+    ``nan``: whether NaN and Infinity may stand for numbers, as they do in files of results; ``any_text``: whether texts
+    may hold null bytes and bytes of file names that are no text, as names of layers in our own files can.
     """
     if isinstance(content, bytes):
         if content.startswith(_MARK):
@@ -35,7 +36,7 @@ def strict_json(content: bytes | str, *, nan: bool = False) -> Any:
         )
     except RecursionError:
         raise ValueError(f"it is nested more than {_DEEPEST} levels deep") from None
-    _require_plain(value)
+    _require_plain(value, any_text)
     return value
 
 
@@ -59,22 +60,22 @@ def _finite(text: str) -> float:
     return value
 
 
-def _require_plain(value: Any) -> None:
+def _require_plain(value: Any, any_text: bool) -> None:
     """Raise a ValueError where values are nested too deeply, or texts hold what no name can."""
     level: list[Any] = [value]
     for _ in range(_DEEPEST):
-        level = [inner for item in level for inner in _inside(item)]
+        level = [inner for item in level for inner in _inside(item, any_text)]
         if not level:
             return
     raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
 
 
-def _inside(item: Any) -> Iterable[Any]:
+def _inside(item: Any, any_text: bool) -> Iterable[Any]:
     if isinstance(item, dict):
         return (*item, *item.values())
     if isinstance(item, list):
         return item
-    if isinstance(item, str):
+    if isinstance(item, str) and not any_text:
         if "\0" in item:
             raise ValueError(f"the text {item!r:.60} holds a null byte")
         if not item.isascii():

@@ -242,3 +242,11 @@ def test_a_score_whose_parts_disagree(change: dict[str, Any], sentence: str, tmp
     path.write_text(json.dumps({**content, "provenance": {**content["provenance"], "codes": 9}}))
     with pytest.raises(cp.ProbeError, match="names 9 codes and 2 factors and matrix is 3×2"):
         cp.metrics.MIG.load(path)
+
+
+def test_names_in_our_own_files_may_hold_any_letters() -> None:
+    for text in ("a\0b", "caf\udce9"):
+        written = json.dumps([text])
+        assert strict_json(written, any_text=True) == [text]
+        with pytest.raises(ValueError, match=r"the text .* holds"):
+            strict_json(written)
