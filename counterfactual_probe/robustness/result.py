@@ -34,7 +34,7 @@ class ClassifierProvenance(OpenSchema):
     """What is recorded of a classifier."""
 
     answered: dict[Name, Text]
-    pooled: list[Text]
+    pooled: dict[Name, Text] | list[Text]
 
 
 class RobustnessProvenance(ImagesProvenance, kw_only=True):
