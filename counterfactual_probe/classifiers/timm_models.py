@@ -22,7 +22,7 @@ from .preprocessing import Preprocessing
 
 PREFIX = "timm:"
 # The first that reads pretrained weights as tensors only; earlier ones unpickle whatever the file holds.
-_SAFE = (1, 0, 26)
+FIRST_SAFE = (1, 0, 26)
 
 
 def timm_names() -> list[str]:
@@ -176,10 +176,10 @@ def _of_checkpoint(timm: Any, name: str, checkpoint: Path, model_args: Mapping[s
 @fresh_settings()
 def _pretrained(timm: Any, name: str, model_args: Mapping[str, Any]) -> tuple[nn.Module, str]:
     """Weights from the hub or its cache. timm itself would retry a download without a connection for a minute."""
-    if tuple(map(int, re.findall(r"\d+", timm.__version__)[:3])) < _SAFE:
+    if tuple(map(int, re.findall(r"\d+", timm.__version__)[:3])) < FIRST_SAFE:
         raise ProbeError(
             f"timm {timm.__version__} is installed, which runs code that a file of pretrained weights holds, and "
-            f"{'.'.join(map(str, _SAFE))} does not; run: pip install --upgrade timm"
+            f"{'.'.join(map(str, FIRST_SAFE))} does not; run: pip install --upgrade timm"
         )
     config: Any = timm.get_pretrained_cfg(name)
     repository = getattr(config, "hf_hub_id", None)
