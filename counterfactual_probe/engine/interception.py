@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..generator.layers import Arguments
+from ..generator.layers import Arguments, with_items, with_values
 
 Call: TypeAlias = tuple[str, int]  # a submodule's name and which of its calls
 
@@ -73,10 +73,9 @@ def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if output is None or isinstance(output, (bool, int, float, str)):
         return output
     if isinstance(output, (tuple, list)):
-        items = [map_tensors(item, function) for item in output]
-        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+        return with_items(output, [map_tensors(item, function) for item in output])
     if isinstance(output, dict):
-        return type(output)(**{key: map_tensors(value, function) for key, value in output.items()})
+        return with_values(output, {key: map_tensors(value, function) for key, value in output.items()})
     raise NotReplayable(f"a submodule returns a {type(output).__name__}")
 
 

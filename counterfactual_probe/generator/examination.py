@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ from .latents import Latents
 from .layers import Trace, Tracing
 from .state.randomness import random_states
 
-SAMPLES = 3  # alone, in two batches of two, and in one of three
-TRACED = 2
+TRACED = 2  # alone, and in a batch
+SAMPLES = 3  # in another batch
 
 # Between batches of one sample and of two, fifty convolutions round to within 2e-5 of each other.
 _RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
@@ -32,7 +33,7 @@ class Examination:
 
     Attributes:
         images: of the first two samples.
-        traces: what ran in the forward of the first two samples; and in that of each alone, if a batch is folded.
+        traces: what ran in the forward of the first two samples, and in that of each alone.
         draws_noise: whether the forward draws random numbers.
         batchable: whether samples of a batch are independent, and none draws noise.
         ignores_latents: whether all latents give the same image.
@@ -74,27 +75,30 @@ def examine(
     images = tracing.run(lambda: run(pair))
     traces = [tracing.trace]
     draws_noise = random_states(module) != before
-    again = seeded(pair)
+
+    def one(i: int) -> Tensor:
+        return seeded(lt.take(example, slice(i, i + 1)))
+
+    alone = []
+    for i in range(TRACED):
+        tracing = Tracing(submodules, 1, follow=False)
+        alone.append(tracing.run(partial(one, i)))
+        traces.append(tracing.trace)
+    # A sample with the same image alone and in a batch is reproducible.
+    if draws_noise or not is_same(torch.cat(alone), images, dtype):
+        _require_reproducible(name, images, seeded(pair), dtype)
+    ignored = torch.equal(alone[0], alone[1]) and torch.equal(alone[0], one(TRACED))
+    batchable = not draws_noise and _are_independent(alone, images, example, run, dtype)
+    return Examination(images, traces, draws_noise, batchable, ignored)
+
+
+def _require_reproducible(name: str, images: Tensor, again: Tensor, dtype: torch.dtype | None) -> None:
     if not is_same(images, again, dtype):
         raise ProbeError(
             f"{name} gives two images for one latent although the random state is the same (largest difference "
             f"{float((images - again).abs().max()):.3g}); make its forward a function of latents, weights and torch's "
             "global generator alone"
         )
-    alone = [seeded(lt.take(example, slice(i, i + 1))) for i in range(SAMPLES)]
-    if tracing.trace.is_folded:
-        traces += [_traced_alone(submodules, i, seeded, example) for i in range(TRACED)]
-    ignored = all(torch.equal(alone[0], other) for other in alone[1:])
-    batchable = not draws_noise and _are_independent(alone, images, example, run, dtype)
-    return Examination(images, traces, draws_noise, batchable, ignored)
-
-
-def _traced_alone(
-    submodules: Mapping[str, nn.Module], i: int, run: Callable[[Latents], Tensor], example: Latents
-) -> Trace:
-    tracing = Tracing(submodules, 1, follow=False)
-    tracing.run(lambda: run(lt.take(example, slice(i, i + 1))))
-    return tracing.trace
 
 
 def is_same(one: Tensor, two: Tensor, dtype: torch.dtype | None) -> bool:
@@ -111,15 +115,11 @@ def _are_independent(
     run: Callable[[Latents], Tensor],
     dtype: torch.dtype | None,
 ) -> bool:
-    """Whether every sample gives the same image alone as in batches of two and of three."""
-
-    def agrees(start: int, images: Tensor) -> bool:
-        return is_same(torch.cat(alone[start : start + len(images)]), images, dtype)
-
-    if not (agrees(0, pair) and agrees(1, run(lt.take(example, slice(1, SAMPLES))))):
+    """Whether two samples give the same images alone as in batches of two and of three."""
+    if not is_same(torch.cat(alone), pair, dtype):
         return False
     try:
-        return agrees(0, run(example))
+        return is_same(torch.cat(alone), run(example)[: len(alone)], dtype)
     except Exception as error:
         if is_out_of_memory(error):  # batches of two are as large as they get here
             return True

@@ -69,7 +69,7 @@ def make_plan(generator: GeneratorAdapter, layers: Sequence[str]) -> Plan:
 
 def _sites(generator: GeneratorAdapter, call: Call, output: Any) -> list[Site | None]:
     """The layer that each tensor of an output is, in the order of :func:`tensors_of`."""
-    sites = {id(value): generator.site_at(Address(*call, entry or None)) for entry, value in entries(output)}
+    sites = {id(value): generator.site_at(Address(*call, entry)) for entry, value in entries(output)}
     return [sites.get(id(leaf)) for leaf in tensors_of(output)]
 
 

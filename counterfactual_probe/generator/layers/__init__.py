@@ -1,11 +1,10 @@
 """Layers: the activations of a module's submodules, where their channels are, and hooks on them."""
 
-from .address import Address, Arguments, activation_of, entries
+from .address import Address, Arguments, activation_of, entries, with_items, with_values
 from .hooks import Action, hooked, require_once
 from .index import LayerIndex
-from .info import LayerInfo, Layers
+from .info import ChannelsGuessed, LayerInfo, Layers, Site
 from .names import clean_name, listed, named_layers
-from .site import ChannelsGuessed, Site
 from .trace import Trace, Tracing
 
 __all__ = [
@@ -26,4 +25,6 @@ __all__ = [
     "listed",
     "named_layers",
     "require_once",
+    "with_items",
+    "with_values",
 ]

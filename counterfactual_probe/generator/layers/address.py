@@ -6,9 +6,10 @@ output that is a tuple, ``encoder[hidden]`` an entry of one with named entries, 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -74,20 +75,25 @@ def parse(text: str, names: Container[str], clean: Callable[[str], str]) -> Pars
 
 
 def entries(output: Any) -> Iterator[tuple[Entry | None, Tensor]]:
-    """The tensors of an output by their entries: None for an output that is a tensor."""
+    """The tensors of an output by their entries: None for an output that is a tensor, and for the first of several."""
     if isinstance(output, Tensor):
         yield None, output
     else:
         yield from ((entry, value) for entry, value in _items(output) if isinstance(value, Tensor))
 
 
-def _items(output: Any) -> Iterator[tuple[Entry, Any]]:
+def _items(output: Any) -> Iterator[tuple[Entry | None, Any]]:
     if isinstance(output, (tuple, list)):
-        yield from enumerate(output)
+        yield from ((number or None, value) for number, value in enumerate(output))
     elif isinstance(output, Mapping):
-        yield from ((key, value) for key, value in output.items() if isinstance(key, str))
+        yield from ((key, value) for key, value in output.items() if _can_be_written(key))
     elif dataclasses.is_dataclass(output) and not isinstance(output, type):
-        yield from ((field.name, getattr(output, field.name)) for field in dataclasses.fields(output))
+        yield from ((field.name, getattr(output, field.name, None)) for field in dataclasses.fields(output))
+
+
+def _can_be_written(key: Any) -> bool:
+    """Whether a key can stand between the brackets of an address."""
+    return (type(key) is int and key >= 0) or (isinstance(key, str) and not {"[", "]"} & set(key))
 
 
 def tensor_at(output: Any, entry: Entry | None) -> Tensor | None:
@@ -105,15 +111,47 @@ def activation_of(output: Any) -> Tensor | None:
 
 
 def with_tensor_at(output: Any, entry: Entry | None, tensor: Tensor) -> Any:
-    """The output with the tensor of this entry replaced; what is not replaced is the same object."""
+    """The output with the tensor of this entry replaced; what is not replaced is the same object.
+
+    A copy, never made anew from its parts: a class of the user's may take others, or compute some from others.
+    """
     if isinstance(output, Tensor):
         return tensor
     if isinstance(output, (tuple, list)):
-        changed = [tensor if number == (entry or 0) else item for number, item in enumerate(output)]
-        return type(output)(*changed) if hasattr(output, "_fields") else type(output)(changed)
+        return with_items(output, [tensor if number == (entry or 0) else item for number, item in enumerate(output)])
     if isinstance(output, Mapping):
-        return type(output)(**{**output, str(entry): tensor})
-    return dataclasses.replace(output, **{str(entry): tensor})
+        return with_values(output, {entry: tensor})
+    changed = copy.copy(output)
+    object.__setattr__(changed, str(entry), tensor)  # of a frozen dataclass, too
+    return changed
+
+
+def with_items(output: Any, items: Sequence[Any]) -> Any:
+    """A tuple or list of the same kind with other items."""
+    if isinstance(output, list):
+        changed = copy.copy(output)
+        changed[:] = items
+        return changed
+    try:
+        made = tuple.__new__(type(output), items)
+    except TypeError:  # a class of C, such as the two results of torch.max
+        return type(output)(items)
+    getattr(made, "__dict__", {}).update(getattr(output, "__dict__", {}))
+    return made
+
+
+def with_values(output: Mapping[Any, Any], values: Mapping[Any, Any]) -> Any:
+    """A mapping of the same kind with some other values."""
+    if not isinstance(output, MutableMapping):
+        return type(output)({**output, **values})  # type: ignore[call-arg]
+    try:
+        changed = copy.copy(output)
+    except TypeError:  # its class wants arguments
+        changed = type(output).__new__(type(output))
+        changed.update(output)
+    for key, value in values.items():
+        changed[key] = value
+    return changed
 
 
 def arguments(call: Arguments) -> Iterator[tuple[Entry, Tensor]]:

@@ -70,6 +70,11 @@ class Axes:
         return replace(self, sizes=tuple({**words, CHANNELS: channels}.items()))
 
     @property
+    def channel_dim(self) -> int:
+        """The dimension of the channels among those of the activation."""
+        return next(place for place, dim in enumerate(self.dims) if CHANNELS in dim)
+
+    @property
     def is_channels_first(self) -> bool:
         """Whether they are samples, channels and then positions."""
         return self._order is None
@@ -144,17 +149,17 @@ def parse(text: str) -> Axes:
     return Axes(dims)
 
 
-def standing(dims: int, samples: tuple[Part, ...] = (SAMPLES,), channels: int | None = None) -> Axes:
-    """The axes of an activation of so many dimensions whose first holds the samples, folded or not.
+def standing(dims: int, samples: tuple[Part, ...] = (SAMPLES,), channels: int | None = None, *, place: int = 0) -> Axes:
+    """The axes of an activation of so many dimensions, of which that at ``place`` holds the samples, folded or not.
 
     ``channels`` is the dimension of the channels. Where it is not known it is 1, and the last for tokens N×T×D
     (conventions 1).
     """
     if channels is None:
         channels = 2 if dims == 3 else 1
-    others = [place for place in range(1, dims) if place != channels]
+    others = [dim for dim in range(dims) if dim not in (place, channels)]
     words = dict(zip(others, _words(len(others)), strict=True))
-    return Axes(tuple(samples if place == 0 else (words.get(place, CHANNELS),) for place in range(dims)))
+    return Axes(tuple(samples if dim == place else (words.get(dim, CHANNELS),) for dim in range(dims)))
 
 
 def _words(count: int) -> list[str]:

@@ -26,6 +26,8 @@ _SECOND = {f"conv{of}{n}d" for of in ("", "_transpose") for n in (1, 2, 3)} | {
     "pixel_unshuffle",
 }
 _LAST = {"linear", "layer_norm", "rms_norm", "embedding", "multi_head_attention_forward"}
+# Whatever they read, channels are last in it and in what they make.
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 # Sums over products: where the channels of a result are depends on which factor they come from.
 _PRODUCTS = {"matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "baddbmm"}
 # Too free in what they do with dimensions.
@@ -74,7 +76,7 @@ class FollowedChannels(TorchFunctionMode):
         known = [one for one in given if one in self._dims]
         if name == "layer_norm" and len(args[1] if len(args) > 1 else kwargs["normalized_shape"]) > 1:
             name = ""  # over positions, too
-        if given and given[0] not in self._dims and given[0].dim() > 2 and name in _SECOND | _LAST:
+        if given and given[0] not in self._dims and given[0].dim() > 2 and name in _SECOND | _LAST | _RECURRENT:
             self._know(given[0], _said_by(name, given[0]))  # what a convolution reads has its channels there, too
         for made in tree_leaves(result):
             if not isinstance(made, Tensor) or made.dim() < 2 or any(made is one for one in known):
@@ -89,7 +91,7 @@ class FollowedChannels(TorchFunctionMode):
             self._asked[value].number = place
 
     def _place(self, name: str, given: list[Tensor], made: Tensor) -> int | None:
-        if name in _SECOND:
+        if name in _SECOND | _RECURRENT:
             return _said_by(name, made)
         if name in _LAST:
             # A linear map of positions, as in an MLP-Mixer, leaves the channels where they are.
@@ -115,7 +117,7 @@ class FollowedChannels(TorchFunctionMode):
 
 def _said_by(name: str, value: Tensor) -> int:
     """Where an operation says that the channels of what it reads and makes are."""
-    return value.dim() - 1 if name in _LAST else 1
+    return 1 if name in _SECOND else value.dim() - 1
 
 
 def _like_first(given: list[Tensor], made: Tensor) -> Iterator[Tensor]:
@@ -125,10 +127,12 @@ def _like_first(given: list[Tensor], made: Tensor) -> Iterator[Tensor]:
 
 def _carried(name: str, value: Tensor, place: int, made: Tensor) -> int | None:
     """Where the channels of a value stand in what was made of it; None where that cannot be told."""
-    if _is_view(value, made):
-        return _by_stride(value, place, made)
+    if value.shape[place] == 1:
+        return _of_one(value, place, made)
     if name in _RESHAPES:
         return _by_sizes(value, place, made)
+    if _is_view(value, made):
+        return _by_stride(value, place, made)
     return place if made.dim() == value.dim() else None
 
 
@@ -143,13 +147,22 @@ def _by_stride(value: Tensor, place: int, made: Tensor) -> int | None:
     same = [d for d in same if made.shape[d] == size] or same
     if len(same) > 1 and place in same and made.dim() == value.dim():
         return place
-    if not same and size == 1:
-        return _by_sizes(value, place, made)
     return same[0] if len(same) == 1 else None
 
 
+def _of_one(value: Tensor, place: int, made: Tensor) -> int | None:
+    """A single channel is all of the values, whichever dimension of size 1 it is; a stride says nothing of it."""
+    if made.dim() == value.dim() and (made.shape[place] == 1 or made.numel() != value.numel()):
+        return place
+    ones = [d for d in range(1, made.dim()) if made.shape[d] == 1]
+    return ones[0] if ones and made.numel() == value.numel() else None
+
+
 def _by_sizes(value: Tensor, place: int, made: Tensor) -> int | None:
-    """A reshaped value keeps a dimension whole where as much lies before it."""
+    """A reshaped value keeps a dimension whole where as much lies before it.
+
+    One that is split is not kept: a linear map makes channels and positions in one, and nothing tells their order.
+    """
     before = prod(value.shape[:place])
     places = [d for d in range(made.dim()) if made.shape[d] == value.shape[place] and prod(made.shape[:d]) == before]
     return places[0] if len(places) == 1 else None

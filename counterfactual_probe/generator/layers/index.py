@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-import torch
-from torch import Tensor
-
 from ...base.errors import ProbeError, nearest
 from . import axes as ax
 from .address import Address, Parsed, parse
-from .info import LayerInfo
+from .info import LayerInfo, Site
 from .names import clean_name
-from .site import Site
+from .samples import SampleDimensions
 from .trace import Seen, Trace
 
 _CURE = "choose a layer that gives a tensor"
-_TOLERANCE = 1e-4  # of numbers that summarise equal rows, in batches of other sizes
 
 
 class LayerIndex:
@@ -26,7 +22,7 @@ class LayerIndex:
     Args:
         aliases: every name of a submodule -> its canonical name.
         trace: of several samples.
-        alone: of the first of them, each alone: they tell in which order a folded batch holds its samples.
+        alone: of each of them alone: they tell which dimension holds the samples, and how a folded one does.
         axes: what the dimensions of some layers are, by patterns of their names.
     """
 
@@ -36,8 +32,9 @@ class LayerIndex:
         self._aliases, self._trace = aliases, trace
         self._sites: dict[Address, Site | str] = {}
         declared = _Declared({} if axes is None else axes)
+        samples = SampleDimensions(trace, alone)
         for address, seen in trace.seen.items():
-            self._sites[address] = self._describe(address, seen, alone, declared)
+            self._sites[address] = self._describe(address, seen, samples, declared)
         declared.require_used(map(self.name, trace.seen))
 
     @property
@@ -110,6 +107,10 @@ class LayerIndex:
             )
         call = int(number)
         first = self._trace.first_input.get((canonical, call)) if parsed.is_input else 0
+        # A number is one of a tuple or, for all that is written, a key of a dict: 3 or "3".
+        for entry in (parsed.entry, str(parsed.entry)):
+            if isinstance(self._sites.get(Address(canonical, call, entry, parsed.is_input)), Site):
+                return Address(canonical, call, entry, parsed.is_input)
         return Address(canonical, call, None if parsed.entry == first else parsed.entry, parsed.is_input)
 
     def _missing(self, address: Address) -> str:
@@ -124,16 +125,16 @@ class LayerIndex:
             return f"its {what} holds no tensor; {_CURE}"
         return f"its {what} has no tensor {address.entry!r}; name one of {', '.join(map(repr, beside))}"
 
-    def _describe(self, address: Address, seen: Seen | None, alone: Sequence[Trace], declared: _Declared) -> Site | str:
+    def _describe(
+        self, address: Address, seen: Seen | None, samples: SampleDimensions, declared: _Declared
+    ) -> Site | str:
         if seen is None:
             return self._no_tensor(address)
         channels = seen.channels.number
         axes = declared.of(self.name(address), address, seen.shape, self._trace.samples)
         guessed = axes is None and channels is None and len(seen.shape) > 2
         if axes is None and seen.floating and len(seen.shape) > 1:
-            samples = _samples_of(seen, [one.seen.get(address) for one in alone], self._trace.samples)
-            if samples is not None and channels != 0:
-                axes = ax.standing(len(seen.shape), samples, channels).bound(seen.shape, self._trace.samples)
+            axes = samples.axes_of(address, seen)
         if axes is None or not seen.floating:
             what = "input" if address.is_input else "output"
             more = "; say what its dimensions are with axes={...}" if len(seen.shape) > 2 and seen.floating else ""
@@ -187,25 +188,3 @@ class _Declared:
                 raise ProbeError(f"axes {str(axes)!r} of {pattern!r} fit no layer: {self._misfits[pattern]}")
             if pattern not in self._used:
                 raise ProbeError(f"no layer is named {pattern!r}, as axes say; nearest: {nearest(pattern, names)}")
-
-
-def _samples_of(seen: Seen, alone: Sequence[Seen | None], samples: int) -> tuple[ax.Part, ...] | None:
-    """The parts of the first dimension: the samples, or samples and a number that they are folded with."""
-    size = seen.shape[0]
-    if size == samples:
-        return (ax.SAMPLES,)
-    each, left = divmod(size, samples)
-    if left or seen.rows is None or len(alone) < samples:
-        return None
-    expected = (each, *seen.shape[1:])
-    rows = [one.rows for one in alone[:samples] if one is not None and one.shape == expected and one.rows is not None]
-    if len(rows) < samples:
-        return None
-    if _agree(torch.stack(rows, 1).flatten(0, 1), seen.rows):
-        return (each, ax.SAMPLES)
-    return (ax.SAMPLES, each) if _agree(torch.cat(rows), seen.rows) else None
-
-
-def _agree(one: Tensor, other: Tensor) -> bool:
-    scale = float(torch.nan_to_num(one).abs().max())
-    return torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * max(scale, 1e-30), equal_nan=True)

@@ -21,7 +21,7 @@ class Seen:
 
     Attributes:
         shape: as it was.
-        floating: whether its values are floating-point numbers: others cannot be swapped.
+        floating: whether its values are floating-point numbers, one beside the other: others cannot be swapped.
         channels: the dimension of the channels, if it was followed and is known.
         rows: a few numbers for each entry of the first dimension, if these are not the samples: equal rows have
             equal ones.
@@ -47,11 +47,6 @@ class Trace:
     times_run: Counter[str] = field(default_factory=Counter)
     first_input: dict[tuple[str, int], Entry] = field(default_factory=dict)
     largest: int = 1
-
-    @property
-    def is_folded(self) -> bool:
-        """Whether the first dimension of some activation holds more than the samples."""
-        return any(one is not None and one.rows is not None for one in self.seen.values())
 
 
 class Tracing:
@@ -93,11 +88,11 @@ class Tracing:
         number = self.trace.times_run[name]
         self.trace.seen[Address(name, number)] = None
         for entry, value in entries(output):
-            self._note(Address(name, number, entry or None), value)  # the first is what the name alone means
+            self._note(Address(name, number, entry), value)
             self.trace.largest = max(self.trace.largest, value.numel() * value.element_size())
 
     def _note(self, address: Address, value: Tensor) -> None:
-        floating = value.is_floating_point()
+        floating = value.is_floating_point() and value.layout is torch.strided
         is_folded = floating and value.dim() > 1 and len(value) > self.trace.samples and value.numel() > 0
         self.trace.seen[address] = Seen(
             tuple(value.shape),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -77,6 +80,95 @@ def test_every_entry_is_a_layer(form: str, names: list[str]) -> None:
     assert [name for name in generator.layers if name.startswith("block") and "." not in name] == names
     assert check_adapter(generator, layers=names, raise_on_failure=False).passed
     assert generator.layer(names[-1]) == cp.LayerInfo(names[-1], 4, (8, 8))
+
+
+class Own(tuple[Tensor, ...]):
+    """A tuple whose class wants its items one by one."""
+
+    def __new__(cls, one: Tensor, two: Tensor) -> Own:
+        return tuple.__new__(cls, (one, two))
+
+
+class Levels(OrderedDict[str, Tensor]):
+    """A dict whose class wants an argument."""
+
+    def __init__(self, one: Tensor, **others: Tensor) -> None:
+        super().__init__(**others)
+        self["one"] = one
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """A field that is computed from another when one is made, not when the other is replaced."""
+
+    one: Tensor
+    two: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "two", self.one * 2)
+
+
+FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Any], tuple[str, str]]] = {
+    "digits": (lambda a, b: {"0": a, "1": b}, ("0", "1")),
+    "numbers": (lambda a, b: {0: a, 3: b}, ("0", "3")),
+    "empty": (lambda a, b: {"": a, "b": b, ("c",): 1}, ("", "b")),
+    "default": (lambda a, b: defaultdict(list, a=a, b=b), ("a", "b")),
+    "read only": (lambda a, b: MappingProxyType({"a": a, "b": b}), ("a", "b")),
+    "tuple of its own": (Own, ("0", "1")),
+    "dict of its own": (lambda a, b: Levels(a, two=b), ("one", "two")),
+    "computed": (lambda a, _: Doubled(a), ("one", "two")),
+    "of C": (lambda a, b: torch.linalg.qr(a.mT + b), ("0", "1")),
+}
+
+
+class Forms(nn.Module):
+    def __init__(self, made: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.made = nn.Conv2d(3, 4, 1), made
+
+    def forward(self, x: Tensor) -> Any:
+        return self.made(self.net(x), x.sum(1, keepdim=True) * torch.arange(1, 5, dtype=x.dtype)[:, None, None])
+
+
+class Read(nn.Module):
+    """Reads two entries of an output, by what is written in brackets."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        made, self.keys = FORMS[form]
+        self.forms, self.out = Forms(made), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = entries_of(self.forms(x), self.keys)
+        return torch.tanh(self.out(one) + self.out(3 * two).flip(3))
+
+
+def entries_of(made: Any, keys: tuple[str, str]) -> list[Tensor]:
+    if isinstance(made, tuple):
+        return [made[int(key)] for key in keys]
+    if not isinstance(made, Mapping):
+        return [getattr(made, key) for key in keys]
+    return [made[key] if key in made else made[int(key)] for key in keys]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_entry_is_replaced_in_any_kind_of_output(form: str, place: int) -> None:
+    torch.manual_seed(0)
+    module = Read(form).double()
+    generator = cp.wrap(module, lambda n, rng: torch.randn(n, 3, 4, 4, generator=rng))
+    layer = f"forms[{module.keys[place]}]"
+    z1, z2 = generator.sample(3, seed=0), generator.sample(3, seed=1)
+    with torch.no_grad():
+        base, source = (entries_of(module.forms(z), module.keys) for z in (z1, z2))
+        base[place] = base[place].clone()
+        base[place][:, 2] = source[place][:, 2]
+        expected = torch.tanh(module.out(base[0]) + module.out(3 * base[1]).flip(3))
+    units = [[2], *([c] for c in range(4)), *([c, (c + 1) % 4] for c in range(4))]
+    many = cp.Hybridizer(generator, layer).hybridize(z1, z2, units=units)
+    few = cp.Hybridizer(generator, layer).hybridize(z1[:1], z2[:1], units=units[:1])
+    assert torch.allclose(many.images[0], expected, rtol=0, atol=1e-10)
+    assert torch.allclose(few.images[0], expected[:1], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,16 @@ FOLLOWED: dict[str, tuple[Callable[[Tensor], Tensor], int | None]] = {
     "linear of positions": (lambda x: F.linear(F.relu(conv(x)), torch.ones(3, 7)), 1),
     "einsum": (lambda x: torch.einsum("nchw->nhwc", conv(x)), None),
     "nothing told": (lambda x: x * 2, None),
+    "split": (lambda x: F.linear(x.flatten(1), torch.ones(48, 140)).view(2, 3, 4, 4), None),
+    "unflattened": (lambda x: F.linear(x.flatten(1), torch.ones(48, 140)).unflatten(1, (3, 4, 4)), None),
+    "with positions": (lambda x: F.linear(x.flatten(1), torch.ones(6, 140)).view(2, 6, 1, 1), 1),
+    "heads": (lambda x: F.linear(x, torch.ones(6, 7)).view(2, 4, 5, 3, 2), None),
+    "one, sliced": (lambda x: F.conv2d(x, torch.ones(1, 4, 1, 1))[:], 1),
+    "one, of a view": (lambda x: F.conv2d(x, torch.ones(1, 4, 1, 1)).view(2, 1, 5, 7), 1),
+    "one, permuted": (lambda x: F.conv2d(x, torch.ones(1, 4, 1, 1)).permute(0, 2, 3, 1), 3),
+    "one, as many": (lambda x: F.conv2d(x, torch.ones(1, 4, 1, 1)).expand(-1, 6, -1, -1), 1),
+    "one, recurrent": (lambda x: nn.LSTM(7, 1)(x[0])[0], 2),
+    "recurrent": (lambda x: nn.LSTM(7, 3, batch_first=True)(conv(x)[:, :, 0])[1][0], 2),
     "attention": (lambda x: torch.ones(2, 5, 5) @ F.linear(x[:, 0], torch.ones(3, 7)), 2),
 }
 
@@ -203,6 +213,16 @@ def test_followed_through_operations(name: str) -> None:
     with torch.no_grad(), FollowedChannels() as channels:
         made = function(torch.randn(2, 4, 5, 7))
     assert channels.of(made).number == place
+
+
+@pytest.mark.parametrize("between", [[], [nn.ReLU()], [nn.BatchNorm2d(8), nn.ReLU()]])
+def test_the_channels_of_a_linear_map_that_is_split_are_those_a_convolution_reads(between: list[nn.Module]) -> None:
+    """The first layers of most GANs: channels and positions from one linear map."""
+    module = nn.Sequential(nn.Linear(5, 128), nn.Unflatten(1, (8, 4, 4)), *between, nn.ConvTranspose2d(8, 3, 4, 2, 1))
+    generator = cp.wrap(module, vectors)
+    assert all(info.axes == "n c h w" for info in generator.layers.values() if info.size)
+    assert generator.layer("1") == cp.LayerInfo("1", 8, (4, 4))
+    assert generator.layer(f"{len(between) + 2}<") == cp.LayerInfo(f"{len(between) + 2}<", 8, (4, 4))
 
 
 class Raw(nn.Module):

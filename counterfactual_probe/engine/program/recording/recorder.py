@@ -107,7 +107,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
                     self._hand_on(site.address, activation)
             output = run()
             for entry, value in entries(output):
-                self._hand_on(Address(name, number, entry or None), value)  # the first is what the name alone means
+                self._hand_on(Address(name, number, entry), value)
             return output
 
         with intercepted(generator.submodules, handler), self:
