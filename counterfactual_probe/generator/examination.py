@@ -16,8 +16,8 @@ from .latents import Latents
 from .layers import Trace, Tracing
 from .state.randomness import random_states
 
-TRACED = 2  # alone, and in a batch
-SAMPLES = 3  # in another batch
+SAMPLES = 3  # alone, in two batches of two, and in one of three
+TRACED = 2
 
 # Between batches of one sample and of two, fifty convolutions round to within 2e-5 of each other.
 _RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
@@ -87,7 +87,8 @@ def examine(
     # A sample with the same image alone and in a batch is reproducible.
     if draws_noise or not is_same(torch.cat(alone), images, dtype):
         _require_reproducible(name, images, seeded(pair), dtype)
-    ignored = torch.equal(alone[0], alone[1]) and torch.equal(alone[0], one(TRACED))
+    alone += [one(i) for i in range(TRACED, SAMPLES)]
+    ignored = all(torch.equal(alone[0], other) for other in alone[1:])
     batchable = not draws_noise and _are_independent(alone, images, example, run, dtype)
     return Examination(images, traces, draws_noise, batchable, ignored)
 
@@ -115,11 +116,15 @@ def _are_independent(
     run: Callable[[Latents], Tensor],
     dtype: torch.dtype | None,
 ) -> bool:
-    """Whether two samples give the same images alone as in batches of two and of three."""
-    if not is_same(torch.cat(alone), pair, dtype):
+    """Whether every sample gives the same image alone as in batches of two and of three."""
+
+    def agrees(start: int, images: Tensor) -> bool:
+        return is_same(torch.cat(alone[start : start + len(images)]), images, dtype)
+
+    if not (agrees(0, pair) and agrees(1, run(lt.take(example, slice(1, SAMPLES))))):
         return False
     try:
-        return is_same(torch.cat(alone), run(example)[: len(alone)], dtype)
+        return agrees(0, run(example))
     except Exception as error:
         if is_out_of_memory(error):  # batches of two are as large as they get here
             return True

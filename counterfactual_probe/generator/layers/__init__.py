@@ -3,8 +3,9 @@
 from .address import Address, Arguments, activation_of, entries, with_items, with_values
 from .hooks import Action, hooked, require_once
 from .index import LayerIndex
-from .info import ChannelsGuessed, LayerInfo, Layers, Site
+from .info import LayerInfo, Layers
 from .names import clean_name, listed, named_layers
+from .site import ChannelsGuessed, Site
 from .trace import Trace, Tracing
 
 __all__ = [

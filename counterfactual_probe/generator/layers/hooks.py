@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from ...base.errors import ProbeError
-from .info import Site
+from .site import Site
 
 # Gets a view (samples, channels, …) of an activation and returns its replacement, or None to leave it.
 Action: TypeAlias = Callable[[Tensor], "Tensor | None"]

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from ...base.errors import ProbeError, nearest
-from . import axes as ax
 from .address import Address, Parsed, parse
-from .info import LayerInfo, Site
+from .dimensions import axes as ax
+from .info import LayerInfo
 from .names import clean_name
 from .samples import SampleDimensions
+from .site import Site
 from .trace import Seen, Trace
 
 _CURE = "choose a layer that gives a tensor"

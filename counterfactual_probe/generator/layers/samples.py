@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import axes as ax
 from .address import Address
+from .dimensions import axes as ax
 from .trace import Seen, Trace
 
 _TOLERANCE = 1e-4  # of numbers that summarise equal rows, in batches of other sizes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .address import Address, Entry, arguments, entries
-from .channels import Dimension, FollowedChannels
+from .dimensions.channels import Dimension, FollowedChannels
 
 
 @dataclass(frozen=True)

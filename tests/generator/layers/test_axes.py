@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 import counterfactual_probe as cp
 from counterfactual_probe.generator.layers import ChannelsGuessed
-from counterfactual_probe.generator.layers.axes import parse
-from counterfactual_probe.generator.layers.channels import FollowedChannels
+from counterfactual_probe.generator.layers.dimensions.axes import parse
+from counterfactual_probe.generator.layers.dimensions.channels import FollowedChannels
 from counterfactual_probe.testing import check_adapter
 
 # --- written and read -------------------------------------------------------------------------------------

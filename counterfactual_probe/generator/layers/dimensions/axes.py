@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from ...base.errors import ProbeError
+from ....base.errors import ProbeError
 
 Part: TypeAlias = "str | int"
 
