@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -253,6 +254,23 @@ def test_half_precision_gets_its_own_cure() -> None:
 
 
 def test_latents_on_another_device() -> None:
+    """A generator that is said to be elsewhere stands for the GPU that is not here."""
+    generator = PLAIN.generator()
+    z = generator.sample(2)
+    assert isinstance(z, Tensor)
+    generator.device = torch.device("cuda", 0)
+    uses: list[tuple[str, Callable[[], Any]]] = [
+        ("the latents", lambda: generator(z)),
+        ("the base latents z1", lambda: cp.Hybridizer(generator, "main.2").hybridize(z, z, units=[0])),
+        ("the base latents z1", lambda: cp.Hybridizer(generator, "main.2").intervene(z, units=[0])),
+    ]
+    for what, use in uses:
+        message = rf"latents of {what} are on cpu and the generator on cuda:0; move them with \.to\('cuda:0'\)"
+        with pytest.raises(cp.ProbeError, match=message):
+            use()
+
+
+def test_latents_without_values() -> None:
     generator = PLAIN.generator()
     z = generator.sample(2)
     assert isinstance(z, Tensor)
@@ -261,14 +279,16 @@ def test_latents_on_another_device() -> None:
         lambda: cp.Hybridizer(generator, "main.2").hybridize(z.to("meta"), z, units=[0]),
         lambda: cp.Hybridizer(generator, "main.2").intervene(z.to("meta"), units=[0]),
     ):
-        with pytest.raises(cp.ProbeError, match=r"are on meta and the generator on cpu; move them with \.to\('cpu'\)"):
+        with pytest.raises(
+            cp.ProbeError, match=r"latents( z1)? are a meta tensor, which holds no numbers; give dense, real"
+        ):
             use()
-    with pytest.raises(cp.ProbeError, match="latents of the source latents z2 are on meta"):
+    with pytest.raises(cp.ProbeError, match="latents of the source latents z2 are a meta tensor"):
         cp.InfluenceMap(generator, "main.2").attribute(z, z.to("meta"))
     conditional = CONDITIONAL.generator()
     drawn = conditional.sample(2)
     assert isinstance(drawn, dict)
-    with pytest.raises(cp.ProbeError, match=r"latents\['y'\] of the latents are on meta"):
+    with pytest.raises(cp.ProbeError, match=r"latents\['y'\] of the latents are a meta tensor"):
         conditional({"z": drawn["z"], "y": drawn["y"].to("meta")})
 
 
