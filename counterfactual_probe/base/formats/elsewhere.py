@@ -69,12 +69,14 @@ def _of_tensor(given: Tensor, what: str, form: str) -> npt.NDArray[Any]:
 def _of_others(given: Any, what: str, form: str) -> npt.NDArray[Any]:
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         raise ProbeError(f"{what} are masked in {int(given.mask.sum())} places; fill them first, with .filled(value)")
-    if hasattr(given, "toarray"):
-        raise ProbeError(f"{what} are a {type(given).__name__}, which is sparse; give .toarray() of it")
     try:
+        if hasattr(given, "toarray"):
+            raise ProbeError(f"{what} are a {type(given).__name__}, which is sparse; give .toarray() of it")
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             return np.asarray(given)
+    except ProbeError:
+        raise
     except ValueError as error:  # NumPy's, of lists of unequal length
         if "inhomogeneous" in str(error):
             raise ProbeError(f"{what} are rows of unequal length; give {form}") from None
