@@ -182,7 +182,7 @@ def test_batches_change_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
         (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), r"the images are torch\.uint8; give a tensor of floats from -1"),
         (torch.full((1, 3, 16, 16), torch.nan), r"the images hold NaN or infinite values"),
         ([[1.0]], r"the images are list; give a tensor"),
-        (torch.zeros(1, 3, 16, 16, device="meta"), r"the images are on meta and the generator on cpu"),
+        (torch.zeros(1, 3, 16, 16, device="meta"), "the images are a meta tensor, which holds no numbers"),
     ],
 )
 def test_images_that_do_not_fit(images: Any, message: str) -> None:

@@ -145,11 +145,11 @@ def test_the_home_folder_is_written_out(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        (5, "the path is 5, a int; give a string"),
-        (None, "the path is None, a NoneType; give a string"),
+        (5, "the path is 5, of type int; give a string or a Path"),
+        (None, "the path is None, of type NoneType; give a string or a Path"),
         ("a\0b", "cannot be a file's"),
         ("a\ud800b", "cannot be a file's"),
-        ("x" * 300, "cannot be written"),
+        ("x" * 300, r"the path 'x+'… cannot be a file's \(File name too long\); give another"),
     ],
 )
 def test_what_is_no_path_is_said(path: Any, message: str) -> None:
@@ -158,7 +158,7 @@ def test_what_is_no_path_is_said(path: Any, message: str) -> None:
 
 
 def test_a_checkpoint_that_is_no_path_is_said() -> None:
-    with pytest.raises(cp.ProbeError, match="the path is 5, a int"):
+    with pytest.raises(cp.ProbeError, match="the path is 5, of type int; give a string or a Path"):
         Checkpoint(5, {})  # type: ignore[arg-type]
     assert as_path(Path("x")) == Path("x")
 

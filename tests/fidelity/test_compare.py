@@ -369,7 +369,7 @@ def test_its_section_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said == ["Fréchet distances of hybrids of main.6"]
     found = section.results["table.safetensors"]
     assert section.tables[0].rows == tuple(found.rows())
-    assert f"another draw of generated images has {found.table[0, 1]:.1f}." in section.sentences[0]
+    assert f"for another sample of generated images it is {found.table[0, 1]:.1f}." in section.sentences[0]
     assert section.sentences[1] == "", "20 images of 12 features are enough"
     assert len(section.figures) == 2
 

@@ -241,7 +241,7 @@ def test_the_folder_opens_with_its_classes(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     for given, sentence in (
         (["a", "b"], "2 classes are named and bigganrecipe has 3; name all of them, or none"),
-        ("cat", "the classes of the configuration are 'cat'; give a list of their names"),
+        ("cat", r"config\.json is not that of the architecture 'biggan-deep' \(classes is 'cat' and must be a list"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, "classes": given}))
         with pytest.raises(cp.ProbeError, match=sentence):
