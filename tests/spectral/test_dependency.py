@@ -261,7 +261,8 @@ def test_the_commands_pair(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run("users_spectral:make", "--against", "partner") == 2
     assert "small has no network that it was trained with" in capsys.readouterr().err
     assert run("users_spectral:make", "--draws", "16") == 2
-    assert "--draws 16 is the number of controls for removed filters; give --remove N as well" in capsys.readouterr().err
+    message = "--draws 16 is the number of controls for removed filters; give --remove N as well"
+    assert message in capsys.readouterr().err
 
 
 def test_the_reports_section() -> None:
