@@ -62,6 +62,7 @@ def test_a_new_file_has_the_modes_that_the_umask_leaves(tmp_path: Path, mask: in
 def test_the_umask_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "umask", lambda *_: pytest.fail("other threads would see it"))
     write_bytes(tmp_path / "file", b"")
+    assert (tmp_path / "file").exists()
 
 
 @posix

@@ -19,15 +19,10 @@ from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.cli.common import show
 from counterfactual_probe.registry import pretrained as registry
 from counterfactual_probe.registry.regions import describe, generic_regions, numbered_names
+from support.factories import FACTORY
 
-FACTORY = """
-import sys, torch, counterfactual_probe as cp
-
-def make():
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 7, 4), torch.nn.ReLU(),
-                                 torch.nn.ConvTranspose2d(7, 3, 4, 2, 1), torch.nn.Tanh())
-    return cp.wrap(module, lambda n, rng: torch.randn(n, 4, 1, 1, generator=rng), name="mine")
+MORE = """
+import sys
 
 def not_wrapped():
     return torch.nn.Identity()
@@ -53,7 +48,7 @@ def twice():
 def folder(users_module: Callable[[str, str], Path]) -> Path:
     users_module("users_helper", "")
     users_module("users_broken", "1 / 0")
-    return users_module("users_own", FACTORY)
+    return users_module("users_own", FACTORY + MORE)
 
 
 def run(*arguments: str) -> int:

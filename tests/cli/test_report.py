@@ -10,16 +10,8 @@ import pytest
 
 from counterfactual_probe.cli import main
 from counterfactual_probe.reporting import section as sections
+from support.factories import FACTORY
 
-FACTORY = """
-import torch, counterfactual_probe as cp
-
-def make():
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 7, 4), torch.nn.ReLU(),
-                                 torch.nn.ConvTranspose2d(7, 3, 4, 2, 1), torch.nn.Tanh())
-    return cp.wrap(module, lambda n, rng: torch.randn(n, 4, 1, 1, generator=rng), name="mine")
-"""
 SECTION = """
 from counterfactual_probe.reporting import Section, SectionMaker
 

@@ -48,6 +48,12 @@ def classifier_folder(place: Path) -> Path:
     return save_classifier(timm_classifier("test_resnet", pretrained=False, class_names=["a", "b"]), place)
 
 
+def old_weights(folder: Path, content: bytes) -> None:
+    """Pickled weights in place of safetensors."""
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+
+
 # --- doors: each takes an empty folder and the hostile bytes ----------------------------------------------
 
 
@@ -59,15 +65,13 @@ def generator_weights(place: Path, content: bytes) -> None:
 
 def old_generator_weights(place: Path, content: bytes) -> None:
     folder = generator_folder(place / "g")
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(content)
+    old_weights(folder, content)
     cp.load(folder)
 
 
 def generator_of_the_hub(place: Path, content: bytes) -> None:
     folder = generator_folder(place / "g")
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(content)
+    old_weights(folder, content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folders, "_fetch", lambda repository, revision: str(folder))
         cp.load("hf:user/repo")
@@ -93,8 +97,7 @@ def model_card(place: Path, content: bytes) -> None:
 
 def classifier_weights(place: Path, content: bytes) -> None:
     folder = classifier_folder(place / "c")
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(content)
+    old_weights(folder, content)
     cp.load_classifier(folder)
 
 

@@ -20,7 +20,6 @@ from ....base.errors import ProbeError
 
 Part: TypeAlias = "str | int"
 
-IMAGE, TOKENS = "n c ...", "n t c"
 SAMPLES, CHANNELS, OTHERS = "n", "c", "..."
 _GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
 _EXAMPLES = 'such as "n h w c" or "(2 n) c h w"'
