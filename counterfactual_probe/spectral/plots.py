@@ -50,6 +50,7 @@ def plot_histograms(
         ax.stairs(heights, edges, color=colour, label=name)
     ax.set_xlim(0, top)
     ax.set_ylim(bottom=0)
+    ax.locator_params(axis="x", nbins=6)  # a panel of several is too narrow for more labels
     ax.set_xlabel("spectral dependency ratio")
     ax.set_ylabel(f"share of {what}")
     if legend:

@@ -35,7 +35,7 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
         warnings.simplefilter("ignore", FewSamples)  # said below
         result = FidelityTest(generator, layer.layer.name, features=FEATURES).measure(
             [dict(units) for _, units in numbered],
-            labels=[f"module {i}" for i, _ in numbered],
+            labels=[units.name or f"module {i}" for i, units in numbered],
             n_images=IMAGES,
             resamples=RESAMPLES,
             seed=study.settings.seed,

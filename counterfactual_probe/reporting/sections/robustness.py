@@ -40,14 +40,17 @@ def write_robustness_page(result: Robustness, out: str | os.PathLike[str], *, ca
     return write_page(page, out, "robustness.html").page
 
 
-def robustness_section(result: Robustness) -> Section:
-    """What classifiers see in hybrids, in words, tables and figures."""
+def robustness_section(result: Robustness, names: Mapping[str, Sequence[str]] | None = None) -> Section:
+    """What classifiers see in hybrids, in words, tables and figures.
+
+    ``names`` by layer of the modules "1", "2" and so on go into the table of all numbers.
+    """
     ranking = result.ranking()
     sentences = robustness_sentences(result, ranking)
     return Section(
         "Robustness",
         (_lead(result),),
-        tables=(_ranking_table(result, ranking), _classifiers_table(result), _all_numbers(result)),
+        tables=(_ranking_table(result, ranking), _classifiers_table(result), _all_numbers(result, names or {})),
         figures=tuple(_figures(result)),
         results={f"robustness{suffix}": result for suffix in (".safetensors", ".csv", ".json")},
         points=tuple(sentences),
@@ -92,7 +95,8 @@ class _Judges:
             class_map=self.class_map,
             seed=study.settings.seed,
         )
-        return robustness_section(result)
+        names = {layer.layer.name: [units.name for units in layer.modules] for layer in study.layers}
+        return robustness_section(result, names)
 
 
 def robustness_maker(
@@ -264,10 +268,17 @@ def _classifiers_table(result: Robustness) -> Table:
     return Table(head, tuple(rows), title="The classifiers", text_columns=len(head))
 
 
-def _all_numbers(result: Robustness) -> Table:
+def _all_numbers(result: Robustness, names: Mapping[str, Sequence[str]]) -> Table:
     rows = list(result.rows())
-    named = [{**row, "module": module_title(row["module"])} for row in rows]
+    named = [{**row, "module": _name(row, names)} for row in rows]
     cells = [
         tuple(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()) for row in named
     ]
     return Table(tuple(rows[0]), tuple(cells), title="All numbers", folded=True)
+
+
+def _name(row: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> str:
+    """What the table calls a row's module: what it shows in that layer if the text knows, else "module 1"."""
+    module = row["module"]
+    known = names.get(row["layer"], ())
+    return known[int(module) - 1] if module.isdecimal() and int(module) <= len(known) else module_title(module)
