@@ -12,7 +12,7 @@ from .tracing.autocorrelation import Overlap, autocorrelation, overlap
 from .tracing.kernels import Convolution
 from .tracing.network import Network
 from .tracing.resampling import spread
-from .tracing.routes import Way
+from .tracing.routes import Route
 from .tracing.tracer import ConvolutionMode
 
 
@@ -32,7 +32,7 @@ class _Listener(ConvolutionMode):
 
 
 def measure_activations(
-    network: Network, label: str, way: Way, later: Convolution, inputs: Latents
+    network: Network, label: str, route: Route, later: Convolution, inputs: Latents
 ) -> tuple[Tensor, int]:
     """(maps, filters) ratios of a layer's maps and of the convolution that reads them, and the number of samples."""
     later.require_finite()
@@ -49,7 +49,7 @@ def measure_activations(
             raise ProbeError(
                 f"the maps of layer {label.rpartition('#')[0]!r} hold NaN or infinite values; check inputs"
             )
-        meets = measured[0][0] if measured else activation_overlap(way, later, (maps.shape[2], maps.shape[3]))
+        meets = measured[0][0] if measured else activation_overlap(route, later, (maps.shape[2], maps.shape[3]))
         maps = maps.cpu() if maps.device.type == "mps" else maps  # which knows no double precision
         power = autocorrelation(maps.double(), meets.cause).sum(0).cpu()
         measured.append((meets, power))
@@ -57,20 +57,20 @@ def measure_activations(
     with network.session():
         n = network.batches(inputs, run)
     power = torch.stack([item for _, item in measured]).sum(0)
-    return _ratios(measured[0][0], power, way, later), n
+    return _ratios(measured[0][0], power, route, later), n
 
 
-def activation_overlap(way: Way, later: Convolution, size: tuple[int, int]) -> Overlap:
+def activation_overlap(route: Route, later: Convolution, size: tuple[int, int]) -> Overlap:
     """Where a map of this size and the kernels meet."""
     stride = later.stride if later.transposed else (1, 1)
-    up = way.up[0] * stride[0], way.up[1] * stride[1]
-    down = way.down[0] * later.dilation[0], way.down[1] * later.dilation[1]
-    kernel = way.kernel if way.kernel is None or not later.transposed else spread(way.kernel, later.stride)
+    up = route.up[0] * stride[0], route.up[1] * stride[1]
+    down = route.down[0] * later.dilation[0], route.down[1] * later.dilation[1]
+    kernel = route.kernel if route.kernel is None or not later.transposed else spread(route.kernel, later.stride)
     return overlap(size, up, later.size, down, kernel)
 
 
-def _ratios(meets: Overlap, power: Tensor, way: Way, later: Convolution) -> Tensor:
-    channels = range(len(power)) if way.channels is None else way.channels
+def _ratios(meets: Overlap, power: Tensor, route: Route, later: Convolution) -> Tensor:
+    channels = range(len(power)) if route.channels is None else route.channels
     mids = [(source, place) for place, source in enumerate(channels) if source >= 0]
     sources, places = zip(*mids, strict=True)
     cause = meets.cause_spectrum(power[list(sources)])

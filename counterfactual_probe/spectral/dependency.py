@@ -23,7 +23,7 @@ from .ratios import ActivationRatios, SpectralRatios, SpectralTable
 from .removal import FilterRemoval
 from .tracing.network import Network
 from .tracing.pathways import ConvolutionPair, Pathways
-from .tracing.routes import Way
+from .tracing.routes import Route
 from .tracing.tracer import LAYER, Traced, Tracer
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class SpectralDependency:
     def blocked(self) -> list[tuple[str, str, str]]:
         """(earlier, later, why) of convolutions between which something stands that is no resampling or norm."""
         traced, reasons = self._traced(), {}
-        for later, ways in traced.reached.items():
-            for way in ways:
-                if reason := _blocked(way, traced, later):
-                    reasons[way.source, later] = reason
+        for later, routes in traced.reached.items():
+            for route in routes:
+                if reason := _blocked(route, traced, later):
+                    reasons[route.source, later] = reason
         connected = {(item.earlier.name, item.later.name) for item in self._all()}
         return [(*names, reason) for names, reason in reasons.items() if names not in connected]
 
@@ -139,9 +139,9 @@ class SpectralDependency:
         """
         label = self._layer(layer)
         traced = self._trace({label})
-        way = self._next(layer, label, traced, later)
-        ratio, n = measure_activations(self._network, label, way[0], way[1], inputs)
-        about = self._network.provenance() | {"layers": [layer, way[1].name], "between": list(way[0].steps)}
+        route = self._next(layer, label, traced, later)
+        ratio, n = measure_activations(self._network, label, route[0], route[1], inputs)
+        about = self._network.provenance() | {"layers": [layer, route[1].name], "between": list(route[0].steps)}
         return ActivationRatios(ratio, n, about)
 
     @plain_arithmetic()
@@ -242,11 +242,11 @@ class SpectralDependency:
     def _all(self) -> list[Pathways]:
         traced = self._traced()
         connected: dict[tuple[str, str], Pathways] = {}
-        for later, ways in traced.reached.items():
-            for way in ways:
-                if _blocked(way, traced, later) is None:
-                    pathways = Pathways(traced.convolutions[way.source], traced.convolutions[later], way)
-                    first = connected.setdefault((way.source, later), pathways)
+        for later, routes in traced.reached.items():
+            for route in routes:
+                if _blocked(route, traced, later) is None:
+                    pathways = Pathways(traced.convolutions[route.source], traced.convolutions[later], route)
+                    first = connected.setdefault((route.source, later), pathways)
                     first.others += first is not pathways
         follows: dict[str, set[str]] = {}
         for earlier, later in connected:
@@ -290,23 +290,23 @@ class SpectralDependency:
         del hash_sign
         return f"{name}#{number or 1}"
 
-    def _next(self, layer: str, label: str, traced: Traced, later: str | None) -> tuple[Way, Any]:
-        """The way from a layer to the convolution that reads it."""
+    def _next(self, layer: str, label: str, traced: Traced, later: str | None) -> tuple[Route, Any]:
+        """The route from a layer to the convolution that reads it."""
         if later is not None:
             self._require_convolution(later, traced)
-        good: dict[str, Way] = {}
+        good: dict[str, Route] = {}
         why: list[str] = []
-        for name, ways in traced.reached.items():
-            for way in ways:
-                if way.source == LAYER + label and later in (None, name):
-                    reason = _blocked(way, traced, name)
+        for name, routes in traced.reached.items():
+            for route in routes:
+                if route.source == LAYER + label and later in (None, name):
+                    reason = _blocked(route, traced, name)
                     if reason is None:
-                        good.setdefault(name, way)
+                        good.setdefault(name, route)
                     else:
                         why.append(reason)
         if len(good) == 1:
-            name, way = good.popitem()
-            return way, traced.convolutions[name]
+            name, route = good.popitem()
+            return route, traced.convolutions[name]
         if good:
             raise ProbeError(
                 f"layer {layer!r} goes into {len(good)} convolutions ({', '.join(map(repr, good))}); say which with "
@@ -333,12 +333,12 @@ class SpectralDependency:
         }
 
 
-def _blocked(way: Way, traced: Traced, later: str) -> str | None:
-    if way.blocked:
-        return way.blocked
+def _blocked(route: Route, traced: Traced, later: str) -> str | None:
+    if route.blocked:
+        return route.blocked
     convolution = traced.convolutions[later]
-    if convolution.transposed and convolution.stride != (1, 1) and way.down != (1, 1):
-        return f"the stride of {later!r} after {way.steps[-1]}: the resolution goes down and up again"
+    if convolution.transposed and convolution.stride != (1, 1) and route.down != (1, 1):
+        return f"the stride of {later!r} after {route.steps[-1]}: the resolution goes down and up again"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What torch's operations do to the ways of the channels that go in."""
+"""What torch's operations do to the routes of the channels that go in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ...engine.program.vocabulary import CONCATENATIONS, RESHAPES, is_pointwise, parameters
 from .autocorrelation import Size
 from .resampling import downsampling_kernel, upsampling_kernel
-from .routes import Ways, joined
+from .routes import Routes, joined
 
 # Positions and channels stay where they are, as they do in what is pointwise.
 _KEEPING = """
@@ -43,15 +43,15 @@ class Call:
     kwargs: Mapping[str, Any]
     inputs: list[Tensor]  # those that depend on the input
     result: Any
-    ways_of: Callable[[Any], Ways]
+    routes_of: Callable[[Any], Routes]
 
     @property
     def first(self) -> Tensor:
         return self.inputs[0]
 
     @property
-    def ways(self) -> Ways:
-        return self.ways_of(self.first)
+    def routes(self) -> Routes:
+        return self.routes_of(self.first)
 
     @cached_property
     def given(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Call:
         return self.given.get(name, parameters(self.name).get(name))
 
 
-Handler: TypeAlias = Callable[[Call], "Ways | list[Ways]"]
+Handler: TypeAlias = Callable[[Call], "Routes | list[Routes]"]
 
 
 def asks(name: str) -> bool:
@@ -72,28 +72,28 @@ def asks(name: str) -> bool:
     return name in _ASKING.split()
 
 
-def through(call: Call) -> Ways | list[Ways]:
-    """The ways to what an operation makes, or to each of its results; raises :class:`Unsupported`."""
+def through(call: Call) -> Routes | list[Routes]:
+    """The routes to what an operation makes, or to each of its results; raises :class:`Unsupported`."""
     handler = _HANDLERS.get(call.name)
     if handler is None and not is_pointwise(call.name):
         raise Unsupported(call.name)
     return (handler or _pointwise)(call)
 
 
-def _pointwise(call: Call) -> Ways:
-    """Gains of other shapes, which are broadcast, bring no ways with them."""
+def _pointwise(call: Call) -> Routes:
+    """Gains of other shapes, which are broadcast, bring no routes with them."""
     if not isinstance(call.result, Tensor):
         raise Unsupported(call.name)
-    return joined(call.ways_of(value) for value in call.inputs if value.shape == call.result.shape)
+    return joined(call.routes_of(value) for value in call.inputs if value.shape == call.result.shape)
 
 
-def _reshaped(call: Call) -> Ways:
+def _reshaped(call: Call) -> Routes:
     if call.result.shape != call.first.shape:
         raise Unsupported(call.name)
-    return call.ways
+    return call.routes
 
 
-def _concatenated(call: Call) -> Ways:
+def _concatenated(call: Call) -> Routes:
     parts, dim, output = call.argument("tensors"), call.argument("dim"), call.result
     if dim % output.dim() != 1:
         raise Unsupported(f"concatenation along dimension {dim}")
@@ -101,23 +101,23 @@ def _concatenated(call: Call) -> Ways:
     for part in parts:
         after = output.shape[1] - before - part.shape[1]
         places = [-1] * before + list(range(part.shape[1])) + [-1] * after
-        found.append(tuple(way.selected(places) for way in call.ways_of(part)))
+        found.append(tuple(route.selected(places) for route in call.routes_of(part)))
         before += part.shape[1]
     return joined(found)
 
 
-def _got(call: Call) -> Ways:
-    return _indexed(call.args[0], call.args[1], call.ways_of(call.args[0]))
+def _got(call: Call) -> Routes:
+    return _indexed(call.args[0], call.args[1], call.routes_of(call.args[0]))
 
 
-def _narrowed(call: Call) -> Ways:
+def _narrowed(call: Call) -> Routes:
     index = [slice(None)] * call.first.dim()
     start = call.argument("start")
     index[call.argument("dim")] = slice(start, start + call.argument("length"))
-    return _indexed(call.first, tuple(index), call.ways)
+    return _indexed(call.first, tuple(index), call.routes)
 
 
-def _indexed(value: Tensor, index: Any, ways: Ways) -> Ways:
+def _indexed(value: Tensor, index: Any, routes: Routes) -> Routes:
     """``x[:, channels, top:bottom, ::2]`` and the like: channels are chosen, borders cut, steps are strides."""
     parts = list(index) if isinstance(index, tuple) else [index]
     dots = [i for i, part in enumerate(parts) if part is Ellipsis]
@@ -129,26 +129,26 @@ def _indexed(value: Tensor, index: Any, ways: Ways) -> Ways:
         raise Unsupported("indexing")
     if parts[1] != slice(None):
         chosen = torch.arange(value.shape[1])[parts[1]].tolist()
-        ways = joined([tuple(way.selected(chosen) for way in ways)])
+        routes = joined([tuple(route.selected(chosen) for route in routes)])
     factor = parts[2].step or 1, parts[3].step or 1
     if factor != (1, 1):
-        ways = tuple(way.downsampled(factor, None, f"one of {shown(factor)} pixels") for way in ways)
-    return ways
+        routes = tuple(route.downsampled(factor, None, f"one of {shown(factor)} pixels") for route in routes)
+    return routes
 
 
-def _divided(call: Call) -> list[Ways]:
+def _divided(call: Call) -> list[Routes]:
     """Chunks along the channels."""
     if call.argument("dim") % call.first.dim() != 1:
         raise Unsupported(f"chunks along dimension {call.argument('dim')}")
     found, before = [], 0
     for part in call.result:
         chosen = range(before, before + part.shape[1])
-        found.append(joined([tuple(way.selected(chosen) for way in call.ways)]))
+        found.append(joined([tuple(route.selected(chosen) for route in call.routes)]))
         before += part.shape[1]
     return found
 
 
-def _interpolated(call: Call) -> Ways:
+def _interpolated(call: Call) -> Routes:
     mode = call.argument("mode")
     if call.argument("align_corners"):
         raise Unsupported(f"{mode} interpolation with align_corners=True, which has another kernel at each place")
@@ -159,42 +159,42 @@ def _interpolated(call: Call) -> Ways:
     up, down = _factors(call, f"{mode} interpolation")
     if up != (1, 1):
         kernel = upsampling_kernel(again, up)
-        return tuple(way.upsampled(up, kernel, f"{mode} interpolation ×{shown(up)}") for way in call.ways)
+        return tuple(route.upsampled(up, kernel, f"{mode} interpolation ×{shown(up)}") for route in call.routes)
     if down == (1, 1):
-        return call.ways
+        return call.routes
     kernel = downsampling_kernel(again, down)
-    return tuple(way.downsampled(down, kernel, f"{mode} interpolation ÷{shown(down)}") for way in call.ways)
+    return tuple(route.downsampled(down, kernel, f"{mode} interpolation ÷{shown(down)}") for route in call.routes)
 
 
-def _averaged(call: Call) -> Ways:
+def _averaged(call: Call) -> Routes:
     window = pair(call.argument("kernel_size"))
-    return _pooled(window, pair(call.given.get("stride") or window), call.ways)
+    return _pooled(window, pair(call.given.get("stride") or window), call.routes)
 
 
-def _pooled(window: Size, stride: Size, ways: Ways) -> Ways:
+def _pooled(window: Size, stride: Size, routes: Routes) -> Routes:
     kernel = None if window == (1, 1) else torch.ones(window, dtype=torch.float64)
     text = f"average pooling {shown(window)}" + ("" if stride == (1, 1) else f" ÷{shown(stride)}")
-    return tuple(way.downsampled(stride, kernel, text) for way in ways)
+    return tuple(route.downsampled(stride, kernel, text) for route in routes)
 
 
-def _max_pooled(call: Call) -> Ways:
+def _max_pooled(call: Call) -> Routes:
     stride = pair(call.given.get("stride") or call.argument("kernel_size"))
     text = f"max-pooling ÷{shown(stride)}, counted as decimation"
-    return tuple(way.downsampled(stride, None, text) for way in call.ways)
+    return tuple(route.downsampled(stride, None, text) for route in call.routes)
 
 
-def _adaptively_pooled(call: Call) -> Ways:
+def _adaptively_pooled(call: Call) -> Routes:
     up, down = _factors(call, "adaptive average pooling")
     if up != (1, 1):
         raise Unsupported("adaptive average pooling to a larger size")
-    return _pooled(down, down, call.ways) if down != (1, 1) else call.ways
+    return _pooled(down, down, call.routes) if down != (1, 1) else call.routes
 
 
-def _padded(call: Call) -> Ways:
+def _padded(call: Call) -> Routes:
     """Borders are left out of the analysis, as a convolution's own padding is."""
     if any(call.argument("pad")[4:]):
         raise Unsupported("padding of channels")
-    return call.ways
+    return call.routes
 
 
 def _factors(call: Call, what: str) -> tuple[Size, Size]:

@@ -16,7 +16,7 @@ from .autocorrelation import Overlap, Size, autocorrelation, overlap
 from .kernels import Convolution
 from .operations import shown
 from .resampling import convolved, spread
-from .routes import Way
+from .routes import Route
 
 # Ratios at once: 2 MB in float64, which stays in a processor's cache. Larger blocks are several times slower.
 _AT_ONCE = 2**18
@@ -61,14 +61,14 @@ class Pathways:
 
     earlier: Convolution
     later: Convolution
-    way: Way
+    route: Route
     skip: bool = False
-    others: int = 0  # further ways between the same two, which are not compared
+    others: int = 0  # further routes between the same two, which are not compared
 
     @cached_property
     def overlap(self) -> Overlap:
         cause_step, later_step = self.steps
-        kernel = self.way.kernel
+        kernel = self.route.kernel
         if kernel is not None and self.later.transposed:
             kernel = spread(kernel, self.later.stride)
         return overlap(self.earlier.size, cause_step, self.later.size, later_step, kernel)
@@ -77,19 +77,19 @@ class Pathways:
     def up(self) -> Size:
         """How much finer the later kernels' grid is than the earlier ones'."""
         own = self.later.stride if self.later.transposed else (1, 1)
-        return self.way.up[0] * own[0], self.way.up[1] * own[1]
+        return self.route.up[0] * own[0], self.route.up[1] * own[1]
 
     @property
     def steps(self) -> tuple[Size, Size]:
         """Distances on the finest grid between neighbouring entries of the earlier and of the later kernels."""
-        up, down = self.up, self.way.down
+        up, down = self.up, self.route.down
         one, two = self.earlier.dilation, self.later.dilation
         return (up[0] * one[0], up[1] * one[1]), (down[0] * two[0], down[1] * two[1])
 
     @cached_property
     def mids(self) -> list[tuple[int, int]]:
         """(output channel of the earlier, input channel of the later) for every channel between."""
-        channels = range(self.earlier.out_channels) if self.way.channels is None else self.way.channels
+        channels = range(self.earlier.out_channels) if self.route.channels is None else self.route.channels
         return [(source, place) for place, source in enumerate(channels) if source >= 0]
 
     @property
@@ -102,14 +102,14 @@ class Pathways:
         return (one.in_channels // one.groups) * len(self.mids) * (two.out_channels // two.groups)
 
     def describe(self) -> ConvolutionPair:
-        up, down = self.up, self.way.down
+        up, down = self.up, self.route.down
         if up == down == (1, 1):
             direction, stride = "same", (1, 1)
         else:
             direction, stride = ("down", down) if up == (1, 1) else ("up", up)
-        between = tuple(step for step in self.way.steps if not step.startswith("its stride"))
+        between = tuple(step for step in self.route.steps if not step.startswith("its stride"))
         if self.others:
-            between += (f"the first of {self.others + 1} ways between the two",)
+            between += (f"the first of {self.others + 1} routes between the two",)
         if direction == "down":
             # The finer grid is that on which the earlier convolution's kernels lie, before its stride.
             size = self.earlier.output_size if self.earlier.transposed else self.earlier.input_size
@@ -218,7 +218,7 @@ class Pathways:
             raise ProbeError(f"there is no pathway {pathway}: its channels are in different groups")
         g, h = self.earlier.incoming([source])[0, one], self.later.outgoing([place])[0, two]
         coarse, fine = (spread(kernel, step) for kernel, step in zip((g, h), self.steps, strict=True))
-        kernel = self.way.kernel
+        kernel = self.route.kernel
         if kernel is not None and self.later.transposed:
             kernel = spread(kernel, self.later.stride)
         cause = cast(Tensor, convolved(coarse, kernel))

@@ -17,7 +17,7 @@ from ...engine.interception import intercepted
 from ...generator.layers import activation_of
 from .kernels import Convolution
 from .operations import Call, Unsupported, asks, pair, shown, through
-from .routes import Way, Ways, joined
+from .routes import Route, Routes, joined
 
 LAYER = "layer "  # before the name of a source that is a layer's output and no convolution
 PLANE = {"conv2d", "conv_transpose2d"}
@@ -28,11 +28,11 @@ _OTHER = {"conv1d": 1, "conv3d": 3, "conv_transpose1d": 1, "conv_transpose3d": 3
 class Traced:
     """What a forward consists of, as far as kernels go.
 
-    ``reached[name]`` are the ways by which earlier convolutions, or tagged layers, reach a convolution.
+    ``reached[name]`` are the routes by which earlier convolutions, or tagged layers, reach a convolution.
     """
 
     convolutions: dict[str, Convolution] = field(default_factory=dict)
-    reached: dict[str, Ways] = field(default_factory=dict)
+    reached: dict[str, Routes] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # convolutions that cannot be measured, and why
 
 
@@ -86,34 +86,36 @@ class Tracer(ConvolutionMode):
 
     def __init__(self, inputs: list[Tensor], layers: Collection[str] = ()) -> None:
         super().__init__()
-        self._ways: Any = WeakIdKeyDictionary()  # every tensor that depends on the input
+        self._routes: Any = WeakIdKeyDictionary()  # every tensor that depends on the input
         for value in inputs:
-            self._ways[value] = ()
+            self._routes[value] = ()
         self._layers = layers
         self._found = Traced()
 
     def finished(self, name: str, number: int, output: Any) -> Any:
         activation = activation_of(output)
-        if f"{name}#{number}" in self._layers and activation is not None and activation in self._ways:
-            self._ways[activation] = (*self._ways[activation], Way(f"{LAYER}{name}#{number}"))
+        if f"{name}#{number}" in self._layers and activation is not None and activation in self._routes:
+            self._routes[activation] = (*self._routes[activation], Route(f"{LAYER}{name}#{number}"))
         return output
 
     def seen(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         name = getattr(func, "__name__", "an operation").strip("_")
-        inputs = [value for value in _tensors((args, kwargs)) if value in self._ways]
+        inputs = [value for value in _tensors((args, kwargs)) if value in self._routes]
         result = func(*args, **kwargs)
         if name == "setitem" and inputs:
-            self._ways[args[0]] = self._stopped(inputs, "writing into a part of a tensor")
+            self._routes[args[0]] = self._stopped(inputs, "writing into a part of a tensor")
         elif inputs and not asks(name):
             call = Call(name, args, kwargs, inputs, result, self._of)
-            outputs, ways = list(_tensors(result)), self._through(call)
-            for output, own in zip(outputs, ways if isinstance(ways, list) else [ways] * len(outputs), strict=True):
-                self._ways[output] = own
+            outputs, routes = list(_tensors(result)), self._through(call)
+            for output, own in zip(
+                outputs, routes if isinstance(routes, list) else [routes] * len(outputs), strict=True
+            ):
+                self._routes[output] = own
         elif name in PLANE:
             self.numbered()  # of constants alone; keeps the numbers of later calls right
         return result
 
-    def _through(self, call: Call) -> Ways | list[Ways]:
+    def _through(self, call: Call) -> Routes | list[Routes]:
         try:
             if call.name in PLANE:
                 return self._convolution(call)
@@ -125,15 +127,15 @@ class Tracer(ConvolutionMode):
         except Unsupported as reason:
             return self._stopped(call.inputs, str(reason))
 
-    def _convolution(self, call: Call) -> Ways:
+    def _convolution(self, call: Call) -> Routes:
         label, value, weight = self.numbered(), call.argument("input"), call.argument("weight")
-        if weight in self._ways:
+        if weight in self._routes:
             self._found.refused[label] = "its kernels depend on the input"
             raise Unsupported(f"a convolution in {self.where!r} whose kernels depend on the input")
         if value.dim() != 4:
             self._found.refused[label] = "it is given a single map without a batch"
             raise Unsupported("a convolution of a single map without a batch")
-        ways = self._of(value)
+        routes = self._of(value)
         convolution = Convolution(
             name=label,
             # A parameter is looked at when it is measured; what is made of others, under spectral norm, is kept.
@@ -146,19 +148,19 @@ class Tracer(ConvolutionMode):
             output_size=(call.result.shape[2], call.result.shape[3]),
         )
         self._found.convolutions[label] = convolution
-        self._found.reached[label] = ways
-        own = Way(label)
+        self._found.reached[label] = routes
+        own = Route(label)
         if not convolution.transposed and convolution.stride != (1, 1):
             own = own.downsampled(convolution.stride, None, f"its stride {shown(convolution.stride)}")
         return (own,)
 
-    def _of(self, value: Any) -> Ways:
-        found: Ways = self._ways.get(value, ()) if isinstance(value, Tensor) else ()
+    def _of(self, value: Any) -> Routes:
+        found: Routes = self._routes.get(value, ()) if isinstance(value, Tensor) else ()
         return found
 
-    def _stopped(self, inputs: list[Tensor], reason: str) -> Ways:
+    def _stopped(self, inputs: list[Tensor], reason: str) -> Routes:
         place = f"{reason} in {self.where!r}" if self.where and self.where not in reason else reason
-        return joined(tuple(way.stopped(place) for way in self._of(value)) for value in inputs)
+        return joined(tuple(route.stopped(place) for route in self._of(value)) for value in inputs)
 
     def result(self) -> Traced:
         """Convolutions under their submodules' names, with the number of the call where there are several."""
@@ -171,12 +173,12 @@ class Tracer(ConvolutionMode):
         for label, convolution in self._found.convolutions.items():
             convolution.name = final[label]
             traced.convolutions[final[label]] = convolution
-            traced.reached[final[label]] = tuple(_renamed(way, final) for way in self._found.reached[label])
+            traced.reached[final[label]] = tuple(_renamed(route, final) for route in self._found.reached[label])
         return traced
 
 
-def _renamed(way: Way, final: Mapping[str, str]) -> Way:
-    return dataclasses.replace(way, source=final.get(way.source, way.source))
+def _renamed(route: Route, final: Mapping[str, str]) -> Route:
+    return dataclasses.replace(route, source=final.get(route.source, route.source))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
