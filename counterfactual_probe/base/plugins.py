@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from typing import TypeVar
@@ -14,9 +14,9 @@ T = TypeVar("T")
 _REINSTALL = "reinstall it, or uninstall it"
 
 
-def by_name(entries: Callable[[], Iterable[EntryPoint]], what: str) -> dict[str, EntryPoint]:
-    """Entry points by name, sorted; two packages with one name are an error."""
-    named: dict[str, EntryPoint] = {}
+def by_name(entries: Callable[[], Iterable[EntryPoint]], what: str) -> dict[str, list[EntryPoint]]:
+    """Entry points by name, sorted; several of one name are of packages of which one must go."""
+    named: dict[str, list[EntryPoint]] = {}
     try:
         listed = sorted(entries(), key=lambda entry: entry.name)
     except OSError as error:
@@ -25,17 +25,28 @@ def by_name(entries: Callable[[], Iterable[EntryPoint]], what: str) -> dict[str,
             "open, or allow more with ulimit -n"
         ) from error
     for entry in listed:
-        other = named.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise ProbeError(
-                f"two packages register {what} {entry.name!r} ({other.value!r} and {entry.value!r}); "
-                "uninstall one of them"
-            )
+        of_name = named.setdefault(entry.name, [])
+        if entry.value not in [other.value for other in of_name]:
+            of_name.append(entry)
     return named
 
 
-def imported(entry: EntryPoint, what: str, kind: type[T]) -> T:
-    """The object that an entry point names, which must be of the kind."""
+def clash(entries: Sequence[EntryPoint], what: str) -> str | None:
+    """What is wrong with a name that several packages register; None for one of a single package."""
+    first, *others = entries
+    if not others:
+        return None
+    return (
+        f"two packages register the {what} {first.name!r} ({_place(first)} and {_place(others[0])}); "
+        "uninstall one of them"
+    )
+
+
+def imported(entries: Sequence[EntryPoint], what: str, kind: type[T]) -> T:
+    """The object that the entry point of a name refers to, which must be of the kind, and the only one of the name."""
+    if problem := clash(entries, what):
+        raise ProbeError(problem)
+    entry = entries[0]
     with blamed_on_plugin(f"{what} {entry.name!r} of {entry.value!r}", "cannot be imported", _REINSTALL):
         loaded = entry.load()
     if not isinstance(loaded, kind):
@@ -52,6 +63,12 @@ def blamed_on_plugin(what: str, fault: str = "failed", cure: str = "ask whoever 
         raise
     except BaseException as error:
         raise ProbeError(f"{what} {fault} ({type(error).__name__}: {first_line(error)}); {cure}") from error
+
+
+def _place(entry: EntryPoint) -> str:
+    """The package of an entry point, if that is known, and what it names there."""
+    package = getattr(entry.dist, "name", None)
+    return repr(entry.value) if package is None else f"{entry.value!r} of {package!r}"
 
 
 def _with_article(kind: type) -> str:

@@ -94,5 +94,5 @@ def _is_place(name: str) -> bool:
     return name.startswith(HUB) or (is_folder(name) and name not in _classifier_plugins())
 
 
-def _classifier_plugins() -> dict[str, EntryPoint]:
+def _classifier_plugins() -> dict[str, list[EntryPoint]]:
     return by_name(lambda: entry_points(group=GROUP), "a classifier")

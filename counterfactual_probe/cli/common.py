@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,13 +24,31 @@ if TYPE_CHECKING:
     from ..registry.regions import Regions
 
 PAIRS = 64
+UNREAD = 141  # the exit status of programs whose output nobody reads to its end: 128 + SIGPIPE
 
 
 def show(text: Any, *, to: TextIO | None = None) -> None:
     """Print a line on stdout or another stream; names in it do not drive the terminal, whatever letters they hold."""
     stream = sys.stdout if to is None else to
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(visible(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    try:
+        print(visible(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        give_up(stream)
+        raise
+    except OSError as error:
+        give_up(stream)
+        raise ProbeError(
+            f"{stream.name} cannot be written ({error.strerror}); make room, or write elsewhere"
+        ) from error
+
+
+def give_up(stream: TextIO) -> None:
+    """What is still in the buffer of a stream goes nowhere: Python would try again at its end, and complain."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def open_generator(name: str, device: str | None) -> GeneratorAdapter:

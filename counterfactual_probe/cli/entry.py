@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,9 +14,11 @@ from ..base.errors import ProbeError, visible
 from ..version import __version__
 from .common import (
     PAIRS,
+    UNREAD,
     chosen_units,
     common,
     file_name,
+    give_up,
     modules_of,
     open_generator,
     output_folder,
@@ -45,22 +48,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         options.run(options)
+    except BrokenPipeError:  # whoever reads, such as head, has had enough
+        give_up(sys.stdout)
+        return UNREAD
     except KeyboardInterrupt as stop:
-        show(f"counterfactual-probe: {str(stop) or 'interrupted'}", to=sys.stderr)
-        return 130
+        return _failed(str(stop) or "interrupted", 130)
     except ProbeError as error:
-        show(f"counterfactual-probe: {error}", to=sys.stderr)
-        return 2
+        return _failed(str(error), 2)
     return 0
+
+
+def _failed(sentence: str, status: int) -> int:
+    with suppress(OSError, ProbeError):  # stderr may be closed, or full
+        show(f"counterfactual-probe: {sentence}", to=sys.stderr)
+    return status
 
 
 def _list(options: argparse.Namespace) -> None:
     from ..base.plugins import blamed_on_plugin
-    from ..registry.pretrained import available, pretrained
+    from ..registry.pretrained import available, clash_of, pretrained
 
     for name in available(options.pattern):
         if not options.verbose:
-            show(name)
+            problem = clash_of(name)
+            show(name if problem is None else f"{name}: {problem}")
             continue
         try:
             with blamed_on_plugin(f"generator {name!r}"):

@@ -88,7 +88,8 @@ class Checked:
 
     @property
     def choice(self) -> Choice:
-        return Choice(self._strategy, tuple(self._rejected))
+        alone = self._full.choice.alone if self._fast is None else ""
+        return Choice(self._strategy, tuple(self._rejected), alone)
 
     @property
     def batches(self) -> bool:

@@ -44,14 +44,18 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Choice:
-    """The strategy in use and the faster ones rejected before it. As a string it is what results record."""
+    """The strategy in use and the faster ones rejected before it. As a string it is what results record.
+
+    ``alone`` says why samples are run one at a time; "" if they are not.
+    """
 
     strategy: Strategy
     rejected: tuple[Rejection, ...] = ()
+    alone: str = ""
 
     def __str__(self) -> str:
-        reasons = f" ({'; '.join(map(str, self.rejected))})" if self.rejected else ""
-        return self.strategy.value + reasons
+        reasons = [*map(str, self.rejected), *([f"one sample at a time: {self.alone}"] if self.alone else [])]
+        return self.strategy.value + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
 class Executor(Protocol):
@@ -86,12 +90,19 @@ class Executor(Protocol):
 class FullForward:
     """The plain executor: every hybrid is a whole forward with hooks. The reference for all others."""
 
-    choice = Choice(Strategy.FULL_FORWARD)
     rounding = ""
     independent = False
 
     def __init__(self, generator: GeneratorAdapter) -> None:
         self.generator = generator
+
+    @property
+    def choice(self) -> Choice:
+        if self.batches:
+            return Choice(Strategy.FULL_FORWARD)
+        draws = self.generator.draws_noise
+        why = "the forward draws noise" if draws else "the samples of a batch influence one another"
+        return Choice(Strategy.FULL_FORWARD, alone=why)
 
     @property
     def batches(self) -> bool:

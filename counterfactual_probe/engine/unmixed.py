@@ -9,6 +9,7 @@ apart (see ``program.independence``), which no batch can refute.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class Unmixed:
     @property
     def choice(self) -> Choice:
         choice = self._executor.choice
-        return Choice(choice.strategy, (*self._rejected, *choice.rejected))
+        return replace(choice, rejected=(*self._rejected, *choice.rejected))
 
     @property
     def batches(self) -> bool:
@@ -82,10 +83,10 @@ class Unmixed:
         return is_same(alone, in_batch, self.generator.dtype)
 
     def _run_alone(self) -> None:
-        reason = "the samples of a batch influence one another, so each is run alone"
-        self._rejected = (Rejection(self._executor.choice.strategy, reason, disagreed=True),)
-        if self._executor.choice.strategy is Strategy.FULL_FORWARD:
-            self._rejected = ()  # it stays, one sample at a time
+        strategy = self._executor.choice.strategy
+        if strategy is not Strategy.FULL_FORWARD:
+            reason = "samples come out of a batch other than alone"
+            self._rejected = (Rejection(strategy, reason, disagreed=True),)
         self._executor = self._full
         self.generator.batchable = False
 

@@ -351,17 +351,20 @@ class GeneratorAdapter(Picklable, Described):
                 return examine(self.name, self.module, self.submodules, example, run=run, seed=seed, dtype=self.dtype)
 
         try:
-            return examined()
+            examination = examined()
         except ProbeError as error:
             if not forbids_gradients(error.__cause__):
                 raise
-        self._inference = False
-        return examined()
+            self._inference = False
+            return examined()
+        self._inference = not examination.leaves_inference
+        return examination
 
     def _call(self, latents: Latents) -> Any:
         if self.noise_is_latent:
             latents, _ = lt.noise_of(latents)
         given = lt.form(lt.named_tensors(latents))
+        latents = lt.apply(latents, Tensor.clone)  # a forward may work in place on what it is given
         with blamed_on(f"the forward of {self.name}", f"run the module by itself to see why, on {given}"):
             if isinstance(latents, Tensor):
                 return self.module(latents)

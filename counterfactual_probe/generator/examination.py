@@ -37,6 +37,7 @@ class Examination:
         draws_noise: whether the forward draws random numbers.
         batchable: whether samples of a batch are independent, and none draws noise.
         ignores_latents: whether all latents give the same image.
+        leaves_inference: whether the forward, or a part of it, leaves inference mode for ordinary tensors.
     """
 
     images: Tensor
@@ -44,6 +45,7 @@ class Examination:
     draws_noise: bool
     batchable: bool
     ignores_latents: bool
+    leaves_inference: bool
 
 
 def examine(
@@ -90,7 +92,8 @@ def examine(
     alone += [one(i) for i in range(TRACED, SAMPLES)]
     ignored = all(torch.equal(alone[0], other) for other in alone[1:])
     batchable = not draws_noise and _are_independent(alone, images, example, run, dtype)
-    return Examination(images, traces, draws_noise, batchable, ignored)
+    leaves_inference = not images.is_inference() or any(trace.leaves_inference for trace in traces)
+    return Examination(images, traces, draws_noise, batchable, ignored, leaves_inference)
 
 
 def _require_reproducible(name: str, images: Tensor, again: Tensor, dtype: torch.dtype | None) -> None:

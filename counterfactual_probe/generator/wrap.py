@@ -41,7 +41,8 @@ def wrap(
             ones cast to its dtype.
         layers: name or names of the layers to offer; by default every layer with channels that is
             computed exactly once per forward. ``"relu#2"`` is the second call of a submodule, ``"block[1]"`` the
-            second entry of an output that is a tuple, ``"to_out<"`` the input of a submodule.
+            second entry of an output that is a tuple, ``"rnn[1][0]"`` one of a nested tuple, ``"to_out<"`` the input of
+            a submodule.
         image: output -> (n, C, H, W) tensor. By default understands a tensor, a tuple (its first
             4-D tensor), an object with ``.sample`` or ``.images``, and a dict.
         image_range: smallest and largest pixel value; recorded with every result.

@@ -19,7 +19,7 @@ from ..base.errors import ProbeError, first_line, nearest
 from ..base.files import as_path, read_json, write_bytes, write_text
 from ..base.formats.schema import OpenSchema, conform
 from ..base.formats.types import Name
-from ..base.plugins import by_name, imported
+from ..base.plugins import blamed_on_plugin, by_name, imported
 from ..generator.adapter import GeneratorAdapter
 from ..generator.state.settings import fresh_settings
 from .weights import load_weights, tensors_only
@@ -220,10 +220,18 @@ def _architecture_of(config: Mapping[str, Any], folder: Path) -> Architecture:
     if "architecture" in config:
         name = config["architecture"]
         return _architecture_named(name, f"the {CONFIG} of {folder} names the architecture {name!r:.80}")
-    known = architectures()
-    claimed = [name for name, architecture in known.items() if architecture.claims(config)]
+    known, faults = architectures()
+    claimed = []
+    for name, architecture in known.items():
+        try:
+            with blamed_on_plugin(f"architecture {name!r}", "cannot say whether it reads a folder"):
+                claimed += [name] * bool(architecture.claims(config))
+        except ProbeError as error:
+            faults.append(error)
     if len(claimed) == 1:
         return known[claimed[0]]
+    if faults and not claimed:  # it may be the folder of one of these
+        raise faults[0]
     by = f"and is claimed by {' and '.join(map(repr, claimed))}" if claimed else f"(its keys: {_first_keys(config)})"
     raise ProbeError(
         f"the {CONFIG} of {folder} names no architecture {by}; add "
@@ -246,10 +254,17 @@ def _architecture_named(name: Any, what: str) -> Architecture:
     return imported(entries[name], "architecture", Architecture)
 
 
-def architectures() -> dict[str, Architecture]:
-    """The architectures that folders can hold, by name."""
-    return {name: imported(entry, "architecture", Architecture) for name, entry in _architecture_plugins().items()}
+def architectures() -> tuple[dict[str, Architecture], list[ProbeError]]:
+    """The architectures that folders can hold, by name; and why those of other packages cannot be used."""
+    usable: dict[str, Architecture] = {}
+    faults = []
+    for name, entries in _architecture_plugins().items():
+        try:
+            usable[name] = imported(entries, "architecture", Architecture)
+        except ProbeError as error:
+            faults.append(error)
+    return usable, faults
 
 
-def _architecture_plugins() -> dict[str, EntryPoint]:
+def _architecture_plugins() -> dict[str, list[EntryPoint]]:
     return by_name(lambda: entry_points(group=GROUP), "an architecture")

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError, nearest, text
-from ..base.plugins import blamed_on_plugin, by_name, imported
+from ..base.plugins import blamed_on_plugin, by_name, clash, imported
 
 if TYPE_CHECKING:  # only loading needs torch: names and cards are shown without
     import torch
@@ -71,6 +71,11 @@ def pretrained(name: str) -> PretrainedGenerator:
     return imported(entries[name], "generator", PretrainedGenerator)
 
 
+def clash_of(name: str) -> str | None:
+    """What is wrong with a name that two installed packages register; None if there is one such."""
+    return clash(_generator_plugins()[name], "generator")
+
+
 def load(name: str | os.PathLike[str], *, device: torch.device | str | None = None) -> GeneratorAdapter:
     """A pretrained generator by name, from a folder, or from a repository of the Hugging Face hub.
 
@@ -103,5 +108,5 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
         return entry.load(device)
 
 
-def _generator_plugins() -> dict[str, EntryPoint]:
+def _generator_plugins() -> dict[str, list[EntryPoint]]:
     return by_name(lambda: entry_points(group=GROUP), "a generator")

@@ -196,5 +196,5 @@ def section_maker(name: str) -> SectionMaker:
     return imported(entries[name], "section", SectionMaker)
 
 
-def _entries() -> dict[str, EntryPoint]:
+def _entries() -> dict[str, list[EntryPoint]]:
     return by_name(lambda: entry_points(group=GROUP), "a section")

@@ -188,5 +188,5 @@ def trainable(name: str) -> Trainable:
     return imported(entries[name], "model to train", Trainable)
 
 
-def _recipe_plugins() -> dict[str, EntryPoint]:
+def _recipe_plugins() -> dict[str, list[EntryPoint]]:
     return by_name(lambda: entry_points(group=GROUP), "a model to train")

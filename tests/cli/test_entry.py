@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -87,6 +89,43 @@ def test_a_package_that_cannot_be_imported_is_listed_with_its_reason(
     assert re.match(message, own)
     with pytest.raises(cp.ProbeError, match="cannot be imported"):
         cp.load("own")
+
+
+def test_a_name_of_two_packages_is_listed_with_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [("a", "one:A"), ("b", "one:B"), ("b", "two:B")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(*pair, group) for pair in given])
+    assert run("list") == 0
+    said = "two packages register the generator 'b' ('one:B' and 'two:B'); uninstall one of them"
+    assert capsys.readouterr().out == f"a\nb: {said}\n"
+    assert run("list", "--verbose") == 0
+    assert f"b: cannot be opened\n  reason: {said}\n" in capsys.readouterr().out
+
+
+class Unwritable(io.StringIO):
+    name = "<stdout>"
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.error = OSError(number, os.strerror(number))
+
+    def write(self, _: str) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(("number", "status", "says"), [(errno.EPIPE, 141, ""), (errno.ENOSPC, 2, "No space left")])
+def test_output_that_cannot_be_written(
+    number: int, status: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into ``head``, which has read enough, and onto a full disk."""
+    monkeypatch.setattr(sys, "stdout", Unwritable(number))
+    assert run("list") == status
+    said = capsys.readouterr().err
+    assert says in said
+    assert bool(said) == bool(says)
+    monkeypatch.setattr(sys, "stderr", Unwritable(errno.ENOSPC))
+    assert run("influence", "no-such-generator", "--layer", "0") == 2
 
 
 def test_ctrl_c_while_a_package_is_imported(

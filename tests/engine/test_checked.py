@@ -31,6 +31,9 @@ ERRORS = [
 ]
 
 
+ALONE = "one sample at a time: the samples of a batch influence one another"
+
+
 def generator() -> cp.GeneratorAdapter:
     return build(lambda m, x: m.conv(x), conv=conv())
 
@@ -169,12 +172,12 @@ def test_half_precision_noise_and_coupled_samples_say_why_they_are_not_prepared(
     noisy = build(lambda m, x: m.conv(torch.bernoulli(x.sigmoid())), conv=conv())
     assert re.fullmatch(
         r"full forward \(not prepared: the forward draws noise with aten.bernoulli.default; "
-        r"not replayed: noise is drawn in the order of the forward\)",
+        r"not replayed: noise is drawn in the order of the forward; one sample at a time: the forward draws noise\)",
         run(noisy).provenance["executor"],
     )
     with pytest.warns(LatentsIgnored):  # of one sample, whose mean it is
         coupled = build(lambda m, x: m.conv(x - x.mean(0)), conv=conv())
-    assert run(coupled).provenance["executor"] == "full forward"
+    assert run(coupled).provenance["executor"] == f"full forward ({ALONE})"
 
 
 def test_a_choice_reads_as_the_results_record_it() -> None:

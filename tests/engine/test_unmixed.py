@@ -86,6 +86,8 @@ def test_what_mixes_samples_only_in_larger_batches_is_found_in_one_that_is_run()
     z1, z2 = gen.sample(7), gen.sample(7, seed=1)  # so few hybrids run as whole forwards
     hybrids = cp.Hybridizer(gen, "r").hybridize(z1, z2, units=[list(range(6))])
     assert not gen.batchable
+    alone = "full forward (one sample at a time: the samples of a batch influence one another)"
+    assert hybrids.provenance["executor"] == alone
     with torch.no_grad():
         torch.testing.assert_close(hybrids.images[0], torch.cat([net(z) for z in z2.split(1)]), atol=1e-6, rtol=0)
 

@@ -113,3 +113,24 @@ def test_bad_numbers_of_samples(plain: cp.GeneratorAdapter, arguments: dict[str,
 def test_bad_image_ranges(image_range: Any) -> None:
     with pytest.raises(cp.ProbeError, match="give two numbers, the smaller first"):
         cp.wrap(toys.PLAIN.plain(), vectors(5), image_range=image_range)
+
+
+@pytest.mark.parametrize("n", [1, 6])  # whole forwards, and the fast path
+def test_a_forward_that_works_in_place_on_its_latents(n: int) -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.main = toys.PLAIN.plain()
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.main(z.mul_(2))  # type: ignore[no-any-return]
+
+    module = InPlace()
+    generator = cp.wrap(module, vectors(5))
+    plain = cp.wrap(module.main, lambda n, rng: 2 * vectors(5)(n, rng))
+    z1, z2 = generator.sample(n, seed=0), generator.sample(n, seed=1)
+    kept = z1.clone()
+    found = cp.Hybridizer(generator, "main.main.2").hybridize(z1, z2, units=[[0], [1], [2], [0, 1]])
+    assert torch.equal(z1, kept)
+    expected = cp.Hybridizer(plain, "main.2").hybridize(2 * z1, 2 * z2, units=[[0], [1], [2], [0, 1]])
+    assert torch.equal(found.images, expected.images)

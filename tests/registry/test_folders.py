@@ -246,11 +246,26 @@ def test_a_configuration_of_another_library_is_claimed(
         cp.load(config(folder, kind="three"))
 
 
+def test_packages_that_fail_do_not_keep_others_from_claiming(
+    folder: Path, own_package: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = Architecture("d", built, claims=lambda config: config["no such key"])
+    monkeypatch.setattr(sys.modules["own_package"], "D", fails, raising=False)
+    found = [*folders.entry_points(group=folders.GROUP), *entries(("d", "own_package:D"))(group=folders.GROUP)]
+    monkeypatch.setattr(folders, "entry_points", lambda group: found)
+    assert cp.load(config(folder, kind="one")).name == "claimed one"  # although dcgan cannot be imported
+    with pytest.raises(cp.ProbeError, match="architecture 'dcgan' of 'no_such_package:X' cannot be imported"):
+        cp.load(config(folder, kind="three"))
+    found = [entry for entry in found if entry.name != "dcgan"]
+    with pytest.raises(cp.ProbeError, match=r"architecture 'd' cannot say whether it reads a folder \(KeyError"):
+        cp.load(config(folder, kind="three"))
+
+
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
         ([("dcgan", "os:path")], r"entry point 'os:path' is a module and not an Architecture"),
-        ([("dcgan", "one:A"), ("dcgan", "two:B")], r"two packages register an architecture 'dcgan' .*uninstall one"),
+        ([("dcgan", "one:A"), ("dcgan", "two:B")], r"two packages register the architecture 'dcgan' .*uninstall one"),
     ],
 )
 def test_broken_entries(pairs: list[Any], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +276,7 @@ def test_broken_entries(pairs: list[Any], message: str, folder: Path, monkeypatc
 
 def test_our_architectures_are_named_by_their_entry_points_and_described() -> None:
     text = DOCUMENT.read_text()
-    for name, found in folders.architectures().items():
+    for name, found in folders.architectures()[0].items():
         assert found.name == name
         assert not found.claims({})
         assert f'| `"{name}"`' in text

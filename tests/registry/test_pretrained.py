@@ -49,9 +49,13 @@ def test_available_is_sorted_and_each_name_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_two_packages_with_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "entry_points", entries(("cats", "one:A"), ("cats", "two:B")))
-    with pytest.raises(cp.ProbeError, match=r"two packages register a generator 'cats' .*uninstall one of them"):
-        cp.available()
+    """Only that name cannot be used."""
+    faces = ("faces", "counterfactual_probe.adapters.cards.dcgan:FACES")
+    monkeypatch.setattr(registry, "entry_points", entries(("cats", "one:A"), ("cats", "two:B"), faces))
+    assert cp.available() == ["cats", "faces"]
+    assert cp.pretrained("faces").name == "dcgan-faces"
+    with pytest.raises(cp.ProbeError, match=r"two packages register the generator 'cats' .*uninstall one of them"):
+        cp.load("cats")
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

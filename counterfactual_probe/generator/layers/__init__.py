@@ -1,6 +1,7 @@
 """Layers: the activations of a module's submodules, where their channels are, and hooks on them."""
 
-from .address import Address, Arguments, activation_of, entries, with_items, with_values
+from .address import Address
+from .entries import Arguments, activation_of, entries, with_items, with_values
 from .hooks import Action, hooked, require_once
 from .index import LayerIndex
 from .info import LayerInfo, Layers

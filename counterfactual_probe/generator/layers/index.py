@@ -98,7 +98,7 @@ class LayerIndex:
         if runs > 1 and parsed.call is None:
             raise ProbeError(
                 f"layer {name!r} runs {runs} times in one forward; name one call as "
-                f"'{parsed.name}#2{Address('', 1, parsed.entry, parsed.is_input).suffix(call=False)}' (the first is #1)"
+                f"'{parsed.name}#2{parsed.suffix}' (the first is #1)"
             )
         number = parsed.call or "1" if parsed.call is None else parsed.call
         if not (number.isdecimal() and 1 <= int(number) <= runs):
@@ -108,11 +108,11 @@ class LayerIndex:
             )
         call = int(number)
         first = self._trace.first_input.get((canonical, call)) if parsed.is_input else 0
-        # A number is one of a tuple or, for all that is written, a key of a dict: 3 or "3".
-        for entry in (parsed.entry, str(parsed.entry)):
+        possible = list(parsed.possible_entries())
+        for entry in possible:
             if isinstance(self._sites.get(Address(canonical, call, entry, parsed.is_input)), Site):
                 return Address(canonical, call, entry, parsed.is_input)
-        return Address(canonical, call, None if parsed.entry == first else parsed.entry, parsed.is_input)
+        return Address(canonical, call, None if first in possible else possible[0], parsed.is_input)
 
     def _missing(self, address: Address) -> str:
         beside = [
@@ -124,7 +124,8 @@ class LayerIndex:
         what = "input" if address.is_input else "output"
         if address.entry is None or not beside:
             return f"its {what} holds no tensor; {_CURE}"
-        return f"its {what} has no tensor {address.entry!r}; name one of {', '.join(map(repr, beside))}"
+        wanted = Address("", 1, address.entry).suffix(call=False)
+        return f"its {what} has no tensor {wanted}; name one of {', '.join(map(repr, beside))}"
 
     def _describe(
         self, address: Address, seen: Seen | None, samples: SampleDimensions, declared: _Declared

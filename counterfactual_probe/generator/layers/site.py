@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .address import Address, argument_at, tensor_at, with_argument_at, with_tensor_at
+from .address import Address
+from .entries import argument_at, tensor_at, with_argument_at, with_tensor_at
 from .info import LayerInfo
 
 

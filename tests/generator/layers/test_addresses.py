@@ -278,9 +278,9 @@ def test_calls_of_inputs_and_names_with_signs() -> None:
 @pytest.mark.parametrize(
     ("form", "name", "message"),
     [
-        ("tuple", "block[2]", r"its output has no tensor 2; name one of 'block', 'block\[1\]'"),
-        ("tuple", "block[image]", "its output has no tensor 'image'"),
-        ("tuple", "block[1]<", r"its input has no tensor 1; name one of 'block<', 'block\[image\]<'"),
+        ("tuple", "block[2]", r"its output has no tensor \[2\]; name one of 'block', 'block\[1\]'"),
+        ("tuple", "block[image]", r"its output has no tensor \[image\]"),
+        ("tuple", "block[1]<", r"its input has no tensor \[1\]; name one of 'block<', 'block\[image\]<'"),
         ("none", "block", r"its output is not a tensor but several; name one, such as 'block\[1\]'"),
         ("none", "block[0]", "its output is not a tensor but several"),
         ("dict", "block", r"its output is not a tensor but several; name one, such as 'block\[image\]'"),
