@@ -2,8 +2,9 @@
 
 Three samples, examined when a generator is wrapped, show most generators that mix samples (a shared scale, a first
 sample that all see), and not those that do so for some values or batch sizes only. So one sample of every block, and
-one hybrid of every new batch size, is run alone as well; unless the executor's program is proved to keep samples
-apart (see ``program.independence``), which no batch can refute.
+one hybrid of every new batch size, is run alone as well; of every batch, where the module's code runs, which may
+branch on values. Not so if the executor's program is proved to keep samples apart (see ``program.independence``),
+which no batch can refute.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class Unmixed:
         return self._executor.independent
 
     @property
+    def _is_fixed(self) -> bool:
+        """Whether all batches go through the same operations; code may go another way for some values."""
+        return self._executor.choice.strategy is Strategy.PREPARED
+
+    @property
     def _is_settled(self) -> bool:
         """Whether samples are proved independent, or run alone."""
         return self.independent or not self.generator.batchable
@@ -70,7 +76,7 @@ class Unmixed:
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         images = self._executor.intervened(base, runs)
         size = len(runs)
-        if self._is_settled or size < 2 or size in self._sizes_seen or self.rounding:
+        if self._is_settled or size < 2 or self.rounding or (self._is_fixed and size in self._sizes_seen):
             return images
         row = _smallest(images)
         if self._is_same(self._full.intervened(base, runs.part([row])), images[row : row + 1]):

@@ -70,12 +70,20 @@ def examine(
         seed(latents)
         return run(latents)
 
+    def followed() -> tuple[Tensor, Trace]:
+        """Channels are followed where the forward runs under a mode; compiled control flow, for one, does not."""
+        try:
+            tracing = Tracing(submodules, TRACED, follow=True)
+            return tracing.run(lambda: seeded(pair)), tracing.trace
+        except ProbeError:
+            tracing = Tracing(submodules, TRACED, follow=False)
+            return tracing.run(lambda: seeded(pair)), tracing.trace
+
     pair = lt.take(example, slice(0, TRACED))
     seed(pair)
     before = random_states(module)
-    tracing = Tracing(submodules, TRACED, follow=True)
-    images = tracing.run(lambda: run(pair))
-    traces = [tracing.trace]
+    images, trace = followed()
+    traces = [trace]
     draws_noise = random_states(module) != before
 
     def one(i: int) -> Tensor:

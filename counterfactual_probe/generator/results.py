@@ -165,8 +165,8 @@ class ModulesFile(OpenSchema):
 def origin(provenance: Mapping[str, Any]) -> str:
     """The generator and the layers that a result is of, in short."""
     about = provenance.get("maps", provenance)  # of modules, whose maps have them
-    layers = [str(layer) for layer in about.get("layers", ())]
-    return ", ".join([str(about.get("generator", "an array")), *([first_few(layers, 2)] if layers else [])])
+    layers = [str(layer) for layer in about.get("layers") or ()]
+    return ", ".join([str(about.get("generator") or "an array"), *([first_few(layers, 2)] if layers else [])])
 
 
 def units_to_json(units: Sequence[UnitSet]) -> list[dict[str, list[int]]]:

@@ -71,6 +71,15 @@ class Invariance(Result):
     def __len__(self) -> int:
         return len(self.image_mse)
 
+    def _contradiction(self) -> str | None:
+        try:
+            expected = len(self.scales)
+        except ProbeError as error:
+            return str(error)
+        if (scales := self.image_mse_per_scale.shape[1]) != expected:
+            return f"it has errors of {scales} scales and its provenance {expected - 1} levels, which are {expected}"
+        return super()._contradiction()
+
     def describe(self) -> Description:
         """The error, absolute and relative to a layer that ignores the transformation, of the image and each scale."""
         about = self.provenance

@@ -62,7 +62,24 @@ def rare_branch(x: Tensor) -> Tensor:
     return x * 0.5 if float(x.detach().abs().max()) > 0.335 else x
 
 
-MIXES = [shared_scale, first_sample, last_sample, only_large_batches, rare_branch]
+def rare_branch_of_memory(x: Tensor) -> Tensor:
+    """Read without an operation of torch's."""
+    return x * 0.5 if max(x.flatten().tolist()) > 0.335 else x
+
+
+def rare_branch_of_a_shape(x: Tensor) -> Tensor:
+    return x * 0.5 if len((x > 0.335).nonzero()) else x
+
+
+MIXES = [
+    shared_scale,
+    first_sample,
+    last_sample,
+    only_large_batches,
+    rare_branch,
+    rare_branch_of_memory,
+    rare_branch_of_a_shape,
+]
 
 
 @pytest.mark.parametrize("mix", MIXES)

@@ -273,6 +273,13 @@ def test_it_prints_saves_and_loads(tmp_path: Path) -> None:
     assert repr(again) == text
     with pytest.raises(cp.ProbeError, match="holds Invariance and not Hybrids"):
         cp.Hybrids.load(tmp_path / "invariance.safetensors")
+    for levels, message in (
+        (1, "errors of 5 scales and its provenance 1 levels, which are 2"),
+        (9, "9 levels asked of"),
+    ):
+        other = dataclasses.replace(result, provenance=result.provenance | {"levels": levels})
+        with pytest.raises(cp.ProbeError, match=message):
+            cp.Invariance.load(other.save(tmp_path / "other.safetensors"))
     lines = as_csv([result]).splitlines()
     assert len(lines) == 1 + 1 + 5
     assert float(lines[1].split(",")[3]) == pytest.approx(float(result.mse), rel=1e-8)

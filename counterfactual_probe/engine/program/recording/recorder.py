@@ -27,6 +27,7 @@ from ..vocabulary import is_pointwise, makes_new_memory
 from .aliasing import Aliases
 from .loops import rolled
 from .noise import draw_of, is_mask
+from .reads import OutOfTorch, has_shape_of_values
 
 _FEW, _MORE = 2, 3
 
@@ -88,6 +89,7 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         super().__init__()
         self.ops: list[Op] = []
         self.draws: list[Draw] = []
+        self._refused: NotReplayable | None = None
         self._noisy = generator.module if generator.draws_noise else None
         self.constants: dict[int, Tensor] = {}
         self.shapes: dict[int, tuple[Any, ...]] = {}
@@ -110,9 +112,12 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
                 self._hand_on(Address(name, number, entry), value)
             return output
 
-        with intercepted(generator.submodules, handler), self:
+        reads = OutOfTorch(lambda value: self._numbers.get(value) in self._moving, self._refuse)
+        with intercepted(generator.submodules, handler), reads, self:
             # Different noise in the two recordings, so that none looks like a constant.
             images = generator.forward(latents, noise=range(samples, 2 * samples))
+        if self._refused is not None:  # although the forward went on
+            raise self._refused
         if images not in self._numbers:
             raise NotRecordable("the image does not come from torch operations")
         self.image: int = self._numbers[images]
@@ -126,8 +131,18 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         """What was recorded, with sizes for so many samples."""
         return Program(self.ops, self.inputs, self.image, self.shapes, self.constants, self.layers, self.draws)
 
+    def _refuse(self, reason: str) -> None:
+        self._refused = NotRecordable(reason)
+        raise self._refused
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._record(func, args, kwargs or {})
+        except NotReplayable as refused:
+            self._refused = refused
+            raise
+
+    def _record(self, func: Any, args: Any, kwargs: Any) -> Any:
         written = _written(func, args)
         op_args, op_kwargs = map_leaves(list(args), self._named), map_leaves(kwargs, self._named)
         if written is not None:
@@ -150,6 +165,8 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         if written is not None:
             self._write(func, written, args, kwargs, (op_args, op_kwargs))
             return result
+        if moves and has_shape_of_values(func, args):
+            raise NotRecordable(f"the forward makes a tensor whose shape depends on values, with {func}")
         outs = tuple(self._new(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves(result))
         if moves:
             self._moving.update(number for number in outs if number is not None)

@@ -254,6 +254,14 @@ def test_packed_weights_cannot_be_compared_and_are_replayed() -> None:
 
 # --- refused ----------------------------------------------------------------------------------------------------
 
+
+def hidden(x: Tensor) -> Tensor:
+    try:
+        return x if x.max().item() < 1e6 else -x
+    except Exception:  # ours, too
+        return x
+
+
 REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "item": (lambda m, x: m.conv(x) * (1.0 if x.isfinite().all().item() else 0.0), "reads a value"),
     "a number of noise": (lambda m, x: m.conv(x) * torch.rand(1).item(), "reads a value"),
@@ -269,8 +277,18 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         lambda m, x: m.conv(torch.add(*written_under_a_view(torch.zeros(1, 8, 1, 1, dtype=x.dtype), x))),
         "share in an unknown way",
     ),
-    "numpy": (lambda m, x: m.conv(torch.from_numpy(x.numpy() * 2)), "does not come from torch operations"),
-    "numpy last": (lambda m, x: torch.from_numpy(m.conv(x).numpy() * 2), "does not come from torch operations"),
+    "numpy": (lambda m, x: m.conv(torch.from_numpy(x.numpy() * 2)), "reads values with numpy"),
+    "numpy last": (lambda m, x: torch.from_numpy(m.conv(x).numpy() * 2), "reads values with numpy"),
+    "numpy of a condition": (
+        lambda m, x: m.conv(x if np.asarray(x).max() < 1e6 else -x),
+        "reads values with __array__",
+    ),
+    "a list": (lambda m, x: m.conv(x if max(x.flatten().tolist()) < 1e6 else -x), "reads values with tolist"),
+    "memory": (lambda m, x: m.conv(x if x.untyped_storage().nbytes() else -x), "reads values with untyped_storage"),
+    "how many": (lambda m, x: m.conv(x if len((x > 1e6).nonzero()) == 0 else -x), "shape depends on values"),
+    "how many, as a tuple": (lambda m, x: m.conv(x if len(torch.where(x > 1e6)[0]) == 0 else -x), "shape depends"),
+    "how many of a mask": (lambda m, x: m.conv(x if len(x[x > 1e6]) == 0 else -x), "shape depends on values"),
+    "what a forward hides": (lambda m, x: m.conv(hidden(x)), "reads a value"),
     "noise shared by a batch": (lambda m, x: m.conv(x) + torch.randn(1, 3, 4, 4), "not one for each sample"),
     "one number of noise": (lambda m, x: m.conv(x) + torch.randn(()), "not one for each sample"),
     "noise that hangs on values": (lambda m, x: m.conv(torch.normal(x, 0.1)), "depends on other values"),
