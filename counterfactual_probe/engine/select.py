@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -10,6 +10,7 @@ from ..base.errors import one_of
 from ..generator.adapter import GeneratorAdapter
 from ..generator.device import multiplies_bfloat16
 from ..generator.units import UnitSet
+from ..generator.units.axis import Coordinates
 from .checked import Checked, FastExecutor
 from .executors import Executor, FullForward, Strategy
 from .interventions import layers_of, path_of
@@ -25,9 +26,14 @@ _FEW_HYBRIDS = 8
 
 
 def executor_for(
-    generator: GeneratorAdapter, sets: Sequence[UnitSet], precision: str = "float32", pairs: int | None = None
+    generator: GeneratorAdapter,
+    sets: Sequence[UnitSet],
+    precision: str = "float32",
+    pairs: int | None = None,
+    *,
+    coordinates: Mapping[str, Coordinates] | None = None,
 ) -> Executor:
-    """The fastest executor that is right for setting these channels of this generator, for so many pairs.
+    """The fastest executor that is right for setting these units of this generator, for so many pairs.
 
     A program of the whole forward if one can be written down; otherwise its own code, from the layer
     on; otherwise whole forwards, as for a handful of hybrids. Never by what was run before: the same
@@ -43,7 +49,7 @@ def executor_for(
         return Unmixed(generator, FullForward(generator))
     paths = list(dict.fromkeys(path_of(units) for units in sets if units.size))
     candidates: dict[Strategy, Callable[[], FastExecutor]] = {
-        Strategy.PREPARED: lambda: Prepared(generator, paths, difference_dtype),
+        Strategy.PREPARED: lambda: Prepared(generator, paths, difference_dtype, coordinates),
         Strategy.REPLAY: lambda: Replay(generator, layers),
     }
     return Unmixed(generator, Checked(generator, candidates))

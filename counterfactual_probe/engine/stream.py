@@ -83,7 +83,9 @@ class Stream:
         self.intervention = intervention
         self.pairs = pairs
         self.seed = seed
-        self.executor = executor or executor_for(generator, intervention.sets, precision, pairs.n)
+        self.executor = executor or executor_for(
+            generator, intervention.sets, precision, pairs.n, coordinates=intervention.coordinates
+        )
         limit = generator.batch_limit() if self.executor.batches else 1
         if limit > 1:
             limit -= 1  # one row is the original's; odd batches are slower in some kernels
@@ -166,7 +168,7 @@ class Stream:
         images = self.executor.intervened(base, Runs(bound, rows, sets)) if rows else base.images[:0]
 
         def where(row: int) -> str:
-            units = self.intervention.sets[chosen].label() if (chosen := sets[row]) is not None else "no channel"
+            units = self.intervention.sets[chosen].label() if (chosen := sets[row]) is not None else "no unit"
             return f"of base latent {base.numbers[rows[row]]} with unit set {{{units}}}"
 
         self.generator.require_finite(images, where)

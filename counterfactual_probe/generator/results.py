@@ -23,6 +23,7 @@ from ..base.formats.provenance import Provenance
 from ..base.formats.schema import OpenSchema, Schema, conform
 from ..base.formats.types import Name, Text, Units
 from .units import UnitSet
+from .units.axis import CHANNEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,8 @@ class Result(Described, Tabulated, Saved):
         for name, tensor in tensors.items():
             values[name] = tensor.numpy() if name in kept.arrays else tensor
         if "units" in values:
-            values["units"] = units_from_json(conform(values["units"], Units, "units"), kept.unit_names)
+            kind = kind_of(values.get("provenance"))
+            values["units"] = units_from_json(conform(values["units"], Units, "units"), kept.unit_names, kind)
         cls._require_fields(values)
         result = cls(**values)
         if wrong := result._contradiction():
@@ -169,6 +171,13 @@ def origin(provenance: Mapping[str, Any]) -> str:
     return ", ".join([str(about.get("generator") or "an array"), *([first_few(layers, 2)] if layers else [])])
 
 
+def kind_of(provenance: Any) -> str:
+    """What the units of a result are, as its provenance says; channels in files of earlier versions."""
+    if not isinstance(provenance, Mapping):
+        return CHANNEL
+    return conform(provenance, Provenance, "provenance").axis or CHANNEL
+
+
 def units_to_json(units: Sequence[UnitSet]) -> list[dict[str, list[int]]]:
     """The channels of each set, without its name."""
     return [{layer: list(channels) for layer, channels in item.items()} for item in units]
@@ -184,10 +193,12 @@ def names_to_json(units: Sequence[UnitSet]) -> dict[str, list[str]]:
     return {} if all(_NUMBERED.fullmatch(name) for name in names) else {"unit_names": names}
 
 
-def units_from_json(units: Sequence[dict[str, list[int]]], names: Sequence[str] | None = None) -> tuple[UnitSet, ...]:
+def units_from_json(
+    units: Sequence[dict[str, list[int]]], names: Sequence[str] | None = None, kind: str = CHANNEL
+) -> tuple[UnitSet, ...]:
     """The sets, under their names where the file has any."""
     named = names or [""] * len(units)
     return tuple(
-        UnitSet({layer: tuple(channels) for layer, channels in item.items()}, str(name))
+        UnitSet({layer: tuple(channels) for layer, channels in item.items()}, str(name), kind)
         for item, name in zip(units, named, strict=True)
     )

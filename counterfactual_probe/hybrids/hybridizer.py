@@ -21,8 +21,18 @@ from ..engine.pairs import given_pairs
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
-from ..generator.layers import LayerInfo
-from ..generator.units import UnitSet, UnitsLike, by_layer, parse_layers, parse_units
+from ..generator.units import (
+    Basis,
+    Features,
+    Strength,
+    UnitSet,
+    UnitsLike,
+    Where,
+    by_layer,
+    extent_of,
+    unit_space,
+)
+from ..generator.units.axis import TOKEN
 from .result import Hybrids
 
 # A constant, "mean", a tensor or array, or a function of the activations; or one of these per layer.
@@ -30,7 +40,7 @@ Value: TypeAlias = "float | Literal['mean'] | Tensor | npt.NDArray[Any] | Callab
 
 
 class Hybridizer:
-    """Runs a generator with channels of a layer, or several, set to other values.
+    """Runs a generator with units of a layer, or several, set to other values.
 
     >>> hybridizer = cp.Hybridizer(gen, "main.8")  # doctest: +SKIP
     >>> hybridizer.hybridize(z1, z2, units=[[3, 17], [40]]).images.shape  # doctest: +SKIP
@@ -39,11 +49,26 @@ class Hybridizer:
     Args:
         generator: from :func:`wrap` or :func:`load`.
         layer: a layer's name, or several.
+        axis: what the units of a layer are: its channels, its tokens (positions of a sequence), or the heads whose
+            outputs its channels are.
+        heads: how many heads; by default the attention around the layer says.
+        features: units are features: an object with ``encode(activations) -> codes`` and ``decode(codes) ->
+            activations``, such as one of :mod:`counterfactual_probe.bases`, or one for each layer. What it does not
+            explain of an activation stays the base's.
     """
 
-    def __init__(self, generator: GeneratorAdapter, layer: str | Sequence[str]) -> None:
+    def __init__(
+        self,
+        generator: GeneratorAdapter,
+        layer: str | Sequence[str],
+        *,
+        axis: Literal["channel", "token", "head"] = "channel",
+        heads: int | None = None,
+        features: Basis | Mapping[str, Basis] | None = None,
+    ) -> None:
         self.generator = generator
-        self.layers = parse_layers(generator, layer)
+        self.space = unit_space(generator, layer, axis, heads=heads, features=features)
+        self.layers = self.space.layers
 
     def hybridize(
         self,
@@ -51,33 +76,40 @@ class Hybridizer:
         z2: Latents,
         *,
         units: UnitsLike = None,
+        where: Where = None,
+        strength: Strength = 1.0,
         seed: int = 0,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
     ) -> Hybrids:
-        """Base runs with the channels of ``units`` set to the source's values (S003 §3.2).
+        """Base runs with the units of ``units`` set to the source's values (S003 §3.2).
 
-        Each listed channel takes, as soon as its layer is computed, the value of the clean run of
+        Each listed unit takes, as soon as its layer is computed, the value of the clean run of
         z2; everything else, deeper conditions included, is the base's, recomputed from what is
         already hybrid (conventions 2 and 3).
 
         Args:
             z1, z2: base and source latents, in pairs.
-            units: channels of the layer | {layer: channels} | a list of such sets; by default
-                each channel alone.
+            units: numbers of the layer's units | {layer: numbers} | a list of such sets; by default
+                each unit alone.
+            where: a mask of the layer's size or of the image's, or one for each pair: boolean, the swap happens inside
+                alone; or from 0 to 1, the share of the source. A mask of the image's size is averaged over the part of
+                the image that a position (or a token that stands for a patch) covers. A dict gives one per layer.
+            strength: how far from base (0) to source (1), or beyond; one number, or one for each pair.
             seed: of noise inside the forward, if any; pair i shares it in all runs.
         """
-        sets, seed = parse_units(units, self.layers, self.generator), whole(seed, "the seed", 0)
+        sets, seed = self.space.parse(units), whole(seed, "the seed", 0)
         pairs = given_pairs(self.generator, z1, z2)
+        extent = extent_of(self.space, where, strength, pairs.n)
         with self.generator.unchanged(), self.generator.session():
             return self._run(
-                Swap(sets),
+                Swap(sets, self.space.coordinates, extent),
                 pairs,
                 source=self.generator(z2, seed=seed),
                 seed=seed,
                 hybrids_per_eval=hybrids_per_eval,
                 show_progress=show_progress,
-                about={"kind": "swap"},
+                about={"kind": "swap", **extent.about},
             )
 
     def intervene(
@@ -86,31 +118,35 @@ class Hybridizer:
         *,
         units: UnitsLike = None,
         value: Value | Mapping[str, Value] = 0.0,
+        where: Where = None,
+        strength: Strength = 1.0,
         seed: int = 0,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
     ) -> Hybrids:
-        """Base runs with the channels of ``units`` set to ``value`` (S003 Def. 1 and 3).
+        """Base runs with the units of ``units`` set to ``value`` (S003 Def. 1 and 3).
 
         >>> cp.Hybridizer(gen, "main.8").intervene(z1, units=[3], value=0.0)  # ablation  # doctest: +SKIP
 
         Args:
             z1: base latents.
             units: as in :meth:`hybridize`.
-            value: a number; "mean", each channel's mean over the clean runs of all of z1 and over
-                positions; a tensor or array, for k channels of size (H, W) any of (), (k,),
-                (k, H, W) or (n, k, H, W); or a function of the channels' activations (k, H, W) in one sample's
+            value: a number; "mean", each channel's (or feature's) mean over the clean runs of all of z1 and over
+                positions, but each token's own; a tensor or array, for k channels of size (H, W) any of (), (k,),
+                (k, H, W) or (n, k, H, W); or a function of the units' activations (k, …) in one sample's
                 run, whatever is upstream of them already set. A dict gives one of these per layer.
+            where, strength: as in :meth:`hybridize`, towards ``value``.
         """
-        sets, seed = parse_units(units, self.layers, self.generator), whole(seed, "the seed", 0)
+        sets, seed = self.space.parse(units), whole(seed, "the seed", 0)
         n = self.generator.check(z1, "the base latents z1")
         pairs = Pairs(n, lambda start, stop: lt.take(z1, slice(start, stop)))
+        extent = extent_of(self.space, where, strength, n)
         with self.generator.unchanged(), self.generator.session():
             values = self._values(value, sets, z1, n, seed)
             described = value if isinstance(value, (int, float, str)) else type(value).__name__
-            about = {"kind": "assignment", "value": described}
+            about = {"kind": "assignment", "value": described, **extent.about}
             return self._run(
-                Assignment(sets, values),
+                Assignment(sets, values, self.space.coordinates, extent),
                 pairs,
                 seed=seed,
                 hybrids_per_eval=hybrids_per_eval,
@@ -141,6 +177,7 @@ class Hybridizer:
                 bar.update(len(effect.sets))
         provenance = self.generator.provenance() | {
             "layers": [layer.name for layer in self.layers],
+            **self.space.provenance(),
             "intervention": about,
             "n_pairs": pairs.n,
             "precision": str(images.dtype).removeprefix("torch."),
@@ -152,16 +189,15 @@ class Hybridizer:
     def _values(
         self, value: Any, sets: Sequence[UnitSet], z1: Latents, n: int, seed: int
     ) -> Callable[[UnitSet, str, int, Tensor], Tensor]:
-        infos = {info.name: info for info in self.layers}
         chosen = self._chosen(value, {layer for units in sets for layer in units})
         means = self._means(z1, n, [layer for layer, item in chosen.items() if isinstance(item, str)], seed)
 
         def assign(units: UnitSet, layer: str, sample: int, current: Tensor) -> Tensor:
-            item, channels = chosen[layer], units[layer]
+            item = chosen[layer]
             if isinstance(item, str):
-                return means[layer][list(channels)].reshape(-1, *[1] * (current.dim() - 1)).expand_as(current)
+                return means[layer][list(units[layer])].expand_as(current)
             if isinstance(item, Tensor):
-                return _shaped(item, current, sample, n, infos[layer])
+                return _shaped(item, current, sample, n, f"{units.kind}s of layer {layer!r}")
             if callable(item):
                 cure = f"call it on a tensor of shape {tuple(current.shape)} by itself to see why"
                 with blamed_on("the function given as value", cure):
@@ -190,7 +226,7 @@ class Hybridizer:
         return {layer: checked[layer] for layer in needed}
 
     def _means(self, z1: Latents, n: int, layers: Sequence[str], seed: int) -> dict[str, Tensor]:
-        """Each channel's mean over the clean runs and over positions."""
+        """Each unit's mean over the clean runs, and over the positions of a channel or feature: (units, …)."""
         if not layers:
             return {}
 
@@ -199,8 +235,14 @@ class Hybridizer:
 
             def adder(layer: str) -> Callable[[Tensor], None]:
                 def action(activation: Tensor) -> None:
-                    values = activation.double()
-                    means[layer] = values.reshape(*values.shape[:2], -1).mean(2).sum(0)
+                    at = self.space.coordinates[layer]
+                    values = (at.codes(activation) if isinstance(at, Features) else activation).double()
+                    if at.kind == TOKEN:
+                        means[layer] = at.units_first(values).sum(0)
+                        return
+                    mean = values.flatten(2).mean(2) if values.dim() > 2 else values
+                    mean = mean.view(*mean.shape, *[1] * (values.dim() - 2))
+                    means[layer] = (mean if isinstance(at, Features) else at.units_first(mean)).sum(0)
 
                 return action
 
@@ -221,8 +263,8 @@ def _checked_value(value: Any) -> Value:
     raise ProbeError(f"value is {shortened(value)}; give a number, 'mean', a tensor or a function")
 
 
-def _shaped(value: Tensor, current: Tensor, sample: int, n: int, layer: LayerInfo) -> Tensor:
-    """A given tensor as the values (k, …) of one sample's channels."""
+def _shaped(value: Tensor, current: Tensor, sample: int, n: int, what: str) -> Tensor:
+    """A given tensor as the values (k, …) of one sample's units."""
     value = value.to(current)
     shape, k = tuple(current.shape), len(current)
     if value.dim() == 0 or tuple(value.shape) == shape:
@@ -232,6 +274,6 @@ def _shaped(value: Tensor, current: Tensor, sample: int, n: int, layer: LayerInf
     if tuple(value.shape) == (k,):
         return value.reshape(-1, *[1] * (current.dim() - 1)).expand_as(current)
     raise ProbeError(
-        f"the tensor given as value has shape {tuple(value.shape)} for {k} channels of layer {layer.name!r}; give "
+        f"the tensor given as value has shape {tuple(value.shape)} for {k} {what}; give "
         f"(), ({k},), {shape} or {(n, *shape)}"
     )

@@ -15,7 +15,7 @@ from ..base.display.plot import Plot
 from ..base.display.text import counted
 from ..base.errors import ProbeError, one_of, strings
 from ..base.formats.provenance import ImagesProvenance, Provenance
-from ..generator.results import Result, origin
+from ..generator.results import Result, kind_of, origin
 from ..generator.units import UnitSet
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ class Hybrids(Result):
 
     def describe(self) -> Description:
         """How much every unit set changes the image, and the sheet of images."""
-        rows = []
+        rows, counts = [], f"{kind_of(self.provenance)}s"
         for record in self.records():
             distances = [record["distance to base"], *([] if self.source is None else [record["distance to source"]])]
-            rows.append((str(record["units"]), str(record["channels"]), *(f"{value:.3g}" for value in distances)))
-        head = ("units", "channels", "distance to base", *([] if self.source is None else ["distance to source"]))
+            rows.append((str(record["units"]), str(record[counts]), *(f"{value:.3g}" for value in distances)))
+        head = ("units", counts, "distance to base", *([] if self.source is None else ["distance to source"]))
         size = "×".join(map(str, self.base.shape[1:]))
         originals = "Base" if self.source is None else "Base, source"
         shown = dataclasses.replace(
@@ -84,13 +84,13 @@ class Hybrids(Result):
         )
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One for each unit set: its channels, and mean |difference| of pixels to base and source."""
+        """One for each unit set: how many units, and mean |difference| of pixels to base and source."""
         for title, item, images in zip(self.titles, self.units, self.images, strict=True):
             source = None if self.source is None else float((images - self.source).abs().mean())
             yield {
                 "units": title,
                 "layers": "; ".join(sorted(item)),
-                "channels": item.size,
+                f"{item.kind}s": item.size,
                 "distance to base": float((images - self.base).abs().mean()),
                 "distance to source": source,
             }

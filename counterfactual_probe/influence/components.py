@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..base.errors import ProbeError
 from ..distributed.exchange import Exchange
-from ..engine import Effect, Stream, Swap
+from ..engine import Effect, Stream
 from ..generator.state.randomness import fitting
 from ..generator.state.settings import sklearn_defaults
 from .request import MapRequest
@@ -71,7 +71,7 @@ def _pilot_changes(request: MapRequest) -> tuple[Tensor, int, int]:
     most = min(_MOST_CHANGES, _MOST_BYTES // (4 * pixels))
     n_pairs = min(_PILOT_PAIRS, pairs.n)
     some = np.unique(np.linspace(0, len(sets) - 1, min(len(sets), max(1, most // n_pairs))).round().astype(int))
-    stream = Stream(request.generator, Swap([sets[chosen] for chosen in some]), pairs, seed=request.seed)
+    stream = Stream(request.generator, request.swap([sets[chosen] for chosen in some]), pairs, seed=request.seed)
     with request.generator.session():
         sample = torch.cat([changes(effect, cell).cpu() for effect in stream.run(0, n_pairs)])
         return sample[sample.flatten(1).any(1)].float(), n_pairs, len(some)

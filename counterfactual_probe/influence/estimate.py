@@ -45,9 +45,9 @@ class Estimate:
     ``state`` holds all that is needed to ``restore`` the estimate and end with the same bits.
     """
 
-    def __init__(self, stream: Stream, options: MapOptions, components: Tensor | None) -> None:
-        self.stream, self.options = stream, options
-        self._sets = stream.intervention.sets
+    def __init__(self, stream: Stream, swap: Swap, options: MapOptions, components: Tensor | None) -> None:
+        self.stream, self.options, self._swap = stream, options, swap
+        self._sets = swap.sets
         device = stream.generator.device
         self.accumulator = MapAccumulator(
             MapArrays.zeros(
@@ -159,7 +159,7 @@ class Estimate:
 
     def _continue_with(self, active: list[int]) -> None:
         self._active = active
-        self.stream.intervention = Swap([self._sets[chosen] for chosen in active])
+        self.stream.intervention = self._swap.of([self._sets[chosen] for chosen in active])
 
 
 class SharedEstimate(Estimate):
@@ -170,8 +170,10 @@ class SharedEstimate(Estimate):
     batches. Only rank 0 writes it to a file, and sends it to the others when the run is resumed.
     """
 
-    def __init__(self, stream: Stream, options: MapOptions, components: Tensor | None, exchange: Exchange) -> None:
-        super().__init__(stream, options, components)
+    def __init__(
+        self, stream: Stream, swap: Swap, options: MapOptions, components: Tensor | None, exchange: Exchange
+    ) -> None:
+        super().__init__(stream, swap, options, components)
         self._exchange = exchange
         self._device = stream.generator.device
         # At least as wide as the accumulated maps, so that no precision is lost between ranks.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,14 +16,14 @@ from ..distributed.exchange import together, told_to_all
 from ..distributed.ranks import current_ranks
 from ..generator.adapter import BASE, NOISE, SOURCE, GeneratorAdapter, stream_seed
 from ..generator.latents import Latents
-from ..generator.units import UnitsLike, parse_layers, parse_units
+from ..generator.units import Basis, Strength, UnitsLike, Where, extent_of, unit_space
 from .maps import InfluenceMaps
 from .request import MapRequest, latent_pairs, map_options
 from .run import Run
 
 
 class InfluenceMap:
-    """Where in the image the channels of a layer act.
+    """Where in the image the units of a layer act.
 
     Under ``torchrun`` make the same call on every rank: ranks share the unit sets, or the pairs when there are few
     sets, and all get the same maps.
@@ -35,12 +35,22 @@ class InfluenceMap:
     Args:
         generator: from :func:`wrap` or :func:`load`.
         layer: a layer's name, or several.
+        axis, heads, features: what the units of a layer are, as for :class:`Hybridizer`.
     """
 
-    def __init__(self, generator: GeneratorAdapter, layer: str | Sequence[str]) -> None:
+    def __init__(
+        self,
+        generator: GeneratorAdapter,
+        layer: str | Sequence[str],
+        *,
+        axis: Literal["channel", "token", "head"] = "channel",
+        heads: int | None = None,
+        features: Basis | Mapping[str, Basis] | None = None,
+    ) -> None:
         self.generator = generator
         with told_to_all(getattr(generator, "device", torch.device("cpu"))):  # what is no generator has none
-            self.layers = parse_layers(generator, layer)
+            self.space = unit_space(generator, layer, axis, heads=heads, features=features)
+        self.layers = self.space.layers
 
     def attribute(
         self,
@@ -49,6 +59,8 @@ class InfluenceMap:
         *,
         n_pairs: int | None = None,
         units: UnitsLike = None,
+        where: Where = None,
+        strength: Strength = 1.0,
         seed: int = 0,
         tolerance: float | None = None,
         precision: Literal["float32", "bf16-diff"] = "float32",
@@ -63,22 +75,20 @@ class InfluenceMap:
         """Mean |hybrid − original| over pairs of latents, one map per unit set (S003 eq. 2).
 
         Args:
-            z1, z2: base and source latents, taken in pairs. Without them ``n_pairs`` pairs (256 by default) are
-                sampled with ``seed``.
-            units: unit sets (see :func:`units.parse_units`); by default each channel alone.
+            z1, z2: base and source latents, in pairs; without them ``n_pairs`` pairs (256) are sampled with ``seed``.
+            units: unit sets (see :func:`units.parse_units`); by default each unit alone.
+            where, strength: where in the layer, and how far, as in :meth:`Hybridizer.hybridize`.
             seed: of the sampled pairs, and of noise inside the forward.
             tolerance: stop a unit set when ‖standard error‖₂ / ‖map‖₂ is at most this, checked every 16 pairs;
                 ``n_pairs`` is then the limit, and ``.missed`` lists the sets that reached it.
-            precision: "float32" is exact, in the generator's own dtype. With "bf16-diff" clean runs keep that dtype and
-                differences are propagated in bfloat16: faster, and maps are off by about 0.1 % (worst channel 0.3 %).
-                Processors without bfloat16 products, and generators whose forward is no fixed program, stay exact;
-                ``provenance["precision"]`` says what was used.
+            precision: "float32" is exact, in the generator's own dtype. With "bf16-diff" differences are propagated in
+                bfloat16: faster, and maps are off by about 0.1 % (worst channel 0.3 %). Where that is not possible maps
+                stay exact; ``provenance["precision"]`` says what was used.
             blocks: also sum the pairs in this many blocks, on which :class:`ModuleFinder` measures confidence; 32 is a
                 good number, and each takes the memory of a map.
             normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm, so that every pair counts
                 equally; pairs that change nothing are left out, and counted.
-            map_size: (height, width), or one number for both, which divide the image's: maps are averaged over blocks
-                of pixels before any statistics.
+            map_size: (height, width), or one number for both, which divide the image's: maps are averaged over blocks.
             components: also the energy of changes in each of this many leading principal components (64 is a good
                 number), for ``ModuleFinder(features="pca")``; or ``maps.components`` of earlier maps, to compare with.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
@@ -88,8 +98,7 @@ class InfluenceMap:
                 machine). Several ranks write PATH.rankIofN each, or rank 0 alone if they share the pairs.
 
         Raises:
-            ProbeError: unknown layer or channel, unequal numbers of latents, a NaN image, a checkpoint of
-                another run.
+            ProbeError: unknown layer or unit, unequal numbers of latents, a NaN image, a checkpoint of another run.
         """
         # All that can fail stands inside, also what is wrong with the arguments: it may be so on one rank alone.
         with together(current_ranks(self.generator.device)) as exchange:
@@ -106,8 +115,9 @@ class InfluenceMap:
             )
             request = MapRequest(
                 generator=self.generator,
-                layers=[layer.name for layer in self.layers],
-                sets=parse_units(units, self.layers, self.generator),
+                space=self.space,
+                sets=self.space.parse(units),
+                extent=extent_of(self.space, where, strength, pairs.n),
                 pairs=pairs,
                 latents=(z1, z2),
                 seed=seed,

@@ -154,13 +154,13 @@ class InfluenceMaps(Result, MapArrays):
         return "maps of a single pair have no standard error; take more pairs" if int(self.n_pairs.min()) == 1 else ""
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One for each unit set, in order: its channels, influence, standard error, relative error and pairs."""
+        """One for each unit set, in order: how many units, influence, standard error, relative error and pairs."""
         errors = self.relative_error
         for place, (name, item) in enumerate(zip(titles(self.units), self.units, strict=True)):
             yield {
                 "units": name,
                 "layers": "; ".join(sorted(item)),
-                "channels": item.size,
+                f"{item.kind}s": item.size,
                 "influence": float(self.influence[place]),
                 "standard_error": float(self.influence_standard_error[place]),
                 "relative_error": float(errors[place]),

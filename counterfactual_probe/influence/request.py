@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..base.errors import ProbeError, brief, whole
 from ..base.memory import free_memory
-from ..engine import Pairs
+from ..engine import Pairs, Swap
 from ..engine.pairs import given_pairs
 from ..generator import latents as lt
 from ..generator.adapter import BASE, SOURCE, GeneratorAdapter
 from ..generator.latents import Latents
 from ..generator.results import units_to_json
-from ..generator.units import UnitSet
+from ..generator.units import Extent, Space, UnitSet
 
 DEFAULT_PAIRS = 256
 
@@ -74,14 +74,19 @@ class MapRequest:
     """
 
     generator: GeneratorAdapter
-    layers: Sequence[str]
+    space: Space
     sets: Sequence[UnitSet]
+    extent: Extent
     pairs: Pairs
     latents: tuple[Latents | None, Latents | None]
     seed: int
     options: MapOptions
     precision: str
     hybrids_per_eval: int | None
+
+    def swap(self, sets: Sequence[UnitSet]) -> Swap:
+        """The intervention on some of the unit sets."""
+        return Swap(sets, self.space.coordinates, self.extent)
 
     @property
     def sampled(self) -> bool:
@@ -95,6 +100,8 @@ class MapRequest:
             **{key: value for key, value in about.items() if key != "versions"},
             **about["versions"],
             "units": units_to_json(self.sets),
+            **self.space.provenance(),
+            **self.extent.about,
             "seed": self.seed,
             "n_pairs": self.pairs.n,
             "latents": [None if latents is None else lt.fingerprint(latents) for latents in self.latents],

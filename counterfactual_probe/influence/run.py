@@ -12,7 +12,7 @@ from ..base.errors import Interrupted, ProbeError
 from ..base.files import as_path
 from ..base.progress import progress_bar
 from ..distributed.exchange import Exchange
-from ..engine import Stream, Swap
+from ..engine import Stream
 from .components import components_on_all_ranks
 from .estimate import Estimate, SharedEstimate, pairs_are_shared
 from .maps import InfluenceMaps
@@ -70,17 +70,18 @@ class Run:
     def _estimate(self) -> Estimate:
         request, exchange = self.request, self.exchange
         components = components_on_all_ranks(request, exchange)
+        swap = request.swap(self.sets)
         stream = Stream(
             request.generator,
-            Swap(self.sets),
+            swap,
             request.pairs,
             seed=request.seed,
             hybrids_per_eval=request.hybrids_per_eval,
             precision=request.precision,
         )
         if self.by_pairs:
-            return SharedEstimate(stream, request.options, components, exchange)
-        return Estimate(stream, request.options, components)
+            return SharedEstimate(stream, swap, request.options, components, exchange)
+        return Estimate(stream, swap, request.options, components)
 
     def _checkpoint(self, path: CheckpointPath, identity: dict[str, Any]) -> Checkpoint | None:
         if path is None:
@@ -98,7 +99,9 @@ class Run:
         request, stream, components = self.request, estimate.stream, estimate.accumulator.arrays.components
         batchable = request.generator.batchable
         return {
-            "layers": list(request.layers),
+            "layers": [layer.name for layer in request.space.layers],
+            **request.space.provenance(),
+            **request.extent.about,
             "n_pairs": request.pairs.n,
             "precision": estimate.precision,
             "hybrids_per_eval": stream.hybrids_per_eval,

@@ -17,7 +17,7 @@ from ..base.display.plot import Plot
 from ..base.errors import ProbeError, one_of, required, share, strings, whole
 from ..base.files import load_tensors, save_tensors
 from ..base.formats.schema import conform
-from ..generator.results import Saved, origin, units_from_json, units_to_json
+from ..generator.results import Saved, kind_of, origin, units_from_json, units_to_json
 from ..generator.units import UnitSet, titles, union
 from ..influence.components import COMPONENTS
 from ..influence.influence_map import InfluenceMap
@@ -148,8 +148,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
             return tuple(map(tuple, rows))
         units = self._units
         layers = [layer for item in units for layer in item]
-        named = zip(self.names_, rows, strict=True)
-        return tuple(union((units[row] for row in members), layers).named(name) for name, members in named)
+        named, kind = zip(self.names_, rows, strict=True), units[0].kind
+        return tuple(union((units[row] for row in members), layers, kind).named(name) for name, members in named)
 
     def name_modules(self, names: Sequence[str] | Regions) -> ModuleFinder:
         """Name the modules for figures and tables: one by one, or by the part of the image that each template shows.
@@ -302,7 +302,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         kept.require(tensors, finder.n_modules)
         for name in _ARRAYS:
             setattr(finder, name, tensors[name].numpy())
-        finder._units = None if kept.units is None else units_from_json(kept.units)
+        kind = kind_of(header["provenance"].get("maps"))
+        finder._units = None if kept.units is None else units_from_json(kept.units, kind=kind)
         finder.names_ = finder._numbered() if kept.names is None else tuple(kept.names)
         finder.modules_ = finder.grouped(finder.labels_)
         finder.provenance_ = dict(header["provenance"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .schema import OpenSchema
 from .types import Name, Number, Pair, Text
 
@@ -15,6 +17,7 @@ class Provenance(OpenSchema, kw_only=True):
     n_pairs: int | None = None
     versions: dict[Name, Text] | None = None
     weights_sha256: Name | None = None
+    axis: Literal["channel", "token", "head", "feature"] | None = None
 
 
 class ImagesProvenance(Provenance, kw_only=True):

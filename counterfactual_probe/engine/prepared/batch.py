@@ -1,7 +1,8 @@
 """The values of one batch of runs, each in the forms computed so far.
 
 *Full* is the value itself. *Difference* is what an intervention changed of it, in a type of lower
-precision. *Sparse* is the difference on the few channels that were set, before it spreads.
+precision. *Sparse* is the difference in the few units that were set, channels or linear features, before it
+spreads.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ class Batch:
             self._places(sparse, sparse.per_row)
 
     def _places(self, swap: SwapEdit, m: int) -> None:
-        """Which rows and channels the swap sets, m in each row."""
+        """Which rows and units the swap sets, m in each row, and by how much."""
         self.rows = swap.rows[::m]  # (rows set,)
-        self.channels = swap.channels.view(-1, m)  # (rows set, m)
+        self.units = swap.units.view(-1, m)  # (rows set, m)
         self.samples = swap.samples[::m, None]  # (rows set, 1)
-        self.values = swap.values[self.samples, self.channels]
+        self.change = swap.change(m)  # (rows set, m, …)
 
     def rows_of(self, value: Tensor) -> Tensor:
         """A clean value's row for every row of the batch; a view if all are of one sample."""
@@ -74,8 +75,8 @@ class Batch:
     def chosen(self, value: Tensor) -> Tensor:
         """A clean value's channels that the swap sets: (rows set, m, …)."""
         if len(value) == 1:  # one for all samples
-            return value[0][self.channels]
-        return value[self.samples, self.channels]
+            return value[0][self.units]
+        return value[self.samples, self.units]
 
     def spread(self, value: Tensor, change: Tensor) -> Tensor:
         """The clean value of every row, plus the change (rows set, …) where there is one."""

@@ -16,16 +16,19 @@ import torch
 from ...generator.adapter import GeneratorAdapter
 from ...generator.state.fingerprint import fingerprint
 from ...generator.state.locks import holding
+from ...generator.units.axis import Coordinates
+from ...generator.units.features import Features
+from ...generator.units.space import digest
 from ..program.independence import mixing_operation
 from ..program.program import Program
 from ..program.recording import record
 from ..program.simplify import Simplified, simplify
 from .propagation import edit_path
-from .steps import EditPath
+from .steps import EditPath, Sparse
 
 # By the dtype of differences; each preparation with the key of what it was made for.
 _Remembered: TypeAlias = "dict[torch.dtype | None, tuple[Any, Preparation]]"
-# The layers that are set, and whether by a swap of few channels in each row.
+# The layers that are set, and whether by a swap of few units in each row.
 PathKey = tuple[frozenset[str], bool]
 
 
@@ -34,7 +37,7 @@ class Preparation:
     """A simplified program with its paths.
 
     Attributes:
-        first: for each set of layers the first of them, if its channels can be set one by one.
+        first: for each set of layers the first of them, if its units can be set one by one.
         needs: numbers of the clean values that the paths read.
         frees: for each operation the values that nothing reads after it.
         independent: whether it is proved that no sample of a batch influences another.
@@ -56,13 +59,19 @@ class Preparations:
     _latest: ClassVar[WeakKeyDictionary[GeneratorAdapter, _Remembered]] = WeakKeyDictionary()
 
     def __init__(
-        self, generator: GeneratorAdapter, paths: Sequence[frozenset[str]], difference_dtype: torch.dtype | None
+        self,
+        generator: GeneratorAdapter,
+        paths: Sequence[frozenset[str]],
+        difference_dtype: torch.dtype | None,
+        coordinates: Mapping[str, Coordinates],
     ) -> None:
         self.generator, self.paths, self.difference_dtype = generator, paths, difference_dtype
+        self.coordinates = coordinates
         # Changes that no attribute shows are possible too, so every call also compares a clean run.
         with holding(generator.module):
             state = generator.weights_hash(), fingerprint(generator.module)
-        self._key = (*state, generator.device, tuple(paths))
+        units = {layer: _named(at) for layer, at in coordinates.items()}
+        self._key = (*state, generator.device, tuple(paths), tuple(sorted(units.items())))
 
     def remembered(self) -> Preparation | None:
         key, latest = self._latest.get(self.generator, {}).get(self.difference_dtype, (None, None))
@@ -72,32 +81,54 @@ class Preparations:
         """Record the forward and prepare it; raises NotRecordable. Call it inside a session."""
         latest = self._latest.setdefault(self.generator, {})
         latest.pop(self.difference_dtype, None)
-        preparation = _prepare(self.generator, self.paths, self.difference_dtype)
+        preparation = _prepare(self.generator, self.paths, self.difference_dtype, self.coordinates)
         latest[self.difference_dtype] = (self._key, preparation)
         return preparation
 
 
 def _prepare(
-    generator: GeneratorAdapter, chosen: Sequence[frozenset[str]], difference_dtype: torch.dtype | None
+    generator: GeneratorAdapter,
+    chosen: Sequence[frozenset[str]],
+    difference_dtype: torch.dtype | None,
+    coordinates: Mapping[str, Coordinates],
 ) -> Preparation:
     layers = list(dict.fromkeys(layer for some in chosen for layer in some))
     sites = [generator.site(layer) for layer in layers]
     simplified = simplify(record(generator, sites), sites)
-    first = {some: _first_swappable(generator, simplified, some) for some in chosen}
+    sparse = {some: _sparse(generator, simplified, some, coordinates) for some in chosen}
     paths: dict[PathKey, EditPath] = {}
-    for some, swappable in first.items():
+    for some, swappable in sparse.items():
         paths[some, False] = edit_path(simplified, some, sparse=None, difference_dtype=difference_dtype)
         if swappable is not None:
             paths[some, True] = edit_path(simplified, some, sparse=swappable, difference_dtype=difference_dtype)
+    first = {some: None if item is None else item.layer for some, item in sparse.items()}
     needs = frozenset().union(*(path.needs for path in paths.values()))
     independent = mixing_operation(simplified.program) is None
     return Preparation(simplified, first, paths, needs, _last_uses(simplified.program, needs), independent)
 
 
-def _first_swappable(generator: GeneratorAdapter, simplified: Simplified, layers: frozenset[str]) -> str | None:
-    """The first of some layers, if its output is images, whose channels can be swapped one by one."""
+def _sparse(
+    generator: GeneratorAdapter,
+    simplified: Simplified,
+    layers: frozenset[str],
+    coordinates: Mapping[str, Coordinates],
+) -> Sparse | None:
+    """The first of some layers, if its output is images, whose channels or linear features can be swapped alone."""
     first = next(layer for layer in simplified.edited if layer in layers)
-    return first if generator.layer(first).is_image else None
+    if not generator.layer(first).is_image:
+        return None
+    at = coordinates.get(first)
+    if at is None:
+        return Sparse(first)
+    if not isinstance(at, Features) or at.directions is None:
+        return None
+    return Sparse(first, at.directions.to(generator.device, generator.dtype))
+
+
+def _named(at: Coordinates) -> str:
+    """What tells coordinates apart: their kind, and the directions of features."""
+    directions = at.directions if isinstance(at, Features) else None
+    return at.kind if directions is None else digest(directions)
 
 
 def _last_uses(program: Program, kept: frozenset[int]) -> list[list[int]]:

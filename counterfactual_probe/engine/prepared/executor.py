@@ -5,7 +5,7 @@ The program is the generator's own forward, recorded.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
 from ...generator.state.randomness import random_states
+from ...generator.units.axis import Coordinates
 from ..checked import disagreement
 from ..executors import FullForward
 from ..interception import NotReplayable
@@ -25,7 +26,7 @@ from ..runs import CleanRun, Edits, Runs
 from .batch import Batch, Clean, laid_out
 from .cache import Preparations
 
-# Above this share of swapped channels, a convolution of all channels is as fast.
+# Above this share of as many units as channels, a convolution of all channels is as fast.
 LARGEST_SHARE = 0.25
 # Allows for the rounding of fifty layers; errors of a wrong program are far larger.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -51,7 +52,11 @@ class Prepared:
     batches = True
 
     def __init__(
-        self, generator: GeneratorAdapter, paths: Sequence[frozenset[str]], difference_dtype: torch.dtype | None = None
+        self,
+        generator: GeneratorAdapter,
+        paths: Sequence[frozenset[str]],
+        difference_dtype: torch.dtype | None = None,
+        coordinates: Mapping[str, Coordinates] | None = None,
     ) -> None:
         if generator.dtype not in (torch.float32, torch.float64):
             # Folding multiplies parameters, which loses too many digits in lower precision.
@@ -60,7 +65,7 @@ class Prepared:
         self.rounding = "" if difference_dtype is None else "bf16-diff"
         self._full = FullForward(generator)
         self._difference_dtype = difference_dtype
-        self._preparations = Preparations(generator, paths, difference_dtype)
+        self._preparations = Preparations(generator, paths, difference_dtype, coordinates or {})
         remembered = self._preparations.remembered()
         if remembered is None:
             with generator.session():  # it reads all weights twice
@@ -116,7 +121,7 @@ class Prepared:
         return path(Batch(base.clean, runs, few, self.generator.device))
 
     def kind(self, runs: Runs) -> Hashable:
-        """Which layers are set, and whether by a swap of few channels."""
+        """Which layers are set, and whether by a swap of few units."""
         return frozenset(runs.edits), self._few(runs.edits) is not None
 
     def rows_to_compare(self, rows: int) -> list[int]:
@@ -154,14 +159,14 @@ class Prepared:
         return problem
 
     def _few(self, edits: Edits) -> SwapEdit | None:
-        """The swap of the first layer, if it sets few channels, equally many in each row."""
+        """The swap of the first layer, if it sets few units, equally many in each row."""
         first = self._preparation.first.get(frozenset(edits))
         if first is None:
             return None
         swap, *more = edits[first]
         if more or not isinstance(swap, SwapEdit) or swap.per_row is None:
             return None
-        return swap if swap.per_row <= LARGEST_SHARE * swap.values.shape[1] else None
+        return swap if swap.per_row <= LARGEST_SHARE * self.generator.layer(first).channels else None
 
     def _disagreement(self, images: Tensor, expected: Tensor) -> str | None:
         return disagreement(images, expected, _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2))

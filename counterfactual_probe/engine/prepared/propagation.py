@@ -1,8 +1,9 @@
 """How an intervention travels through a simplified program: the steps that a batch of hybrids takes.
 
-The channels set are few, so the first convolution after them adds their share to what the clean run
-computed; from there on values are whole. With low-precision differences nothing is whole: linear
-steps carry the difference, others f(clean + difference) − f(clean), and clean values keep their precision.
+The units set are few, so the first convolution after them adds their share to what the clean run computed: channels
+by their kernels, linear features by those of their directions. From there on values are whole. With low-precision
+differences nothing is whole: linear steps carry the difference, others f(clean + difference) − f(clean), and clean
+values keep their precision.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from ..program.simplify import Simplified
 from .batch import Batch
 from .difference import route_difference
 from .sparse import route_sparse
-from .steps import FULL, SPARSE, EditPath, Key, Routing, Step, only_changed
+from .steps import FULL, SPARSE, EditPath, Key, Routing, Sparse, Step, only_changed
 
 
 def edit_path(
-    simplified: Simplified, layers: frozenset[str], *, sparse: str | None, difference_dtype: torch.dtype | None
+    simplified: Simplified, layers: frozenset[str], *, sparse: Sparse | None, difference_dtype: torch.dtype | None
 ) -> EditPath:
-    """The path of a batch in which these layers are set, ``sparse`` by a swap of a few channels in each row.
+    """The path of a batch in which these layers are set, ``sparse`` by a swap of a few units in each row.
 
     ``difference_dtype`` is the type in which differences travel; None lets values travel whole.
     """
@@ -65,9 +66,10 @@ def _route(routing: Routing, op: Op) -> None:
 
 def _edit(routing: Routing, op: Op, info: LayerInfo) -> None:
     before, after, layer = op.reads[0], op.out, info.name
-    if layer == routing.sparse:
-        routing.need(before)
-        routing.make(SPARSE, after, lambda batch: batch.values - batch.chosen(batch.clean.values[before]), ())
+    if routing.sparse is not None and layer == routing.sparse.layer:
+        if routing.sparse.directions is not None:
+            routing.directions[after] = routing.sparse.directions
+        routing.make(SPARSE, after, lambda batch: batch.change, ())
         return
     reached = before in routing.changed
     if reached:

@@ -1,9 +1,10 @@
-"""Steps on the few swapped channels, until an operation mixes channels, and how the change spreads there."""
+"""Steps on the few swapped units, until an operation mixes channels, and how the change spreads there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ..program.operators import Affine, Convolution
@@ -15,11 +16,14 @@ from .steps import DIFFERENCE, FULL, SPARSE, Routing
 
 
 def route_sparse(routing: Routing, op: Op, x: int) -> bool:
-    """Steps on the swapped channels alone; False if the operation mixes channels in a way not known here."""
-    if op.elementwise and not any(isinstance(leaf, Size) for leaf in leaves((op.args, dict(op.kwargs)))):
+    """Steps on the swapped units alone; False if the operation mixes them in a way not known here."""
+    if x in routing.directions:
+        if isinstance(op.run, Affine):
+            return _scale_directions(routing, op, x)
+    elif op.elementwise and not any(isinstance(leaf, Size) for leaf in leaves((op.args, dict(op.kwargs)))):
         _bend(routing, op, x)
         return True
-    if isinstance(op.run, Affine):
+    elif isinstance(op.run, Affine):
         _scale(routing, op, x)
         return True
     spread = _spread_by(routing, op)
@@ -72,6 +76,17 @@ def _scale(routing: Routing, op: Op, x: int) -> None:
     routing.make(SPARSE, op.out, scaled, key)
 
 
+def _scale_directions(routing: Routing, op: Op, x: int) -> bool:
+    """Scales of channels that are the same for all samples scale what a feature adds to each."""
+    scale = op.args[1]
+    fixed = None if scale is None else routing.constants.get(scale.number)
+    if scale is not None and (fixed is None or fixed.numel() != routing.directions[x].shape[1]):
+        return False
+    routing.directions[op.out] = routing.directions[x] if fixed is None else routing.directions[x] * fixed.flatten()
+    routing.make(SPARSE, op.out, lambda batch: batch.sparse[x], ((SPARSE, x),), shares=True)
+    return True
+
+
 def _spread_by(routing: Routing, op: Op) -> Callable[[Batch], Tensor] | None:
     """How a convolution propagates the change of a few channels; each row uses the kernels of its channels."""
     run, x = op.run, op.reads[0]
@@ -81,14 +96,21 @@ def _spread_by(routing: Routing, op: Op) -> Callable[[Batch], Tensor] | None:
     if weight is None:
         return None
     if isinstance(run, PolyphaseConvolution):
-        return _by_polyphase(run, weight, x)
-    shapes, convolution = routing.program.shapes, run
+        return _by_polyphase(run, weight, x, routing.directions.get(x))
+    shapes, convolution, directions = routing.program.shapes, run, routing.directions.get(x)
     if (polyphase := transposed_as_polyphase(convolution, weight, shapes[x], shapes[op.out])) is not None:
-        return _by_polyphase(*polyphase, x)
-    by_input = weight if convolution.transposed else weight.transpose(0, 1)
-    return lambda batch: convolution.difference(batch.sparse[x], by_input[batch.channels])
+        return _by_polyphase(*polyphase, x, directions)
+    by_input = _of_units(weight if convolution.transposed else weight.transpose(0, 1), directions)
+    return lambda batch: convolution.difference(batch.sparse[x], by_input[batch.units])
 
 
-def _by_polyphase(run: PolyphaseConvolution, weight: Tensor, x: int) -> Callable[[Batch], Tensor]:
-    offsets = run.every_offset(weight)
-    return lambda batch: run.difference(batch.sparse[x], offsets[batch.channels])
+def _by_polyphase(
+    run: PolyphaseConvolution, weight: Tensor, x: int, directions: Tensor | None
+) -> Callable[[Batch], Tensor]:
+    offsets = _of_units(run.every_offset(weight), directions)
+    return lambda batch: run.difference(batch.sparse[x], offsets[batch.units])
+
+
+def _of_units(by_channel: Tensor, directions: Tensor | None) -> Tensor:
+    """Kernels (channels, …) as those of the units: sums over channels for features."""
+    return by_channel if directions is None else torch.tensordot(directions, by_channel, 1)

@@ -47,16 +47,29 @@ class EditPath:
         return batch.full[self.image]
 
 
+@dataclass(frozen=True)
+class Sparse:
+    """The layer whose units a swap sets, few in each row; ``directions`` of features, None for channels."""
+
+    layer: str
+    directions: Tensor | None = None
+
+
 class Routing:
-    """A path through a program on which some layers are set, ``sparse`` by a swap of few channels in each row.
+    """A path through a program on which some layers are set, ``sparse`` by a swap of few units in each row.
 
     ``difference_dtype`` is the type in which differences travel; None lets values travel whole.
+
+    Attributes:
+        directions: of sparse values whose units are features, by number: (features, channels) what a unit of each adds
+            to the channels.
     """
 
-    def __init__(self, program: Program, sparse: str | None, difference_dtype: torch.dtype | None) -> None:
+    def __init__(self, program: Program, sparse: Sparse | None, difference_dtype: torch.dtype | None) -> None:
         self.program, self.constants = program, program.constants
         self.changed = _computed_anew(program)
         self.sparse, self.difference_dtype = sparse, difference_dtype
+        self.directions: dict[int, Tensor] = {}
         self._steps: list[Step] = []
         self._needs: set[int] = set()
         self._forms: dict[int, set[str]] = {}
@@ -122,9 +135,14 @@ class Routing:
         def whole(batch: Batch) -> Tensor:
             return batch.rows_of(batch.clean.values[clean]) + batch.difference[number]
 
+        directions = self.directions.get(number)
+
         def placed(batch: Batch) -> Tensor:
             result = batch.copied_rows(batch.clean.values[clean])
-            result[batch.rows[:, None], batch.channels] += batch.sparse[number]
+            if directions is None:
+                result[batch.rows[:, None], batch.units] += batch.sparse[number]
+            else:
+                result[batch.rows] += in_channels(batch, number, directions)
             return result
 
         if self.has(number, DIFFERENCE):
@@ -141,10 +159,16 @@ class Routing:
         def compared(batch: Batch) -> Tensor:
             return (batch.full[number] - batch.rows_of(batch.clean.values[number])).to(dtype)
 
+        directions = self.directions.get(number)
+
         def placed(batch: Batch) -> Tensor:
-            change = batch.sparse[number].to(dtype)
+            change = batch.sparse[number] if directions is None else in_channels(batch, number, directions)
+            change = change.to(dtype)
             result = new((batch.size, *sizes), change.dtype, change.device).zero_()
-            result[batch.rows[:, None], batch.channels] = change
+            if directions is None:
+                result[batch.rows[:, None], batch.units] = change
+            else:
+                result[batch.rows] = change
             return result
 
         if self.has(number, FULL):
@@ -173,6 +197,11 @@ class Routing:
                 batch.clean.derive(number, "low precision", lambda value: value.to(dtype))
             )
         return lambda batch: batch.rows_of(batch.clean.values[number])
+
+
+def in_channels(batch: Batch, number: int, directions: Tensor) -> Tensor:
+    """(rows set, channels, …) the change of a sparse value whose units are features."""
+    return torch.einsum("rm...,rmc->rc...", batch.sparse[number], directions[batch.units])
 
 
 def _computed_anew(program: Program) -> frozenset[int]:

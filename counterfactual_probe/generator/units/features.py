@@ -1,0 +1,127 @@
+"""Units that are features: codes of a layer's activation, under a basis or a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ...base.caller import blamed_on
+from ...base.errors import ProbeError
+from ..layers.dimensions import axes as ax
+from ..layers.info import LayerInfo
+from .axis import FEATURE, Coordinates
+
+
+class Basis(Protocol):
+    """What ``features=`` takes. Activations are as the layer gives them; codes have features in place of channels, or
+    are (samples, features).
+    """
+
+    def encode(self, activations: Tensor) -> Tensor: ...
+
+    def decode(self, codes: Tensor) -> Tensor: ...
+
+
+class Features(Coordinates):
+    """Features of a layer. What the basis does not explain of an activation stays as it is.
+
+    Attributes:
+        basis: the user's object, or one of ours.
+        codes_as: the codes as a layer, whose channels are the features.
+        directions: (features, channels) if a unit of a code adds this to every position; None if nothing says so.
+    """
+
+    def __init__(self, layer: LayerInfo, basis: Basis, example: Tensor) -> None:
+        """``example`` is an activation, (samples, channels, …)."""
+        object.__setattr__(self, "basis", basis)
+        activation = layer.as_before(example)
+        codes = _encoded(basis, activation, layer)
+        object.__setattr__(self, "codes_as", _as_layer(layer, codes, len(example), activation.dim()))
+        super().__init__(layer, FEATURE, self.codes_as.channels)
+        decoded = self.decode(self.codes(example))  # raises what a run would
+        if not bool(torch.isfinite(decoded).all()):
+            raise ProbeError(f"features decode to NaN or infinite values of layer {layer.name!r}; fit them again")
+        directions = getattr(basis, "directions", None)
+        fits = isinstance(directions, Tensor) and directions.shape == (self.count, layer.channels)
+        object.__setattr__(self, "directions", directions if fits and self.codes_as.size == layer.size else None)
+
+    basis: Basis
+    codes_as: LayerInfo
+    directions: Tensor | None
+
+    def codes(self, view: Tensor) -> Tensor:
+        codes = _encoded(self.basis, self.layer.as_before(view), self.layer)
+        try:
+            first = self.codes_as.channels_first(codes)
+        except (RuntimeError, IndexError):
+            first = codes
+        if tuple(first.shape) != (len(view), self.count, *self.codes_as.size):
+            raise ProbeError(
+                f"features.encode gives codes {tuple(codes.shape)} of {len(view)} samples of layer "
+                f"{self.layer.name!r}, and gave {(self.count, *self.codes_as.size)} of one before; a code must depend "
+                "on its own sample alone"
+            )
+        return first
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The activation that codes (samples, features, …) stand for, (samples, channels, …)."""
+        given = self.codes_as.as_before(codes)
+        cure = f"call it on a tensor of shape {tuple(given.shape)} by itself to see why"
+        with blamed_on("features.decode", cure):
+            decoded = self.basis.decode(given)
+        wanted = tuple(self.layer.as_before(codes.new_empty(len(codes), self.layer.channels, *self.layer.size)).shape)
+        if not isinstance(decoded, Tensor) or tuple(decoded.shape) != wanted:
+            shape = tuple(decoded.shape) if isinstance(decoded, Tensor) else type(decoded).__name__
+            raise ProbeError(
+                f"features.decode gives {shape} and layer {self.layer.name!r} is {wanted}; make it give that"
+            )
+        return self.layer.channels_first(decoded)
+
+
+def _encoded(basis: Any, activation: Tensor, layer: LayerInfo) -> Tensor:
+    cure = f"call it on an activation of layer {layer.name!r}, {tuple(activation.shape)}, by itself to see why"
+    with blamed_on("features.encode", cure):
+        codes = basis.encode(activation.clone())  # which may work in place
+    if not isinstance(codes, Tensor) or not codes.is_floating_point():
+        kind = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+        raise ProbeError(f"features.encode gives {kind} where codes are needed; make it give a tensor of floats")
+    return codes
+
+
+def _as_layer(layer: LayerInfo, codes: Tensor, samples: int, dims: int) -> LayerInfo:
+    """Codes as a layer of the same axes, or of vectors."""
+    if codes.dim() == 2 and len(codes) == samples:
+        return LayerInfo(layer.name, codes.shape[1], ())
+    axes: Sequence[Any] = ax.parse(layer.axes).dims
+    if codes.dim() == dims:
+        try:
+            bound = ax.Axes(tuple(axes)).bound(codes.shape, samples)
+            return LayerInfo(layer.name, *bound.channels_and_size, str(bound))
+        except ValueError:
+            pass
+    raise ProbeError(
+        f"features.encode gives codes {tuple(codes.shape)} of {samples} samples of layer {layer.name!r}; give "
+        f"({layer.axes}) with features in place of channels, or (samples, features)"
+    )
+
+
+def require_basis(basis: Any, layer: LayerInfo, weights_hash: str) -> None:
+    """Raise a ProbeError unless this can encode and decode, and was made for this layer of this generator."""
+    if not callable(getattr(basis, "encode", None)) or not callable(getattr(basis, "decode", None)):
+        raise ProbeError(
+            f"features are a {type(basis).__name__}; give an object with encode(activations) and decode(codes), such "
+            "as cp.bases.PCA(64).fit(generator, layer)"
+        )
+    origin = getattr(basis, "origin", None)
+    if not origin:
+        return
+    if origin["layer"] != layer.name:
+        raise ProbeError(f"features are of layer {origin['layer']!r} and asked of {layer.name!r}; fit them there")
+    if origin["weights_sha256"] != weights_hash:
+        raise ProbeError(
+            f"features are of a generator of weights {origin['weights_sha256'][:12]}… and this one's are "
+            f"{weights_hash[:12]}…; fit them on this generator"
+        )

@@ -1,0 +1,115 @@
+"""The units of several layers: how they are asked for, checked, and written into a result."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...base.errors import ProbeError, one_of
+from ..layers.info import LayerInfo
+from .axis import AXES, CHANNEL, FEATURE, HEAD, TOKEN, Coordinates, channels_of, tokens_of
+from .features import Features, require_basis
+from .heads import heads_of
+from .parsing import UnitsLike, by_layer, parse_layers, parse_units
+from .unit_set import UnitSet
+
+if TYPE_CHECKING:
+    from ..adapter import GeneratorAdapter
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The coordinates of some layers, all of one kind.
+
+    Attributes:
+        coordinates: by layer.
+    """
+
+    generator: GeneratorAdapter
+    kind: str
+    coordinates: Mapping[str, Coordinates]
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        return tuple(item.layer for item in self.coordinates.values())
+
+    def parse(self, units: UnitsLike) -> list[UnitSet]:
+        """Unit sets from every accepted form, checked (see :func:`parse_units`)."""
+        return parse_units(units, list(self.coordinates.values()), self.generator)
+
+    def provenance(self) -> dict[str, Any]:
+        """What a result records of its units."""
+        about: dict[str, Any] = {"axis": self.kind}
+        if self.kind == HEAD:
+            about["heads"] = {name: item.count for name, item in self.coordinates.items()}
+        if self.kind == FEATURE:
+            about["features"] = {
+                name: _described(item.basis) for name, item in self.coordinates.items() if isinstance(item, Features)
+            }
+        return about
+
+
+def unit_space(
+    generator: GeneratorAdapter,
+    layer: str | Sequence[str],
+    axis: str = CHANNEL,
+    *,
+    heads: int | None = None,
+    features: Any = None,
+) -> Space:
+    """The units of one layer or several: channels, tokens, heads or, with ``features``, features."""
+    layers = parse_layers(generator, layer)
+    one_of(axis, "axis", AXES)
+    if heads is not None and axis != HEAD:
+        raise ProbeError(f"heads={heads!r} is given with axis={axis!r}; give axis='head', or leave heads out")
+    if features is not None:
+        if axis != CHANNEL:
+            raise ProbeError(
+                f"features are given with axis={axis!r}, and stand in the place of channels; leave axis out"
+            )
+        return Space(generator, FEATURE, _features(generator, layers, features))
+    if axis == TOKEN:
+        return Space(generator, axis, {info.name: tokens_of(info) for info in layers})
+    if axis == HEAD:
+        return Space(generator, axis, {info.name: heads_of(generator, info, heads) for info in layers})
+    return Space(generator, axis, {info.name: channels_of(info) for info in layers})
+
+
+def _features(generator: GeneratorAdapter, layers: Sequence[LayerInfo], given: Any) -> dict[str, Coordinates]:
+    bases = by_layer(given, generator, "features") if isinstance(given, Mapping) else {layers[0].name: given}
+    names = [info.name for info in layers]
+    if list(bases) != names and sorted(bases) != sorted(names):
+        raise ProbeError(f"features are of {', '.join(bases)} and layers are {', '.join(names)}; give {{layer: basis}}")
+    with generator.unchanged():
+        for info in layers:
+            require_basis(bases[info.name], info, generator.weights_hash())
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def action(view: Tensor) -> None:
+            seen[name] = view[:1].clone()
+
+        return action
+
+    from ..latents import take
+
+    with generator.session():
+        generator.forward(take(generator.example, slice(0, 1)), {name: keep(name) for name in names}, noise=[0])
+        return {info.name: Features(info, bases[info.name], seen[info.name]) for info in layers}
+
+
+def _described(basis: Any) -> Any:
+    """A basis in a result's provenance: what it says of itself, or the name of its class."""
+    about = getattr(basis, "provenance", None)
+    return dict(about) if isinstance(about, Mapping) else {"basis": type(basis).__name__}
+
+
+def digest(values: Tensor) -> str:
+    """SHA-256 of numbers, and of their shape."""
+    plain = values.detach().to("cpu", torch.float64).contiguous()
+    return hashlib.sha256(f"{tuple(plain.shape)}".encode() + plain.numpy().tobytes()).hexdigest()
