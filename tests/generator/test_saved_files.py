@@ -59,14 +59,8 @@ def test_a_finder_of_an_earlier_version_loads(tmp_path: Path) -> None:
     assert loaded.save(tmp_path / name).read_bytes() == (SAVED / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["Hybrids.safetensors", "InfluenceMaps.safetensors", "SpectralRatios.safetensors"])
-def test_files_that_name_no_layers_or_generator_are_shown_or_refused(name: str, tmp_path: Path) -> None:
-    for field in ("layers", "generator"):
-        result: Any = RESULTS[name]
-        result = dataclasses.replace(result, provenance=result.provenance | {field: None})
-        try:
-            loaded = type(result).load(result.save(tmp_path / name))
-        except cp.ProbeError as error:
-            assert f"provenance.{field} is None and must be" in str(error)
-        else:
-            assert type(result).__name__ in repr(loaded)
+@pytest.mark.parametrize("field", ["layers", "generator"])
+def test_a_file_that_names_no_layers_or_generator_is_shown(field: str, tmp_path: Path) -> None:
+    hybrids: Any = RESULTS["Hybrids.safetensors"]
+    hybrids = dataclasses.replace(hybrids, provenance=hybrids.provenance | {field: None})
+    assert "Hybrids(" in repr(cp.Hybrids.load(hybrids.save(tmp_path / "hybrids.safetensors")))

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 # They hand out a tensor's memory, or what is in it.
 _OUT_OF_TORCH = frozenset(
-    "numpy tolist data_ptr storage untyped_storage __array__ __dlpack__ __cuda_array_interface__".split()
+    ["numpy", "tolist", "data_ptr", "storage", "untyped_storage", "__array__", "__dlpack__", "__cuda_array_interface__"]
 )
 # Made of others, and so without the tag that these have.
 _SHAPED_BY_VALUES = (

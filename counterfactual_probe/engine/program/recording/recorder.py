@@ -112,7 +112,12 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
                 self._hand_on(Address(name, number, entry), value)
             return output
 
-        reads = OutOfTorch(lambda value: self._numbers.get(value) in self._moving, self._refuse)
+        given = {id(value) for value in in_order(latents)}  # the module gets copies: whoever reads these is not it
+
+        def matters(value: Tensor) -> bool:
+            return self._numbers.get(value) in self._moving and id(value) not in given
+
+        reads = OutOfTorch(matters, self._refuse)
         with intercepted(generator.submodules, handler), reads, self:
             # Different noise in the two recordings, so that none looks like a constant.
             images = generator.forward(latents, noise=range(samples, 2 * samples))
