@@ -17,6 +17,7 @@ from ..base.errors import ProbeError
 from ..base.formats.elsewhere import require_dense
 
 Latents: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+PAIR_DIGESTS = 256  # of a sample of pairs, that results keep
 NOISE = "noise"  # the key of the seeds of what a forward draws by itself
 
 
@@ -94,6 +95,16 @@ def fingerprint(latents: Latents) -> str:
             raw = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(raw.numpy().data)
     return digest.hexdigest()
+
+
+def pair_digests(base: Latents, source: Latents) -> list[str]:
+    """The smallest digests of pairs: those of two samples of pairs show whether these overlap."""
+    both = [*named_tensors(base), *((f"source {label}", value) for label, value in named_tensors(source))]
+    named = {label: value.detach().cpu() for label, value in both}
+    rows = range(count(base))
+    return sorted({fingerprint({label: value[row] for label, value in named.items()})[:12] for row in rows})[
+        :PAIR_DIGESTS
+    ]
 
 
 def _plain_parts(label: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -158,7 +158,8 @@ class InfluenceMap:
             maps = more if maps is None else maps.pooled(more)
             if maps.components is not None:
                 options["components"] = maps.components
-            maps = dataclasses.replace(maps, provenance=maps.provenance | {"seed": seed, "pairs": "drawn"})
+            about = {key: value for key, value in maps.provenance.items() if key != "pair_digests"}
+            maps = dataclasses.replace(maps, provenance=about | {"seed": seed, "pairs": "drawn"})
             yield maps
             done, stop = stop, 2 * stop
 

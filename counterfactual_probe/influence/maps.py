@@ -15,8 +15,8 @@ from ..base.display.plot import Plot
 from ..base.display.text import counted
 from ..base.errors import ProbeError, required, whole
 from ..base.formats.provenance import Provenance
-from ..base.formats.types import Count, Number
-from ..generator.latents import fingerprint
+from ..base.formats.types import Count, Name, Number
+from ..generator.latents import PAIR_DIGESTS, fingerprint
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet, titles
 from .arrays import MapArrays
@@ -33,6 +33,7 @@ class MapsProvenance(Provenance, kw_only=True):
     n_pairs: Count = 0
     seed: int | list[int | None] | None = None
     tolerance: Number | None = None
+    pair_digests: list[Name] | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -212,6 +213,8 @@ class InfluenceMaps(Result, MapArrays):
             "n_pairs": self.provenance["n_pairs"] + other.provenance["n_pairs"],
             "seed": [*_seeds_of(self), *_seeds_of(other)],
         }
+        if digests := _digests_of(self) | _digests_of(other):
+            provenance["pair_digests"] = sorted(digests)[:PAIR_DIGESTS]
         return InfluenceMaps(
             *of_both,
             *influence,
@@ -235,6 +238,12 @@ class InfluenceMaps(Result, MapArrays):
             raise ProbeError(
                 f"these maps and the others both hold pairs of seed {min(map(str, shared))}, so they are not "
                 "independent; pool maps of other seeds, or take more pairs in one call"
+            )
+        if same := _digests_of(self) & _digests_of(other):
+            few = max(len(_digests_of(maps)) for maps in (self, other)) < PAIR_DIGESTS
+            raise ProbeError(
+                f"these maps and the others both hold {len(same)}{'' if few else ' or more'} of the given pairs of "
+                "latents, so they are not independent; pool maps of other latents"
             )
         if bool(self.maps.any()) and all(
             torch.equal(one.nan_to_num(), two.nan_to_num())
@@ -281,6 +290,10 @@ def _pooled_moments(
     gap, whole = other - mean, n + m
     deviation += gap**2 * n * m / whole
     return (mean + gap * m / whole).float(), (deviation / (whole * (whole - 1))).sqrt().float()
+
+
+def _digests_of(maps: InfluenceMaps) -> set[str]:
+    return set(maps.provenance.get("pair_digests") or ())
 
 
 def _seeds_of(maps: InfluenceMaps) -> list[int | None]:

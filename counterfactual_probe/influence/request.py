@@ -93,6 +93,13 @@ class MapRequest:
         """Whether pairs are sampled here, not given."""
         return self.latents[0] is None
 
+    def digests(self) -> dict[str, list[str]]:
+        """Of the pairs that were given, for those who pool maps: nothing where the seed tells them."""
+        base, source = self.latents
+        if base is None or source is None:
+            return {}
+        return {"pair_digests": lt.pair_digests(base, source)}
+
     def identity(self, about: dict[str, Any]) -> dict[str, Any]:
         """Everything that determines the bits of a run's result; a checkpoint of any other run is refused."""
         options, components = self.options, self.options.components

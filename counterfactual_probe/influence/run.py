@@ -113,6 +113,7 @@ class Run:
             "components": None if components is None else len(components),
             "seed": request.seed if request.sampled or not batchable else None,
             "pairs": "drawn" if request.sampled else "given",
+            **request.digests(),
             "ranks": self.ranks.world,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +184,20 @@ def test_maps_of_the_same_pairs_are_not_pooled(plain: cp.GeneratorAdapter, tmp_p
             maps.pooled(same)
     parts = [plain.sample(3, seed=seed, start=start) for start in (0, 3) for seed in (0, 1)]
     given = attribute(plain, z1=parts[0], z2=parts[1])
+    others = attribute(plain, z1=parts[2], z2=parts[3])
+    both = given.pooled(others)
+    overlapping = attribute(plain, z1=torch.cat([parts[0][2:], parts[2]]), z2=torch.cat([parts[1][2:], parts[3]]))
+    for same, pairs in ((given, 3), (overlapping, 1), (both, 3)):
+        with pytest.raises(cp.ProbeError, match=f"both hold {pairs} of the given pairs of latents"):
+            given.pooled(same)
+    reloaded = cp.InfluenceMaps.load(both.save(tmp_path / "both"))
+    with pytest.raises(cp.ProbeError, match="both hold 4 of the given pairs"):
+        reloaded.pooled(overlapping)
+    forgotten = [dataclasses.replace(given, provenance=given.provenance | {"pair_digests": None}) for _ in range(2)]
     with pytest.raises(cp.ProbeError, match="are equal to the last bit, so they are of the same pairs"):
-        given.pooled(attribute(plain, z1=parts[0], z2=parts[1]))
-    given.pooled(attribute(plain, z1=parts[2], z2=parts[3]))
+        forgotten[0].pooled(forgotten[1])
+    exchanged = attribute(plain, z1=parts[1], z2=parts[0])  # other pairs of the same latents
+    assert given.pooled(exchanged).n_pairs.tolist() == [6] * len(given)
     assert maps.pooled(other).n_pairs.tolist() == [12] * len(maps)
 
 
