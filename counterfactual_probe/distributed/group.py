@@ -132,17 +132,32 @@ def failure_of_another() -> str:
 
 
 @contextmanager
-def collective() -> Iterator[None]:
-    """Around a collective: one that cannot complete becomes a ProbeError, which names the ranks that are missing."""
+def collective(*, with_work: bool = False) -> Iterator[None]:
+    """Around a collective: one that cannot complete becomes a ProbeError, which names the ranks that are missing.
+
+    ``with_work`` says that it is one inside a computation, whose own errors pass.
+    """
     try:
         yield
     except RuntimeError as error:
+        if with_work and not _is_of_the_group(error):
+            raise
         missing = _notes.missing()
         raise ProbeError(
             f"another rank ended or cannot be reached ({f'{missing} did not come; ' if missing else ''}"
             f"{first_line(error)[:120]}); make the same calls on every rank and start all again, with the same "
             "checkpoint if there was one"
         ) from error
+
+
+def _is_of_the_group(error: RuntimeError) -> bool:
+    """Whether ranks that wait for each other raised this, and not what they compute, as in the backward of a loss."""
+    if not dist.is_available() or not dist.is_initialized():
+        return False
+    said = str(error).lower()
+    return isinstance(error, dist.DistError) or any(
+        word in said for word in ("gloo", "nccl", "timed out", "connection")
+    )
 
 
 @contextmanager

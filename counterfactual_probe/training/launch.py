@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -54,6 +55,14 @@ def accelerated(precision: Precision, device: str | None) -> Iterator[Accelerato
         if first:
             # Its state fixes precision and device of the process; one that somebody else made is left alone.
             AcceleratorState._reset_state(accelerator.num_processes == 1)
+
+
+def group_device(device: str | None) -> torch.device:
+    """The device of this process among several that a launcher has started."""
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = os.environ.get("LOCAL_RANK", "")
+    return torch.device("cuda", int(local) if local.isdecimal() else 0)
 
 
 def ranks_of(accelerator: Accelerator, batch: int) -> Ranks:

@@ -13,7 +13,9 @@ from ..data import Images, open_images
 from ..data.generated import PREFIX
 from ..data.scene import SCENE
 from ..data.sources import Data
-from .launch import accelerated
+from ..distributed.exchange import together, told_to_all
+from ..distributed.ranks import current_ranks
+from .launch import accelerated, group_device
 from .plan import TrainingPlan
 from .recipe import Precision, Recipe, Trainable, trainable
 from .record.output import bytes_needed, holds_training
@@ -86,6 +88,11 @@ def train(
 
 def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
     """Settle everything and decode the data, so that its notes can be printed before the training begins."""
+    with told_to_all(group_device(run.device)):
+        return _planned(request, run)
+
+
+def _planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
     entry = _trainable_of(request)
     given = request.model if isinstance(request.model, Recipe) else None
     recipe = entry.make(request.settings) if given is None else dataclasses.replace(given)
@@ -117,16 +124,19 @@ def planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
 
 
 def execute(plan: TrainingPlan, run: RunOptions) -> Trained:
-    """Run a plan to its end."""
-    with accelerated(plan.precision, plan.device) as accelerator:
-        trainer = Trainer(plan, accelerator)
-        parameters = sum(value.numel() for each in trainer.networks.plain.values() for value in each.parameters())
-        if accelerator.is_main_process:
-            trainer.output.prepare(bytes_needed(parameters))
-        accelerator.wait_for_everyone()
-        if run.resume:
-            trainer.resume()
-        return trainer.run(run.show_progress)
+    """Run a plan to its end. What fails on one of several ranks is raised on all."""
+    with together(current_ranks(group_device(plan.device))) as exchange:
+        exchange.agree()
+        with accelerated(plan.precision, plan.device) as accelerator:
+            exchange.require_same(plan.identity)
+            trainer = Trainer(plan, accelerator, exchange)
+            parameters = sum(value.numel() for each in trainer.networks.plain.values() for value in each.parameters())
+            if accelerator.is_main_process:
+                trainer.output.prepare(bytes_needed(parameters))
+            exchange.agree()
+            if run.resume:
+                trainer.resume()
+            return trainer.run(run.show_progress)
 
 
 def _trainable_of(request: TrainingRequest) -> Trainable:

@@ -17,6 +17,8 @@ from ..base.formats.schema import conform
 from ..base.progress import progress_bar
 from ..data.images import to_floats
 from ..data.order import epoch_order
+from ..distributed.exchange import Exchange
+from ..distributed.group import collective
 from ..distributed.ranks import Ranks
 from ..generator.adapter import stream_seed
 from ..generator.state.randomness import random_state_kept, seed_everything
@@ -40,15 +42,20 @@ _LONGEST = 600.0  # or after so many seconds
 
 
 class Trainer:
-    """Networks and optimisers of a plan, on the devices of an Accelerator."""
+    """Networks and optimisers of a plan, on the devices of an Accelerator.
 
-    def __init__(self, plan: TrainingPlan, accelerator: Accelerator) -> None:
-        self.plan, self.accelerator, self.recipe = plan, accelerator, plan.recipe
+    Ranks agree that none has failed before each of the collectives that Accelerate makes, in which all others would
+    wait for one that is missing.
+    """
+
+    def __init__(self, plan: TrainingPlan, accelerator: Accelerator, exchange: Exchange) -> None:
+        self.plan, self.accelerator, self.recipe, self._exchange = plan, accelerator, plan.recipe, exchange
         self.ranks = ranks_of(accelerator, self.recipe.batch)
         with fresh_settings():
             seed_everything(stream_seed(plan.seed, START, 0), nn.Module())
             made = self.recipe.networks(plan.images.size)
         optimisers = self.recipe.optimisers(made)
+        exchange.agree()
         prepared = accelerator.prepare(*made.values(), *optimisers.values())
         prepared = prepared if isinstance(prepared, tuple) else (prepared,)
         modules = dict(zip(made, prepared[: len(made)], strict=True))
@@ -96,7 +103,10 @@ class Trainer:
         for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
             group["lr"] = rate * self.recipe.rate(self.done)
         optimiser.zero_grad()
-        self.accelerator.backward(loss)
+        if self.ranks.world > 1:
+            self._exchange.agree()
+        with collective(with_work=True):
+            self.accelerator.backward(loss)
         norm = gradient_norm([value for group in optimiser.param_groups for value in group["params"]])
         optimiser.step()
         return norm
@@ -143,7 +153,7 @@ class Trainer:
             self._draw()
         if self.accelerator.is_main_process and (last or time.monotonic() >= self._next_save):
             self.save()
-        self.accelerator.wait_for_everyone()
+        self._exchange.agree()
 
     def _require_sound(self) -> None:
         """Check the weights: the losses do not yet reflect those after the last step."""
