@@ -11,16 +11,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .reachable import reachable
 
 
 @dataclass
 class Borrowing:
-    """How many sessions of a module are nested in the thread that has it."""
+    """How many sessions of a module are nested in the thread that has it, and which thread that is."""
 
     depth: int = 0
+    thread: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,19 +39,26 @@ class _GroupLock:
 class _Locks:
     def __init__(self) -> None:
         self.registry = threading.Lock()
-        self.groups: WeakKeyDictionary[nn.Module, _GroupLock] = WeakKeyDictionary()
-        self.borrowings: WeakKeyDictionary[nn.Module, Borrowing] = WeakKeyDictionary()
+        # By identity: what a module says to a comparison is its own affair.
+        self.groups: Any = WeakIdKeyDictionary()
+        self.borrowings: Any = WeakIdKeyDictionary()
         self.random = threading.RLock()
 
     def of(self, module: nn.Module) -> tuple[list[_GroupLock], Borrowing]:
-        """All locks that its parts have from earlier modules, or a new one; each of its parts has one from now on."""
+        """All locks that its parts have from earlier modules, or a new one; each of its parts has one from now on.
+
+        Networks that it keeps in plain lists are parts, too. None are needed again by the thread that has them.
+        """
         with self.registry:
-            parts = list(module.modules())
+            borrowing: Borrowing = self.borrowings.setdefault(module, Borrowing())
+            if borrowing.thread == threading.get_ident():
+                return [], borrowing
+            parts = reachable(module).modules
             known = {lock.number: lock for part in parts if (lock := self.groups.get(part)) is not None}
             locks = [known[number] for number in sorted(known)] or [_GroupLock()]
             for part in parts:
                 self.groups.setdefault(part, locks[0])
-            return locks, self.borrowings.setdefault(module, Borrowing())
+            return locks, borrowing
 
 
 _locks = _Locks()
@@ -61,10 +72,13 @@ def holding(module: nn.Module) -> Iterator[Borrowing]:
         for each in locks:
             stack.enter_context(each.lock)
         borrowing.depth += 1
+        borrowing.thread = threading.get_ident()
         try:
             yield borrowing
         finally:
             borrowing.depth -= 1
+            if borrowing.depth == 0:
+                borrowing.thread = None
 
 
 def random_lock() -> threading.RLock:

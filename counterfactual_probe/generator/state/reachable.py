@@ -59,10 +59,10 @@ def _note(item: Any, result: Reachable) -> Iterator[Any]:
         result.generators.append(item)
     elif isinstance(item, dict):
         result.containers.append(item)
-        yield from item.values()
+        yield from list(item.values())  # whole, at one moment: another thread may be in a forward
     elif isinstance(item, (list, set, deque)):
         result.containers.append(item)
-        yield from item
+        yield from list(item)
     elif isinstance(item, (tuple, frozenset)):
         yield from item
     elif isinstance(item, nn.Module):

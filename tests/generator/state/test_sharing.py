@@ -69,6 +69,46 @@ def test_a_module_and_one_that_wraps_it_in_threads(toy: toys.Toy) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class Hiding(Halved):
+    """Keeps the other in a plain list, where ``modules()`` does not find it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__(nn.Identity())
+        self.hidden = [inner]
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.layer(self.hidden[0](z) * 0.5)
+        return images
+
+
+def test_a_module_and_one_that_hides_it_in_threads() -> None:
+    toy = toys.PLAIN
+    module = toy.module().train()
+    own = cp.wrap(module, toy.sampler, **toy.wrap), "main.2"
+    gens = [own, (cp.wrap(Hiding(module), toy.sampler, layers="layer"), "layer")] * 4
+    alone = [maps(*gen) for gen in gens[:2]]
+    found = in_threads([lambda gen=gen: maps(*gen) for gen in gens])  # type: ignore[misc]
+    assert all(torch.equal(each, alone[place % 2]) for place, each in enumerate(found))
+    assert module.training
+
+
+def test_modules_that_are_equal_are_not_the_same() -> None:
+    class Equal(nn.Sequential):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, nn.Module)
+
+        def __hash__(self) -> int:
+            return 1
+
+    one, two = (Equal(nn.Linear(5, 12), nn.Unflatten(1, (3, 2, 2))).train() for _ in range(2))
+    gens = [cp.wrap(module, lambda n, rng: torch.randn(n, 5, generator=rng)) for module in (one, two)]
+    with gens[0].session():
+        with gens[1].session():
+            assert not two.training
+        assert two.training
+        assert not one.training
+
+
 def test_sessions_of_modules_that_share_a_part_nest() -> None:
     """Each is in eval mode inside its own, and as found after it."""
     module = toys.PLAIN.module().train()
