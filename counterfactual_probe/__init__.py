@@ -141,7 +141,7 @@ _HOMES = {
     "SpectralTable": "spectral.ratios",
     "Stability": "modules.stability",
     "StretchTest": "invariance.stretch",
-    "UnitSet": "generator.units",
+    "UnitSet": "generator.units.unit_set",
     "available": "registry.pretrained",
     "frechet_distance": "fidelity.frechet",
     "load": "registry.pretrained",

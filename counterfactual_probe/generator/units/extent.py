@@ -165,7 +165,7 @@ def _strengths(given: Any, n_pairs: int) -> Tensor | None:
     if isinstance(given, (str, bytes, bool, np.bool_)) or given is None:
         raise ProbeError(f"strength is {brief(given)}; give a number, or one for each pair")
     if isinstance(given, Real):
-        values = torch.tensor([float(given)], dtype=torch.float64)
+        values = torch.tensor([float(given)], dtype=torch.float64, device="cpu")
     else:
         values = plain_tensor(given, "the strengths", "one number for each pair").detach().double()
         values = values[None] if values.dim() == 0 else values
