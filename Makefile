@@ -12,7 +12,7 @@ OTHERS := spandrel==0.4.2 einops==0.8.2 segmentation-models-pytorch==0.6.0 gan-l
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types site wheel-check reports bench compare clean
+.PHONY: help demo test examples lint types site wheel-check reports bench compare clean
 
 help:  ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
@@ -21,8 +21,14 @@ help:  ## this list
 demo: $(READY)  ## probe the pretrained face generator; the report is out/demo/report.html
 	$(BIN)/counterfactual-probe demo --out out/demo $(ARGS)
 
-test: $(READY)  ## the tests, with branch coverage, on up to four cores
-	$(BIN)/pytest --cov --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test: $(READY)  ## the tests, with branch coverage, on up to four cores: about five minutes on two
+	@echo "about 5 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
+	$(PYTEST) --cov $(ARGS)
+
+examples: $(READY)  ## further tests: every example, and the code on every page, from end to end
+	$(PYTEST) -m "examples and not slow" $(ARGS)
 
 lint: $(READY)  ## style, format, and that imports run one way
 	$(BIN)/ruff check .

@@ -275,6 +275,7 @@ def test_a_folder_keeps_the_names(tmp_path: Path) -> None:
 # --- the example ----------------------------------------------------------------------------------
 
 
+@pytest.mark.examples
 def test_the_example_writes_its_pictures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 import counterfactual_probe as cp
 from counterfactual_probe.base import checkpoint as checkpoints
 from counterfactual_probe.base.files import load_tensors
-from support import processes, toys
+from support import forks, processes, toys
 from support.paths import TESTS
 
 RUN = """
@@ -39,13 +39,13 @@ def program(folder: Path, name: str) -> str:
 
 
 def assert_survives_kills(folder: Path, times: int, seed: int) -> None:
-    processes.run(program(folder, "whole"))
+    forks.run(program(folder, "whole"))
     rng, positions, progress = random.Random(seed), set(), folder / "killed.progress"
     for _ in range(times):
         processes.kill(program(folder, "killed"), progress, delay=rng.uniform(0, 0.1), writes=WRITES // (times + 1))
         positions.add(load_tensors(progress, checkpoints.KIND)[1]["progress"]["position"])
     assert len(positions) == times, "each part of the run gets further"
-    processes.run(program(folder, "killed"))
+    forks.run(program(folder, "killed"))
     whole, killed = (cp.InfluenceMaps.load(folder / f"{name}.maps") for name in ("whole", "killed"))
     for name in ARRAYS:
         assert torch.equal(getattr(whole, name), getattr(killed, name)), name

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
-import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ import counterfactual_probe as cp
 from counterfactual_probe.classifiers import SuspiciousClassifier, self_check
 from counterfactual_probe.classifiers.self_check import photograph
 from counterfactual_probe.classifiers.timm_models import imagenet_names, save_classifier, timm_classifier
+from support import forks
 from support.adapters.wheels import needs_wheels
 from support.processes import imported_by
 from support.toys import seeded
@@ -328,16 +326,8 @@ def test_weights_in_the_cache_of_the_hub_and_without_a_connection(tmp_path: Path
     made = small_resnet(class_names=imagenet_names())
     save_classifier(made, folder)
     settings = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(HUB_CALLS)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **settings, "HF_ENDPOINT": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"},
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
+    said = forks.run(HUB_CALLS, HF_ENDPOINT="http://127.0.0.1:9", **settings)
+    first, second = said.splitlines()
     name, classes, label, total = first.split()
     assert (name, classes, label) == ("test_resnet", "1000", "koala")
     assert float(total) == pytest.approx(float(made.logits(torch.ones(1, 3, 64, 64)).sum()), rel=1e-4)

@@ -14,6 +14,7 @@ from support.adapters.biggans import package_model, publish
 from support.figures import SavedFigures, cells, column_names, row_names
 from support.paths import EXAMPLES
 
+pytestmark = pytest.mark.examples
 FEW = ["--pairs", "2", "--shown", "1"]
 
 

@@ -13,7 +13,7 @@ import pytest
 import counterfactual_probe as cp
 from support.adapters.wheels import needs_wheels
 
-pytestmark = pytest.mark.usefixtures("examples")
+pytestmark = [pytest.mark.examples, pytest.mark.usefixtures("examples")]
 
 
 def test_eye_colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

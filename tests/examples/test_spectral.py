@@ -29,7 +29,7 @@ from support.toy_training import squares
 NARROW = [0.98, 1.02, 1.01, 0.99]
 WIDE = [0.8, 1.02, 1.01, 1.5]
 LOW = [0.7, 0.72, 0.71, 1.3]
-pytestmark = pytest.mark.usefixtures("examples")
+pytestmark = [pytest.mark.examples, pytest.mark.usefixtures("examples")]
 
 
 def example(name: str) -> Any:

@@ -16,7 +16,7 @@ import counterfactual_probe as cp
 from support.figures import SavedFigures, cells, row_names
 from support.toy_training import squares
 
-pytestmark = pytest.mark.usefixtures("examples")
+pytestmark = [pytest.mark.examples, pytest.mark.usefixtures("examples")]
 
 
 def example(name: str) -> Any:

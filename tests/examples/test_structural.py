@@ -18,7 +18,7 @@ from PIL import Image
 import counterfactual_probe as cp
 from counterfactual_probe.base.errors import ProbeError
 
-pytestmark = pytest.mark.usefixtures("examples")
+pytestmark = [pytest.mark.examples, pytest.mark.usefixtures("examples")]
 TOY = ["--side", "8", "--convolutions", "2", "--steps", "4", "--stages", "2", "--images", "64", "--validation", "16"]
 TOY += ["--test", "60", "--rows", "40", "--batch", "16", "--device", "cpu"]
 

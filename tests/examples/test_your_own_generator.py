@@ -30,7 +30,7 @@ N = 3
 
 page = module_of(EXAMPLES / "your_own_generator.py")
 Make = Callable[[], cp.GeneratorAdapter]
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.examples, pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")]
 
 
 @contextmanager

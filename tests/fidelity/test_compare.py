@@ -380,6 +380,7 @@ def test_the_section_says_early_that_its_weights_are_missing(monkeypatch: pytest
         section_fidelity.SECTION.ready()
 
 
+@pytest.mark.examples
 def test_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:

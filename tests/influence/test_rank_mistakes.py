@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import time
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from counterfactual_probe.distributed.launcher import PATIENCE
 from support import processes
+from support.forks import Fork
 from support.paths import TESTS
 from support.processes import finish
 
@@ -56,7 +56,7 @@ MISTAKES: list[tuple[str, str, str]] = [
 ]
 
 
-def start(world: int, code: str, folder: Path, patience: float = 300) -> list[subprocess.Popen[str]]:
+def start(world: int, code: str, folder: Path, patience: float = 300) -> list[Fork]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PATIENCE, str(patience))
         patch.chdir(folder)

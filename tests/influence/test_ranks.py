@@ -18,6 +18,7 @@ from counterfactual_probe.distributed.ranks import Ranks
 from counterfactual_probe.influence.estimate import pairs_are_shared
 from support import processes, toys
 from support.analyses.ranks import CASES, MANY, generator
+from support.forks import Fork
 from support.paths import EXAMPLES, TESTS
 from support.processes import finish
 
@@ -45,7 +46,7 @@ estimation.Stream.run = run
 OPTIONAL = ("normalised", "block_sums", "normalised_block_sums", "components", "energy", "energy_block_sums")
 
 
-def start(world: int, code: str) -> list[subprocess.Popen[str]]:
+def start(world: int, code: str) -> list[Fork]:
     return processes.start(world, START.format(path=[str(TESTS)]) + code)
 
 
@@ -278,6 +279,7 @@ def test_what_is_shared(sets: int, pairs: int, world: int, tolerance: float | No
     assert pairs_are_shared(sets, pairs, Ranks(0, world), tolerance) is shared
 
 
+@pytest.mark.examples
 def test_the_example_runs_under_torchrun(tmp_path: Path) -> None:
     example = EXAMPLES / "many_devices.py"
     arguments = ["dcgan-faces", "main.11", "--pairs", "2", "--out", str(tmp_path)]

@@ -341,6 +341,7 @@ def test_its_section_of_the_report() -> None:
     assert "1 layer." in section.sentences[0]
 
 
+@pytest.mark.examples
 def test_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:

@@ -24,6 +24,7 @@ README = ROOT / "README.md"
 OWN = DOCS / "your-own-generator.md"
 
 
+@pytest.mark.examples
 def test_the_readmes_python_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
@@ -37,6 +38,7 @@ def test_the_readmes_python_runs_from_top_to_bottom(
     assert error in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.examples
 def test_the_page_on_your_own_generator_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
@@ -49,6 +51,7 @@ def test_the_page_on_your_own_generator_runs(
     assert_shows(figure_of("hybrids.png"), names["hybrids"])
 
 
+@pytest.mark.examples
 def test_the_page_on_disentanglement_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
@@ -64,6 +67,7 @@ def test_the_page_on_disentanglement_runs(
     assert row_names(codes) == ["1", "2", "3", "4"]
 
 
+@pytest.mark.examples
 def test_the_page_on_known_parts_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
@@ -82,6 +86,7 @@ def test_the_page_on_known_parts_runs(
     assert repr(cp.PartsAgreement.load("parts.safetensors")) == repr(found)
 
 
+@pytest.mark.examples
 def test_the_page_on_robustness_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
@@ -123,6 +128,7 @@ def shows_eyes(figure_of: SavedFigures, names: dict[str, Any]) -> None:
     assert cells(ax, 3, 2).shape[2:4] == (128, 128)
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize(
     ("page", "shows"),
     [("index", shows_hybrids), ("modules", shows_modules), ("hybrids", shows_eyes)],
@@ -144,6 +150,7 @@ def test_the_ten_lines_are_ten() -> None:
     assert 0 < len(lines) <= 10
 
 
+@pytest.mark.examples
 def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (commands,) = blocks("bash", README)

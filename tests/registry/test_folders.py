@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
-import textwrap
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +20,7 @@ import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.registry import folders
 from counterfactual_probe.registry.folders import Architecture, load_folder, save_folder
+from support import forks
 from support.paths import DOCS
 from support.registry import hub
 from support.registry.entries import Hostile, entries
@@ -323,16 +321,7 @@ HUB_CALLS = """
 def hub_calls(cache: Path, *names: str, **environment: str) -> list[str]:
     """What loading these gives, in a process of its own: the client reads its settings when it is imported."""
     settings = {"HF_HOME": str(cache.parent / "home"), "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(HUB_CALLS.format(names=names))],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **settings, **environment},
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()
+    return forks.run(HUB_CALLS.format(names=names), **settings, **environment).strip().splitlines()
 
 
 def cached(cache: Path, folder: Path, commit: str = "0" * 40) -> None:

@@ -278,6 +278,7 @@ def test_the_reports_section() -> None:
     assert section.figures[0].png.startswith(b"\x89PNG")
 
 
+@pytest.mark.examples
 def test_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -11,6 +10,8 @@ import textwrap
 import time
 from functools import cache
 from pathlib import Path
+
+from .forks import Fork
 
 # A test on a busy machine may come late: a program that ran on meanwhile would be over.
 _WAITS = """
@@ -44,9 +45,7 @@ def kill(program: str, written: Path, *, delay: float, writes: int) -> None:
     """Start ``program`` and kill it ``delay`` seconds after it has written ``written``, or when it waits after
     ``writes`` of its checkpoints."""
     before = written.stat().st_mtime_ns if written.exists() else 0
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WAITS.format(writes=writes) + program], stdout=subprocess.DEVNULL
-    )
+    process = Fork(_WAITS.format(writes=writes) + program)
     # Past the start of Python: from when this process has written something itself.
     while process.poll() is None and (not written.exists() or written.stat().st_mtime_ns == before):
         time.sleep(0.005)
@@ -61,27 +60,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(world: int, program: str) -> list[subprocess.Popen[str]]:
-    port = str(free_port())
-    processes = []
-    for rank in range(world):
-        # What torchrun sets, without its agent.
-        given = {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", program], env={**os.environ, **given}, stderr=subprocess.PIPE, text=True
-            )
-        )
-    return processes
+def start(world: int, program: str, **environment: str) -> list[Fork]:
+    """The program on each of ``world`` ranks."""
+    # What torchrun sets, without its agent.
+    given = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **environment}
+    return [Fork(program, RANK=str(rank), **given) for rank in range(world)]
 
 
-def finish(processes: list[subprocess.Popen[str]], seconds: float = 600) -> list[tuple[int, str]]:
+def finish(processes: list[Fork], seconds: float = 600) -> list[tuple[int, str]]:
     """Return status and stderr of each process."""
     end = time.monotonic() + seconds
     try:
         results = []
         for process in processes:
             errors = process.communicate(timeout=max(1.0, end - time.monotonic()))[1]
+            assert process.returncode is not None
             results.append((process.returncode, errors))
         return results
     finally:

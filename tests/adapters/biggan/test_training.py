@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import safetensors.torch
 import torch
 from counterfactual_probe.adapters.averaging import follow, settling
 from counterfactual_probe.adapters.biggan_deep import BigGANDeep, biggan_deep, truncated_normal
+from counterfactual_probe.adapters.biggan_deep import recipe as biggan_recipe
 from counterfactual_probe.adapters.biggan_deep import training as biggan_training
 from counterfactual_probe.adapters.biggan_deep.discriminator import BigGANDiscriminator, start
 from counterfactual_probe.adapters.biggan_deep.recipe import BigGANRecipe, discriminator_loss
@@ -216,6 +218,26 @@ def test_the_average_follows() -> None:
 # --- runs -----------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _few_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run stores at its end is of fewer samples, at fewer truncations."""
+    monkeypatch.setattr(biggan_recipe, "STATISTICS", 24)
+    monkeypatch.setattr(biggan_training, "KNOT", 25)
+
+
+@pytest.fixture(scope="module")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "biggan"
+    train(folder, 2)
+    return folder
+
+
+@pytest.fixture
+def trained(_trained: Path, tmp_path: Path) -> Path:
+    """A folder of a short training, which a test may change."""
+    return Path(shutil.copytree(_trained, tmp_path / "trained"))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_run_can_be_made_longer_with_the_same_bits(tmp_path: Path, precision: Any) -> None:
     whole = train(tmp_path / "whole", 7, precision=precision)
@@ -228,9 +250,8 @@ def test_a_run_can_be_made_longer_with_the_same_bits(tmp_path: Path, precision: 
     assert len({*whole.losses["generator"]}) == 7
 
 
-def test_the_folder_opens_with_its_classes(tmp_path: Path) -> None:
-    train(tmp_path, 3)
-    gen = cp.load(tmp_path)
+def test_the_folder_opens_with_its_classes(trained: Path) -> None:
+    gen = cp.load(trained)
     assert isinstance(gen, BigGANDeep)
     assert (gen.image_size, gen.classes) == ((3, 32, 32), CLASSES)
     z: Any = gen.sample(3, classes=["dog", "cat", 2])
@@ -238,19 +259,19 @@ def test_the_folder_opens_with_its_classes(tmp_path: Path) -> None:
     assert torch.isfinite(gen(z)).all()
     with pytest.raises(cp.ProbeError, match="class 'koala' is none of the 3 classes of bigganrecipe"):
         gen.sample(1, classes="koala")
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((trained / "config.json").read_text())
     for given, sentence in (
         (["a", "b"], "2 classes are named and bigganrecipe has 3; name all of them, or none"),
         ("cat", r"config\.json is not that of the architecture 'biggan-deep' \(classes is 'cat' and must be a list"),
     ):
-        (tmp_path / "config.json").write_text(json.dumps({**config, "classes": given}))
+        (trained / "config.json").write_text(json.dumps({**config, "classes": given}))
         with pytest.raises(cp.ProbeError, match=sentence):
-            cp.load(tmp_path)
+            cp.load(trained)
 
 
 def test_what_is_kept_is_the_average(tmp_path: Path) -> None:
-    train(tmp_path / "a", 6)
-    train(tmp_path / "b", 6, settings={"average": 0.0})
+    train(tmp_path / "a", 3)
+    train(tmp_path / "b", 3, settings={"average": 0.0})
     files = [safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in "ab"]
     states = [safetensors.torch.load_file(tmp_path / name / "state.safetensors") for name in "ab"]
     key = "generator.conv_to_rgb.weight_orig"
@@ -282,15 +303,14 @@ def test_the_losses_fall_as_the_discriminator_learns(tmp_path: Path) -> None:
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 
-def test_the_discriminator_is_the_partner(tmp_path: Path) -> None:
-    train(tmp_path, 2)
-    gen = cp.load(tmp_path)
+def test_the_discriminator_is_the_partner(trained: Path) -> None:
+    gen = cp.load(trained)
     partner = gen.partner
     assert isinstance(partner, BigGANDiscriminator)
     z: Any = gen.sample(4, classes="ship")
     judged = partner(gen(z), z["label"])
     assert torch.isfinite(judged).all()
     assert not torch.equal(judged, partner(gen(z), z["label"] - 1))
-    (tmp_path / "discriminator.safetensors").write_bytes(safetensors.torch.save({"weight": torch.zeros(3)}))
+    (trained / "discriminator.safetensors").write_bytes(safetensors.torch.save({"weight": torch.zeros(3)}))
     with pytest.raises(cp.ProbeError, match=r"holds no blocks\.0.*give that of a BigGAN's discriminator"):
-        _ = cp.load(tmp_path).partner
+        _ = cp.load(trained).partner
