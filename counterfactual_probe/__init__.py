@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .parts.agreement import parts_agreement, parts_by_image
     from .parts.result import PartsAgreement
     from .registry.pretrained import PretrainedGenerator, available, load, pretrained
+    from .reporting.report import report
     from .robustness import Ranking, Robustness, RobustnessProbe
     from .spectral import (
         ActivationRatios,
@@ -103,6 +104,7 @@ __all__ = [
     "parts_agreement",
     "parts_by_image",
     "pretrained",
+    "report",
     "spectral_independence_loss",
     "train",
     "transformations",
@@ -150,6 +152,7 @@ _HOMES = {
     "parts_agreement": "parts.agreement",
     "parts_by_image": "parts.agreement",
     "pretrained": "registry.pretrained",
+    "report": "reporting.report",
     "spectral_independence_loss": "spectral.loss",
     "train": "training.train",
     "wrap": "generator.wrap",

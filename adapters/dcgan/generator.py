@@ -17,7 +17,7 @@ from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.regions import Mask, Regions, grid
+from counterfactual_probe.registry.regions import Mask, Regions, border_regions, grid
 from counterfactual_probe.registry.weights import built, require_image, tensors_only
 
 
@@ -186,6 +186,7 @@ def face_regions() -> Regions:
             "right side": x > 0.5,
             "top": y < -0.5,
             "bottom": y > 0.6,
+            **border_regions(64, 64),
         },
         layer="main.8",
         expected=("eyes and mouth", "frame", "face skin"),

@@ -15,6 +15,7 @@ imported at the first call, so that importing the library does not load it.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -29,19 +30,22 @@ if TYPE_CHECKING:
 
 # How wide a picture is: the page's width, at most 34 rem, or as many pixels as it has.
 Width: TypeAlias = Literal["full", "narrow", "natural"]
+Level: TypeAlias = Literal["good", "fair", "poor"]
 _SCHEMES = ("", "http", "https")
 
 
-def page(title: str, body: Iterable[Markup]) -> str:
-    """A whole page without scripts and without other files: light or dark as the reader's system is.
+def page(title: str, body: Iterable[Markup], *, refresh: int = 0) -> str:
+    """A whole page without other files: light or dark as the reader's system is.
 
     >>> text = page("The modules of <mine>", [paragraph("3 modules.")])
     >>> "<h1>The modules of &lt;mine&gt;</h1>" in text
     True
 
-    A content security policy in its head forbids scripts and anything from outside.
+    A content security policy in its head forbids anything from outside, and every script but ours, which sorts tables
+    when their heads are clicked. A page that still grows is loaded anew every ``refresh`` seconds.
     """
-    return _environment().get_template("page.html").render(title=title, body=_joined(body))
+    values = {"title": title, "body": _joined(body), "refresh": refresh, "script_hash": _script_hash()}
+    return _environment().get_template("page.html").render(values)
 
 
 def fragment(*body: Markup) -> str:
@@ -91,8 +95,15 @@ def bullets(items: Iterable[str]) -> Markup:
     return _part("bullets", items=list(items))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, note: str = "", text_columns: int = 1) -> Markup:
-    """Rows under named columns; wide ones scroll by themselves.
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    note: str = "",
+    text_columns: int = 1,
+    sortable: bool = False,
+) -> Markup:
+    """Rows under named columns; wide ones scroll by themselves, and ``sortable`` ones can be sorted on a page.
 
     >>> table(("layer", "MSE"), [("main.8", "0.031")])  # doctest: +SKIP
 
@@ -106,19 +117,58 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, note: str = 
                 f"a row of the table holds {len(row)} cells ({', '.join(row)}) and its head {len(columns)}; give one "
                 "for each"
             )
-    return _part("table", columns=tuple(columns), rows=cells, note=note, text_columns=text_columns)
+    return _part("table", columns=tuple(columns), rows=cells, note=note, text_columns=text_columns, sortable=sortable)
 
 
 def figure(
     image: bytes, caption: str, alt: str | None = None, *, anchor: str = "", note: str = "", width: Width = "full"
 ) -> Markup:
-    """A PNG, inside the page, with its caption; ``alt`` says the same to those who do not see it (the caption).
+    """A PNG, WebP or SVG, inside the page, with its caption; ``alt`` says the same to those who do not see it.
 
     >>> figure(png(fig), "Influence maps of all channels.", note="64 pairs, seed 0")  # doctest: +SKIP
+
+    Without ``alt``, the caption does. An SVG is taken for a plot on white, which turns dark where the page is dark.
     """
-    source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    spoken = caption if alt is None else alt
-    return _part("figure", source=source, caption=caption, alt=spoken, anchor=_anchor(anchor), note=note, width=width)
+    spoken, kind = caption if alt is None else alt, image_type(image)
+    classes = " ".join(([] if width == "full" else [width]) + (["plot"] if kind == "svg+xml" else []))
+    source = _source(image, kind)
+    return _part(
+        "figure", source=source, caption=caption, alt=spoken, anchor=_anchor(anchor), note=note, classes=classes
+    )
+
+
+def image_type(image: bytes) -> str:
+    """The subtype of an image's media type, by its first bytes: "png", "webp" or "svg+xml"."""
+    if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
+        return "webp"
+    return "svg+xml" if image.lstrip()[:1] == b"<" else "png"
+
+
+def _source(image: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def exchange(title: str, note: str, rows: Iterable[Sequence[tuple[bytes, str]]]) -> Markup:
+    """What an exchange does, as rows of pictures with a word below each: base, what is taken, and what comes out.
+
+    Narrow screens show the first row only. Each picture's word is what is told to those who do not see it.
+    """
+    shown = [[(_source(image, image_type(image)), caption) for image, caption in row] for row in rows]
+    return _part("exchange", title=title, note=note, rows=shown)
+
+
+def verdict(badge: str, level: Level, sentence: str) -> Markup:
+    """A judgement in a coloured badge, and what it means in a sentence.
+
+    >>> print(verdict("reproducible", "good", "Other latents give the same."))
+    <p class="verdict"><span class="badge good">reproducible</span> Other latents give the same.</p>
+    """
+    return _part("verdict", badge=badge, level=level, sentence=sentence)
+
+
+def status(text: str) -> Markup:
+    """How far the making of the page has come, for a page that is not complete."""
+    return _part("status", text=text)
 
 
 def warning(text: str) -> Markup:
@@ -155,6 +205,11 @@ def details(summary: str, body: Iterable[Markup]) -> Markup:
     return _part("details", summary=summary, body=_joined(body))
 
 
+def chapter(title: str, about: str, body: Iterable[Markup], *, anchor: str = "") -> Markup:
+    """A section whose heading, with a few words beside it, unfolds it; links to it go to ``#anchor``."""
+    return _part("chapter", title=title, about=about, body=_joined(body), anchor=_anchor(anchor))
+
+
 def preformatted(text: str) -> Markup:
     """Text whose lines and blanks stay, in a font of fixed width."""
     return _part("preformatted", text=text)
@@ -172,6 +227,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@cache
+def _script_hash() -> str:
+    """What the content security policy knows the page's script by."""
+    script = _environment().get_template("script.html").render()
+    inside = script[script.index(">") + 1 : script.rindex("</script>")]
+    return base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
 
 
 def _visible(value: Any) -> Any:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..generator.adapter import GeneratorAdapter
-    from ..registry.regions import Regions
 
 PAIRS = 64
 UNREAD = 141  # the exit status of programs whose output nobody reads to its end: 128 + SIGPIPE
@@ -166,26 +165,12 @@ def modules_of(path: str) -> dict[str, Any]:
 
 def _names_in(content: dict[str, Any]) -> list[str]:
     """What the modules of a file are called: by the part of the image that each shows, or by number."""
-    from ..registry.regions import numbered_names
+    from ..registry.naming import numbered_names
 
     modules, shows = content["modules"], content.get("shows")
     if not isinstance(shows, list) or len(shows) != len(modules):
         shows = [None] * len(modules)  # a file of an earlier version, which names none
     return numbered_names([name if isinstance(name, str) else None for name in shows])
-
-
-def regions_for(generator: str, size: Sequence[int]) -> Regions:
-    """Named parts of the images of a generator: those of its registry entry, or centre, frame and sides.
-
-    ``size`` ends in the height and width of the images.
-    """
-    from ..registry.pretrained import available, pretrained
-    from ..registry.regions import generic_regions
-
-    named = pretrained(generator).regions if generator in available() else None
-    regions = generic_regions(*size[-2:]) if named is None else named()
-    fits = next(iter(regions.masks.values())).shape == tuple(size[-2:])
-    return regions if fits else generic_regions(*size[-2:])
 
 
 def trust(content: dict[str, Any]) -> str:

@@ -22,7 +22,6 @@ from .common import (
     modules_of,
     open_generator,
     output_folder,
-    regions_for,
     require_none,
     save_figure,
     show,
@@ -46,7 +45,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; an error that the user can fix is one sentence on stderr and exit status 2."""
     try:
-        options = _parser().parse_args(arguments)
+        typed = sys.argv[1:] if arguments is None else list(arguments)
+        options = _parser().parse_args(typed, argparse.Namespace(typed=typed))
         options.run(options)
     except BrokenPipeError:  # whoever reads, such as head, has had enough
         give_up(sys.stdout)
@@ -100,7 +100,8 @@ def _modules(options: argparse.Namespace) -> None:
     from ..influence.maps import InfluenceMaps
     from ..modules.confidence import CONFIDENT, ExpectedDisagreement
     from ..modules.finder import ModuleFinder
-    from ..registry.regions import describe, numbered_names
+    from ..registry.naming import numbered_names, shown_regions
+    from ..registry.segmentation import regions_of_name
 
     other = None
     if Path(options.generator).suffix == ".safetensors":
@@ -116,9 +117,8 @@ def _modules(options: argparse.Namespace) -> None:
         # Modules are not worth showing without saying whether other latents would give the same.
         other = _attribute(options, seed=options.seed + 1, components=maps.components)
     finder = ModuleFinder(options.modules, options.method, features=options.features, seed=options.seed).fit(maps)
-    shows = [
-        name for name, _ in describe(finder.templates_, regions_for(maps.provenance["generator"], maps.maps.shape))
-    ]
+    regions = regions_of_name(maps.provenance["generator"], maps.maps.shape[1:])
+    shows = [found.name for found in shown_regions(finder.templates_, regions)]
     finder.name_modules(numbered_names(shows))
     content: dict[str, Any] = {
         "modules": units_to_json(finder.unit_sets()),

@@ -68,7 +68,7 @@ def _invariance(options: argparse.Namespace) -> None:
 
 def spatial_layers(generator: GeneratorAdapter) -> list[str]:
     """The last layer of each resolution that has a height and a width."""
-    from ..reporting.study import default_layers
+    from ..reporting.choice import default_layers
 
     layers = [name for name in default_layers(generator) if len(generator.layer(name).size) == 2]
     if not layers:

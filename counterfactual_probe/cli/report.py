@@ -1,103 +1,175 @@
-"""The commands ``counterfactual-probe report`` and ``demo``."""
+"""The commands ``counterfactual-probe report``, ``demo`` and ``study``."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
-from ..base.plugins import blamed_on_plugin
-from ..registry.pretrained import PretrainedGenerator, available, pretrained
-from .common import common, open_generator, output_folder, regions_for, show
+from .common import PAIRS, common, open_generator, output_folder, show
+from .defaults import REPORT_HYBRIDS, REPORT_PAIRS
 from .robustness import chosen_classes, judge_options, open_classifier
 
 if TYPE_CHECKING:
     from ..generator.adapter import GeneratorAdapter
-    from ..reporting.section import Section, SectionMaker
+    from ..registry.regions import Regions
+    from ..reporting.page import Chapter, Report
+    from ..reporting.section import SectionMaker
     from ..reporting.study import Study
 
 DEMO = "dcgan-faces"
+_DEMO_HYBRIDS = 2**14  # in a layer: half of those of a report, so that the demo takes a minute
+_COMMANDS = (
+    ("report", "what a generator is made of: modules, hybrids and how reproducible they are, as an HTML page"),
+    ("demo", f"the report on the pretrained face generator {DEMO}, in about a minute"),
+    ("study", "the report with all figures of the papers: two samples, many numbers of modules, several minutes"),
+)
 
 
 def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the parsers of both commands."""
-    for name, text in (
-        ("report", "influence maps, modules, stability and hybrids of a generator, as an HTML report"),
-        ("demo", f"the report on the pretrained face generator {DEMO}"),
-    ):
+    """Add the parsers of the commands."""
+    for name, text in _COMMANDS:
         made = command(name, _report, text)
-        if name == "report":
-            made.add_argument("generator", metavar="GENERATOR")
-        else:
+        if name == "demo":
             made.set_defaults(generator=DEMO)
+        else:
+            given: dict[str, Any] = {"nargs": "?", "default": DEMO} if name == "study" else {}
+            default = f" (default {DEMO})" if given else ""
+            made.add_argument("generator", metavar="GENERATOR", help=f"the generator{default}", **given)
+        made.set_defaults(command=name)
         made.add_argument("--layers", help="names, separated by commas (default: the last of each resolution)")
         made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+        _options_of_pairs(made, name)
         made.add_argument("--sections", help="names of further sections, separated by commas")
+        made.add_argument(
+            "--regions",
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="a factory of what names parts of the image: masks by name, or a module or function from images to "
+            "label maps (default: the registry's, or centre, border and sides)",
+        )
         judge_options(made, required=False)
         made.add_argument(
             "--pictures",
             help="pictures to make hybrids of too, if the generator encodes images; the same values as --data of train",
         )
-        made.add_argument(
+        common(made, f"out/{name}", pairs=False)
+
+
+def _options_of_pairs(parser: argparse.ArgumentParser, name: str) -> None:
+    hybrids = _DEMO_HYBRIDS if name == "demo" else REPORT_HYBRIDS
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=REPORT_PAIRS,
+        help=f"at most so many pairs of latents in a layer (default {REPORT_PAIRS}); fewer where modules are "
+        "reproducible before",
+    )
+    parser.add_argument(
+        "--hybrids", type=int, default=hybrids, help=f"and at most so many hybrids in a layer (default {hybrids})"
+    )
+    if name == "study":
+        parser.add_argument(
+            "--papers-pairs", type=int, default=PAIRS, help=f"pairs of the papers' pipeline (default {PAIRS})"
+        )
+        parser.add_argument(
             "--repetitions", type=int, default=10, help="repetitions of the stability analysis (default 10)"
         )
-        common(made, f"out/{name}")
 
 
 def _report(options: argparse.Namespace) -> None:
-    from ..reporting.folder import require_writable
-    from ..reporting.report import write_report
-    from ..reporting.sections.pictures import encoded_section, encoder_of
-    from ..reporting.study import Settings, run_study, study_layers
-
-    def say(text: str) -> None:
-        show(text, to=sys.stderr)
+    from ..registry.segmentation import regions_of
+    from ..reporting.growth import Growth
+    from ..reporting.sections.pictures import encoder_of, pictures_maker
+    from ..reporting.study import Settings
 
     generator = open_generator(options.generator, options.device)
-    entry = _entry(options.generator)
     if options.pictures is not None:
         encoder_of(generator)  # now, and not after the study
-    settings = Settings(options.pairs, options.modules, options.seed, repetitions=options.repetitions)
+    settings = Settings(options.modules, max_pairs=options.pairs, max_hybrids=options.hybrids, seed=options.seed)
     makers = _section_makers(options)
-    for maker in makers:  # now, and not after the study
-        with blamed_on_plugin(f"section {maker.name!r}"):
-            maker.ready()
-            maker.fits(generator)
-    layers = study_layers(generator, options.layers.split(",") if options.layers else None, settings, say)
-    out = output_folder(options)
-    require_writable(out)
-    names = [info.name for info in layers]
-    study = run_study(generator, names, settings=settings, show_progress=options.progress, say=say)
-    sections, failed = _made_sections(makers, generator, study, say)
     if options.pictures is not None:
-        sections.append(encoded_section(generator, study, options.pictures))
-    say("writing the report")
-    regions = regions_for(options.generator, generator.image_size)
-    card = entry.card() if entry else None
-    report = write_report(study, out, regions=regions, card=card, sections=sections)
+        makers.append(pictures_maker(options.pictures))
+    regions = regions_of(generator, _given_regions(options.regions))
+    growth = Growth(
+        generator,
+        options.layers.split(",") if options.layers else None,
+        settings,
+        output_folder(options),
+        regions,
+        makers,
+        _papers(options, generator, regions),
+        _say,
+        f"run “{_command_line(options)}” again",
+    )
+    growth.ready()
+    _say(_beginning(options))
+    _printed(growth.run(show_progress=options.progress), growth.failed)
+
+
+def _say(text: str) -> None:
+    show(text, to=sys.stderr)
+
+
+def _beginning(options: argparse.Namespace) -> str:
+    """What will be done, how long it takes, and where it can be seen meanwhile."""
+    times = {"demo": "about a minute on two cores", "study": "some minutes", "report": "a minute or more"}
+    page = output_folder(options) / "report.html"
+    return (
+        f"{options.command}: which channels of {options.generator} change which part of its images; "
+        f"{times[options.command]}.\nopen {page} in a browser as soon as the first layer is done: the page grows by "
+        "itself"
+    )
+
+
+def _command_line(options: argparse.Namespace) -> str:
+    """The command as it was typed, for the page to quote."""
+    return shlex.join(["counterfactual-probe", *options.typed])
+
+
+def _given_regions(name: str | None) -> Any:
+    from .common import made_by
+
+    return None if name is None else made_by(name)
+
+
+def _papers(
+    options: argparse.Namespace, generator: GeneratorAdapter, regions: Regions
+) -> tuple[str, Callable[[Study], Sequence[Chapter]]] | None:
+    """The papers' chapters, for the command ``study``."""
+    if options.command != "study":
+        return None
+    from ..reporting.papers.chapters import papers_chapters
+    from ..reporting.papers.study import PapersSettings, run_papers_study
+
+    settings = PapersSettings(options.papers_pairs, options.modules, options.seed, repetitions=options.repetitions)
+    settings.require()
+
+    def made(study: Study) -> Sequence[Chapter]:
+        names = [layer.name for layer in _in_order(generator, study)]
+        papers = run_papers_study(generator, names, settings=settings, show_progress=options.progress, say=_say)
+        return papers_chapters(papers, regions)
+
+    return "the papers' study", made
+
+
+def _in_order(generator: GeneratorAdapter, study: Study) -> list[Any]:
+    """The layers of the study as they come in the generator, since the papers compare successive ones."""
+    done = {layer.layer.name: layer.layer for layer in study.layers}
+    listed = [name for name in generator.layers if name in done]
+    return [done[name] for name in [*listed, *(name for name in done if name not in listed)]]
+
+
+def _printed(report: Report, failed: Sequence[str]) -> None:
     tensors = sum(path.suffix == ".safetensors" for path in report.results)
     show("\n".join(report.in_short))
-    show(f"report:  {report.page}")
-    show(f"figures: {out / 'figures'} ({len(report.figures)} PNG files)")
-    show(f"results: {out} ({tensors} safetensors files, modules as JSON)")
+    show(f"report:  {report.page} ({report.page.stat().st_size / 1e6:.1f} MB)")
+    show(f"figures: {report.page.parent / 'figures'} ({len(report.figures)} files)")
+    show(f"results: {report.page.parent} ({tensors} safetensors files, modules as JSON, channels as CSV)")
     if failed:
         raise ProbeError(f"the report lacks the sections that failed: {', '.join(failed)}; the reasons are above")
-
-
-def _made_sections(
-    makers: Sequence[SectionMaker], generator: GeneratorAdapter, study: Study, say: Callable[[str], None]
-) -> tuple[list[Section], list[str]]:
-    """The sections, and the names of those that failed: after a long study, the others are worth writing."""
-    sections, failed = [], []
-    for maker in makers:
-        try:
-            sections.append(maker.section(generator, study, say))
-        except ProbeError as error:
-            say(f"left out: {error}")
-            failed.append(maker.name)
-    return sections, failed
 
 
 def _section_makers(options: argparse.Namespace) -> list[SectionMaker]:
@@ -116,8 +188,3 @@ def _section_makers(options: argparse.Namespace) -> list[SectionMaker]:
         classes, class_map = chosen_classes(options)
         makers["robustness"] = robustness_maker(classes, classifiers, class_map)
     return list(makers.values())
-
-
-def _entry(name: str) -> PretrainedGenerator | None:
-    """The registry's entry, of a generator that is there by name."""
-    return pretrained(name) if name in available() else None

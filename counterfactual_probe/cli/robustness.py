@@ -122,8 +122,8 @@ def open_classifier(name: str, device: str | None) -> Classifier:
 
 def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tuple[Any, Any]) -> dict[str, Any]:
     """Modules from files, or found with other latents than those that are scored."""
+    from ..reporting.choice import default_layers
     from ..reporting.sections.robustness import pairs_of_classes
-    from ..reporting.study import default_layers
     from ..robustness.finding import modules_by_layer
 
     if options.modules_file:

@@ -22,7 +22,8 @@ from ..generator.units import UnitSet, titles, union
 from ..influence.components import COMPONENTS
 from ..influence.influence_map import InfluenceMap
 from ..influence.maps import InfluenceMaps
-from ..registry.regions import Regions, module_names
+from ..registry.naming import module_names
+from ..registry.regions import Regions
 from .clustering import (
     NO_MODULE,
     FinderHeader,

@@ -125,13 +125,15 @@ def measure_quality(
     rng = np.random.default_rng([seed, len(pool)])
     sets = [modules[k] for k in nonempty]
     sets += [_random_set(pool, modules[k].size, rng) for k in nonempty for _ in range(controls)]
-    maps = influence.attribute(n_pairs=n_pairs, seed=seed, units=sets)
-    values = maps.maps.double().numpy()
-    if values.shape[1:] != templates.shape[1:]:
+    size, images = templates.shape[1:], tuple(influence.generator.image_size[1:])
+    if any(whole % part for whole, part in zip(images, size, strict=True)):
         raise ProbeError(
-            f"the templates are {templates.shape[1:]} and the images {values.shape[1:]}; fit modules on maps "
-            "of the images' size to measure their quality"
+            f"the templates are {size} and the images {images}; fit modules on maps of the images' size, or averaged "
+            "down from it, to measure their quality"
         )
+    averaged = None if size == images else (int(size[0]), int(size[1]))
+    maps = influence.attribute(n_pairs=n_pairs, seed=seed, units=sets, map_size=averaged)
+    values = maps.maps.double().numpy()
     of_modules = values[: len(nonempty)]
     of_controls = values[len(nonempty) :].reshape(len(nonempty), controls, *values.shape[1:])
     specificity, random = [], []

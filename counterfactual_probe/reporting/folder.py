@@ -14,13 +14,14 @@ from .section import WRITERS
 _ASIDE = ".unfinished-report"
 # Whatever a listing says, only files with names of a report's files are removed.
 _OWN_FILES = (
-    "figures/*.png",
+    *(f"figures/*{suffix}" for suffix in (".png", ".svg", ".webp")),
     "maps-*.safetensors",
     "stability-*.safetensors",
     "hybrids-*.safetensors",
     "one-source-*.safetensors",
     "modules-*.json",
-    *(f"section-*{suffix}" for suffix in WRITERS),
+    "channels-*.csv",
+    *(f"{start}-*{suffix}" for start in ("section", "papers") for suffix in WRITERS),
 )
 
 
@@ -30,18 +31,19 @@ def require_writable(folder: Path) -> None:
 
 
 @contextmanager
-def replaced(folder: Path, *, page: str, listing: str | None = None) -> Iterator[Path]:
+def replaced(folder: Path, *, page: str, listing: str | None = None, again: bool = False) -> Iterator[Path]:
     """A folder inside ``folder`` to write into; when the block ends, its files move up, and replace those there.
 
     Killed before, the earlier report is whole. Killed while files move, there is no ``page``: never an old one beside
     new files. ``listing`` is the file that says under "files" which are a report's: those of the earlier one that are
-    not written again are removed, and no other.
+    not written again are removed, and no other. Written ``again``, the page is that of the files there, and stays
+    until the new one takes its place.
     """
     aside = folder / _ASIDE
     try:
         _made_anew(aside)
         yield aside
-        _move_up(aside, folder, page, listing)
+        _move_up(aside, folder, page, listing, again)
     except OSError as error:
         raise ProbeError(
             f"the report in {folder} cannot be replaced ({error.strerror}: {error.filename}); choose another folder"
@@ -57,7 +59,7 @@ def _made_anew(aside: Path) -> None:
     aside.mkdir(parents=True)
 
 
-def _move_up(aside: Path, folder: Path, page: str, listing: str | None) -> None:
+def _move_up(aside: Path, folder: Path, page: str, listing: str | None, again: bool) -> None:
     new = {path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file()}
     last = [name for name in (page, listing) if name in new]
     earlier = _listed(folder, listing)
@@ -65,7 +67,8 @@ def _move_up(aside: Path, folder: Path, page: str, listing: str | None) -> None:
         # Killed from here on, both reports' files are still known as ours.
         both = write_json(aside / f"both-{listing}", {"files": sorted((earlier | new) - set(last))})
         both.replace(folder / listing)
-    (folder / page).unlink(missing_ok=True)
+    if not again:
+        (folder / page).unlink(missing_ok=True)
     for name in earlier - new:
         (folder / name).unlink(missing_ok=True)
     for name in [*sorted(new - set(last)), *last]:

@@ -23,31 +23,44 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
+_SECONDS_BETWEEN_LOADS = 5  # of a page that grows
+
+
 @dataclass(frozen=True)
 class Chapter:
     """A section in its place on a page.
 
     Attributes:
         anchor: its place on the page; empty where no link goes to it.
-        link: the text of the link to it; empty for none.
         prefix: before the names of its figures and files.
+        folded: whether only its heading shows, with what it says in short, until it is clicked.
     """
 
     section: Section
     anchor: str = ""
-    link: str = ""
     prefix: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on a page; ``card`` says what the generator is, ``facts`` how the page was made."""
+    """Everything on a page.
+
+    Attributes:
+        facts: how it was made.
+        screen: what stands above the chapters.
+        card: what the generator is.
+        status: how far the making of it has come, or why it ended early; empty for a complete page.
+        growing: whether more will be added, so that browsers should load it anew.
+    """
 
     title: str
     chapters: Sequence[Chapter]
     facts: Mapping[str, Any]
-    lead: str = ""
+    screen: Sequence[Markup] = ()
     card: str | None = None
+    status: str = ""
+    growing: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,17 +84,20 @@ def write_page(
     *,
     listing: str | None = None,
     about: Mapping[str, Any] | None = None,
+    again: bool = False,
 ) -> Report:
     """Write the page as the file ``name`` into the folder ``out``, with its figures and results.
 
     Everything is written aside and put in place at the end. ``listing`` is a JSON file that holds ``about`` and lists
-    the files, so that a later page there removes what is no longer a part of it.
+    the files, so that a later page there removes what is no longer a part of it. A page that was there a moment ago and
+    has only grown is written ``again``: it is there all the time.
     """
     folder, page = as_path(out), replace(page, chapters=_placed(page.chapters))
-    with replaced(folder, page=name, listing=listing) as aside:
+    with replaced(folder, page=name, listing=listing, again=again) as aside:
         results = [path for chapter in page.chapters for path in _write_results(chapter, aside)]
         figures = [path for chapter in page.chapters for path in _write_figures(chapter, aside)]
-        write_text(aside / name, html.page(page.title, list(_body(page))))
+        refresh = _SECONDS_BETWEEN_LOADS if page.growing else 0
+        write_text(aside / name, html.page(page.title, list(_body(page)), refresh=refresh))
         files = sorted(path.relative_to(aside).as_posix() for path in [*results, *figures])
         if listing is not None:
             write_json(aside / listing, {**(about or {}), "files": files})
@@ -92,16 +108,16 @@ def write_page(
 
 def _placed(chapters: Sequence[Chapter]) -> list[Chapter]:
     """The chapters with distinct names of figures and files, prefixes included."""
-    ids, files, placed = set[str](), set[str](), []
-    anchors = [_distinct(chapter.anchor, "", ids) if chapter.anchor else "" for chapter in chapters]
-    for chapter, anchor in zip(chapters, anchors, strict=True):
+    # Anchors are links' and stay as they are: sections and layers have distinct ones, in which capitals count.
+    ids, files, placed = {chapter.anchor.casefold() for chapter in chapters}, set[str](), []
+    for chapter in chapters:
         section, prefix = chapter.section, chapter.prefix
         figures = tuple(replace(item, name=_distinct(prefix + item.name, "", ids)) for item in section.figures)
         results = {
             _distinct(prefix + PurePath(name).stem, PurePath(name).suffix, files): content
             for name, content in section.results.items()
         }
-        placed.append(replace(chapter, section=replace(section, figures=figures, results=results), anchor=anchor))
+        placed.append(replace(chapter, section=replace(section, figures=figures, results=results)))
     return placed
 
 
@@ -115,17 +131,19 @@ def _distinct(stem: str, suffix: str, taken: set[str]) -> str:
 
 
 def _body(page: Page) -> Iterator[Markup]:
-    if page.lead:
-        yield html.paragraph(page.lead)
-    links = [html.link(chapter.link, f"#{chapter.anchor}") for chapter in page.chapters if chapter.link]
-    if links:
-        yield html.navigation(links)
+    if page.status:
+        yield html.status(page.status)
+    yield from page.screen
     for chapter in page.chapters:
-        yield html.section(chapter.section.title, list(_parts(chapter)), anchor=chapter.anchor)
+        section, parts = chapter.section, list(_parts(chapter))
+        if chapter.folded:
+            yield html.chapter(section.title, section.in_short, parts, anchor=chapter.anchor)
+        else:
+            yield html.section(section.title, parts, anchor=chapter.anchor)
     if page.card:
-        yield html.section("The generator", [html.preformatted(page.card)])
+        yield html.chapter("The generator", page.card.partition("\n")[0], [html.preformatted(page.card)])
     facts = html.preformatted(json.dumps(page.facts, indent=1, sort_keys=True))
-    yield html.section("How it was made", [html.details("Settings and provenance", [facts])])
+    yield html.chapter("How it was made", "settings and provenance", [facts])
 
 
 def _parts(chapter: Chapter) -> Iterator[Markup]:
@@ -138,7 +156,7 @@ def _parts(chapter: Chapter) -> Iterator[Markup]:
         yield from _table(table)
     for figure in section.figures:
         yield html.figure(
-            figure.png,
+            figure.content,
             figure.sentence,
             anchor=figure.name,
             note=figure.parameters,
@@ -157,7 +175,8 @@ def _table(table: Table) -> Iterator[Markup]:
 
 
 def _write_figures(chapter: Chapter, folder: Path) -> list[Path]:
-    return [write_bytes(folder / "figures" / f"{figure.name}.png", figure.png) for figure in chapter.section.figures]
+    figures, place = chapter.section.figures, folder / "figures"
+    return [write_bytes(place / f"{figure.name}{figure.suffix}", figure.content) for figure in figures]
 
 
 def _write_results(chapter: Chapter, folder: Path) -> Iterator[Path]:

@@ -1,67 +1,59 @@
-"""The report of a study: its sections and those of other analyses, on one page."""
+"""The report of a generator: one page that grows while layer after layer is studied."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
-from ..base.files import safe_name
-from ..registry.regions import Regions, generic_regions, module_names
-from .channels import describe_channels
-from .modules import describe_modules
-from .overview import describe_overview, describe_successive
-from .page import Chapter, Page, Report, write_page
-from .section import Section, require_distinct
-from .study import Study
+from ..base.files import as_path
+from ..generator.adapter import GeneratorAdapter
+from ..modules.confidence import ENOUGH
+from ..registry.segmentation import RegionsLike, regions_of
+from .growth import Growth
+from .page import Report
+from .section import SectionMaker, section_maker
+from .study import Settings
 
 
-def write_report(
-    study: Study,
-    out: str | os.PathLike[str],
+def report(
+    generator: GeneratorAdapter,
+    layers: Sequence[str] | str | None = None,
     *,
-    regions: Regions | None = None,
-    card: str | None = None,
-    sections: Sequence[Section] = (),
+    out: str | os.PathLike[str] = "report",
+    n_modules: int = 3,
+    expected_ari: float = ENOUGH,
+    max_pairs: int = 256,
+    max_hybrids: int = 2**15,
+    seed: int = 0,
+    regions: RegionsLike | None = None,
+    sections: Sequence[str | SectionMaker] = (),
+    show_progress: bool = False,
 ) -> Report:
-    """Write ``report.html``, the figures as PNG and every result as safetensors or JSON into ``out``.
+    """What a generator is made of, on one page: its modules, their hybrids, and how reproducible they are.
 
-    >>> write_report(study, "out/demo")  # doctest: +SKIP
+    >>> cp.report(gen).page  # doctest: +SKIP
+    PosixPath('report/report.html')
 
-    ``regions`` name parts of the image, by default centre, frame and sides; ``card`` says what the
-    generator is and under what terms; ``sections`` of other analyses follow those of the study. The
-    same study gives the same bytes. Files of an earlier report in ``out`` are replaced once the new one is complete;
-    ``study.json`` lists those that belong to the report.
+    The page is there after the first layer, and grows. In each layer, modules are found by pair-normalised maps
+    (``ModuleFinder(features="l2")``) and by the papers' pipeline on the same maps; the page shows the more reproducible
+    ones first, and both in the layer's chapter. The same arguments give the same bytes. Interrupted, the page stands
+    with the layers that are done, and says how to go on.
+
+    Args:
+        layers: names; by default the last of each resolution.
+        out: the folder that the page and its files are written into.
+        expected_ari: pairs of latents are added to a layer's maps until another sample is expected to give modules of
+            this adjusted Rand index, or ``max_pairs`` pairs or ``max_hybrids`` hybrids (pairs × channels) are reached.
+        regions: named parts of the image that modules are named after: masks (height, width) by name, or a module or
+            function from images (n, C, H, W) to labels (n, H, W), such as a segmentation network, whose ``names`` are
+            those of the labels. By default those of the registry, or centre, border and sides.
+        sections: further analyses, by the names that :func:`reporting.available_sections` lists.
+
+    Raises:
+        ProbeError: an unknown layer, or one with fewer channels than modules; a folder that cannot be written into.
     """
-    require_distinct(sections)
-    regions = regions or generic_regions(*study.layers[0].maps[0].maps.shape[1:])
-    settings = study.settings
-    page = Page(
-        title=f"The modules of {study.generator}",
-        lead=(
-            "A hybrid is an image for which channels of the generator are set to the values they take for another "
-            "latent. A channel's influence map shows where the image then changes; channels with similar maps form a "
-            f"module. Each map is a mean over {settings.n_pairs} pairs of latents, in two independent samples (seeds "
-            f"{settings.seeds[0]} and {settings.seeds[1]})."
-        ),
-        chapters=_chapters(study, regions, sections),
-        card=card,
-        facts={"settings": vars(settings), "provenance": study.provenance},
-    )
-    about = {"provenance": study.provenance, "settings": vars(settings)}
-    return write_page(page, out, "report.html", listing="study.json", about=about)
-
-
-def _chapters(study: Study, regions: Regions, sections: Sequence[Section]) -> list[Chapter]:
-    """The overview, a section for each layer, those over two layers, and those of other analyses."""
-    chapters = []
-    names = {layer.layer.name: module_names(layer.finder.templates_, regions) for layer in study.layers}
-    for layer in study.layers:
-        name = layer.layer.name
-        parts = [describe_modules(study, layer, regions), describe_channels(study, layer, names[name])]
-        chapters.append(Chapter(Section.joined(f"Layer {name}", parts), f"layer-{safe_name(name)}", name))
-    in_short = [chapter.section.in_short for chapter in chapters] + [item.in_short for item in sections]
-    overview = Chapter(describe_overview(study, [words for words in in_short if words], regions.note))
-    if study.successive:
-        chapters.append(Chapter(describe_successive(study, names), "successive", "successive layers"))
-    others = [Chapter(section, section.anchor, section.title, f"{section.anchor}-") for section in sections]
-    return [overview, *chapters, *others]
+    names = [layers] if isinstance(layers, str) else layers
+    settings = Settings(n_modules, expected_ari, max_pairs, max_hybrids, seed)
+    makers = [section_maker(one) if isinstance(one, str) else one for one in sections]
+    growth = Growth(generator, names, settings, as_path(out), regions=regions_of(generator, regions), makers=makers)
+    return growth.run(show_progress=show_progress)

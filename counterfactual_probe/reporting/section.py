@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ..base.display.description import Table
-from ..base.display.plot import png
+from ..base.display.encode import encoded
 from ..base.errors import ProbeError, nearest
 from ..base.files import is_safe_name, safe_name
 from ..base.plugins import blamed_on_plugin, by_name, imported
@@ -34,20 +34,22 @@ WRITERS = {".safetensors": "save", ".json": "to_json", ".csv": "to_csv"}
 
 @dataclass(frozen=True)
 class CaptionedFigure:
-    """A figure as PNG with its words; made by :func:`shown`.
+    """A figure as a file's content with its words; made by :func:`shown`.
 
     Attributes:
         name: of its file, and its anchor on the page.
         sentence: what it shows.
         parameters: what it was made with.
         narrow: whether it should not fill the page's width.
+        suffix: of its file: ".webp" of photographs, ".svg" of plots, else ".png".
     """
 
     name: str
-    png: bytes
+    content: bytes
     sentence: str
     parameters: str = ""
     narrow: bool = False
+    suffix: str = ".png"
 
 
 def shown(
@@ -65,11 +67,12 @@ def shown(
     >>> shown("errors", Figure(), "The error of every layer.", "64 images").name
     'errors'
 
-    Any ``name`` is made safe for a file. ``photographs`` need more colours than lines do; ``narrow`` figures do not
-    fill the page's width.
+    Any ``name`` is made safe for a file. ``photographs``, and what has as many colours, become WebP, other figures SVG,
+    or PNG where they show arrays; ``narrow`` ones do not fill the page's width.
     """
     safe = name if is_safe_name(name) else safe_name(name)
-    return CaptionedFigure(safe, png(figure, photographs=photographs), sentence, parameters, narrow)
+    content, suffix = encoded(figure, photographs=photographs)
+    return CaptionedFigure(safe, content, sentence, parameters, narrow, suffix)
 
 
 @dataclass(frozen=True)

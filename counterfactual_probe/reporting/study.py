@@ -1,17 +1,15 @@
-"""The whole study of a generator: what the papers compute, layer by layer, ready to be shown."""
+"""The study of a generator that a report shows: each layer's modules, how reproducible they are, and their hybrids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..base.errors import ProbeError, whole
+from ..base.errors import Interrupted, ProbeError, share, whole
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.layers import LayerInfo
@@ -20,64 +18,78 @@ from ..hybrids.hybridizer import Hybridizer
 from ..hybrids.result import Hybrids
 from ..influence.influence_map import InfluenceMap
 from ..influence.maps import InfluenceMaps
-from ..modules.clustering import Method
-from ..modules.confidence import BLOCKS, CONFIDENT
-from ..modules.finder import ModuleFinder, compare_finders
-from ..modules.matching import ModuleMatch, match_modules
+from ..modules.confidence import ENOUGH
+from ..modules.finder import ModuleFinder
 from ..modules.quality import ModuleQuality
-from ..modules.selection import Selection
-from ..modules.stability import Stability, smallest_subset
+from ..registry.naming import Evidence, Shown, numbered_names, shown_regions
+from ..registry.regions import Regions
+from .choice import map_size, study_layers
 
 # Latents that are shown come from other streams than those that modules are found with.
 SHOWN_BASE, SHOWN_SOURCE = 10, 11
-METHODS: tuple[Method, ...] = ("nmf", "kmeans")
-_FEWEST_BLOCKS = 8  # of pairs; resampling fewer says little
+BLOCKS = 16  # of pairs, resampled to measure confidence; 16 predict as well as 32, in half of the memory
+_FEWEST_BLOCKS, _FEWEST_PAIRS = 8, 16  # in blocks of two: resampling fewer than 8 says little
+_NUMBERS_IN_BLOCKS = 2**24  # 64 MiB for each of the two kinds of sums
+_QUALITY_PAIRS = 32
+_LARGE, _FEW = 512, 2  # pixels of a side from which only a few hybrids are shown
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a study depends on; two studies with the same settings give the same files."""
+    """What a report depends on; two reports with the same settings give the same files.
 
-    n_pairs: int = 64
+    Attributes:
+        n_modules: number of modules K.
+        expected_ari: no more pairs are sampled in a layer once its modules are as reproducible.
+        max_pairs, max_hybrids: nor above so many pairs, or hybrids in all: the cost of a layer is pairs × channels.
+        shown: pairs of latents whose hybrids are shown.
+    """
+
     n_modules: int = 3
+    expected_ari: float = ENOUGH
+    max_pairs: int = 256
+    max_hybrids: int = 2**15
     seed: int = 0
-    counts: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
-    repetitions: int = 10
     shown: int = 8
 
-    @property
-    def seeds(self) -> tuple[int, int]:
-        """Seeds of the two independent samples of pairs."""
-        return self.seed, self.seed + 1
+    def require(self) -> None:
+        """Raise a ProbeError for what no study can have."""
+        whole(self.n_modules, "n_modules", 1)
+        whole(self.seed, "the seed", 0)
+        whole(self.max_hybrids, "max_hybrids", 1)
+        whole(self.shown, "shown", 1)
+        share(self.expected_ari, "expected_ari")
+        if self.max_pairs < _FEWEST_PAIRS:
+            raise ProbeError(
+                f"{self.max_pairs} pairs asked for; a report needs at least {_FEWEST_PAIRS}, to say how reproducible "
+                "modules are"
+            )
 
-    @property
-    def blocks(self) -> int | None:
-        """Into how many blocks pairs are divided, to measure confidence; None if there are too few pairs."""
-        number = min(BLOCKS, self.n_pairs // 2)
-        return number if number >= _FEWEST_BLOCKS else None
+    def pairs(self, channels: int, pixels: int) -> tuple[int, int]:
+        """The most pairs that a layer gets, and in how many blocks, whose maps must fit into memory."""
+        most = min(self.max_pairs, max(2 * BLOCKS, self.max_hybrids // channels))
+        fitting = _NUMBERS_IN_BLOCKS // (channels * pixels)
+        return most, min(BLOCKS, most // 2, max(_FEWEST_BLOCKS, fitting))
 
 
 @dataclass(frozen=True)
 class LayerStudy:
-    """One layer: maps of two samples of latents, modules, how reproducible they are, and hybrids by each."""
+    """One layer: its maps, the modules by the method that is more reproducible here and by the other, and hybrids.
+
+    Attributes:
+        maps: of all pairs, without sums over blocks.
+        finder: of the method whose modules another sample of latents is expected to reproduce better.
+        other: of the other method; None where that finds no modules.
+        stopped: why no more pairs were sampled.
+    """
 
     layer: LayerInfo
-    maps: tuple[InfluenceMaps, InfluenceMaps]
-    finders: tuple[ModuleFinder, ModuleFinder]
-    stability: dict[Method, Stability]
-    influence_by_count: dict[int, InfluenceMaps]  # K -> maps of the K modules
+    maps: InfluenceMaps
+    finder: ModuleFinder
+    other: ModuleFinder | None
     hybrids: Hybrids
-    one_source: Hybrids
-    mixed: Tensor  # (K, n, C, H, W): the control of one_source
-    confident_hybrids: (
-        Hybrids | None
-    )  # by the confident channels alone; None if there are none, or confidence is unknown
-    selection: Selection | None
     quality: ModuleQuality | None
-
-    @property
-    def finder(self) -> ModuleFinder:
-        return self.finders[0]
+    stopped: str
 
     @property
     def modules(self) -> tuple[UnitSet, ...]:
@@ -85,102 +97,68 @@ class LayerStudy:
 
     @property
     def expected_ari(self) -> float:
-        """The expected ARI against another sample of latents, from this one alone; NaN if there are too few pairs."""
-        return self.finder.expected_ari_ if self.selection is not None else float("nan")
+        """The expected adjusted Rand index against another sample of latents."""
+        return self.finder.expected_ari_
 
     @property
-    def most_in_subsets(self) -> int:
-        """The largest number of modules that subsets of the channels can be grouped into."""
-        return smallest_subset(int((self.finder.labels_ >= 0).sum()))
+    def kept(self) -> float:
+        """Share of the channels that another sample of latents is expected to keep in their module."""
+        return float(np.nanmean(self.finder.confidence_))
 
     @property
-    def relative_errors(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """‖standard error‖₂ / ‖map‖₂ of every channel that acts at all."""
-        maps = self.maps[0]
-        return np.asarray(maps.relative_error[maps.maps.flatten(1).any(1)].double().numpy())
+    def evidence(self) -> list[Evidence]:
+        """What speaks for each module."""
+        labels, confidence = self.finder.labels_, self.finder.confidence_
+        specific: dict[int, float] = {}
+        if self.quality is not None:
+            numbers = self.quality.provenance["modules"]
+            specific = {k - 1: float(share) for k, share in zip(numbers, self.quality.above_random, strict=True)}
+        return [
+            Evidence(
+                self.expected_ari,
+                float(confidence[labels == k].mean()) if (labels == k).any() else 0.0,
+                specific.get(k),
+            )
+            for k in range(self.finder.n_modules)
+        ]
 
-    @property
-    def why_no_subsets(self) -> str | None:
-        """Why subsets of the channels were not compared; None if they were."""
-        if self.stability["nmf"].consistency.size:
-            return None
-        return "not enough channels" if self.finder.n_modules > self.most_in_subsets else "no repetitions"
+    def order(self, regions: Regions) -> list[int]:
+        """Modules with channels, those first whose templates show their region most clearly."""
+        shown = self.shown(regions)
+        order = sorted(range(len(shown)), key=lambda k: (shown[k].region is None, -shown[k].correlation))
+        return [k for k in order if self.modules[k].size]
 
-    def at(self, quantity: str, k: int, method: Method = "nmf") -> float:
-        """A stability measure for K modules: its mean over repetitions if there are any; NaN if it was not measured."""
-        stability = self.stability[method]
-        row = np.flatnonzero(stability.n_modules == k)
-        values = getattr(stability, quantity)
-        measured = np.empty(0) if values is None else values[row]
-        return float(measured.mean()) if measured.size else float("nan")
+    def names(self, regions: Regions) -> list[str]:
+        """What the modules are called: the parts of the image that they show, where the evidence bears it."""
+        return numbered_names([found.name for found in self.shown(regions)])
 
-
-@dataclass(frozen=True)
-class CrossLayer:
-    """Hybrids of matched modules over two successive layers (S003 §4.1)."""
-
-    layers: tuple[str, str]
-    match: ModuleMatch
-    hybrids: Hybrids
+    def shown(self, regions: Regions) -> list[Shown]:
+        """What each module's template shows, where the evidence bears it."""
+        templates = self.finder.templates_
+        return shown_regions(templates, regions.resized(*templates.shape[1:]), self.evidence)
 
 
 @dataclass(frozen=True)
 class Study:
-    """Everything a report shows."""
+    """Everything that a report shows, so far.
+
+    Attributes:
+        layers: those that are done, the most reproducible first.
+        left_out: (layer, why) of those that have no modules.
+        to_come: names of layers that are still to be done.
+    """
 
     generator: str
     provenance: dict[str, Any]
     settings: Settings
     layers: tuple[LayerStudy, ...]
-    successive: tuple[CrossLayer, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    to_come: tuple[str, ...] = field(default=(), compare=False)
 
     def parameters(self, layer: LayerStudy) -> str:
         """What figures of the layer were made with."""
-        settings = self.settings
-        return (
-            f"{self.generator}, layer {layer.layer.name}, {settings.n_pairs} pairs, seed {settings.seeds[0]}, "
-            f"K = {settings.n_modules}"
-        )
-
-
-def default_layers(generator: GeneratorAdapter) -> list[str]:
-    """The last layer of each resolution, from coarse to fine, without the image itself."""
-    last: dict[tuple[int, ...], str] = {}
-    image = generator.image_size[1:]
-    for name, info in generator.layers.items():
-        if info.size and not (info.size == image and info.channels == generator.image_size[0]):
-            last.pop(info.size, None)
-            last[info.size] = name
-    return list(last.values()) or list(generator.layers)[:1]
-
-
-def study_layers(
-    generator: GeneratorAdapter,
-    layers: Sequence[str] | None,
-    settings: Settings,
-    say: Callable[[str], None] = lambda _: None,
-) -> list[LayerInfo]:
-    """The layers to study; whatever can be checked before anything runs is checked here.
-
-    Default layers with fewer channels than modules are left out, and ``say`` reports them.
-    """
-    whole(settings.n_modules, "n_modules", 1)
-    whole(settings.seed, "the seed", 0)
-    whole(settings.repetitions, "repetitions", 0)
-    if settings.n_pairs < 2:
-        raise ProbeError(f"{settings.n_pairs} pairs asked for; a study needs at least 2, for a standard error")
-    infos = [generator.layer(name) for name in (default_layers(generator) if layers is None else layers)]
-    small = [info for info in infos if info.channels < settings.n_modules]
-    if layers is None and len(small) < len(infos):
-        for info in small:
-            say(f"layer {info.name} is left out: {info.channels} channels are too few for {settings.n_modules} modules")
-        return [info for info in infos if info not in small]
-    for info in small:
-        raise ProbeError(
-            f"{settings.n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask "
-            "for fewer, or leave the layer out"
-        )
-    return infos
+        pairs = int(layer.maps.n_pairs.max())
+        return f"{self.generator}, layer {layer.layer.name}, {pairs} pairs, seed {self.settings.seed}"
 
 
 def run_study(
@@ -191,126 +169,103 @@ def run_study(
     show_progress: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Study:
-    """Influence maps, modules, stability and hybrids for each layer, and for successive layers.
+    """The study of all layers.
 
     >>> study = run_study(cp.load("dcgan-faces"), ["main.8"])  # doctest: +SKIP
     """
-    settings = settings or Settings()
-    if settings.n_modules not in settings.counts:
-        settings = replace(settings, counts=tuple(sorted({*settings.counts, settings.n_modules})))
-    infos = study_layers(generator, layers, settings, say)
-    studies = []
-    for number, info in enumerate(infos, 1):
-        say(
-            f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels, two samples of "
-            f"{settings.n_pairs} pairs"
-        )
-        studies.append(_study_layer(generator, info, settings, show_progress, say))
-    successive = []
-    for first, second in pairwise(studies):
-        say(f"matched modules over {first.layer.name} and {second.layer.name}")
-        successive.append(_study_successive(generator, first, second, settings))
-    return Study(generator.name, generator.provenance(), settings, tuple(studies), tuple(successive))
+    *_, study = growing_study(generator, layers, settings or Settings(), show_progress, say)
+    return study
 
 
-def _study_layer(
+def growing_study(
     generator: GeneratorAdapter,
-    info: LayerInfo,
+    layers: Sequence[str] | None,
     settings: Settings,
-    show_progress: bool,
-    say: Callable[[str], None],
-) -> LayerStudy:
-    influence = InfluenceMap(generator, info.name)
-    first, second = (
-        influence.attribute(n_pairs=settings.n_pairs, seed=seed, blocks=blocks, show_progress=show_progress)
-        for seed, blocks in zip(settings.seeds, (settings.blocks, None), strict=True)
+    show_progress: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Study]:
+    """The study after each layer, those of fewest channels first, since they are done soonest."""
+    settings.require()
+    infos = sorted(study_layers(generator, layers, settings.n_modules, say), key=lambda info: info.channels)
+    done: list[LayerStudy] = []
+    left_out: list[tuple[str, str]] = []
+    for number, info in enumerate(infos, 1):
+        say(f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels")
+        try:
+            done.append(_study_layer(generator, info, settings, show_progress))
+        except Interrupted:
+            raise
+        except ProbeError as error:
+            if len(infos) == 1:
+                raise
+            say(f"layer {info.name} is left out: {error}")
+            left_out.append((info.name, str(error)))
+        done.sort(key=lambda layer: -layer.expected_ari)
+        to_come = tuple(one.name for one in infos[number:])
+        yield Study(generator.name, generator.provenance(), settings, tuple(done), tuple(left_out), to_come)
+
+
+def _study_layer(generator: GeneratorAdapter, info: LayerInfo, settings: Settings, show_progress: bool) -> LayerStudy:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of modules that are not reproducible, which the page says
+        return _found(generator, info, settings, show_progress)
+
+
+def _found(generator: GeneratorAdapter, info: LayerInfo, settings: Settings, show_progress: bool) -> LayerStudy:
+    influence, size = InfluenceMap(generator, info.name), map_size(generator)
+    height, width = size or generator.image_size[1:]
+    pairs, blocks = settings.pairs(info.channels, height * width)
+    reproducible = ModuleFinder(settings.n_modules, features="l2", seed=settings.seed).fit_until(
+        influence,
+        expected_ari=settings.expected_ari,
+        max_pairs=pairs,
+        seed=settings.seed,
+        blocks=blocks,
+        map_size=size,
+        show_progress=show_progress,
     )
-    say(f"  modules of {info.name} and their stability")
-    finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(first)
-    other = ModuleFinder(settings.n_modules, seed=settings.seed).fit(second)
-    counts, repetitions = _numbers_tried(finder, other, settings)
-    if repetitions < settings.repetitions:
-        say(f"  {info.name} has too few channels to compare subsets of them; only the two samples are compared")
-    stability = {
-        method: ModuleFinder(settings.n_modules, method, seed=settings.seed).stability(
-            first, n_modules=counts, repetitions=repetitions, other=second
-        )
-        for method in METHODS
-    }
-    say(f"  hybrids of {info.name}")
-    finders = {k: finder if k == settings.n_modules else ModuleFinder(k, seed=settings.seed).fit(first) for k in counts}
-    by_count = {}
-    for k, each in finders.items():
-        modules = [units for units in each.unit_sets() if units.size]
-        by_count[k] = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=modules)
-    selection = None if first.block_sums is None else compare_finders(list(finders.values()), stability["nmf"])
-    hybridizer = Hybridizer(generator, info.name)
+    maps = reproducible.maps_
+    finder, other = _better(reproducible, _papers(settings, maps))
+    del reproducible.maps_  # its sums over blocks take many times the memory of all the rest
     base, source = shown_pairs(generator, settings)
-    one = lt.take(source, torch.zeros(settings.shown, dtype=torch.long, device=generator.device))
-    mixed = []
-    for units, seed in zip(finder.unit_sets(), _seeds(settings.seed, settings.n_modules), strict=True):
-        mixed.append(generator(lt.mix(base, one, units.size / info.channels, seed)))
     return LayerStudy(
         info,
-        (first.without_blocks(), second),
-        (finder, other),
-        stability,
-        by_count,
-        hybridizer.hybridize(base, source, units=finder.modules_),
-        hybridizer.hybridize(base, one, units=finder.modules_),
-        torch.stack(mixed),
-        _confident_hybrids(finder, hybridizer, base, source) if selection is not None else None,
-        selection,
+        maps.without_blocks(),
+        finder,
+        other,
+        Hybridizer(generator, info.name).hybridize(base, source, units=finder.modules_),
         _quality(finder, influence, settings),
+        reproducible.stopped_.partition(":")[0],  # what follows is of this method, which may not be the better one
     )
 
 
-def _confident_hybrids(
-    finder: ModuleFinder, hybridizer: Hybridizer, base: lt.Latents, source: lt.Latents
-) -> Hybrids | None:
-    if not (finder.confidence_ >= CONFIDENT).any():
+def _papers(settings: Settings, maps: InfluenceMaps) -> ModuleFinder | None:
+    """The papers' pipeline on the same maps, with its confidence; None where it finds no modules."""
+    try:
+        finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(maps)
+        finder.expected_ari_  # noqa: B018  # measured now, while there are sums over blocks
+    except ProbeError:
         return None
-    return hybridizer.hybridize(base, source, units=finder.assigned(CONFIDENT).modules)
+    return finder
+
+
+def _better(reproducible: ModuleFinder, papers: ModuleFinder | None) -> tuple[ModuleFinder, ModuleFinder | None]:
+    if papers is None or reproducible.expected_ari_ >= papers.expected_ari_:
+        return reproducible, papers
+    return papers, reproducible
 
 
 def _quality(finder: ModuleFinder, influence: InfluenceMap, settings: Settings) -> ModuleQuality | None:
-    """On the pairs of the second sample, which the modules were not found with."""
+    """On pairs of another seed, which the modules were not found with; None if there are not two to compare."""
     if sum(units.size > 0 for units in finder.unit_sets()) < 2:
         return None
-    return finder.quality(influence, n_pairs=settings.n_pairs, seed=settings.seeds[1])
-
-
-def _numbers_tried(finder: ModuleFinder, other: ModuleFinder, settings: Settings) -> tuple[list[int], int]:
-    """The numbers of modules whose stability can be measured, K among them, and how many repetitions.
-
-    Subsets hold fewer channels than a layer. If K modules are too many for them, only the two samples are compared.
-    """
-    alive = finder.labels_ >= 0
-    in_subsets, in_both = smallest_subset(int(alive.sum())), int((alive & (other.labels_ >= 0)).sum())
-    compared = settings.n_modules <= in_subsets
-    most = min(in_subsets, in_both) if compared else in_both
-    counts = [k for k in settings.counts if k <= most or k == settings.n_modules]
-    return counts, settings.repetitions if compared else 0
-
-
-def _seeds(seed: int, n: int) -> list[int]:
-    """A seed for each module, so that no two mix the same coordinates."""
-    return [int(np.random.SeedSequence([seed, k]).generate_state(1)[0]) for k in range(n)]
-
-
-def _study_successive(
-    generator: GeneratorAdapter, first: LayerStudy, second: LayerStudy, settings: Settings
-) -> CrossLayer:
-    names = (first.layer.name, second.layer.name)
-    match = match_modules(first.finder, second.finder)
-    base, source = shown_pairs(generator, settings)
-    hybrids = Hybridizer(generator, names).hybridize(base, source, units=match.units)
-    return CrossLayer(names, match, hybrids)
+    return finder.quality(influence, n_pairs=min(_QUALITY_PAIRS, settings.max_pairs), seed=settings.seed + 1)
 
 
 def shown_pairs(generator: GeneratorAdapter, settings: Settings) -> tuple[lt.Latents, lt.Latents]:
     """The latents whose hybrids are shown."""
-    return (
-        generator.sample(settings.shown, seed=settings.seed, stream=SHOWN_BASE),
-        generator.sample(settings.shown, seed=settings.seed, stream=SHOWN_SOURCE),
+    large = max(generator.image_size[1:]) >= _LARGE
+    n = min(settings.shown, _FEW) if large else settings.shown
+    return tuple(  # type: ignore[return-value]
+        generator.sample(n, seed=settings.seed, stream=stream) for stream in (SHOWN_BASE, SHOWN_SOURCE)
     )

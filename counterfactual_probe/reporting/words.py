@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ..modules.confidence import ENOUGH
+from ..registry.naming import RELATED_FROM
+
+if TYPE_CHECKING:
+    from ..base.html import Level
 
 
 def percent(share: float) -> str:
@@ -17,6 +24,25 @@ def listing(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
+def reproducible_words(ari: float) -> tuple[str, Level]:
+    """What modules are by their expected adjusted Rand index, and how good that is.
+
+    >>> reproducible_words(0.85), reproducible_words(0.5), reproducible_words(0.1)
+    (('reproducible', 'good'), ('partly reproducible', 'fair'), ('not reproducible', 'poor'))
+    """
+    if ari >= ENOUGH:
+        return "reproducible", "good"
+    return ("partly reproducible", "fair") if ari >= RELATED_FROM else ("not reproducible", "poor")
+
+
+def kept_sentence(kept: float, ari: float) -> str:
+    """How many channels would keep their module, in a sentence for someone new to this."""
+    return (
+        f"With other random images, {100 * kept:.0f} of 100 channels would be expected to end up in the same module "
+        f"(adjusted Rand index {ari:.2f})."
+    )
+
+
 def ari_words(ari: float) -> str:
     """The adjusted Rand index between two samples of latents, in words a newcomer understands."""
     if np.isnan(ari):
@@ -25,7 +51,7 @@ def ari_words(ari: float) -> str:
         return "nearly the same modules"
     if ari >= 0.7:
         return "mostly the same modules; some channels change modules"
-    if ari >= 0.4:
+    if ari >= RELATED_FROM:
         return "related modules; many channels change modules, so do not trust single channels"
     if ari >= 0.15:
         return "weakly related modules; another sample of latents groups most channels differently"

@@ -20,7 +20,8 @@ import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
 from counterfactual_probe.cli.common import show
 from counterfactual_probe.registry import pretrained as registry
-from counterfactual_probe.registry.regions import describe, generic_regions, numbered_names
+from counterfactual_probe.registry.naming import numbered_names, shown_regions
+from counterfactual_probe.registry.regions import generic_regions
 from support.factories import FACTORY
 
 MORE = """
@@ -197,7 +198,7 @@ def test_influence_then_modules_then_hybrids(folder: Path, capsys: pytest.Captur
     modules = json.loads(Path("b/modules-1.json").read_text())
     finder = cp.ModuleFinder(2).fit(maps)
     assert modules["labels"] == finder.labels_.tolist()
-    assert modules["shows"] == [name for name, _ in describe(finder.templates_, generic_regions(8, 8))]
+    assert modules["shows"] == [one.name for one in shown_regions(finder.templates_, generic_regions(8, 8))]
     printed = capsys.readouterr().out
     assert "unknown: give --other" in printed
     for name, units in zip(numbered_names(modules["shows"]), finder.unit_sets(), strict=True):
@@ -243,21 +244,32 @@ def test_hybridize_by_channels(folder: Path) -> None:
 
 
 def test_report_of_a_users_generator(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = run("report", "users_own:make", "--pairs", "4", "--modules", "2", "--repetitions", "1", "--out", "r")
+    code = run("report", "users_own:make", "--pairs", "16", "--modules", "2", "--out", "r")
     assert code == 0
     printed = capsys.readouterr().out
     assert "report:  r/report.html" in printed
-    assert "At 1, K = 2: module 1" in printed
+    assert "reproducible (" in printed
     assert "The modules of mine" in Path("r/report.html").read_text()
+
+
+def test_the_study_adds_the_papers_chapters(folder: Path) -> None:
+    few = ["--pairs", "16", "--papers-pairs", "4", "--repetitions", "1", "--modules", "2"]
+    assert run("study", "users_own:make", *few, "--no-progress", "--out", "r") == 0
+    page = Path("r/report.html").read_text()
+    assert "<h2>The papers' study: layer 1</h2>" in page.replace("&#39;", "'")
+    assert Path("r/papers-stability-1-kmeans.safetensors").is_file()
+    assert Path("r/modules-1.json").is_file()
+    assert "refresh" not in page.partition("<body")[0]
 
 
 def test_demo_on_one_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
-    arguments = ["demo", "--layers", "main.11", "--pairs", "2", "--repetitions", "1", "--out", str(out)]
+    arguments = ["demo", "--layers", "main.11", "--pairs", "16", "--out", str(out)]
     assert run(*arguments) == 0
     captured = capsys.readouterr()
     assert f"report:  {out / 'report.html'}" in captured.out
-    assert "At main.11, K = 3" in captured.out
+    assert "reproducible (" in captured.out
+    assert f"open {out / 'report.html'} in a browser" in captured.err
     assert "DigiFace-1M" in (out / "report.html").read_text()
 
 
@@ -299,7 +311,7 @@ def test_demo_on_one_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["modules", "users_own:make"], "give --layer, or a maps file"),
         (["modules", "users_own.safetensors"], "users_own.safetensors cannot be read"),
         (["influence", "users_own:make", "--layer", "1", "--pairs", "0"], "n_pairs is 0"),
-        (["report", "users_own:make", "--pairs", "1"], "1 pairs asked for; a study needs at least 2"),
+        (["report", "users_own:make", "--pairs", "1"], "1 pairs asked for; a report needs at least 16"),
         (["influence", "users_own:make", "--layer", "1", "--seed", "-1"], "the seed is -1"),
     ],
 )
@@ -364,7 +376,7 @@ def test_files_of_a_layer_that_runs_twice_have_plain_names(folder: Path) -> None
 
 
 def test_a_failed_report_leaves_the_last_one_as_it_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["report", "users_own:make", "--pairs", "2", "--modules", "2", "--repetitions", "1", "--out", "r"]
+    arguments = ["report", "users_own:make", "--pairs", "16", "--modules", "2", "--out", "r"]
     assert run(*arguments) == 0
     before = {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()}
     for wrong in (["--layers", "99"], ["--modules", "8"], ["--pairs", "1"]):
@@ -373,14 +385,14 @@ def test_a_failed_report_leaves_the_last_one_as_it_was(folder: Path, capsys: pyt
 
 
 def test_only_files_of_this_report_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["report", "users_own:twice", "--pairs", "2", "--modules", "2", "--repetitions", "1"]
+    arguments = ["report", "users_own:twice", "--pairs", "16", "--modules", "2"]
     arguments += ["--no-progress", "--out", "r"]
     assert run(*arguments) == 0
     (folder / "r" / "own.safetensors").write_text("the user's own")
     assert run(*arguments, "--layers", "1#2") == 0
     printed = capsys.readouterr().out
-    figures = len(list(Path("r/figures").glob("*.png")))
-    assert f"figures: r/figures ({figures} PNG files)" in printed
+    figures = len(list(Path("r/figures").iterdir()))
+    assert f"figures: r/figures ({figures} files)" in printed
     results = len(list(Path("r").glob("*.safetensors"))) - 1
     assert f"results: r ({results} safetensors files" in printed
     assert not [path for path in Path("r").rglob("*") if "1-1" in path.name]
@@ -404,7 +416,7 @@ def test_ctrl_c_is_one_sentence(
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--version"], ["--help"], ["demo", "--help"]):
+    for arguments in (["--version"], ["--help"], ["demo", "--help"], ["study", "--help"]):
         with pytest.raises(SystemExit) as stop:
             run(*arguments)
         assert stop.value.code == 0

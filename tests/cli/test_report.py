@@ -24,7 +24,7 @@ def ready():
 BAD = SectionMaker("bad", "fails", make, ready)
 GOOD = SectionMaker("good", "works", lambda generator, study, say: Section("Good", ("All is well.",)))
 """
-ARGUMENTS = ("--pairs", "4", "--modules", "2", "--repetitions", "1", "--no-progress", "--out", "r")
+ARGUMENTS = ("--pairs", "16", "--modules", "2", "--no-progress", "--out", "r")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_section_that_fails_is_left_out_and_named(
 
 def test_a_section_that_works_is_there(report: Callable[..., int]) -> None:
     assert report() == 0
-    assert '<h2 id="section-bad">Bad</h2>' in Path("r/report.html").read_text()
+    assert 'id="section-bad">\n<summary><h2>Bad</h2>' in Path("r/report.html").read_text()
 
 
 @pytest.mark.parametrize("ready", ["1 / 0", "raise SystemExit(0)"])

@@ -363,7 +363,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.usefixtures("means")
 def test_its_section_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(section_fidelity, "IMAGES", 20)
-    study = run_study(PLAIN.generator(), ["main.6"], settings=Settings(2, 2, counts=(2,), repetitions=0, shown=2))
+    study = run_study(PLAIN.generator(), ["main.6"], settings=Settings(2, max_pairs=16, shown=2))
     said: list[str] = []
     section = section_fidelity.SECTION.make(PLAIN.generator(), study, said.append)
     assert said == ["Fréchet distances of hybrids of main.6"]

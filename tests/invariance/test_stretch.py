@@ -330,7 +330,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_its_section_of_the_report() -> None:
     generator = cp.wrap(PLAIN.plain().float(), vectors(5, torch.float32))
-    study = run_study(generator, ["main.6"], settings=Settings(2, 2, counts=(2,), repetitions=0, shown=2))
+    study = run_study(generator, ["main.6"], settings=Settings(2, max_pairs=16, shown=2))
     said: list[str] = []
     section = SECTION.make(generator, study, said.append)
     assert said == ["stretching layer main.6"]

@@ -60,7 +60,7 @@ def test_the_linters_layers_are_the_same_floors() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     # It sees the folder of the package alone: neither what is imported in the package's own file nor the adapters.
-    floors = [sorted({*rooms} - {TOP, "adapters"}) for rooms in FLOORS]
+    floors = [sorted({*rooms} - {TOP, "adapters"}) for rooms in FLOORS if {*rooms} != {TOP}]
     assert [sorted(layer.split(" | ")) for layer in reversed(layers)] == floors
 
 

@@ -15,6 +15,7 @@ from counterfactual_probe.cli import defaults
 from counterfactual_probe.fidelity import compare
 from counterfactual_probe.invariance import stretch
 from counterfactual_probe.modules import features
+from counterfactual_probe.reporting import study
 from counterfactual_probe.robustness import finding
 from counterfactual_probe.spectral import filters
 from counterfactual_probe.training import recipe
@@ -96,6 +97,8 @@ def test_what_help_says_is_what_the_library_does() -> None:
         "FIDELITY_RESAMPLES": compare.DEFAULT_RESAMPLES,
         "INVARIANCE_IMAGES": stretch.DEFAULT_IMAGES,
         "REMOVAL_DRAWS": filters.DRAWS,
+        "REPORT_HYBRIDS": study.Settings.max_hybrids,
+        "REPORT_PAIRS": study.Settings.max_pairs,
         "ROBUSTNESS_HYBRIDS": finding.HYBRIDS,
         "TRAINING_IMAGES": importlib.import_module("counterfactual_probe.training.train").DRAWN,
         "TRAINING_PRECISIONS": recipe.PRECISIONS,

@@ -268,14 +268,15 @@ def test_the_commands_pair(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_the_reports_section() -> None:
     gen = generator()
     gen.make_partner = lambda: nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.Conv2d(4, 5, 4, 2, 1))
-    study = run_study(gen, ["2"], settings=Settings(4, 2, 0, repetitions=0), say=lambda _: None)
+    study = run_study(gen, ["2"], settings=Settings(2, max_pairs=16, shown=2))
     said: list[str] = []
     section: Any = section_maker("spectral").make(gen, study, said.append)
     assert said == ["comparing the kernels of successive convolutions"]
     assert section.sentences[0].startswith("In small, ratios spread most from ")
     assert [len(table.rows) for table in section.tables] == [2, 1]
     assert set(section.results) == {"generator.safetensors", "generator.csv", "partner.safetensors", "partner.csv"}
-    assert section.figures[0].png.startswith(b"\x89PNG")
+    assert section.figures[0].content.startswith(b"<?xml")
+    assert section.figures[0].suffix == ".svg"
 
 
 @pytest.mark.examples

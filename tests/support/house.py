@@ -27,7 +27,8 @@ FLOORS = (
     ("classifiers", "data", "hybrids", "influence", "invariance", "spectral"),
     ("fidelity", "modules", "training"),
     ("adapters", "parts", "robustness", "testing"),
-    (TOP, "reporting"),
+    ("reporting",),
+    (TOP,),
     ("cli",),
     ("__main__",),
 )

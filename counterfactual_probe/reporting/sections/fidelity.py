@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-import numpy as np
-
 from ...base.display.description import Table
 from ...classifiers import load_classifier
 from ...fidelity.compare import FidelityTest
@@ -27,8 +25,7 @@ def _ready() -> None:
 
 def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
     """Of the modules of one layer: that with the most reproducible modules."""
-    k = study.settings.n_modules
-    layer = max(study.layers, key=lambda one: np.nan_to_num(one.at("ari", k), nan=-1.0))
+    layer = study.layers[0]
     say(f"Fréchet distances of hybrids of {layer.layer.name}")
     numbered = [(i, units) for i, units in enumerate(layer.modules, 1) if units.size]
     with warnings.catch_warnings():

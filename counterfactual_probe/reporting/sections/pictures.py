@@ -16,7 +16,7 @@ from ...data.sources import Data
 from ...generator.adapter import GeneratorAdapter
 from ...hybrids.hybridizer import Hybridizer
 from ...hybrids.result import Hybrids
-from ..section import CaptionedFigure, Section, shown
+from ..section import CaptionedFigure, Section, SectionMaker, shown
 from ..study import LayerStudy, Study
 
 TITLE = "Hybrids of given pictures"
@@ -64,6 +64,16 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
         sentences,
         figures=tuple(_figure(study, name, images, hybrids, about) for name, hybrids in made.items()),
         results={f"hybrids-{safe_name(name)}.safetensors": hybrids for name, hybrids in made.items()},
+    )
+
+
+def pictures_maker(pictures: Data) -> SectionMaker:
+    """The section on these pictures, as the command line adds it."""
+    return SectionMaker(
+        "pictures",
+        "hybrids of given pictures",
+        lambda generator, study, _: encoded_section(generator, study, pictures),
+        fits=lambda generator: encoder_of(generator) and None,
     )
 
 

@@ -82,7 +82,7 @@ class _Judges:
     def make(self, generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
         first, second = two_classes(self.classes)
         say(f"scoring {len(self.classifiers)} classifiers on hybrids of {first} and {second}")
-        z1, z2 = pairs_of_classes(generator, (first, second), study.settings.n_pairs, study.settings.seed)
+        z1, z2 = pairs_of_classes(generator, (first, second), study.settings.max_pairs, study.settings.seed)
         modules = {
             layer.layer.name: {str(k): units for k, units in enumerate(layer.modules, 1) if units.size}
             for layer in study.layers

@@ -17,7 +17,7 @@ from counterfactual_probe.reporting.sections.pictures import TITLE, encoded_sect
 from counterfactual_probe.reporting.study import Settings, Study, run_study
 from support.toys import PLAIN, untrained
 
-SETTINGS = Settings(n_pairs=2, n_modules=2, counts=(2,), repetitions=1, shown=3)
+SETTINGS = Settings(n_modules=2, max_pairs=16, shown=3)
 LAYER = "decoder.level2"
 
 
@@ -81,7 +81,7 @@ def test_the_command(
     Path("photos").mkdir()
     for i, pixels in enumerate(pictures(4)):
         Image.fromarray(pixels.transpose(1, 2, 0)).resize((20, 18)).save(f"photos/{i}.png")
-    more = ["--pairs", "2", "--modules", "2", "--repetitions", "1", "--layers", LAYER, "--no-progress", "--out", "r"]
+    more = ["--pairs", "16", "--modules", "2", "--layers", LAYER, "--no-progress", "--out", "r"]
     assert cli.main(["report", "./mine", "--pictures", "photos", *more]) == 0
     page = Path("r/report.html").read_text()
     assert f">{TITLE}</h2>" in page

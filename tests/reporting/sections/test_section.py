@@ -20,7 +20,7 @@ from counterfactual_probe.reporting.section import CaptionedFigure, Section, Sec
 from counterfactual_probe.reporting.study import Settings, Study, run_study
 from support.toys import PLAIN
 
-SETTINGS = Settings(n_pairs=2, n_modules=2, counts=(2,), repetitions=1, shown=2)
+SETTINGS = Settings(n_modules=2, max_pairs=16, shown=2)
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +48,16 @@ def test_all_parts_are_on_the_page_and_beside_it(study: Study, tmp_path: Path) -
     made = section(study)
     report = write_report(study, tmp_path, sections=[made])
     page = report.page.read_text()
-    text = page[page.index('<h2 id="section-mean-errors">Mean Errors!</h2>') :]
-    assert '<a href="#section-mean-errors">Mean Errors!</a>' in page
+    text = page[page.index('<details class="chapter" id="section-mean-errors">\n<summary><h2>Mean Errors!</h2>') :]
     assert "<p>The first &lt;sentence&gt;.</p>\n<p>The second.</p>" in text
     assert '<tr><th scope="col" class="text">layer</th><th scope="col">error</th></tr>' in text
     assert '<tr><td class="text">main.6</td><td>0.5</td></tr>' in text
     assert "0.7 &amp; more" in text
     assert "Of 2 pairs." in text
     assert "A line &amp; its caption." in text
-    assert '<figure class="narrow" id="section-mean-errors-line">' in text
-    assert base64.b64encode(made.figures[0].png).decode() in text
-    assert (tmp_path / "figures/section-mean-errors-line.png").read_bytes() == made.figures[0].png
+    assert '<figure class="narrow plot" id="section-mean-errors-line">' in text
+    assert base64.b64encode(made.figures[0].content).decode() in text
+    assert (tmp_path / "figures/section-mean-errors-line.svg").read_bytes() == made.figures[0].content
     assert cp.Hybrids.load(tmp_path / "section-mean-errors-a.safetensors").units == study.layers[0].hybrids.units
     assert json.loads((tmp_path / "section-mean-errors-b.json").read_text()) == {"x": [1, 2]}
     assert (tmp_path / "section-mean-errors-c.csv").read_text() == "x,y\n1,2\n"
@@ -123,7 +122,7 @@ def test_the_command_line_finds_sections_by_name(
     monkeypatch.setattr(sections, "entry_points", lambda group: [entry] if group == sections.GROUP else [])
     assert sections.available_sections() == ["counted"]
     assert section_maker("counted") is COUNTED
-    arguments = ["report", "dcgan-faces", "--layers", "main.11", "--pairs", "2", "--repetitions", "1", "--no-progress"]
+    arguments = ["report", "dcgan-faces", "--layers", "main.11", "--pairs", "16", "--no-progress"]
     assert cli.main([*arguments, "--out", str(tmp_path), "--sections", "counted"]) == 0
     assert "counting layers" in capsys.readouterr().err
     assert re.search(r"<p>dcgan-faces has 1 layer here.</p>", (tmp_path / "report.html").read_text())

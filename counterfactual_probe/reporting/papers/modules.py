@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 
-from ..base import drawing
-from ..base.files import safe_name
-from ..generator.results import units_to_json
-from ..modules import plots
-from ..modules.clustering import cosine_matrix, match_labels
-from ..modules.confidence import ENOUGH, pairs_for
-from ..registry.regions import NAMED_FROM, Regions, agreement, describe, module_names
-from .section import CaptionedFigure, Section, shown
-from .study import LayerStudy, Study
-from .words import ari_words, listing, percent
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ...base.files import safe_name
+from ...generator.results import units_to_json
+from ...modules import plots
+from ...modules.clustering import cosine_matrix, match_labels
+from ...modules.confidence import ENOUGH, pairs_for
+from ...registry.naming import RESEMBLES_FROM, agreement, module_names, shown_regions
+from ...registry.regions import Regions
+from ..layer.figures import images_figure
+from ..section import CaptionedFigure, Section, shown
+from ..words import ari_words, listing, percent
+from .study import PapersLayer, PapersStudy
 
 
-def describe_modules(study: Study, layer: LayerStudy, regions: Regions) -> Section:
+def describe_modules(study: PapersStudy, layer: PapersLayer, regions: Regions) -> Section:
     """Sentences, figures and files of a layer's modules; ``regions`` name what their templates show."""
     names = module_names(layer.finder.templates_, regions)
     shows, earlier = template_sentence(layer, regions), earlier_sentence(layer, regions)
@@ -41,24 +39,23 @@ def describe_modules(study: Study, layer: LayerStudy, regions: Regions) -> Secti
 # --- sentences, each computed from the study's numbers ---------------------------------------------
 
 
-def template_sentence(layer: LayerStudy, regions: Regions) -> str:
+def template_sentence(layer: PapersLayer, regions: Regions) -> str:
     """What the templates show, by correlation with named parts of the image."""
     parts = []
-    for k, (name, value) in enumerate(describe(layer.finder.templates_, regions), 1):
-        part = f"the {name}" if name else "no named part"
-        parts.append(f"module {k} ({layer.modules[k - 1].size} channels) shows {part} (correlation {value:.2f})")
+    for k, found in enumerate(shown_regions(layer.finder.templates_, regions), 1):
+        parts.append(f"module {k} ({layer.modules[k - 1].size} channels) {found.words}")
     return f"At {layer.layer.name}, K = {layer.finder.n_modules}: {listing(parts)}."
 
 
-def earlier_sentence(layer: LayerStudy, regions: Regions) -> str | None:
+def earlier_sentence(layer: PapersLayer, regions: Regions) -> str | None:
     """Whether these templates agree with what an earlier study saw in this layer; None if there was none."""
     if layer.layer.name != regions.layer or layer.finder.n_modules != len(regions.expected):
         return None
     sentences = []
     for number, finder in enumerate(layer.finders, 1):
         values = agreement(finder.templates_, regions)
-        good = [name for name, _, value in values if value >= NAMED_FROM]
-        missing = [name for name, _, value in values if value < NAMED_FROM]
+        good = [name for name, _, value in values if value >= RESEMBLES_FROM]
+        missing = [name for name, _, value in values if value < RESEMBLES_FROM]
         if not missing:
             verdict = "agrees: each of them has its own template"
         elif good:
@@ -74,7 +71,7 @@ def earlier_sentence(layer: LayerStudy, regions: Regions) -> str | None:
     )
 
 
-def stability_sentence(layer: LayerStudy) -> str:
+def stability_sentence(layer: PapersLayer) -> str:
     """How reproducible the modules are, between subsets of channels and between samples of latents."""
     k = layer.finder.n_modules
     ari = layer.at("ari", k)
@@ -86,7 +83,7 @@ def stability_sentence(layer: LayerStudy) -> str:
     )
 
 
-def _subsets_sentence(layer: LayerStudy) -> str:
+def _subsets_sentence(layer: PapersLayer) -> str:
     k = layer.finder.n_modules
     if (missing := layer.why_no_subsets) is not None:
         return f"Subsets of the channels were not compared: {missing}."
@@ -97,7 +94,7 @@ def _subsets_sentence(layer: LayerStudy) -> str:
     )
 
 
-def expected_sentence(layer: LayerStudy) -> str | None:
+def expected_sentence(layer: PapersLayer) -> str | None:
     """What one sample says about another, and how many pairs would help; None if there are too few pairs."""
     if layer.selection is None:
         return None
@@ -108,7 +105,7 @@ def expected_sentence(layer: LayerStudy) -> str | None:
     return f"{words} About {pairs_for(pairs, ari):,} pairs would raise it to {ENOUGH}."
 
 
-def quality_sentence(layer: LayerStudy, names: Sequence[str]) -> str | None:
+def quality_sentence(layer: PapersLayer, names: Sequence[str]) -> str | None:
     """Whether each module acts in its own region; None if there are not two modules to compare."""
     quality = layer.quality
     if quality is None:
@@ -123,13 +120,13 @@ def quality_sentence(layer: LayerStudy, names: Sequence[str]) -> str | None:
     )
 
 
-def _verdict(layer: LayerStudy) -> str:
+def _verdict(layer: PapersLayer) -> str:
     """How far to trust the modules, in one line."""
     ari = layer.at("ari", layer.finder.n_modules)
     return f"Two samples of latents give {ari_words(ari)} (adjusted Rand index {ari:.2f})."
 
 
-def _selection_words(layer: LayerStudy) -> str:
+def _selection_words(layer: PapersLayer) -> str:
     """Which number of modules the measures suggest, and why."""
     selection = layer.selection
     if selection is None:
@@ -145,7 +142,7 @@ def _selection_words(layer: LayerStudy) -> str:
     )
 
 
-def _stability_panels(layer: LayerStudy) -> str:
+def _stability_panels(layer: PapersLayer) -> str:
     """What the panels of the stability figure show."""
     if (missing := layer.why_no_subsets) is not None:
         return f"between two samples of latents (not between subsets of the channels: {missing})"
@@ -158,7 +155,7 @@ def _stability_panels(layer: LayerStudy) -> str:
 # --- figures ---------------------------------------------------------------------------------------
 
 
-def _figures(study: Study, layer: LayerStudy, names: Sequence[str]) -> Iterator[CaptionedFigure]:
+def _figures(study: PapersStudy, layer: PapersLayer, names: Sequence[str]) -> Iterator[CaptionedFigure]:
     """Templates, stability, the choice of K, hybrids, and hybrids of one source."""
     parameters = study.parameters(layer)
     yield _templates_figure(study, layer, names)
@@ -167,26 +164,11 @@ def _figures(study: Study, layer: LayerStudy, names: Sequence[str]) -> Iterator[
         figure, _ = layer.selection.plot()
         sentence = f"How many modules: {_selection_words(layer)}."
         yield shown(f"selection_{layer.layer.name}", figure, sentence, parameters, narrow=True)
-    confident = "" if layer.confident_hybrids is None else ", and the row below it only with its confident channels"
-    yield shown(
-        f"hybrids_{layer.layer.name}",
-        _draw_hybrids(layer, names),
-        "Hybrids: each column is a pair; a module's row shows the base with that module's channels set to the values "
-        f"they take for the source{confident}.",
-        parameters,
-        photographs=True,
-    )
-    yield shown(
-        f"one_source_{layer.layer.name}",
-        _draw_one_source(layer, names),
-        "One source and many bases, with a control: each module's row is followed by images of mixed latents, in "
-        "which the same share of latent coordinates comes from the source instead.",
-        f"{parameters}; shares {', '.join(f'{share:.2f}' for share in _shares(layer))}",
-        photographs=True,
-    )
+    yield _hybrids_figure(layer, names, parameters)
+    yield _one_source_figure(layer, names, parameters)
 
 
-def _templates_figure(study: Study, layer: LayerStudy, names: Sequence[str]) -> CaptionedFigure:
+def _templates_figure(study: PapersStudy, layer: PapersLayer, names: Sequence[str]) -> CaptionedFigure:
     """Templates of the first sample above the matched ones of the second."""
     first, second = (finder.templates_ for finder in layer.finders)
     order = _matched_modules(layer)
@@ -202,14 +184,14 @@ def _templates_figure(study: Study, layer: LayerStudy, names: Sequence[str]) -> 
     )
 
 
-def _matched_modules(layer: LayerStudy) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _matched_modules(layer: PapersLayer) -> np.ndarray[Any, np.dtype[np.int64]]:
     """For each module of the first sample, its match in the second."""
     one, two = (finder.labels_ for finder in layer.finders)
     both = (one >= 0) & (two >= 0)
     return match_labels(one[both], two[both], layer.finder.n_modules)
 
 
-def _template_titles(layer: LayerStudy, order: np.ndarray[Any, np.dtype[np.int64]], names: Sequence[str]) -> list[str]:
+def _template_titles(layer: PapersLayer, order: np.ndarray[Any, np.dtype[np.int64]], names: Sequence[str]) -> list[str]:
     flat = [finder.templates_.reshape(layer.finder.n_modules, -1) for finder in layer.finders]
     cosines = cosine_matrix(*flat)[np.arange(len(order)), order]
     sizes = [[units.size for units in finder.unit_sets()] for finder in layer.finders]
@@ -218,7 +200,7 @@ def _template_titles(layer: LayerStudy, order: np.ndarray[Any, np.dtype[np.int64
     ]
 
 
-def _stability_figure(study: Study, layer: LayerStudy) -> CaptionedFigure:
+def _stability_figure(study: PapersStudy, layer: PapersLayer) -> CaptionedFigure:
     from matplotlib.figure import Figure as NewFigure
 
     curves = {"NMF": layer.stability["nmf"], "k-means": layer.stability["kmeans"]}
@@ -238,7 +220,7 @@ def _stability_figure(study: Study, layer: LayerStudy) -> CaptionedFigure:
     )
 
 
-def _draw_hybrids(layer: LayerStudy, names: Sequence[str]) -> Figure:
+def _hybrids_figure(layer: PapersLayer, names: Sequence[str], parameters: str) -> CaptionedFigure:
     """Base, source and each module's hybrids, with those by its confident channels below."""
     hybrids, confident = layer.hybrids, layer.confident_hybrids
     rows, labels = [hybrids.base, cast(torch.Tensor, hybrids.source)], ["base", "source"]
@@ -248,10 +230,20 @@ def _draw_hybrids(layer: LayerStudy, names: Sequence[str]) -> Figure:
         if confident is not None:
             rows.append(confident.images[k])
             labels.append(f"its {confident.units[k].size}\nconfident ones")
-    return _draw_images(rows, labels, hybrids.provenance["image_range"])
+    below = "" if confident is None else ", and the row below it only with its confident channels"
+    return images_figure(
+        f"hybrids_{layer.layer.name}",
+        rows=rows,
+        labels=labels,
+        image_range=hybrids.provenance["image_range"],
+        sentence="Hybrids: each column is a pair; a module's row shows the base with that module's channels set to the "
+        f"values they take for the source{below}.",
+        parameters=parameters,
+    )
 
 
-def _draw_one_source(layer: LayerStudy, names: Sequence[str]) -> Figure:
+def _one_source_figure(layer: PapersLayer, names: Sequence[str], parameters: str) -> CaptionedFigure:
+    """One source for all bases, above images of mixed latents."""
     hybrids = layer.one_source
     source = cast(torch.Tensor, hybrids.source)
     # The source once, in the corner; it is the same in every column.
@@ -261,22 +253,25 @@ def _draw_one_source(layer: LayerStudy, names: Sequence[str]) -> Figure:
     for k, share in enumerate(_shares(layer)):
         rows += [hybrids.images[k], layer.mixed[k].to(hybrids.images)]
         labels += [names[k], f"latents mixed\n{100 * share:.0f} %"]
-    return _draw_images(rows, labels, hybrids.provenance["image_range"])
+    return images_figure(
+        f"one_source_{layer.layer.name}",
+        rows=rows,
+        labels=labels,
+        image_range=hybrids.provenance["image_range"],
+        sentence="One source and many bases, with a control: each module's row is followed by images of mixed "
+        "latents, in which the same share of latent coordinates comes from the source instead.",
+        parameters=f"{parameters}; shares {', '.join(f'{share:.2f}' for share in _shares(layer))}",
+    )
 
 
-def _draw_images(rows: list[torch.Tensor], labels: list[str], image_range: tuple[float, float]) -> Figure:
-    low, high = image_range
-    return drawing.plot_images(torch.stack(rows).float().cpu().numpy(), labels, (low, high))[0]
-
-
-def _shares(layer: LayerStudy) -> list[float]:
+def _shares(layer: PapersLayer) -> list[float]:
     return [units.size / layer.layer.channels for units in layer.modules]
 
 
 # --- files -----------------------------------------------------------------------------------------
 
 
-def _results(layer: LayerStudy, regions: Regions) -> dict[str, Any]:
+def _results(layer: PapersLayer, regions: Regions) -> dict[str, Any]:
     name = safe_name(layer.layer.name)
     return {
         **{f"maps-{name}-draw{draw}.safetensors": maps for draw, maps in enumerate(layer.maps, 1)},
@@ -287,7 +282,7 @@ def _results(layer: LayerStudy, regions: Regions) -> dict[str, Any]:
     }
 
 
-def _as_json(layer: LayerStudy, regions: Regions) -> dict[str, Any]:
+def _as_json(layer: PapersLayer, regions: Regions) -> dict[str, Any]:
     k = layer.finder.n_modules
     confidence = None if layer.selection is None else layer.finder.confidence_
     specificity = None if layer.quality is None else layer.quality.specificity
@@ -295,7 +290,7 @@ def _as_json(layer: LayerStudy, regions: Regions) -> dict[str, Any]:
         "layer": layer.layer.name,
         "labels": layer.finder.labels_.tolist(),
         "modules": units_to_json(layer.modules),
-        "shows": [region for region, _ in describe(layer.finder.templates_, regions)],
+        "shows": [found.name for found in shown_regions(layer.finder.templates_, regions)],
         "agreement_between_draws": {q: _or_none(layer.at(q, k)) for q in ("ari", "draw_agreement", "draw_cosine")},
         "expected_ari": _or_none(layer.expected_ari),
         "confidence": None if confidence is None else [_or_none(float(value)) for value in confidence],

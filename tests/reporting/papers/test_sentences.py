@@ -13,10 +13,13 @@ from matplotlib.figure import Figure
 
 import counterfactual_probe as cp
 from counterfactual_probe.modules.confidence import ExpectedDisagreement
-from counterfactual_probe.registry.regions import Regions, agreement, describe, generic_regions, module_names
-from counterfactual_probe.reporting import channels, modules, words
+from counterfactual_probe.registry.naming import module_names
+from counterfactual_probe.registry.regions import Regions, generic_regions
+from counterfactual_probe.reporting import words
+from counterfactual_probe.reporting.layer import figures as layer_figures
+from counterfactual_probe.reporting.papers import channels, modules
+from counterfactual_probe.reporting.papers.study import PapersLayer, PapersSettings, PapersStudy, run_papers_study
 from counterfactual_probe.reporting.section import CaptionedFigure, shown
-from counterfactual_probe.reporting.study import LayerStudy, Settings, Study, run_study
 from support.figures import column_names, legend_names, row_names
 
 NUMBERED = ["module 1", "module 2", "module 3"]
@@ -24,9 +27,9 @@ FACES = cp.pretrained("dcgan-faces").regions
 
 
 @pytest.fixture(scope="module")
-def layer() -> LayerStudy:
-    settings = Settings(n_pairs=2, repetitions=1, shown=1, counts=(3,))
-    return run_study(cp.load("dcgan-faces"), ["main.8"], settings=settings).layers[0]
+def layer() -> PapersLayer:
+    settings = PapersSettings(n_pairs=2, repetitions=1, shown=1, counts=(3,))
+    return run_papers_study(cp.load("dcgan-faces"), ["main.8"], settings=settings).layers[0]
 
 
 def regions() -> Regions:
@@ -38,14 +41,14 @@ def regions() -> Regions:
 LATTICES = [np.indices((64, 64)).sum(0) % 3 == k for k in range(3)]
 
 
-def with_templates(layer: LayerStudy, *templates: np.ndarray) -> LayerStudy:
+def with_templates(layer: PapersLayer, *templates: np.ndarray) -> PapersLayer:
     """The same study, of channels that act in the given places, eight in each."""
     maps = np.repeat(np.stack(templates).astype(float), 8, axis=0)
     finder = cp.ModuleFinder(len(templates), window=1, percentile=0).fit(maps)
     return dataclasses.replace(layer, finders=(finder, finder))
 
 
-def in_blocks(layer: LayerStudy, steady: Sequence[int]) -> LayerStudy:
+def in_blocks(layer: PapersLayer, steady: Sequence[int]) -> PapersLayer:
     """The same study, of 16 blocks of pairs: ``steady[k]`` channels act in third k of the image in every block.
 
     All others act in each third about as often.
@@ -69,7 +72,7 @@ def in_blocks(layer: LayerStudy, steady: Sequence[int]) -> LayerStudy:
     return dataclasses.replace(layer, maps=(maps, maps), finders=(finder, finder), selection=selection)
 
 
-def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
+def test_sure_channels_are_named_by_module(layer: PapersLayer) -> None:
     assert channels.trusted_sentence(layer, NUMBERED) is None  # of two pairs nothing is known
     known = in_blocks(layer, (29, 1, 0))
     finder, influence = known.finder, known.maps[0].influence.numpy()
@@ -85,7 +88,7 @@ def test_sure_channels_are_named_by_module(layer: LayerStudy) -> None:
     assert sentence.endswith("; ".join(f"module {k + 1}: {named.get(k, 'none')}" for k in range(3)) + ".")
 
 
-def test_where_no_channel_is_sure_none_is_named(layer: LayerStudy) -> None:
+def test_where_no_channel_is_sure_none_is_named(layer: PapersLayer) -> None:
     known = in_blocks(layer, (0, 0, 0))
     assert (known.finder.confidence_ < 0.9).all()
     assert channels.trusted_sentence(known, NUMBERED) == channels.confident_sentence(known)
@@ -93,37 +96,11 @@ def test_where_no_channel_is_sure_none_is_named(layer: LayerStudy) -> None:
     assert channels.describe_channels(one_layer(known), known, NUMBERED).in_short == channels.confident_sentence(known)
 
 
-def one_layer(layer: LayerStudy) -> Study:
-    return Study("made", {}, Settings(), (layer,), ())
+def one_layer(layer: PapersLayer) -> PapersStudy:
+    return PapersStudy("made", {}, PapersSettings(), (layer,), ())
 
 
-def test_a_region_is_recognised_and_noise_is_not() -> None:
-    generic = generic_regions(20, 30)
-    rng = np.random.default_rng(0)
-    for name, mask in generic.masks.items():
-        noisy = mask + 0.3 * rng.standard_normal(mask.shape)
-        assert describe(noisy[None], generic)[0][0] == name
-    assert describe(rng.standard_normal((1, 20, 30)), generic)[0][0] is None
-    assert describe(np.zeros((1, 20, 30)), generic)[0] == (None, 0.0)
-
-
-def test_the_parts_of_a_face_do_not_overlap() -> None:
-    masks = [regions().masks[name] for name in regions().expected]
-    assert (sum(mask.astype(int) for mask in masks) <= 2).all()
-    skin, features = regions().masks["face skin"], regions().masks["eyes and mouth"]
-    assert not (skin & features).any()
-    assert features.mean() > 0.05
-    assert skin.mean() > 0.2
-
-
-def test_agreement_matches_parts_one_to_one() -> None:
-    parts = [regions().masks[name].astype(float) for name in regions().expected]
-    found = agreement(np.stack(parts[::-1]), regions())
-    assert [(name, k) for name, k, _ in found] == [("eyes and mouth", 2), ("frame", 1), ("face skin", 0)]
-    assert all(value == pytest.approx(1.0) for _, _, value in found)
-
-
-def test_the_earlier_sentence_says_yes_in_part_and_no(layer: LayerStudy) -> None:
+def test_the_earlier_sentence_says_yes_in_part_and_no(layer: PapersLayer) -> None:
     eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
     agrees = modules.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
     assert agrees is not None
@@ -137,13 +114,13 @@ def test_the_earlier_sentence_says_yes_in_part_and_no(layer: LayerStudy) -> None
     assert "does not agree" in no
 
 
-def test_no_earlier_study_is_claimed_for_other_layers_or_numbers(layer: LayerStudy) -> None:
+def test_no_earlier_study_is_claimed_for_other_layers_or_numbers(layer: PapersLayer) -> None:
     other = dataclasses.replace(layer, layer=dataclasses.replace(layer.layer, name="main.5"))
     assert modules.earlier_sentence(other, regions()) is None
     assert modules.earlier_sentence(layer, generic_regions(64, 64)) is None
 
 
-def test_template_sentence_counts_channels(layer: LayerStudy) -> None:
+def test_template_sentence_counts_channels(layer: PapersLayer) -> None:
     sentence = modules.template_sentence(layer, regions())
     for k, units in enumerate(layer.finder.modules_, 1):
         assert f"module {k} ({units.size} channels)" in sentence
@@ -151,7 +128,7 @@ def test_template_sentence_counts_channels(layer: LayerStudy) -> None:
 
 
 def test_figures_and_sentences_call_modules_by_what_they_show(
-    layer: LayerStudy, monkeypatch: pytest.MonkeyPatch
+    layer: PapersLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = module_names(layer.finder.templates_, regions())
     assert any(name in regions().masks for name in names)
@@ -161,7 +138,7 @@ def test_figures_and_sentences_call_modules_by_what_they_show(
         figures[name] = figure
         return shown(name, figure, *words, **options)
 
-    for module in (modules, channels):
+    for module in (modules, channels, layer_figures):
         monkeypatch.setattr(module, "shown", recorded)
     section = modules.describe_modules(one_layer(layer), layer, regions())
     specific = next(words for words in section.sentences if words.startswith("Specificity"))
@@ -192,7 +169,7 @@ def test_the_rand_index_in_words(ari: float, expected: str) -> None:
     assert expected in words.ari_words(ari)
 
 
-def test_stability_and_errors_are_in_the_sentences(layer: LayerStudy) -> None:
+def test_stability_and_errors_are_in_the_sentences(layer: PapersLayer) -> None:
     sentence = modules.stability_sentence(layer)
     assert "Between two samples of 2 pairs" in sentence
     assert f"{layer.at('ari', 3):.2f}" in sentence
@@ -201,7 +178,7 @@ def test_stability_and_errors_are_in_the_sentences(layer: LayerStudy) -> None:
     assert f"{100 * float(np.median(errors)):.0f} %" in channels.error_sentence(layer)
 
 
-def test_the_errors_are_those_of_the_maps_that_act(layer: LayerStudy) -> None:
+def test_the_errors_are_those_of_the_maps_that_act(layer: PapersLayer) -> None:
     maps = dataclasses.replace(layer.maps[0], maps=layer.maps[0].maps.clone())
     maps.maps[[3, 5]] = 0.0
     errors = dataclasses.replace(layer, maps=(maps, maps)).relative_errors
@@ -209,15 +186,15 @@ def test_the_errors_are_those_of_the_maps_that_act(layer: LayerStudy) -> None:
     np.testing.assert_array_equal(errors, layer.maps[0].relative_error[alive].numpy())
 
 
-def test_a_template_has_a_part_from_one_threshold_on(layer: LayerStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_has_a_part_from_one_threshold_on(layer: PapersLayer, monkeypatch: pytest.MonkeyPatch) -> None:
     eyes, frame, skin = (regions().masks[name].astype(float) for name in regions().expected)
-    monkeypatch.setattr(modules, "NAMED_FROM", 1.1)
+    monkeypatch.setattr(modules, "RESEMBLES_FROM", 1.1)
     sentence = modules.earlier_sentence(with_templates(layer, skin, eyes, frame), regions())
     assert sentence is not None
     assert sentence.count("does not agree: it shows none of them") == 2
 
 
-def test_what_was_not_compared_is_said_in_words(layer: LayerStudy) -> None:
+def test_what_was_not_compared_is_said_in_words(layer: PapersLayer) -> None:
     assert layer.why_no_subsets is None
     assert "NMF and" in modules.stability_sentence(layer)
     draws = {

@@ -6,19 +6,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..base import drawing
-from ..base.errors import first_few
-from ..modules import plots
-from ..modules.clustering import NO_MODULE, Labels
-from ..modules.confidence import CONFIDENT
-from .section import CaptionedFigure, Section, shown
-from .study import LayerStudy, Study
-from .words import percent
+from ...base.errors import first_few
+from ...modules import plots
+from ...modules.confidence import CONFIDENT
+from ..layer.figures import colour_key, confidence_figure, mosaic_figure
+from ..section import CaptionedFigure, Section, shown
+from ..words import percent
+from .study import PapersLayer, PapersStudy
 
 _NAMED = 24  # confident channels that a sentence lists; the modules' file has the confidence of all
 
 
-def describe_channels(study: Study, layer: LayerStudy, names: Sequence[str]) -> Section:
+def describe_channels(study: PapersStudy, layer: PapersLayer, names: Sequence[str]) -> Section:
     """Sentences and figures of a layer's channels; ``names`` are those of its modules."""
     sentences = (trusted_sentence(layer, names), error_sentence(layer))
     return Section(
@@ -32,7 +31,7 @@ def describe_channels(study: Study, layer: LayerStudy, names: Sequence[str]) -> 
 # --- sentences, each computed from the study's numbers ---------------------------------------------
 
 
-def confident_sentence(layer: LayerStudy) -> str:
+def confident_sentence(layer: PapersLayer) -> str:
     """How many channels have a confident module."""
     stability = layer.finder.confidence_
     placed = np.isfinite(stability)
@@ -43,7 +42,7 @@ def confident_sentence(layer: LayerStudy) -> str:
     )
 
 
-def trusted_sentence(layer: LayerStudy, names: Sequence[str]) -> str | None:
+def trusted_sentence(layer: PapersLayer, names: Sequence[str]) -> str | None:
     """Which channels of each module to trust, by their numbers; None if there are too few pairs."""
     if layer.selection is None:
         return None
@@ -58,7 +57,7 @@ def trusted_sentence(layer: LayerStudy, names: Sequence[str]) -> str | None:
     return f"{confident_sentence(layer)} Their numbers, most influential first: {'; '.join(parts)}."
 
 
-def error_sentence(layer: LayerStudy) -> str:
+def error_sentence(layer: PapersLayer) -> str:
     """How precise the maps are."""
     errors = layer.relative_errors
     dead = layer.layer.channels - len(errors)
@@ -69,7 +68,7 @@ def error_sentence(layer: LayerStudy) -> str:
     )
 
 
-def _concentration_sentence(layer: LayerStudy) -> str:
+def _concentration_sentence(layer: PapersLayer) -> str:
     """How unequally influence is spread over channels."""
     influence = np.sort(layer.maps[0].influence.double().numpy())[::-1]
     tenth = max(1, len(influence) // 10)
@@ -77,7 +76,7 @@ def _concentration_sentence(layer: LayerStudy) -> str:
     return f"The {tenth} strongest of {len(influence)} channels account for {percent(share)} of the influence."
 
 
-def _error_place_sentence(layer: LayerStudy) -> str:
+def _error_place_sentence(layer: PapersLayer) -> str:
     """Whether the standard error is largest where the map is."""
     maps, errors = (value.flatten(1).double().numpy() for value in (layer.maps[0].maps, layer.maps[0].standard_error))
     alive = (maps.std(1) > 0) & (errors.std(1) > 0)
@@ -87,39 +86,32 @@ def _error_place_sentence(layer: LayerStudy) -> str:
     return f"Median correlation with the maps: {correlation:.2f}; {words}."
 
 
-def _colour_key(labels: Labels, names: Sequence[str]) -> str:
-    """Which colour stands for which module, of those that have channels."""
-    key = {k: f"{drawing.module_colour_name(k)}: {name}" for k, name in enumerate(names)}
-    key[NO_MODULE] = f"{drawing.module_colour_name(NO_MODULE)}: no module"
-    return ", ".join(words for k, words in key.items() if (labels == k).any())
-
-
 # --- figures ---------------------------------------------------------------------------------------
 
 
-def _figures(study: Study, layer: LayerStudy, names: Sequence[str]) -> Iterator[CaptionedFigure]:
+def _figures(study: PapersStudy, layer: PapersLayer, names: Sequence[str]) -> Iterator[CaptionedFigure]:
     """Maps, confidence, influence and standard errors."""
     name, maps, labels = layer.layer.name, layer.maps[0], layer.finder.labels_
     parameters, influence = study.parameters(layer), maps.influence.numpy()
-    order = np.lexsort((-influence, np.where(labels < 0, len(labels), labels)))
-    numbers = list(map(str, order.tolist()))
-    figure, _ = drawing.plot_mosaic(maps.maps.numpy()[order], modules=labels[order].tolist(), labels=numbers)
-    yield shown(
+    yield mosaic_figure(
         f"influence_{name}",
-        figure,
-        "Influence map of every channel, under its number and framed in its module's colour, the most influential of "
-        f"each module first ({_colour_key(labels, names)}); every map is scaled to its own maximum.",
-        parameters,
+        maps=maps.maps.numpy(),
+        labels=labels,
+        influence=influence,
+        sentence="Influence map of every channel, under its number and framed in its module's colour, the most "
+        f"influential of each module first ({colour_key(labels, names)}); every map is scaled to its own maximum.",
+        parameters=parameters,
     )
     if layer.selection is not None:
-        figure, _ = plots.plot_confidence(influence, layer.finder.confidence_, labels.tolist(), names=names)
-        yield shown(
+        confidence, words = layer.finder.confidence_, confident_sentence(layer)
+        yield confidence_figure(
             f"confidence_{name}",
-            figure,
-            "Which channels to trust: each bar is a channel, blue if it stays in its module when pairs are resampled, "
-            f"red if it does not. {confident_sentence(layer)}",
-            parameters,
-            narrow=True,
+            influence=influence,
+            confidence=confidence,
+            labels=labels,
+            names=names,
+            sentence=words,
+            parameters=parameters,
         )
     figure, _ = plots.plot_channel_influence(
         influence, maps.influence_standard_error.numpy(), labels.tolist(), names=names
@@ -131,11 +123,12 @@ def _figures(study: Study, layer: LayerStudy, names: Sequence[str]) -> Iterator[
         parameters,
         narrow=True,
     )
-    figure, _ = drawing.plot_mosaic(maps.standard_error.numpy()[order], modules=labels[order].tolist(), labels=numbers)
-    yield shown(
+    yield mosaic_figure(
         f"standard_errors_{name}",
-        figure,
-        "Standard errors of the same maps, in the same order, each scaled to its own maximum. "
+        maps=maps.standard_error.numpy(),
+        labels=labels,
+        influence=influence,
+        sentence="Standard errors of the same maps, in the same order, each scaled to its own maximum. "
         f"{_error_place_sentence(layer)}",
-        parameters,
+        parameters=parameters,
     )

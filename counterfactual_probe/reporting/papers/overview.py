@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..base.display.description import Table
-from ..base.files import safe_name
-from ..hybrids.result import Hybrids
-from ..modules import plots
-from ..modules.confidence import CONFIDENT
-from .section import CaptionedFigure, Section, shown
-from .study import CrossLayer, LayerStudy, Study
-from .words import listing, percent
+from ...base.display.description import Table
+from ...base.files import safe_name
+from ...hybrids.result import Hybrids
+from ...modules import plots
+from ...modules.confidence import CONFIDENT
+from ..section import CaptionedFigure, Section, shown
+from ..words import listing, percent
+from .study import CrossLayer, PapersLayer, PapersStudy
 
 
-def describe_overview(study: Study, in_short: Sequence[str], note: str) -> Section:
+def describe_overview(study: PapersStudy, in_short: Sequence[str], note: str) -> Section:
     """The sections ``in_short``, a table of the layers, and influence against the number of modules.
 
     ``note`` says how the regions were made that templates are named after.
@@ -29,7 +29,7 @@ def describe_overview(study: Study, in_short: Sequence[str], note: str) -> Secti
     )
 
 
-def describe_successive(study: Study, names: Mapping[str, Sequence[str]]) -> Section:
+def describe_successive(study: PapersStudy, names: Mapping[str, Sequence[str]]) -> Section:
     """Hybrids by matched modules over two successive layers; ``names`` of the modules by layer."""
     return Section(
         "Two successive layers",
@@ -38,7 +38,7 @@ def describe_successive(study: Study, names: Mapping[str, Sequence[str]]) -> Sec
     )
 
 
-def _table(study: Study, more: str) -> Table:
+def _table(study: PapersStudy, more: str) -> Table:
     head = (
         "layer",
         "channels",
@@ -60,7 +60,7 @@ def _table(study: Study, more: str) -> Table:
     return Table(head, rows, f"{note} {more}".strip())
 
 
-def _row(layer: LayerStudy, k: int) -> tuple[str, ...]:
+def _row(layer: PapersLayer, k: int) -> tuple[str, ...]:
     same = [layer.why_no_subsets or percent(layer.at("consistency", k, method)) for method in ("nmf", "kmeans")]
     return (
         layer.layer.name,
@@ -74,7 +74,7 @@ def _row(layer: LayerStudy, k: int) -> tuple[str, ...]:
     )
 
 
-def _expected_cells(layer: LayerStudy) -> tuple[str, str]:
+def _expected_cells(layer: PapersLayer) -> tuple[str, str]:
     """Expected ARI and share of confident channels."""
     if layer.selection is None:
         return "too few pairs", "–"
@@ -82,7 +82,7 @@ def _expected_cells(layer: LayerStudy) -> tuple[str, str]:
     return f"{layer.expected_ari:.2f}", percent(float((stability[np.isfinite(stability)] >= CONFIDENT).mean()))
 
 
-def _influence_figures(study: Study) -> Iterator[CaptionedFigure]:
+def _influence_figures(study: PapersStudy) -> Iterator[CaptionedFigure]:
     """Influence against the number of modules and of channels (S001 Fig. 3, right)."""
     by_layer = {layer.layer.name: layer.influence_by_count for layer in study.layers if layer.influence_by_count}
     if not by_layer:
@@ -115,7 +115,7 @@ def _influence_figures(study: Study) -> Iterator[CaptionedFigure]:
     )
 
 
-def _successive_figure(study: Study, cross: CrossLayer, names: Mapping[str, Sequence[str]]) -> CaptionedFigure:
+def _successive_figure(study: PapersStudy, cross: CrossLayer, names: Mapping[str, Sequence[str]]) -> CaptionedFigure:
     first, second = cross.layers
     labels = [
         f"{names[first][one]}\nwith {names[second][other]}\ncos {cosine:.2f}"
@@ -131,7 +131,7 @@ def _successive_figure(study: Study, cross: CrossLayer, names: Mapping[str, Sequ
     )
 
 
-def _distance_sentence(study: Study, cross: CrossLayer) -> str:
+def _distance_sentence(study: PapersStudy, cross: CrossLayer) -> str:
     """How far hybrids over both layers are from the base, compared with hybrids over one layer."""
 
     def distance(hybrids: Hybrids) -> float:

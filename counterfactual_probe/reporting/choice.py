@@ -1,0 +1,64 @@
+"""Which layers are studied, and how large their maps are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..base.errors import ProbeError
+from ..generator.adapter import GeneratorAdapter
+from ..generator.layers import LayerInfo
+
+_LARGEST_MAP, _SMALLEST_MAP = 64, 16  # pixels of a side
+
+
+def default_layers(generator: GeneratorAdapter) -> list[str]:
+    """The last layer of each resolution, from coarse to fine, without the image itself."""
+    last: dict[tuple[int, ...], str] = {}
+    image = generator.image_size[1:]
+    for name, info in generator.layers.items():
+        if info.size and not (info.size == image and info.channels == generator.image_size[0]):
+            last.pop(info.size, None)
+            last[info.size] = name
+    return list(last.values()) or list(generator.layers)[:1]
+
+
+def study_layers(
+    generator: GeneratorAdapter,
+    layers: Sequence[str] | None,
+    n_modules: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[LayerInfo]:
+    """The layers to study, each with enough channels for so many modules.
+
+    Default layers with fewer are left out, and ``say`` reports them.
+    """
+    names = default_layers(generator) if layers is None else list(dict.fromkeys(layers))
+    infos = [generator.layer(name) for name in names]
+    small = [info for info in infos if info.channels < n_modules]
+    if layers is None and len(small) < len(infos):
+        for info in small:
+            say(f"layer {info.name} is left out: {info.channels} channels are too few for {n_modules} modules")
+        return [info for info in infos if info not in small]
+    for info in small:
+        raise ProbeError(
+            f"{n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask "
+            "for fewer, or leave the layer out"
+        )
+    if not infos:
+        raise ProbeError("no layer is named, or the generator lists none; name at least one")
+    return infos
+
+
+def map_size(generator: GeneratorAdapter) -> tuple[int, int] | None:
+    """The size that maps of large images are averaged down to, since 1024×1024 pixels hold no more modules than 64×64.
+
+    None where the images are small enough, or no size divides theirs.
+    """
+    height, width = (_largest_divisor(side) for side in generator.image_size[1:])
+    if (height, width) == tuple(generator.image_size[1:]) or min(height, width) < _SMALLEST_MAP:
+        return None
+    return height, width
+
+
+def _largest_divisor(side: int) -> int:
+    return next(size for size in range(min(side, _LARGEST_MAP), 0, -1) if side % size == 0)
