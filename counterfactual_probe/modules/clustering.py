@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeAlias
 
@@ -26,6 +26,8 @@ Method: TypeAlias = Literal["nmf", "kmeans"]
 
 NO_MODULE = -1
 _MOST_ITERATIONS = 1000  # of NMF (conventions 10)
+TOLERANCE = 1e-4  # of NMF, likewise
+_SMALLEST = 1e-6  # value that an NMF starts with
 
 
 class ModulesProvenance(Provenance, kw_only=True):
@@ -84,15 +86,21 @@ def live_rows(rows: Floats, needed: int) -> npt.NDArray[np.bool_]:
 
 def factorise(rows: Floats, k: int, method: Method, seed: int) -> tuple[Labels, Floats, Floats]:
     """Labels (rows,), templates (k, pixels) and weights (rows, k) of live rows."""
-    _require_distinct_rows(rows, k, method)
+    require_distinct_rows(rows, k, method)
     return _nmf(rows, k, seed) if method == "nmf" else _kmeans(rows, k, seed)
 
 
-def _require_distinct_rows(rows: Floats, k: int, method: Method) -> None:
+def most_modules(rows: Floats, method: Method) -> int:
+    """The most modules that the rows can be grouped into."""
+    different = len({row.tobytes() for row in rows})
+    return min(different, rows.shape[1]) if method == "nmf" else different
+
+
+def require_distinct_rows(rows: Floats, k: int, method: Method) -> None:
     pixels = rows.shape[1]
     if method == "nmf" and pixels < k:
         raise ProbeError(f"{k} modules asked of maps of {pixels} pixels; ask for at most {pixels}")
-    if (different := len({row.tobytes() for row in rows})) < k:
+    if (different := most_modules(rows, "kmeans")) < k:
         raise ProbeError(f"{k} modules asked of {different} different maps; ask for at most {different}")
 
 
@@ -105,37 +113,141 @@ def _kmeans(rows: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
 
 
 @sklearn_defaults()
-def _nmf(rows: Floats, k: int, seed: int, tolerance: float = 1e-4) -> tuple[Labels, Floats, Floats]:
+def _nmf(rows: Floats, k: int, seed: int) -> tuple[Labels, Floats, Floats]:
     from sklearn.decomposition import NMF
 
     state = fitting(seed, 32)
-    model = NMF(k, init="nndsvda", solver="cd", tol=tolerance, max_iter=_MOST_ITERATIONS, random_state=state)
-    weights = model.fit_transform(rows)
-    # S = W H is unchanged when a row of H shrinks and W's column grows: fix the scale (conventions 10).
-    norms = np.linalg.norm(model.components_, axis=1)
-    templates = model.components_ / np.where(norms > 0, norms, 1)[:, None]
+    model = NMF(k, init="nndsvda", solver="cd", tol=TOLERANCE, max_iter=_MOST_ITERATIONS, random_state=state)
+    return _scaled(model.fit_transform(rows), model.components_)
+
+
+def _scaled(weights: Floats, templates: Floats) -> tuple[Labels, Floats, Floats]:
+    """Labels, templates and weights; S = W H is unchanged when a row of H shrinks and W's column grows, so templates
+    get unit norm (conventions 10)."""
+    norms = np.linalg.norm(templates, axis=1)
     weights = weights * norms
-    return weights.argmax(1).astype(np.int64), templates, weights
+    return weights.argmax(1).astype(np.int64), templates / np.where(norms > 0, norms, 1)[:, None], weights
+
+
+def factorise_all(
+    rows: Floats, numbers: Sequence[int], method: Method, seed: int, *, tolerance: float = TOLERANCE
+) -> list[tuple[Labels, Floats]]:
+    """Labels and templates for several numbers of modules: those of :func:`factorise`, but for rounding.
+
+    NMFs run together, in the precision of the rows.
+    """
+    require_distinct_rows(rows, max(numbers), method)
+    if method == "nmf":
+        return [_scaled(*factors)[:2] for factors in _nmfs(rows, numbers, seed, tolerance)]
+    return [_kmeans(rows, k, seed)[:2] for k in numbers]
 
 
 def factorise_quickly(
-    rows: Floats, k: int, method: Method, seed: int, *, tolerance: float = 1e-4
-) -> tuple[Labels, Floats]:
-    """Labels and templates for statistics over many runs: several times faster than :func:`factorise`.
+    rows: Floats, numbers: Sequence[int], method: Method, seed: int, *, tolerance: float = TOLERANCE
+) -> list[tuple[Labels, Floats]]:
+    """As :func:`factorise_all`, several times faster, for statistics over many runs.
 
     NMF runs in single precision, which is exact for binarised maps. k-means depends on distances alone, so rows are
     rotated into the space that they span, with as many coordinates as rows instead of pixels. Both end in the same
     local optimum as :func:`factorise` or, now and then, in another one as good.
     """
-    _require_distinct_rows(rows, k, method)
-    if method == "nmf":
-        return _nmf(rows.astype(np.float32), k, seed, tolerance)[:2]
     count, pixels = rows.shape
-    if count >= pixels:
-        return _kmeans(rows, k, seed)[:2]
+    if method == "nmf" or count >= pixels:
+        rows = rows.astype(np.float32) if method == "nmf" else rows
+        return factorise_all(rows, numbers, method, seed, tolerance=tolerance)
+    require_distinct_rows(rows, max(numbers), method)
     rotated = np.asarray(np.linalg.qr(rows.T, mode="r")).T
-    labels = _kmeans(rotated, k, seed)[0]
-    return labels, np.stack([rows[labels == cluster].mean(0) for cluster in range(k)])
+    found = []
+    for k in numbers:
+        labels = _kmeans(rotated, k, seed)[0]
+        found.append((labels, np.stack([rows[labels == cluster].mean(0) for cluster in range(k)])))
+    return found
+
+
+@sklearn_defaults()
+def _nmfs(rows: Floats, numbers: Sequence[int], seed: int, tolerance: float) -> list[tuple[Floats, Floats]]:
+    """Weights and templates of several NMFs of the same rows, by scikit-learn's coordinate descent.
+
+    They go on side by side, because nearly all of their time is spent in reading the rows for a product with a few
+    columns: one product serves all that have not converged.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    rows = np.ascontiguousarray(rows)
+    fits = _starts(rows, numbers, seed)
+    running, first = list(range(len(fits))), [0.0] * len(fits)
+    for iteration in range(_MOST_ITERATIONS):
+        weights, templates = zip(*(fits[fit] for fit in running), strict=True)
+        changed = np.add(_descend(rows, weights, templates), _descend(rows.T, templates, weights)).tolist()
+        if iteration == 0:
+            first = changed
+        running = [fit for fit, by in zip(running, changed, strict=True) if first[fit] and by / first[fit] > tolerance]
+        if not running:
+            break
+    for _ in running:
+        warnings.warn("an NMF has not converged", ConvergenceWarning, stacklevel=2)
+    return [(weights, templates.T) for weights, templates in fits]
+
+
+def _descend(rows: Floats, changing: Sequence[Floats], fixed: Sequence[Floats]) -> list[float]:
+    """Pass over every coordinate of each changing factor once; returns by how much they violated the optimum."""
+    from sklearn.decomposition._cdnmf_fast import _update_cdnmf_fast
+
+    ends = np.cumsum([factor.shape[1] for factor in fixed])
+    products = np.split(rows @ np.concatenate(fixed, axis=1), ends[:-1], axis=1)
+    return [
+        float(_update_cdnmf_fast(factor, other.T @ other, product, np.arange(other.shape[1], dtype=np.intp)))
+        for factor, other, product in zip(changing, fixed, products, strict=True)
+    ]
+
+
+def _starts(rows: Floats, numbers: Sequence[int], seed: int) -> list[tuple[Floats, Floats]]:
+    """Weights (rows, k) and transposed templates (pixels, k) to start from: NNDSVDa (Boutsidis and Gallopoulos 2008).
+
+    Randomised singular vectors are those of rows rotated into the space that they span, with the same draws.
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    wide = rows.shape[0] < rows.shape[1]
+    rotated, back = _rotated(rows.astype(np.float64)) if wide else (rows, None)
+    starts = []
+    for k in numbers:
+        left, values, right = randomized_svd(rotated, k, random_state=fitting(seed, 32), transpose=wide)
+        right = right.T if back is None else back(right.T)
+        starts.append(_non_negative(left, values, right, rows))
+    return starts
+
+
+def _rotated(rows: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """Rows in as many coordinates as there are rows, and how vectors of these coordinates are rotated back.
+
+    Of the eigenvectors of all products of rows, because a QR decomposition takes ten times as long.
+    """
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    lengths = np.sqrt(np.maximum(values, 0))
+    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > _SMALLEST * lengths.max())
+    return vectors * lengths @ vectors.T, lambda found: rows.T @ (vectors * inverse @ (vectors.T @ found))
+
+
+def _non_negative(left: Floats, values: Floats, right: Floats, rows: Floats) -> tuple[Floats, Floats]:
+    """Of singular vectors (…, k) the parts of the sign that holds more; zeros become the rows' mean."""
+    signs = []
+    for sign in (1, -1):
+        one, two = np.maximum(sign * left, 0), np.maximum(sign * right, 0)
+        signs.append((one, two, np.linalg.norm(one, axis=0) * np.linalg.norm(two, axis=0)))
+    (one, two, size), (other_one, other_two, other_size) = signs
+    positive = size > other_size
+    mean, factors = rows.mean(), []
+    for vectors, negative in ((one, other_one), (two, other_two)):
+        chosen = np.where(positive, vectors, negative)
+        norms = np.linalg.norm(chosen, axis=0)
+        chosen *= np.sqrt(values * np.maximum(size, other_size)) / np.where(norms > 0, norms, 1)
+        factors.append(chosen)
+    weights, templates = factors
+    # The first pair of vectors has one sign, but for rounding.
+    weights[:, 0], templates[:, 0] = (np.sqrt(values[0]) * np.abs(vectors[:, 0]) for vectors in (left, right))
+    weights, templates = (np.where(factor < _SMALLEST, mean, factor).astype(rows.dtype) for factor in factors)
+    return np.ascontiguousarray(weights), np.ascontiguousarray(templates)
 
 
 def match_labels(one: Labels, two: Labels, k: int) -> Labels:

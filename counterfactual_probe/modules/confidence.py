@@ -18,7 +18,17 @@ from torch import Tensor
 from ..base.display.description import Table
 from ..base.errors import ProbeError, number
 from ..generator.units import UnitSet
-from .clustering import NO_MODULE, Array, Floats, Labels, Method, compare_labels, factorise_quickly, factorising
+from .clustering import (
+    NO_MODULE,
+    Array,
+    Floats,
+    Labels,
+    Method,
+    compare_labels,
+    factorise_quickly,
+    factorising,
+    most_modules,
+)
 from .features import MapFeatures
 
 # A module is a unit set or, of maps given as an array, which names no layer, the numbers of its rows.
@@ -95,43 +105,50 @@ def channel_records(
 
 def measure_confidence(
     blocks: Tensor,
-    labels: Labels,
+    partitions: Sequence[tuple[int, Labels]],
     features: MapFeatures,
     *,
-    n_modules: int,
     method: Method,
     seed: int,
     resamples: int = RESAMPLES,
-) -> Confidence:
-    """Cluster maps of bootstrap resamples, each of half as many blocks.
+) -> list[Confidence]:
+    """Cluster maps of bootstrap resamples, each of half as many blocks; for each partition, its number of modules and
+    its labels, of which all leave out the same channels.
 
     Half, because the difference between two independent samples of N pairs has twice the variance of one, and so does
     that between a resample of N/2 pairs and all N. Call inside :func:`clustering.factorising`.
     """
-    placed = labels >= 0
+    placed = partitions[0][1] >= 0
     sets, number, height, width = blocks.shape
 
-    def once(sums: Tensor) -> tuple[Array, float]:
+    def once(sums: Tensor) -> list[tuple[Array, float]]:
         # Features do not depend on a map's scale, so a sum serves as a mean.
         rows = features.rows(sums.view(sets, height, width).double().numpy())
         alive = placed & rows.any(1)
-        same = np.zeros(sets)
-        try:
-            resampled = factorise_quickly(rows[alive], n_modules, method, seed, tolerance=_TOLERANCE)[0]
-        except ProbeError:  # too few distinct maps are left, so no module is reproduced
-            return same, 0.0
-        same[alive], ari = compare_labels(labels[alive], resampled, n_modules)
-        return same, ari
+        most = most_modules(rows[alive], method)  # too few distinct maps reproduce no module
+        numbers = sorted({k for k, _ in partitions if k <= most})
+        found = factorise_quickly(rows[alive], numbers, method, seed, tolerance=_TOLERANCE) if numbers else []
+        resampled = dict(zip(numbers, found, strict=True))
+        comparisons = []
+        for k, labels in partitions:
+            same, ari = np.zeros(sets), 0.0
+            if k in resampled:
+                same[alive], ari = compare_labels(labels[alive], resampled[k][0], k)
+            comparisons.append((same, ari))
+        return comparisons
 
     weights = torch.from_numpy(np.stack([_block_counts(number, seed, resample) for resample in range(resamples)]))
-    comparisons: list[tuple[Array, float]] = []
+    compared: list[list[tuple[Array, float]]] = []
     # In parallel, one thread each, because small factorisations are memory-bound.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for some in torch.split(weights.to(blocks.dtype), _TOGETHER):
-            comparisons += pool.map(once, torch.matmul(some, blocks.flatten(2)).unbind(1))
-    stability = np.mean([same for same, _ in comparisons], axis=0)
-    stability[~placed] = np.nan
-    return Confidence(stability, np.array([ari for _, ari in comparisons]))
+            compared += pool.map(once, torch.matmul(some, blocks.flatten(2)).unbind(1))
+    measured = []
+    for partition in zip(*compared, strict=True):
+        stability = np.mean([same for same, _ in partition], axis=0)
+        stability[~placed] = np.nan
+        measured.append(Confidence(stability, np.array([ari for _, ari in partition])))
+    return measured
 
 
 def _block_counts(number: int, seed: int, resample: int) -> Array:
@@ -210,24 +227,47 @@ class Confident(ABC):
         labels = np.where(confident, self.labels_, NO_MODULE)
         return Assigned(labels, self.grouped(labels))
 
+    def _resampled_like(self, other: Confident) -> bool:
+        """Whether a resample gives both the same rows to cluster."""
+        return (
+            self._confidence is None
+            and self._blocks is other._blocks
+            and (self._features, self.method, self.seed) == (other._features, other.method, other.seed)
+            and np.array_equal(self.labels_ >= 0, other.labels_ >= 0)
+        )
+
     def _resampled(self) -> Confidence:
         self.require_fit()
-        if self._confidence is None:
+        if (found := self._confidence) is None:
             if self._blocks is None:
                 raise ProbeError(
                     "confidence is measured on sums over blocks of pairs, and these maps hold none; fit maps made with "
                     "attribute(..., blocks=32), and read .confidence_ before .save()"
                 )
-            with factorising():
-                self._confidence = measure_confidence(
-                    self._blocks,
-                    self.labels_,
-                    self._features,
-                    n_modules=self.n_modules,
-                    method=self.method,
-                    seed=self.seed,
-                )
-            self._blocks = None  # many times the memory of the maps, and not needed again
+            (found,) = _measure_alike([self], self._blocks)
             if self.expected_ari_ < ENOUGH:
                 warnings.warn(advice(self._pairs, self.expected_ari_), ExpectedDisagreement, stacklevel=3)
-        return self._confidence
+        return found
+
+
+def measure_together(finders: Sequence[Confident]) -> None:
+    """Measure the confidence of those finders that have not yet, of one sample's maps on the same resamples."""
+    for first in finders:
+        if first._confidence is None and first._blocks is not None:
+            _measure_alike([finder for finder in finders if finder._resampled_like(first)], first._blocks)
+
+
+def _measure_alike(finders: Sequence[Confident], blocks: Tensor) -> list[Confidence]:
+    first = finders[0]
+    with factorising():
+        measured = measure_confidence(
+            blocks,
+            [(finder.n_modules, finder.labels_) for finder in finders],
+            first._features,
+            method=first.method,
+            seed=first.seed,
+        )
+    for finder, confidence in zip(finders, measured, strict=True):
+        finder._confidence = confidence
+        finder._blocks = None  # many times the memory of the maps, and not needed again
+    return measured

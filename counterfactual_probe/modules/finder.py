@@ -43,6 +43,7 @@ from .confidence import (
     Module,
     advice,
     channel_records,
+    measure_together,
     module_table,
 )
 from .features import Kind, MapFeatures, Maps
@@ -381,5 +382,6 @@ def compare_finders(finders: Sequence[ModuleFinder], stability: Stability) -> Se
     """Measures of several finders, fitted on maps with blocks: one for each number in the stability."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExpectedDisagreement)
+        measure_together(finders)
         expected = np.array([finder.expected_ari_ for finder in finders])
     return selection_of(expected, np.array([finder.variance_explained_ for finder in finders]), stability)

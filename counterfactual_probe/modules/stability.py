@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ from .clustering import (
     ModulesProvenance,
     compare_labels,
     cosine_matrix,
-    factorise,
+    factorise_all,
     factorise_quickly,
     live_rows,
     match_labels,
@@ -34,9 +35,7 @@ from .clustering import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Clusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats]]
-# Clusters as :meth:`ModuleFinder.fit` does, so that an index computed from two fits is the one reported here.
-ExactClusterer: TypeAlias = Callable[[Floats], tuple[Labels, Floats, Floats]]
+Clusters: TypeAlias = Sequence[tuple[Labels, Floats]]  # labels and templates, for each number of modules
 
 _NO_OTHER = (
     "subsets of the channels say nothing about other latents; give other=, the maps of another sample of latents"
@@ -152,20 +151,18 @@ def measure_stability(
         rng = np.random.default_rng([seed, repetition])
         thirds.append(np.array_split(rng.permutation(alive), 3))
 
-    def score(task: tuple[int, int]) -> tuple[float, float]:
-        k, repetition = task
-        a, b, c = thirds[repetition]
-        cluster = partial(factorise_quickly, k=k, method=method, seed=seed)
-        return _overlap(cluster, rows[np.concatenate([b, a])], rows[np.concatenate([b, c])], len(b))
-
-    tasks = [(k, repetition) for k in numbers for repetition in range(repetitions)]
-    between: tuple[Array | None, ...] = (None, None, None)
     # Small factorisations are memory-bound: running them in parallel, one thread each, is twice as fast.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        scores = np.array(list(pool.map(score, tasks))).reshape(len(numbers), repetitions, 2)
+        cluster = partial(factorise_quickly, numbers=numbers, method=method, seed=seed)
+        halves = [rows[np.concatenate([b, other])] for a, b, c in thirds for other in (a, c)]
+        clustered = list(pool.map(cluster, halves))
+        scores = np.empty((len(numbers), repetitions, 2))
+        for repetition, (_, b, _) in enumerate(thirds):
+            one, two = clustered[2 * repetition : 2 * repetition + 2]
+            scores[:, repetition] = _overlaps(one, two, len(b))
+        between: tuple[Array | None, ...] = (None, None, None)
         if other is not None:
-            clusterers = [partial(factorise, k=k, method=method, seed=seed) for k in numbers]
-            between = _between_samples(rows, other, clusterers, pool)
+            between = _between_samples(rows, other, numbers=numbers, method=method, seed=seed, pool=pool)
     consistency, cosine = scores.transpose(2, 0, 1)
     return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *between)
 
@@ -202,27 +199,28 @@ def _require_same_channels(rows: Floats, other: Floats, most: int) -> None:
         raise ProbeError(f"{alive} channels live in both samples and {most} modules are asked for; ask for fewer")
 
 
-def _overlap(cluster: Clusterer, one: Floats, two: Floats, shared: int) -> tuple[float, float]:
-    """Label consistency on the first ``shared`` rows of both, and cosine of matched templates."""
-    labels_one, templates_one = cluster(one)
-    labels_two, templates_two = cluster(two)
-    same, cosine, _ = _compare(labels_one[:shared], labels_two[:shared], templates_one, templates_two)
-    return same, cosine
+def _overlaps(one: Clusters, two: Clusters, shared: int) -> list[tuple[float, float]]:
+    """Label consistency on the first ``shared`` rows of both, and cosine of matched templates, for each number."""
+    return [
+        _compare(labels[:shared], others[:shared], templates, other_templates)[:2]
+        for (labels, templates), (others, other_templates) in zip(one, two, strict=True)
+    ]
 
 
 def _between_samples(
-    rows: Floats, other: Floats, clusterers: Sequence[ExactClusterer], pool: Executor
+    rows: Floats, other: Floats, *, numbers: Sequence[int], method: Method, seed: int, pool: Executor
 ) -> tuple[Array, ...]:
     """ARI, label agreement and template cosine of two samples, for each number of modules."""
     alive = rows.any(1) & other.any(1)
-
-    def compare(cluster: ExactClusterer) -> tuple[float, float, float]:
-        one, templates, _ = cluster(rows[alive])
-        two, other_templates, _ = cluster(other[alive])
-        same, cosine, ari = _compare(one, two, templates, other_templates)
-        return ari, same, cosine
-
-    return tuple(np.array(list(pool.map(compare, clusterers))).T.copy())
+    # As ModuleFinder.fit clusters, so that an index computed from two fits is the one reported here.
+    together = [list(numbers)] if method == "nmf" else [[k] for k in numbers]
+    cluster = partial(factorise_all, method=method, seed=seed)
+    found = list(
+        chain(*pool.map(cluster, [rows[alive]] * len(together) + [other[alive]] * len(together), 2 * together))
+    )
+    samples = zip(found[: len(numbers)], found[len(numbers) :], strict=True)
+    compared = [_compare(labels, others, a, b) for (labels, a), (others, b) in samples]
+    return tuple(np.array([(ari, same, cosine) for same, cosine, ari in compared]).T.copy())
 
 
 def _compare(one: Labels, two: Labels, templates: Floats, others: Floats) -> tuple[float, float, float]:

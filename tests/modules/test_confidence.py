@@ -13,7 +13,12 @@ from sklearn.metrics import adjusted_rand_score
 
 import counterfactual_probe as cp
 from counterfactual_probe.modules.clustering import factorising, match_labels, variance_explained
-from counterfactual_probe.modules.confidence import ExpectedDisagreement, measure_confidence, pairs_for
+from counterfactual_probe.modules.confidence import (
+    ExpectedDisagreement,
+    measure_confidence,
+    measure_together,
+    pairs_for,
+)
 from counterfactual_probe.modules.features import MapFeatures, unit_features
 from support.planted import Array
 from support.toys import PLAIN
@@ -91,10 +96,24 @@ def test_resamples_of_all_blocks_would_promise_too_much() -> None:
     doubled = torch.cat([maps.block_sums, maps.block_sums], 1)  # half of twice the blocks: as many as there are
     with factorising():
         half, whole = (
-            measure_confidence(blocks, finder.labels_, MapFeatures(), n_modules=K, method="nmf", seed=0)
+            measure_confidence(blocks, [(K, finder.labels_)], MapFeatures(), method="nmf", seed=0)[0]
             for blocks in (maps.block_sums, doubled)
         )
     assert whole.ari.mean() > half.ari.mean() + 0.02
+
+
+@pytest.mark.parametrize("kind", ["bits", "l2"])
+def test_finders_measured_together_are_those_measured_alone(kind: Any) -> None:
+    maps, other = noisy_draw(0, 64, 0.7, kind), noisy_draw(1, 64, 0.7, kind)
+    made = {"a": (2, maps, 0), "b": (3, maps, 0), "c": (4, maps, 0), "other": (3, other, 0), "seed": (3, maps, 1)}
+    together, alone = (
+        [cp.ModuleFinder(k, features=kind, seed=seed).fit(given) for k, given, seed in made.values()] for _ in range(2)
+    )
+    measure_together(together)
+    for one, two in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.confidence_, two.confidence_)
+        assert one.expected_ari_ == two.expected_ari_
+    assert len({finder.expected_ari_ for finder in together}) == len(made)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------

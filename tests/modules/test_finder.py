@@ -321,7 +321,7 @@ def test_other_warnings_pass_as_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
     def warns(*_: object) -> None:
         warnings.warn("something else", RuntimeWarning, stacklevel=2)
 
-    monkeypatch.setattr(clustering, "_require_distinct_rows", warns)
+    monkeypatch.setattr(clustering, "require_distinct_rows", warns)
     with pytest.warns(RuntimeWarning, match="something else") as caught:
         cp.ModuleFinder(n_modules=3).fit(planted(3)[0])
     assert len(caught) == 1
