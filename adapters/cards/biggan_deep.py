@@ -21,7 +21,8 @@ REPOSITORIES = {"biggan-deep-128": "osanseviero/BigGAN-deep-128"}
 def _load_named(name: str, size: int, device: torch.device | str | None) -> GeneratorAdapter:
     """Load from the folder that the environment variable names, or from the hub or its cache; never random weights."""
     from counterfactual_probe.base.files import as_path
-    from counterfactual_probe.registry.folders import hub_folder, load_folder
+    from counterfactual_probe.registry.folders import load_folder
+    from counterfactual_probe.registry.hub import hub_folder
 
     where = (
         f"put the config.json and pytorch_model.bin (or model.safetensors) of {name} into a folder of that name and "

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from counterfactual_probe.base.errors import ProbeError
-from counterfactual_probe.generator.adapter import GeneratorAdapter, stream_seed
+from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.encoding import encoded
-from counterfactual_probe.generator.latents import standard_normal
+from counterfactual_probe.generator.latents import standard_normal, stream_seed
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.weights import built, require_image, tensors_only

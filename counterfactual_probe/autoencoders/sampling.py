@@ -15,7 +15,8 @@ from ..base import errors
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, whole
 from ..base.formats.elsewhere import plain_tensor
-from ..generator.adapter import GeneratorAdapter, stream_seed
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import stream_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,8 @@ from ..base.errors import ProbeError, nearest
 from ..base.files import as_path
 from ..base.plugins import by_name, imported
 from ..generator.state.settings import fresh_settings
-from ..registry.folders import HUB, hub_folder, is_folder
+from ..registry.folders import HUB, is_folder
+from ..registry.hub import hub_folder
 from .classifier import Classifier
 from .timm_models import PREFIX, load_timm_folder, timm_classifier, timm_names
 

@@ -19,7 +19,7 @@ from ..base.errors import ProbeError, first_line, visible, whole
 from ..base.files import as_path
 from ..base.memory import require_room
 from ..base.progress import progress_bar
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 from .images import NOT_STATED, Images
 
 CHOSEN = 13  # random stream

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 
 ORDER = 5  # random stream
 

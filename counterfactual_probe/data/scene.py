@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..base.errors import ProbeError, whole
 from ..base.progress import progress_bar
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 from .geometry import SHAPES, see
 from .images import Images
 

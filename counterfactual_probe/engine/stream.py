@@ -15,7 +15,8 @@ from torch import Tensor
 from ..base.errors import whole
 from ..base.memory import is_out_of_memory, no_room
 from ..generator.adapter import GeneratorAdapter
-from .executors import Executor
+from ..generator.latents import Latents
+from .executors import Executor, FullForward
 from .interventions import Intervention, path_of
 from .pairs import Pairs
 from .runs import BoundIntervention, CleanRun, Runs
@@ -109,7 +110,7 @@ class Stream:
             base = self.executor.clean(self.pairs.base(start, stop), layers, numbers, self.seed)
             source = None
             if self.pairs.source is not None:
-                source = self.executor.clean(self.pairs.source(start, stop), layers, numbers, self.seed, base=False)
+                source = self._clean_source(self.pairs.source(start, stop), numbers)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -122,6 +123,14 @@ class Stream:
                 self.generator.require_finite(source.images, lambda i: f"of source latent {start + i}")
             return base, source
         return self._clean_block(start, min(stop, start + self.hybrids_per_eval))
+
+    def _clean_source(self, latents: Latents, numbers: Sequence[int]) -> CleanRun:
+        layers, taken_from = self.intervention.layers, self.intervention.taken_from
+        if not taken_from:
+            return self.executor.clean(latents, layers, numbers, self.seed, base=False)
+        # Other layers than those that are set: a program of these does not tell them.
+        others = list(dict.fromkeys(taken_from.get(layer, layer) for layer in layers))
+        return FullForward(self.generator).clean(latents, others, numbers, self.seed, base=False)
 
     @property
     def _together(self) -> bool:

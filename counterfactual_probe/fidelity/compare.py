@@ -17,7 +17,8 @@ from ..base.errors import ProbeError, whole
 from ..base.progress import progress_bar
 from ..classifiers import load_classifier
 from ..data import Images, open_images
-from ..generator.adapter import GeneratorAdapter, stream_seed
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import stream_seed
 from ..generator.units import UnitSet, UnitsLike, parse_layers, parse_units
 from ..hybrids.hybridizer import Hybridizer
 from .frechet import FewSamples, Floats, Gaussian, few_samples

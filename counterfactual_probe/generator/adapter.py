@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ from .layers import Action, Address, LayerIndex, LayerInfo, Layers, Site, clean_
 from .state.pickling import Picklable
 from .state.randomness import random_state_kept, seed_everything
 from .state.session import borrowed, forbids_gradients
-from .state.settings import fresh_settings, torch_defaults
+from .state.settings import fresh_settings, torch_defaults, unusual_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +102,7 @@ class GeneratorAdapter(Picklable, Described):
         self._thumbnails = thumbnails(examination.images)
         _, channels, height, width = examination.images.shape
         self.image_size: tuple[int, int, int] = (channels, height, width)
-        names = self._index.once() if layers is None else [self.layer(item).name for item in listed(layers)]
+        names = self._index.listed() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
             raise ProbeError(f"{self.name} has no {flat_graph(self.module) or self._index.why_none()}")
         self.layers = Layers({item: self.layer(item) for item in names})
@@ -148,12 +147,22 @@ class GeneratorAdapter(Picklable, Described):
 
     def layer(self, name: str) -> LayerInfo:
         """The layer of this name, listed or not; raises a ProbeError that names the nearest."""
-        return self.site(name).info
+        return self.span(name)[0]
+
+    def calls(self, name: str) -> list[str]:
+        """The names of the calls of a layer that runs several times, in order.
+
+        >>> gen.calls("unet.mid_block")  # doctest: +SKIP
+        ['unet.mid_block#1', 'unet.mid_block#2']
+        """
+        return self._index.calls(name)
+
+    def span(self, name: str) -> tuple[LayerInfo, tuple[Site, ...]]:
+        """The layer of this name, and where in the forward it stands: once, or in each of several calls."""
+        return self._index.span(name)
 
     def site(self, name: str) -> Site:
         """The layer of this name, and where in the forward it stands."""
-        if not isinstance(name, str):
-            raise ProbeError(f"a layer is named by a string and {name!r} is a {type(name).__name__}")
         return self._index.resolve(name)
 
     def site_at(self, address: Address) -> Site | None:
@@ -179,7 +188,7 @@ class GeneratorAdapter(Picklable, Described):
         # Latents are ordinary tensors of float32 whatever the caller's settings are, so that the seed fixes them.
         with self._interruptible(), random_state_kept(self.module), torch.inference_mode(False), torch_defaults():
             for i in range(n):
-                rng = torch.Generator().manual_seed(stream_seed(seed, stream, start + i))
+                rng = torch.Generator().manual_seed(lt.stream_seed(seed, stream, start + i))
                 of_sample = {name: value[i] if lt.one_each(value) else value for name, value in conditions.items()}
                 with blamed_on("sample_latents(1, rng)", cure):
                     one = self._sample_latents(1, rng, **of_sample)
@@ -238,7 +247,7 @@ class GeneratorAdapter(Picklable, Described):
         """The seed of the noise of each of these samples: a part of the latents, or from the number of the sample."""
         if self.noise_is_latent:
             return lt.noise_of(latents)[1]
-        return [stream_seed(seed, NOISE, number) for number in numbers]
+        return [lt.stream_seed(seed, NOISE, number) for number in numbers]
 
     def seed_noise(self, seed: int) -> None:
         """Seed the global random generators for the forward of one sample. Inside a session only."""
@@ -303,7 +312,7 @@ class GeneratorAdapter(Picklable, Described):
             "image_range": list(self.image_range),
             "device": self.device.type,
             "dtype": str(self.dtype).removeprefix("torch."),
-            **_unusual_settings(),
+            **unusual_settings(),
             "versions": {"counterfactual-probe": __version__, "torch": str(torch.__version__)},
         }
 
@@ -386,14 +395,3 @@ class GeneratorAdapter(Picklable, Described):
     def _placed(self, value: Tensor) -> Tensor:
         dtype = self.dtype if value.is_floating_point() and self.dtype is not None else value.dtype
         return value.to(self.device, dtype)
-
-
-def stream_seed(seed: int, stream: int, index: int) -> int:
-    """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
-    return int(np.random.SeedSequence([whole(seed, "the seed", 0), stream, index]).generate_state(1, np.uint64)[0])
-
-
-def _unusual_settings() -> dict[str, str]:
-    """The caller's default dtype if it is not torch's, since a forward may depend on it."""
-    default = torch.get_default_dtype()
-    return {} if default is torch.float32 else {"default_dtype": str(default).removeprefix("torch.")}

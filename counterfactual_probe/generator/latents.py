@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import ProbeError
+from ..base.errors import ProbeError, whole
 from ..base.formats.elsewhere import require_dense
 
 Latents: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -179,3 +179,8 @@ def one_each(value: Any) -> bool:
 def form(named: list[tuple[str, Tensor]]) -> str:
     """Names and shapes, for errors."""
     return ", ".join(f"{label} {tuple(value.shape)}" for label, value in named)
+
+
+def stream_seed(seed: int, stream: int, index: int) -> int:
+    """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
+    return int(np.random.SeedSequence([whole(seed, "the seed", 0), stream, index]).generate_state(1, np.uint64)[0])

@@ -78,6 +78,7 @@ class Hybridizer:
         units: UnitsLike = None,
         where: Where = None,
         strength: Strength = 1.0,
+        source_call: int | None = None,
         seed: int = 0,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,
@@ -96,20 +97,24 @@ class Hybridizer:
                 alone; or from 0 to 1, the share of the source. A mask of the image's size is averaged over the part of
                 the image that a position (or a token that stands for a patch) covers. A dict gives one per layer.
             strength: how far from base (0) to source (1), or beyond; one number, or one for each pair.
+            source_call: of layers that run several times, the call of the source whose values are taken, from 1; by
+                default the same as in the base.
             seed: of noise inside the forward, if any; pair i shares it in all runs.
         """
         sets, seed = self.space.parse(units), whole(seed, "the seed", 0)
         pairs = given_pairs(self.generator, z1, z2)
-        extent = extent_of(self.space, where, strength, pairs.n)
+        extent, taken_from = extent_of(self.space, where, strength, pairs.n), self.space.taken_from(source_call)
+        about = {"kind": "swap", **extent.about} | ({"source_call": source_call} if taken_from else {})
         with self.generator.unchanged(), self.generator.session():
             return self._run(
-                Swap(sets, self.space.coordinates, extent),
+                Swap(*self.space.in_run(sets), extent.by_call(self.space), taken_from),
+                sets,
                 pairs,
                 source=self.generator(z2, seed=seed),
                 seed=seed,
                 hybrids_per_eval=hybrids_per_eval,
                 show_progress=show_progress,
-                about={"kind": "swap", **extent.about},
+                about=about,
             )
 
     def intervene(
@@ -142,11 +147,13 @@ class Hybridizer:
         pairs = Pairs(n, lambda start, stop: lt.take(z1, slice(start, stop)))
         extent = extent_of(self.space, where, strength, n)
         with self.generator.unchanged(), self.generator.session():
+            run, coordinates = self.space.in_run(sets)
             values = self._values(value, sets, z1, n, seed)
             described = value if isinstance(value, (int, float, str)) else type(value).__name__
             about = {"kind": "assignment", "value": described, **extent.about}
             return self._run(
-                Assignment(sets, values, self.space.coordinates, extent),
+                Assignment(run, values, coordinates, extent.by_call(self.space)),
+                sets,
                 pairs,
                 seed=seed,
                 hybrids_per_eval=hybrids_per_eval,
@@ -157,6 +164,7 @@ class Hybridizer:
     def _run(
         self,
         intervention: Intervention,
+        sets: Sequence[UnitSet],
         pairs: Pairs,
         *,
         source: Tensor | None = None,
@@ -166,7 +174,6 @@ class Hybridizer:
         about: dict[str, Any],
     ) -> Hybrids:
         base = self.generator(pairs.base(0, pairs.n), seed=seed)
-        sets = intervention.sets
         with torch.inference_mode(False):  # an ordinary tensor, as all results
             images = base.expand(len(sets), *base.shape).clone()
         stream = Stream(self.generator, intervention, pairs, seed=seed, hybrids_per_eval=hybrids_per_eval)
@@ -189,7 +196,7 @@ class Hybridizer:
     def _values(
         self, value: Any, sets: Sequence[UnitSet], z1: Latents, n: int, seed: int
     ) -> Callable[[UnitSet, str, int, Tensor], Tensor]:
-        chosen = self._chosen(value, {layer for units in sets for layer in units})
+        chosen = self.space.by_call(self._chosen(value, {layer for units in sets for layer in units}))
         means = self._means(z1, n, [layer for layer, item in chosen.items() if isinstance(item, str)], seed)
 
         def assign(units: UnitSet, layer: str, sample: int, current: Tensor) -> Tensor:
@@ -230,12 +237,14 @@ class Hybridizer:
         if not layers:
             return {}
 
+        coordinates = self.space.by_call(self.space.coordinates)
+
         def sums(index: slice) -> dict[str, Tensor]:
             means: dict[str, Tensor] = {}
 
             def adder(layer: str) -> Callable[[Tensor], None]:
                 def action(activation: Tensor) -> None:
-                    at = self.space.coordinates[layer]
+                    at = coordinates[layer]
                     values = (at.codes(activation) if isinstance(at, Features) else activation).double()
                     if at.kind == TOKEN:
                         means[layer] = at.units_first(values).sum(0)

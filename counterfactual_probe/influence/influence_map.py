@@ -14,8 +14,8 @@ from ..base.errors import ProbeError, whole
 from ..base.files import as_path
 from ..distributed.exchange import together, told_to_all
 from ..distributed.ranks import current_ranks
-from ..generator.adapter import BASE, NOISE, SOURCE, GeneratorAdapter, stream_seed
-from ..generator.latents import Latents
+from ..generator.adapter import BASE, NOISE, SOURCE, GeneratorAdapter
+from ..generator.latents import Latents, stream_seed
 from ..generator.units import Basis, Strength, UnitsLike, Where, extent_of, unit_space
 from .maps import InfluenceMaps
 from .request import MapRequest, latent_pairs, map_options

@@ -20,6 +20,7 @@ from ..generator.latents import PAIR_DIGESTS, fingerprint
 from ..generator.results import Result, origin
 from ..generator.units import UnitSet, titles
 from .arrays import MapArrays
+from .calls import by_call, calls_of, plot_calls
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,6 +182,17 @@ class InfluenceMaps(Result, MapArrays):
             cell=0.9 if few else 0.5,
             ax=ax,
         )
+
+    def by_call(self) -> Tensor:
+        """The maps of each unit of the calls of one layer: (calls, units, H, W), for units asked of each call alone.
+
+        >>> cp.InfluenceMap(gen, gen.calls("unet.mid_block")).attribute(n_pairs=16).by_call()  # doctest: +SKIP
+        """
+        return by_call(self.maps, len(calls_of(self.units)))
+
+    def plot_calls(self, ax: Axes | None = None) -> Plot[Axes]:
+        """Influence against the number of the call, of the same maps; bars are two standard errors."""
+        return plot_calls(self.units, self.influence, self.influence_standard_error, ax)
 
     def without_blocks(self) -> InfluenceMaps:
         """The same maps without the block sums, which take many times their room."""

@@ -86,7 +86,7 @@ class MapRequest:
 
     def swap(self, sets: Sequence[UnitSet]) -> Swap:
         """The intervention on some of the unit sets."""
-        return Swap(sets, self.space.coordinates, self.extent)
+        return Swap(*self.space.in_run(sets), self.extent.by_call(self.space))
 
     @property
     def sampled(self) -> bool:

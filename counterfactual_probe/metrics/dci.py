@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 from ..generator.state.settings import sklearn_defaults
 from .score import Score
 from .table import BINS, FITS, Array, CodeTable, Floats, labels, provenance, require, split

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 from ..generator.state.settings import sklearn_defaults
 from .score import Score
 from .table import BINS, FITS, Array, CodeTable, Floats, Labels, labels, provenance, require, split

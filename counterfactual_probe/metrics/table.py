@@ -13,7 +13,7 @@ import torch
 
 from ..base.errors import ProbeError, whole
 from ..base.formats.elsewhere import plain_array
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 from ..version import __version__
 
 Array: TypeAlias = "npt.ArrayLike | torch.Tensor"

@@ -29,7 +29,6 @@ HUB = "hf:"
 CONFIG, CARD, DISCRIMINATOR = "config.json", "README.md", "discriminator.safetensors"
 # Tried in this order; the second is what older repositories hold.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_PATIENCE = 10.0  # seconds for the hub to answer
 
 
 class Configuration(OpenSchema):
@@ -142,51 +141,6 @@ def save_folder(
     if card is not None:
         write_text(folder / CARD, card)
     return folder
-
-
-def load_from_hub(name: str, *, device: torch.device | str | None = None) -> GeneratorAdapter:
-    """The generator of a repository ``hf:user/repo`` or ``hf:user/repo@revision``, from the hub or its local cache."""
-    return load_folder(hub_folder(name), device=device)
-
-
-def hub_folder(name: str) -> Path:
-    """Where a repository's files lie on this machine, fetched if they are not in the hub's cache."""
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    try:
-        import huggingface_hub  # noqa: F401
-    except ImportError:
-        raise ProbeError(
-            f"{name!r} is on the Hugging Face hub, whose client is not installed; run: pip install huggingface-hub"
-        ) from None
-    try:
-        return Path(_fetch(repository, revision or None))
-    except Exception as error:  # the client's errors, and those of its HTTP library
-        raise ProbeError(
-            f"{name!r} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {first_line(error)}); "
-            f"check the name and the connection, or fetch {CONFIG} and {WEIGHTS[0]} elsewhere and load their folder"
-        ) from error
-
-
-def _fetch(repository: str, revision: str | None) -> str:
-    """The local copy of a repository's configuration and weights; one fetched earlier needs no connection."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    wanted = [CONFIG, CARD, DISCRIMINATOR, *WEIGHTS[:1]]
-    try:
-        # One request without retries: the client would repeat the download of a file for half a minute.
-        about = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        raise
-    except Exception as error:
-        try:
-            # Without the patterns, files that were never requested would count as missing.
-            return snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=True)
-        except LocalEntryNotFoundError:
-            raise error from None  # the first error says more
-    if WEIGHTS[0] not in {file.rfilename for file in about.siblings or []}:
-        wanted += WEIGHTS[1:]
-    return snapshot_download(repository, revision=revision, allow_patterns=wanted)
 
 
 def is_folder(name: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError, nearest, text
 from ..base.plugins import blamed_on_plugin, by_name, clash, imported
@@ -76,7 +76,7 @@ def clash_of(name: str) -> str | None:
     return clash(_generator_plugins()[name], "generator")
 
 
-def load(name: str | os.PathLike[str], *, device: torch.device | str | None = None) -> GeneratorAdapter:
+def load(name: str | os.PathLike[str], *, device: torch.device | str | None = None, **options: Any) -> GeneratorAdapter:
     """A pretrained generator by name, from a folder, or from a repository of the Hugging Face hub.
 
     >>> gen = cp.load("dcgan-faces")  # doctest: +SKIP
@@ -84,25 +84,28 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
     torch.Size([8, 3, 64, 64])
     >>> cp.load("./my-generator"), cp.load("hf:user/repo@main")  # doctest: +SKIP
 
-    A folder or repository holds config.json and model.safetensors: see :func:`folders.load_folder`. A string
-    without a slash is a folder only if there is one and the registry has no such name; a ``Path`` always is.
+    A folder or repository holds config.json and model.safetensors: see :func:`folders.load_folder`. One with
+    model_index.json is a pipeline of diffusers, and ``options`` such as ``steps`` are its :func:`wrap_pipeline`'s. A
+    string without a slash is a folder only if there is one and the registry has no such name; a ``Path`` always is.
 
     Raises:
         ProbeError: unknown name (with the nearest), weights not installed (with the one command
             that installs them) or altered, a hub that cannot be reached.
     """
     from ..generator.state.settings import fresh_settings
-    from .folders import HUB, is_folder, load_folder, load_from_hub
+    from .folders import HUB, is_folder
+    from .foreign import open_folder
+    from .hub import hub_folder
 
-    if isinstance(name, os.PathLike):
-        return load_folder(name, device=device)
-    if not isinstance(name, str):
+    if not isinstance(name, (str, os.PathLike)):
         raise ProbeError(f"a generator is named by a string or a path, and {name!r} is a {type(name).__name__}")
-    if name.startswith(HUB):
-        return load_from_hub(name, device=device)
-    if is_folder(name) and name not in _generator_plugins():
-        return load_folder(name, device=device)
+    if isinstance(name, str) and name.startswith(HUB):
+        return open_folder(hub_folder(name), device=device, options=options)
+    if isinstance(name, os.PathLike) or (is_folder(name) and name not in _generator_plugins()):
+        return open_folder(name, device=device, options=options)
     entry = pretrained(name)
+    if options:
+        raise ProbeError(f"{name!r} is no pipeline and takes no {', '.join(options)}; leave it out")
     # Whatever another package does to load it.
     with fresh_settings(), blamed_on_plugin(f"generator {name!r}", "cannot be loaded"):
         return entry.load(device)

@@ -12,10 +12,14 @@ _LARGEST_MAP, _SMALLEST_MAP = 64, 16  # pixels of a side
 
 
 def default_layers(generator: GeneratorAdapter) -> list[str]:
-    """The last layer of each resolution, from coarse to fine, without the image itself."""
+    """The last layer of each resolution, from coarse to fine, without the image itself.
+
+    Layers that run several times are taken only where there are no others.
+    """
     last: dict[tuple[int, ...], str] = {}
     image = generator.image_size[1:]
-    for name, info in generator.layers.items():
+    once = {name: info for name, info in generator.layers.items() if info.calls == 1}
+    for name, info in (once or generator.layers).items():
         if info.size and not (info.size == image and info.channels == generator.image_size[0]):
             last.pop(info.size, None)
             last[info.size] = name

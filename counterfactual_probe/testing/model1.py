@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import ProbeError, whole
-from ..generator.adapter import GeneratorAdapter, stream_seed
+from ..generator.adapter import GeneratorAdapter
+from ..generator.latents import stream_seed
 from ..generator.state.randomness import fitting
 from ..generator.wrap import wrap
 from ..modules.clustering import Labels

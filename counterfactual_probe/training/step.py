@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..base.errors import ProbeError
 from ..distributed.ranks import Ranks
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 
 DRAWS = 6  # a stream of random numbers of its own
 

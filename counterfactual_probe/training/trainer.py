@@ -20,7 +20,7 @@ from ..data.order import epoch_order
 from ..distributed.exchange import Exchange
 from ..distributed.group import collective
 from ..distributed.ranks import Ranks
-from ..generator.adapter import stream_seed
+from ..generator.latents import stream_seed
 from ..generator.state.randomness import random_state_kept, seed_everything
 from ..generator.state.settings import fresh_settings, torch_defaults
 from .launch import network_of, ranks_of

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 from counterfactual_probe.data.order import epoch_order
 from counterfactual_probe.distributed.ranks import Ranks
-from counterfactual_probe.generator.adapter import stream_seed
+from counterfactual_probe.generator.latents import stream_seed
 from counterfactual_probe.generator.state.randomness import seed_everything
 from counterfactual_probe.training import Networks, Step, Update, trainable
 from counterfactual_probe.training.trainer import START

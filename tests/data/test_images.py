@@ -16,7 +16,7 @@ import counterfactual_probe as cp
 from counterfactual_probe.data import Images, generated, open_images, pictures
 from counterfactual_probe.data.images import to_bytes
 from counterfactual_probe.data.order import epoch_order
-from counterfactual_probe.generator.adapter import stream_seed
+from counterfactual_probe.generator.latents import stream_seed
 from support import toys
 
 

@@ -26,7 +26,7 @@ from counterfactual_probe.fidelity import compare as fidelity
 from counterfactual_probe.fidelity.frechet import FewSamples
 from counterfactual_probe.fidelity.inception import Inception
 from counterfactual_probe.fidelity.realism import inside, realism
-from counterfactual_probe.generator.adapter import stream_seed
+from counterfactual_probe.generator.latents import stream_seed
 from counterfactual_probe.reporting.sections import fidelity as section_fidelity
 from counterfactual_probe.reporting.study import Settings, run_study
 from support.figures import SavedFigures, cells, displayed, row_names

@@ -81,12 +81,6 @@ class Repeated(nn.Module):
             {},
             "has no submodule that gives a tensor with channels",
         ),
-        (
-            lambda: Repeated(Deconv()),
-            Z,
-            {},
-            r"has no layer that runs once in a forward \('part' runs 2 times\); name calls .* layers=\['part#2'\]",
-        ),
         (Deconv, lambda n, rng: torch.zeros(3, 5), {}, r"sample_latents\(1, rng\) returned 3 samples"),
         (Deconv, raising_sampler, {}, r"sample_latents\(1, rng\) raised KeyError: 'no such file'"),
         (Deconv, lambda n: torch.zeros(n, 5), {}, r"sample_latents\(1, rng\) raised TypeError"),

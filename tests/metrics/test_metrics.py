@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 import counterfactual_probe as cp
 from counterfactual_probe import metrics
-from counterfactual_probe.generator.adapter import stream_seed
+from counterfactual_probe.generator.latents import stream_seed
 from counterfactual_probe.metrics.table import FITS
 from support.analyses.factors import FACTORS, QUICK, SIZES, TEST, codes_of, drawn, noise
 

@@ -24,7 +24,7 @@ import counterfactual_probe as cp
 from counterfactual_probe.classifiers.timm_models import FIRST_SAFE, save_classifier, timm_classifier
 from counterfactual_probe.cli.common import modules_of
 from counterfactual_probe.data import open_images
-from counterfactual_probe.registry import folders
+from counterfactual_probe.registry import hub
 from counterfactual_probe.registry.folders import save_folder
 from counterfactual_probe.registry.weights import load_weights
 from support.files.hostile import PAYLOADS, run_unguarded
@@ -73,7 +73,7 @@ def generator_of_the_hub(place: Path, content: bytes) -> None:
     folder = generator_folder(place / "g")
     old_weights(folder, content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folders, "_fetch", lambda repository, revision: str(folder))
+        patch.setattr(hub, "_fetch", lambda repository, revision: str(folder))
         cp.load("hf:user/repo")
 
 

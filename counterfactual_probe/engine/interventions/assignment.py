@@ -36,6 +36,7 @@ class Assignment:
         self.sets, self._assign = sets, assign
         self.coordinates = {name: at for name, at in (coordinates or {}).items() if at.kind != CHANNEL}
         self.extent = extent or Extent()
+        self.taken_from: Mapping[str, str] = {}  # it has no source
 
     @property
     def layers(self) -> list[str]:
@@ -70,7 +71,7 @@ class _BoundAssignment:
 
         def edit(view: Tensor) -> None:
             if isinstance(at, Features):
-                self._edit_features(at, view, row, units, number)
+                self._edit_features(at, view, row, (units, layer), number)
                 return
             placed = view if at is None else at.units_first(view)
             current = placed[row, numbers]
@@ -83,12 +84,13 @@ class _BoundAssignment:
 
         return edit
 
-    def _edit_features(self, at: Features, view: Tensor, row: int, units: UnitSet, number: int) -> None:
-        numbers = list(units[at.name])
+    def _edit_features(self, at: Features, view: Tensor, row: int, of: tuple[UnitSet, str], number: int) -> None:
+        units, layer = of
+        numbers = list(units[layer])
         before = at.codes(view[row : row + 1])
         after = before.clone()
         current = before[0, numbers]
-        new = self._assign(units, at.name, number, current).to(current)
+        new = self._assign(units, layer, number, current).to(current)
         strength = self._extent.strength([number], before)
         after[0, numbers] = new if strength is None else torch.lerp(current, new, strength[0].expand_as(current))
-        moved(at, view, [row], (before, after), self._extent.mask(at.name, [number], view))
+        moved(at, view, [row], (before, after), self._extent.mask(layer, [number], view))

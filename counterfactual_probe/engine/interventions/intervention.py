@@ -27,6 +27,10 @@ class Intervention(Protocol):
     def coordinates(self) -> Mapping[str, Coordinates]:
         """How the units of layers are told apart; they are channels in a layer that is not here."""
 
+    @property
+    def taken_from(self) -> Mapping[str, str]:
+        """The layers of the source whose values others take; a layer that is not here takes its own."""
+
     def bind(self, base: CleanRun, source: CleanRun | None) -> BoundIntervention: ...
 
 

@@ -23,6 +23,7 @@ class Swap:
         sets: the unit sets.
         coordinates: how the units of each layer are told apart; by default they are its channels.
         extent: where and how far; by default everywhere, and wholly.
+        taken_from: layers of the source whose values others take; by default each takes its own.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class Swap:
         sets: Sequence[UnitSet],
         coordinates: Mapping[str, Coordinates] | None = None,
         extent: Extent | None = None,
+        taken_from: Mapping[str, str] | None = None,
     ) -> None:
         self.sets = sets
         self.coordinates = {
             name: at for name, at in (coordinates or {}).items() if at.kind != CHANNEL and name in layers_of(sets)
         }
         self.extent = extent or Extent()
+        self.taken_from: Mapping[str, str] = taken_from or {}
 
     @property
     def layers(self) -> list[str]:
@@ -43,7 +46,7 @@ class Swap:
 
     def of(self, sets: Sequence[UnitSet]) -> Swap:
         """The same of other unit sets."""
-        return Swap(sets, self.coordinates, self.extent)
+        return Swap(sets, self.coordinates, self.extent, self.taken_from)
 
     def bind(self, base: CleanRun, source: CleanRun | None) -> BoundIntervention:
         if source is None:
@@ -55,7 +58,13 @@ class _BoundSwap:
     def __init__(self, swap: Swap, base: CleanRun, source: CleanRun) -> None:
         self._sets = swap.sets
         self._layers = {
-            layer: _BoundLayer(swap.coordinates.get(layer), base, source.activations[layer], swap.extent, layer)
+            layer: _BoundLayer(
+                swap.coordinates.get(layer),
+                base,
+                source.activations[swap.taken_from.get(layer, layer)],
+                swap.extent,
+                layer,
+            )
             for layer in swap.layers
         }
 

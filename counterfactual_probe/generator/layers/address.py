@@ -1,6 +1,7 @@
 """Addresses of layers: which submodule, which of its calls, its output or its input, and which entry of it.
 
-``main.8`` is the output of a submodule, ``relu#2`` that of its second call, ``blocks.0[1]`` the second entry of an
+``main.8`` is the output of a submodule, ``relu#2`` that of its second call, ``relu#2-4`` those of three calls and
+``relu#*`` of all, ``blocks.0[1]`` the second entry of an
 output that is a tuple, ``encoder[hidden]`` an entry of one with named entries, ``rnn[1][0]`` one of a nested tuple,
 ``to_out.0<`` the input.
 """
@@ -14,6 +15,8 @@ from itertools import product
 
 from .entries import Entry, Key
 
+ALL_CALLS = "#*"
+_RANGE = re.compile(r"([0-9]+)-([0-9]+)")
 _SUFFIXES = re.compile(r"(?P<name>.+?)(?:#(?P<call>[^#\[<]*))?(?P<entry>(?:\[[^\[\]]*\])*)(?P<input><)?", re.DOTALL)
 _KEY = re.compile(r"\[([^\[\]]*)\]")
 
@@ -53,6 +56,19 @@ class Parsed:
     call: str | None = None
     keys: tuple[str, ...] = ()
     is_input: bool = False
+
+    @property
+    def is_span(self) -> bool:
+        """Whether several calls are named."""
+        return self.call == "*" or (self.call is not None and _RANGE.fullmatch(self.call) is not None)
+
+    def calls(self, runs: int) -> range:
+        """The calls that are named, of a submodule that runs so often; empty if there are none such."""
+        if self.call == "*":
+            return range(1, runs + 1)
+        match = _RANGE.fullmatch(self.call or "")
+        first, last = (int(match[1]), int(match[2])) if match else (1, 0)
+        return range(first, last + 1) if 1 <= first <= last <= runs else range(0)
 
     @property
     def suffix(self) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from ...base.errors import ProbeError, nearest
-from .address import Address, Parsed, parse
+from .address import ALL_CALLS, Address, Parsed, parse
 from .dimensions import axes as ax
 from .info import LayerInfo
 from .names import clean_name
@@ -47,12 +49,22 @@ class LayerIndex:
         """The canonical name of a layer."""
         return address.name + address.suffix(call=self._trace.times_run[address.name] > 1)
 
-    def once(self) -> dict[str, LayerInfo]:
-        """Outputs with channels that are computed exactly once per forward."""
-        return {site.info.name: site.info for site in self._outputs() if site.is_only_call}
+    def listed(self) -> dict[str, LayerInfo]:
+        """Outputs with channels; those that are computed several times, alike, as one layer of all calls."""
+        infos = (self._listed(site) for site in self._outputs())
+        return {info.name: info for info in infos if info is not None}
+
+    def _listed(self, site: Site) -> LayerInfo | None:
+        address = site.address
+        if site.is_only_call or address.call > 1:
+            return site.info if site.is_only_call else None
+        runs = self._trace.times_run[address.name]
+        if any(_form(self._sites.get(replace(address, call=call))) != _form(site) for call in range(1, runs + 1)):
+            return None
+        return replace(site.info, name=f"{address.name}{ALL_CALLS}{address.suffix(call=False)}", calls=runs)
 
     def why_none(self) -> str:
-        """Why no layer is computed exactly once and what to do about it, as the end of an error message."""
+        """Why there is no layer to list and what to do about it, as the end of an error message."""
         several = [site.address for site in self._outputs()]
         if not several:
             return (
@@ -61,13 +73,46 @@ class LayerIndex:
             )
         last = several[-1]
         return (
-            f"layer that runs once in a forward ({last.name!r} runs {self._trace.times_run[last.name]} times); name "
-            f"calls of layers, such as layers=[{self.name(last)!r}]"
+            f"layer that gives the same channels in all of its runs ({last.name!r} runs "
+            f"{self._trace.times_run[last.name]} times); name calls of layers, such as layers=[{self.name(last)!r}]"
         )
+
+    def span(self, name: str) -> tuple[LayerInfo, tuple[Site, ...]]:
+        """The layer of this name and the places where it stands: one, or one for each of several calls."""
+        parsed = self._parse(name)
+        if not parsed.is_span:
+            site = self.resolve(name)
+            return site.info, (site,)
+        runs = self._trace.times_run[self._canonical(name, parsed)]
+        calls = parsed.calls(runs)
+        if not calls:
+            raise ProbeError(
+                f"layer {parsed.name!r} runs {runs} time{'s' * (runs != 1)} in one forward and {name!r} asks for calls "
+                f"{parsed.call}; name #1-{runs} or a part of it, such as #1-1"
+            )
+        sites = tuple(self.resolve(f"{parsed.name}#{call}{parsed.suffix}") for call in calls)
+        for site in sites:
+            if _form(site) != _form(sites[0]):
+                raise ProbeError(
+                    f"the calls of {name!r} differ: {_described(sites[0])} and {_described(site)}; name calls that "
+                    "agree, or each as a layer of its own"
+                )
+        address = sites[0].address
+        whole = f"{address.name}#{parsed.call}{address.suffix(call=False)}"
+        return replace(sites[0].info, name=whole, calls=len(sites)), sites
+
+    def calls(self, name: str) -> list[str]:
+        """The calls of a layer by name: all of them, or those that are named."""
+        parsed = self._parse(name)
+        runs = self._trace.times_run[self._canonical(name, parsed)]
+        if parsed.is_span or (parsed.call is None and runs > 1):
+            numbers = parsed.calls(runs) if parsed.is_span else range(1, runs + 1)
+            return [self.resolve(f"{parsed.name}#{call}{parsed.suffix}").info.name for call in numbers]
+        return [self.resolve(name).info.name]
 
     def resolve(self, name: str) -> Site:
         """The layer of this name; otherwise a ProbeError says why there is none."""
-        parsed = parse(name, self._aliases, clean_name)
+        parsed = self._parse(name)
         address = self._address(name, parsed)
         site = self._sites.get(address)
         if isinstance(site, Site):
@@ -84,17 +129,14 @@ class LayerIndex:
             if isinstance(site, Site) and not site.address.is_input:
                 yield site
 
+    def _parse(self, name: Any) -> Parsed:
+        if not isinstance(name, str):
+            raise ProbeError(f"a layer is named by a string and {name!r} is a {type(name).__name__}")
+        return parse(name, self._aliases, clean_name)
+
     def _address(self, name: str, parsed: Parsed) -> Address:
-        canonical = self._aliases.get(parsed.name)
-        if canonical is None:
-            known = [*self.once(), *self._aliases]
-            raise ProbeError(f"layer {name!r} is not in this generator; nearest: {nearest(name, dict.fromkeys(known))}")
+        canonical = self._canonical(name, parsed)
         runs = self._trace.times_run[canonical]
-        if runs == 0:
-            raise ProbeError(
-                f"layer {name!r} is in the module but never runs in its forward (its weights may be used "
-                f"directly); choose one that runs, such as {nearest(name, self.once())}"
-            )
         if runs > 1 and parsed.call is None:
             raise ProbeError(
                 f"layer {name!r} runs {runs} times in one forward; name one call as "
@@ -113,6 +155,19 @@ class LayerIndex:
             if isinstance(self._sites.get(Address(canonical, call, entry, parsed.is_input)), Site):
                 return Address(canonical, call, entry, parsed.is_input)
         return Address(canonical, call, None if first in possible else possible[0], parsed.is_input)
+
+    def _canonical(self, name: str, parsed: Parsed) -> str:
+        """The canonical name of the submodule, which must run."""
+        canonical = self._aliases.get(parsed.name)
+        if canonical is None:
+            known = [*self.listed(), *self._aliases]
+            raise ProbeError(f"layer {name!r} is not in this generator; nearest: {nearest(name, dict.fromkeys(known))}")
+        if self._trace.times_run[canonical] == 0:
+            raise ProbeError(
+                f"layer {name!r} is in the module but never runs in its forward (its weights may be used "
+                f"directly); choose one that runs, such as {nearest(name, self.listed())}"
+            )
+        return canonical
 
     def _missing(self, address: Address) -> str:
         beside = [
@@ -155,6 +210,16 @@ class LayerIndex:
         if not others:
             return f"its output is not a tensor; {_CURE}"
         return f"its output is not a tensor but several; name one, such as {others[0]!r}"
+
+
+def _form(site: Site | str | None) -> tuple[int, tuple[int, ...], str] | None:
+    """What calls of one layer have in common."""
+    return (site.info.channels, site.info.size, site.info.axes) if isinstance(site, Site) else None
+
+
+def _described(site: Site) -> str:
+    size = "×".join(map(str, site.info.size)) or "1"
+    return f"{site.info.name!r} gives {site.info.channels} channels of {size}"
 
 
 class _Declared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...base.display.described import Described, Tabulated
 from ...base.display.description import Description, Table
+from .address import ALL_CALLS
 from .dimensions import axes as ax
 
 
@@ -26,12 +27,14 @@ class LayerInfo:
         axes: what the dimensions of the activation are, ``n`` the samples and ``c`` the channels: ``"n c h w"``,
             ``"n t c"`` for tokens, ``"n h w c"``, ``"(2 n) c h w"`` for two halves of a batch that are one channel's.
             By default what conventions 1 say of this size.
+        calls: how often it runs in a forward; all of them are one layer, ``"mid_block#*"``, if there are several.
     """
 
     name: str
     channels: int
     size: tuple[int, ...]
     axes: str = ""
+    calls: int = field(default=1, repr=False)
 
     def __post_init__(self) -> None:
         if not self.axes:
@@ -72,6 +75,8 @@ class Layers(Described, Tabulated, dict[str, LayerInfo]):
     def describe(self) -> Description:
         """A table of the layers; of their axes, if any are not the usual ones."""
         columns = ["layer", "channels", "size"]
+        if any(info.calls > 1 for info in self.values()):
+            columns.append("calls")
         if any(info.axes != LayerInfo(name, info.channels, info.size).axes for name, info in self.items()):
             columns.append("axes")
         rows = tuple(tuple(str(record[column]) for column in columns) for record in self.records())
@@ -79,6 +84,15 @@ class Layers(Described, Tabulated, dict[str, LayerInfo]):
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One for each layer."""
+        several = any(info.calls > 1 for info in self.values())
         for name, info in self.items():
             size = "×".join(map(str, info.size)) or "–"
-            yield {"layer": name, "channels": info.channels, "size": size, "axes": info.axes}
+            yield {"layer": name, "channels": info.channels, "size": size, "axes": info.axes} | (
+                {"calls": info.calls} if several else {}
+            )
+
+    def __missing__(self, name: str) -> LayerInfo:
+        """All calls of a layer that runs several times, by its bare name."""
+        if (several := f"{name}{ALL_CALLS}") in self:
+            return self[several]
+        raise KeyError(name)

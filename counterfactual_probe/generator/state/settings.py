@@ -72,3 +72,9 @@ def sklearn_defaults() -> Iterator[None]:
     settings = {"transform_output": "default", "array_api_dispatch": False, "enable_metadata_routing": False}
     with sklearn.config_context(**settings), np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
         yield
+
+
+def unusual_settings() -> dict[str, str]:
+    """The caller's default dtype if it is not torch's, since a forward may depend on it."""
+    default = torch.get_default_dtype()
+    return {} if default is torch.float32 else {"default_dtype": str(default).removeprefix("torch.")}

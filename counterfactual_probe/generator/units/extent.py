@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from numbers import Real
 from typing import Any, TypeAlias
@@ -39,6 +39,10 @@ class Extent:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     strengths: Tensor | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def by_call(self, space: Space) -> Extent:
+        """The same for each of the calls that the layers stand for."""
+        return replace(self, masks=space.by_call(self.masks))
 
     def mask(self, layer: str, numbers: Sequence[int], like: Tensor) -> Tensor | None:
         """(samples, 1, *positions) for the pairs of these numbers."""

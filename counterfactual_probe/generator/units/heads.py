@@ -34,7 +34,7 @@ def heads_of(generator: GeneratorAdapter, layer: LayerInfo, heads: Any) -> Coord
 
 
 def _found(generator: GeneratorAdapter, layer: LayerInfo) -> tuple[int, str]:
-    name = generator.site(layer.name).address.name
+    name = generator.span(layer.name)[1][0].address.name
     for owner in _outwards(name):
         part = generator.submodules.get(owner, generator.module if not owner else None)
         if (number := _attribute(part, _NUMBERS)) is not None:

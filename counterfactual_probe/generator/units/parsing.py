@@ -30,10 +30,11 @@ def parse_layers(generator: GeneratorAdapter, layer: str | Sequence[str]) -> tup
     names = listed(layer)
     if not names:
         raise ProbeError("no layer was named; name at least one of generator.layers")
-    sites = [generator.site(name) for name in names]
-    for site in sites:
+    layers = []
+    for name in names:
+        info, (site, *_) = generator.span(name)
         site.warn_if_guessed()
-    layers = [site.info for site in sites]
+        layers.append(info)
     if len({info.name for info in layers}) < len(layers):
         raise ProbeError(f"a layer is named twice in {names}; name each once")
     return tuple(layers)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ...base.errors import ProbeError, one_of
+from ...base.errors import ProbeError, one_of, whole
 from ..layers.info import LayerInfo
 from .axis import AXES, CHANNEL, FEATURE, HEAD, TOKEN, Coordinates, channels_of, tokens_of
 from .features import Features, require_basis
@@ -20,6 +21,8 @@ from .unit_set import UnitSet
 
 if TYPE_CHECKING:
     from ..adapter import GeneratorAdapter
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,49 @@ class Space:
     def parse(self, units: UnitsLike) -> list[UnitSet]:
         """Unit sets from every accepted form, checked (see :func:`parse_units`)."""
         return parse_units(units, list(self.coordinates.values()), self.generator)
+
+    @cached_property
+    def calls(self) -> dict[str, list[str]]:
+        """The single calls that each layer stands for: itself, or those of a range such as ``"mid_block#3-7"``."""
+        return {name: [site.info.name for site in self.generator.span(name)[1]] for name in self.coordinates}
+
+    def in_run(self, sets: Sequence[UnitSet]) -> tuple[list[UnitSet], dict[str, Coordinates]]:
+        """What is run for unit sets, and where it is: the units of a range of calls are set at each of them."""
+        return [self._spread(units) for units in sets], self.by_call(self.coordinates)
+
+    def taken_from(self, source_call: int | None) -> dict[str, str]:
+        """The layer of the source whose values each call takes, if it is not the same call: this one, from 1."""
+        if source_call is None:
+            return {}
+        number = whole(source_call, "source_call", 1)
+        taken: dict[str, str] = {}
+        for name in self.coordinates:
+            info, sites = self.generator.span(name)
+            runs = len(self.generator.calls(sites[0].address.name))
+            if runs == 1:
+                raise ProbeError(f"source_call is {number} and layer {name!r} runs once in a forward; leave it out")
+            if number > runs:
+                raise ProbeError(f"source_call is {number} and layer {name!r} runs {runs} times; give 1 to {runs}")
+            address = replace(sites[0].address, call=number)
+            other = self.generator.layer(f"{address.name}{address.suffix(call=True)}")
+            if (other.channels, other.size, other.axes) != (info.channels, info.size, info.axes):
+                raise ProbeError(
+                    f"layer {other.name!r} has {other.channels} channels of {other.size} and {name!r} "
+                    f"{info.channels} of {info.size}; take the values of a call that agrees"
+                )
+            taken |= {site.info.name: other.name for site in sites}
+        return taken
+
+    def _spread(self, units: UnitSet) -> UnitSet:
+        spread: dict[str, tuple[int, ...]] = {}
+        for name, numbers in units.channels.items():
+            for call in self.calls[name]:
+                spread[call] = (*spread.get(call, ()), *(unit for unit in numbers if unit not in spread.get(call, ())))
+        return UnitSet(spread, units.name, units.kind)
+
+    def by_call(self, values: Mapping[str, T]) -> dict[str, T]:
+        """The same for each of the single calls."""
+        return {call: value for name, value in values.items() for call in self.calls.get(name, [name])}
 
     def provenance(self) -> dict[str, Any]:
         """What a result records of its units."""
@@ -99,7 +145,8 @@ def _features(generator: GeneratorAdapter, layers: Sequence[LayerInfo], given: A
     from ..latents import take
 
     with generator.session():
-        generator.forward(take(generator.example, slice(0, 1)), {name: keep(name) for name in names}, noise=[0])
+        first = {generator.span(name)[1][0].info.name: keep(name) for name in names}
+        generator.forward(take(generator.example, slice(0, 1)), first, noise=[0])
         return {info.name: Features(info, bases[info.name], seen[info.name]) for info in layers}
 
 

@@ -20,7 +20,7 @@ from counterfactual_probe.adapters.dcgan import DCGANGenerator
 from torch import Tensor
 
 import counterfactual_probe as cp
-from counterfactual_probe.registry import folders
+from counterfactual_probe.registry import hub
 from support.adapters.biggans import SMALL, images, package_model, publish
 
 
@@ -196,7 +196,7 @@ def test_a_name_in_the_cache_of_the_hub(model: Any, tmp_path: Path, monkeypatch:
         return str(publish(tmp_path, model))
 
     monkeypatch.delenv(FOLDERS, raising=False)
-    monkeypatch.setattr(folders, "_fetch", snapshot)
+    monkeypatch.setattr(hub, "_fetch", snapshot)
     assert cp.load("biggan-deep-128").name == "biggan-deep-16"
     assert asked == ["osanseviero/BigGAN-deep-128"]
 
@@ -209,7 +209,7 @@ def test_offline_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("no route to the hub")
 
     monkeypatch.delenv(FOLDERS, raising=False)
-    monkeypatch.setattr(folders, "_fetch", offline)
+    monkeypatch.setattr(hub, "_fetch", offline)
     files = r"put the config\.json and pytorch_model\.bin \(or model\.safetensors\)"
     place = f"into a folder of that name and set {FOLDERS} to the folder around it, or load the folder itself with"
     message = f"the weights of {name} were not found; {files} of {name} {place}"

@@ -259,7 +259,7 @@ class Repeated(nn.Module):
 def test_calls_of_inputs_and_names_with_signs() -> None:
     module = Repeated().double()
     generator = cp.wrap(module, lambda n, rng: torch.randn(n, 5, generator=rng))
-    assert list(generator.layers) == ["up", "block#1", "in[0]<", "out"]
+    assert list(generator.layers) == ["up", "block#*", "block#1", "in[0]<", "out"]
     assert generator.layer("block#2<").name == "block#2<"
     assert generator.layer("block#1#1").name == "block#1"  # the first call of the submodule of that name
     assert generator.layer("block#2[0]").name == "block#2"
