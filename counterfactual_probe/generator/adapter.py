@@ -26,7 +26,7 @@ from .latents import Latents
 from .layers import Action, Address, LayerIndex, LayerInfo, Layers, Site, clean_name, hooked, listed, named_layers
 from .state.pickling import Picklable
 from .state.randomness import random_state_kept, seed_everything
-from .state.session import borrowed, forbids_gradients
+from .state.session import borrowed, needs_inference
 from .state.settings import fresh_settings, torch_defaults, unusual_settings
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class GeneratorAdapter(Picklable, Described):
         self._read_image = default_image if image is None else image
         self.draws_noise = True  # until a forward has shown that it does not
         self.noise_is_latent = noise == "latent"
-        self._inference = True
+        self._inference = False
         self._known_hash: str | None = None
         self.make_partner: Callable[[], nn.Module] | None = None
         self.device, self.dtype = home(self.module)
@@ -347,7 +347,7 @@ class GeneratorAdapter(Picklable, Described):
         return self._first_forwards(example)
 
     def _first_forwards(self, example: Latents) -> Examination:
-        """In inference mode or, if the forward computes gradients itself, with gradients disabled outside of it."""
+        """With gradients disabled or, if the forward writes into what inference mode made, in that mode."""
 
         def run(latents: Latents) -> Tensor:
             return self._image(self._call(latents), lt.count(latents))
@@ -360,14 +360,12 @@ class GeneratorAdapter(Picklable, Described):
                 return examine(self.name, self.module, self.submodules, example, run=run, seed=seed, dtype=self.dtype)
 
         try:
-            examination = examined()
-        except ProbeError as error:
-            if not forbids_gradients(error.__cause__):
-                raise
-            self._inference = False
             return examined()
-        self._inference = not examination.leaves_inference
-        return examination
+        except ProbeError as error:
+            if not needs_inference(error.__cause__):
+                raise
+        self._inference = True
+        return examined()
 
     def _call(self, latents: Latents) -> Any:
         if self.noise_is_latent:
@@ -389,6 +387,11 @@ class GeneratorAdapter(Picklable, Described):
             raise ProbeError(
                 f"{self.name} gives {shape} for {n} latents where images (n, C, H, W) are needed; pass "
                 "image=..., a function from the module's output to such a tensor"
+            )
+        if image.is_complex():
+            raise ProbeError(
+                f"{self.name} gives complex images; pass image=..., a function from the module's output to real ones, "
+                "such as lambda output: output.real"
             )
         return image if image.dtype in (torch.float32, torch.float64) else image.float()
 

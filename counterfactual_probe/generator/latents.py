@@ -107,11 +107,26 @@ def pair_digests(base: Latents, source: Latents) -> list[str]:
     ]
 
 
+_SPARSE = {
+    torch.sparse_coo: ("indices", "values"),
+    torch.sparse_csr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
+}
+
+
 def _plain_parts(label: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The tensors that hold the values: several behind one of a quantised type, which few operations know."""
     flatten = getattr(value, "__tensor_flatten__", None)
-    if flatten is None:
+    if flatten is None and value.layout is torch.strided:
         yield label, value
+        return
+    if flatten is None:
+        whole = value.coalesce() if value.layout is torch.sparse_coo else value
+        parts = [(name, getattr(whole, name)()) for name in _SPARSE.get(value.layout, ("to_dense",))]
+        for name, part in parts:
+            yield from _plain_parts(f"{label}.{name} {tuple(value.shape)}", part)
         return
     for name in flatten()[0]:
         yield from _plain_parts(f"{label}.{name}", getattr(value, name))

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 _LISTED, _SHOWN = 5, 24  # unit sets in the table, and maps in the picture of a notebook
 
 
+# Entries of the provenance of maps that are pooled: what other pairs bring with them, and what is compared apart.
+_MAY_DIFFER = {"n_pairs", "seed", "pairs", "pair_digests", "tolerance", "executor", "hybrids_per_eval", "ranks"}
+_MAY_DIFFER |= {"device", "versions", "generator", "blocks", "components"}
+
+
 class MapsProvenance(Provenance, kw_only=True):
     """What influence maps record."""
 
@@ -283,11 +288,18 @@ class InfluenceMaps(Result, MapArrays):
                 *(None if maps.components is None else fingerprint(maps.components) for maps in (self, other)),
             ),
         ):
-            if one != two:
-                raise ProbeError(
-                    f"these maps and the others differ in their {name} ({one!r:.60} and {two!r:.60}); pool maps of "
-                    "the same call on other latents"
-                )
+            self._require_equal(str(name), one, two)
+        about, others = ({"axis": "channel"} | maps.provenance for maps in (self, other))
+        for entry in sorted((about.keys() | others.keys()) - _MAY_DIFFER):
+            self._require_equal(entry, about.get(entry), others.get(entry))
+
+    @staticmethod
+    def _require_equal(name: str, one: Any, two: Any) -> None:
+        if one != two:
+            raise ProbeError(
+                f"these maps and the others differ in their {name} ({one!r:.60} and {two!r:.60}); pool maps of "
+                "the same call on other latents"
+            )
 
 
 def _pooled_moments(
@@ -309,5 +321,5 @@ def _digests_of(maps: InfluenceMaps) -> set[str]:
 
 
 def _seeds_of(maps: InfluenceMaps) -> list[int | None]:
-    seed = maps.provenance["seed"]
+    seed = maps.provenance.get("seed")
     return seed if isinstance(seed, list) else [seed]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from ..base.checkpoint import Checkpoint
 from ..base.errors import Interrupted, ProbeError
 from ..base.files import as_path
@@ -36,6 +38,7 @@ class Run:
         dealt = ranks.dealt(len(request.sets))
         self.sets = list(request.sets) if self.by_pairs else [request.sets[chosen] for chosen in dealt]
 
+    @torch.inference_mode(False)  # sums are added to in place, inside of a session and outside
     def maps(self, checkpoint: CheckpointPath, show_progress: bool) -> InfluenceMaps:
         """The maps of all ranks, on each of them."""
         request, ranks, device = self.request, self.ranks, self.request.generator.device

@@ -68,6 +68,12 @@ class Repeated(nn.Module):
             "no 4-D image tensor was found in the module's output, a dict",
         ),
         (
+            lambda: Drawer(lambda x, z: x.to(torch.complex64)),
+            Z,
+            {},
+            r"gives complex images; pass image=\.\.\., a function from the module's output to real ones",
+        ),
+        (
             lambda: Drawer(lambda x, z: x[:, 0]),
             Z,
             {},

@@ -69,3 +69,16 @@ def test_names_for_errors() -> None:
 def test_refusals(latents: Any, message: str) -> None:
     with pytest.raises(cp.ProbeError, match=message):
         lt.count(latents, "it")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_weights_of_other_layouts_have_a_fingerprint(layout: torch.layout) -> None:
+    """Buffers of modules may be sparse; a large one is never made dense."""
+    dense = torch.eye(3)
+    one = lt.fingerprint(dense.to_sparse(layout=layout))
+    assert one == lt.fingerprint(dense.clone().to_sparse(layout=layout))
+    assert one != lt.fingerprint((2 * dense).to_sparse(layout=layout))
+    assert one != lt.fingerprint(dense)
+    large = torch.sparse_coo_tensor([[0], [1]], [1.0], (10**6, 10**6))
+    assert lt.fingerprint(large) != lt.fingerprint(torch.sparse_coo_tensor([[0], [1]], [1.0], (10**6, 10**5)))

@@ -169,9 +169,17 @@ def test_maps_of_another_call_are_not_pooled(plain: cp.GeneratorAdapter) -> None
         attribute(plain, n_pairs=8, blocks=2, map_size=8),
         attribute(plain, n_pairs=8, blocks=2, normalise="pair"),
         cp.InfluenceMap(plain, PLAIN.layer).attribute(n_pairs=8, blocks=2),
+        attribute(plain, n_pairs=8, blocks=2, seed=6, strength=0.5),
     ):
         with pytest.raises(cp.ProbeError, match="pool maps of the same call on other latents"):
             maps.pooled(other)
+    others = attribute(plain, n_pairs=8, blocks=2, seed=6)
+    for name, value in (("image_range", [0.0, 1.0]), ("axis", "token"), ("default_dtype", "float64")):
+        changed = dataclasses.replace(others, provenance=others.provenance | {name: value})
+        with pytest.raises(cp.ProbeError, match=f"these maps and the others differ in their {name}"):
+            maps.pooled(changed)
+    earlier = {key: value for key, value in others.provenance.items() if key not in ("axis", "seed")}
+    assert len(maps.pooled(dataclasses.replace(others, provenance=earlier | {"device": "cuda"}))) == len(maps)
 
 
 def test_maps_of_the_same_pairs_are_not_pooled(plain: cp.GeneratorAdapter, tmp_path: Path) -> None:

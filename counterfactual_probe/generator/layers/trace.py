@@ -41,7 +41,6 @@ class Trace:
     Attributes:
         first_input: by (submodule, call), the argument that is meant by the input.
         largest: bytes of the largest output.
-        leaves_inference: whether a submodule runs outside of inference mode although the session has it.
     """
 
     samples: int
@@ -49,7 +48,6 @@ class Trace:
     times_run: Counter[str] = field(default_factory=Counter)
     first_input: dict[tuple[str, int], Entry] = field(default_factory=dict)
     largest: int = 1
-    leaves_inference: bool = False
 
 
 class Tracing:
@@ -81,7 +79,6 @@ class Tracing:
         name = self._names[id(part)]
         self._started[name] += 1
         number = self._started[name]
-        self.trace.leaves_inference |= not torch.is_inference_mode_enabled()
         for entry, value in arguments((given, named)):
             first = self.trace.first_input.setdefault((name, number), entry) == entry
             self._note(Address(name, number, None if first else entry, is_input=True), value)

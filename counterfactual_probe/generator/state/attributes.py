@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base.errors import ProbeError
-from .reachable import Container, Reachable, reachable
+from .reachable import Container, Random, Reachable, reachable
 
 _MISSING = object()
 
@@ -63,6 +64,13 @@ class _Weight:
     needs_grad: bool
     grad: Tensor | None
     storage: Tensor  # shares the values
+    attributes: dict[str, Any]
+    hooks: dict[Any, Any]  # of its gradients
+
+    @classmethod
+    def of(cls, value: Tensor) -> _Weight:
+        attributes, hooks = dict(vars(value)), dict(value._backward_hooks or {})
+        return cls(value, value.requires_grad, value.grad, value.data, attributes, hooks)
 
     def restore(self) -> bool:
         """Restore all but values, of which there is no copy; tells whether others were put in their place."""
@@ -74,6 +82,9 @@ class _Weight:
             self.value.requires_grad_(self.needs_grad)
         if self.value.grad is not self.grad:
             self.value.grad = self.grad
+        _restore_container(vars(self.value), self.attributes)
+        if self.value._backward_hooks is not None:
+            _restore_container(self.value._backward_hooks, self.hooks)
         return others
 
     def _has_other_values(self) -> bool:
@@ -89,7 +100,7 @@ class _Snapshot:
     slots: list[tuple[Any, str, Any]]
     tensors: list[tuple[Tensor, Tensor]]
     arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
-    generators: list[tuple[torch.Generator, Tensor]]
+    generators: list[tuple[Random, Any]]
     weights: list[_Weight]
     checksums: list[tuple[Any, ...]]
 
@@ -103,8 +114,8 @@ class _Snapshot:
             slots=[(item, name, getattr(item, name, _MISSING)) for item, name in everything.slotted],
             tensors=[(value, value.detach().clone()) for value in others],
             arrays=[(value, value.copy()) for value in everything.arrays if value.flags.writeable],
-            generators=[(item, item.get_state()) for item in everything.generators],
-            weights=[_Weight(value, value.requires_grad, value.grad, value.data) for value in weights],
+            generators=[(item, _random_state(item)) for item in everything.generators],
+            weights=[_Weight.of(value) for value in weights],
             checksums=checksums(weights),
         )
 
@@ -118,7 +129,7 @@ class _Snapshot:
             if array.tobytes() != before.tobytes():
                 array[...] = before
         for generator, state in self.generators:
-            generator.set_state(state)
+            _set_random_state(generator, state)
         for tensor, before in self.tensors:
             _restore_tensor(tensor, before)
         exchanged = [weight.restore() for weight in self.weights]
@@ -130,7 +141,7 @@ class _Snapshot:
 
 def _copy(item: Container) -> Any:
     """By the built-in type: a subclass may copy otherwise, or refuse to."""
-    return dict(item) if isinstance(item, dict) else list(item)
+    return dict(item) if isinstance(item, dict) else bytes(item) if isinstance(item, bytearray) else list(item)
 
 
 def _restore_container(item: Container, before: Any) -> None:
@@ -152,12 +163,31 @@ def _restore_container(item: Container, before: Any) -> None:
 
 def _is_same(item: Container, before: Any) -> bool:
     """The same objects in the same order."""
+    if isinstance(item, bytearray):
+        return bool(item == before)
     if len(item) != len(before):
         return False
     if isinstance(item, dict):
         entries = zip(item.items(), before.items(), strict=True)
         return all(one[0] is two[0] and one[1] is two[1] for one, two in entries)
     return all(one is two for one, two in zip(item, before, strict=True))
+
+
+def _random_state(item: Random) -> Any:
+    if isinstance(item, torch.Generator):
+        return item.get_state()
+    if isinstance(item, np.random.Generator):
+        return item.bit_generator.state
+    return item.get_state(legacy=False) if isinstance(item, np.random.RandomState) else item.getstate()
+
+
+def _set_random_state(item: Random, state: Any) -> None:
+    if isinstance(item, np.random.Generator):
+        item.bit_generator.state = state
+    elif isinstance(item, random.Random):
+        item.setstate(state)
+    else:
+        item.set_state(state)
 
 
 def _restore_slot(item: Any, name: str, value: Any) -> None:

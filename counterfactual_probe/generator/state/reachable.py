@@ -1,27 +1,39 @@
 """Everything reachable from a module: the modules, containers, objects and tensors that its attributes lead to.
 
 A forward reaches more than registered submodules: networks kept in a plain list, a scheduler's counters, a dict of
-grids. The walk follows attributes, slots, entries of containers and closures of nothing else: functions, classes
-and objects of the standard library are taken as they are.
+grids. The walk follows attributes, slots and entries of containers, and nothing else: functions, whose closures may
+lead to all that the user's program is doing, classes and objects of the standard library are taken as they are.
 """
 
 from __future__ import annotations
 
+import random
 import sys
-from collections import UserDict, UserList, deque
+from argparse import Namespace
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | bytearray
+# Objects with random numbers of their own.
+Random = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
 # Not walked into: they belong to the process, not to the module. Containers of `collections` are containers.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "counterfactual_probe"}
-_PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
+_KEEPERS = (
+    UserDict,
+    UserList,
+    ChainMap,
+    SimpleNamespace,
+    Namespace,
+)  # of the standard library, with state of the user's
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
 
 
 @dataclass
@@ -33,7 +45,7 @@ class Reachable:
     slotted: list[tuple[Any, str]] = field(default_factory=list)  # objects with the names of their slots
     tensors: list[Tensor] = field(default_factory=list)
     arrays: list[np.ndarray[Any, Any]] = field(default_factory=list)
-    generators: list[torch.Generator] = field(default_factory=list)
+    generators: list[Random] = field(default_factory=list)
 
 
 def reachable(module: nn.Module) -> Reachable:
@@ -55,11 +67,13 @@ def _note(item: Any, result: Reachable) -> Iterator[Any]:
         result.tensors.append(item)
     elif isinstance(item, np.ndarray):
         result.arrays.append(item)
-    elif isinstance(item, torch.Generator):
+    elif isinstance(item, Random):
         result.generators.append(item)
     elif isinstance(item, dict):
         result.containers.append(item)
         yield from list(item.values())  # whole, at one moment: another thread may be in a forward
+    elif isinstance(item, bytearray):
+        result.containers.append(item)
     elif isinstance(item, (list, set, deque)):
         result.containers.append(item)
         yield from list(item)
@@ -74,7 +88,7 @@ def _note(item: Any, result: Reachable) -> Iterator[Any]:
 
 def _is_own_object(item: Any) -> bool:
     kind = type(item)
-    if isinstance(item, (UserDict, UserList)):
+    if isinstance(item, _KEEPERS):
         return True
     if isinstance(item, type) or callable(getattr(kind, "__get__", None)):  # classes, functions, methods
         return False

@@ -21,12 +21,13 @@ from .wrappers import has_compiled_parts
 
 
 @contextmanager
-def borrowed(module: nn.Module, *, draws: bool = True, inference: bool = True) -> Iterator[bool]:
+def borrowed(module: nn.Module, *, draws: bool = True, inference: bool = False) -> Iterator[bool]:
     """Eval mode, no gradients and private random state inside; everything as found outside.
 
     It nests in a thread, and gives whether it is the outermost, which alone changes and puts back anything.
     ``draws`` says whether the forward may draw random numbers: other threads' sessions that do wait until this ends.
-    Without ``inference`` mode, which is a little faster, the forward may take gradients of its own.
+    Only a forward that ``inference`` mode made the tensors of runs in it: what a forward keeps anywhere, such as the
+    tables of an ``lru_cache``, would be of no use in training afterwards.
     """
     with ExitStack() as stack:
         if draws:  # before the module's lock, so that two threads cannot wait for each other
@@ -61,7 +62,6 @@ def _device_of(module: nn.Module) -> torch.device:
     return next((value.device for value in (*module.parameters(), *module.buffers())), torch.device("cpu"))
 
 
-def forbids_gradients(error: BaseException | None) -> bool:
-    """Whether this error is that of a forward that computes gradients itself, run in inference mode."""
-    message = str(error).lower() if isinstance(error, RuntimeError) else ""
-    return "inference" in message or "require grad" in message or "requires grad" in message
+def needs_inference(error: BaseException | None) -> bool:
+    """Whether this error is that of a forward that writes into tensors of inference mode, run outside of it."""
+    return isinstance(error, RuntimeError) and "inference" in str(error).lower()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, UserDict, deque
+import random
+from collections import ChainMap, OrderedDict, UserDict, deque
 from collections.abc import Callable
+from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +62,8 @@ class Keeper(nn.Module):
         self.array = np.zeros(3)
         self.plain, self.table = Plain(), torch.arange(3.0)
         self.generator = torch.Generator()
+        self.chain, self.space, self.bytes = ChainMap({}, {"k": 0}), SimpleNamespace(made=None), bytearray()
+        self.random = [np.random.default_rng(0), np.random.RandomState(0), random.Random(0)]
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.norm(self.first(z))
@@ -110,21 +115,41 @@ def count(module: Keeper, x: Tensor) -> None:
     module.grids["counter"].count()
 
 
+def keep_elsewhere(module: Keeper, x: Tensor) -> None:
+    module.chain["made"] = module.space.made = x
+    module.bytes.extend(b"x")
+
+
+def draw(module: Keeper, x: Tensor) -> None:
+    module.random[0].random(), module.random[1].rand(), module.random[2].random()
+
+
+def mark_weights(module: Keeper, x: Tensor) -> None:
+    module.first.weight.seen = True  # type: ignore[assignment]
+    if module.first.weight.requires_grad:
+        module.first.weight.register_hook(lambda slope: slope)
+
+
 def view(item: Any) -> Any:
     """An item's content, so that two looks at it can be compared."""
     for kinds, content in CONTENT.items():
         if isinstance(item, kinds):
             return id(item), content(item)
+    if isinstance(item, random.Random):
+        return hash(item.getstate())
     return id(item) if callable(item) else repr(item)
 
 
 CONTENT: dict[Any, Callable[[Any], Any]] = {
-    Tensor: lambda item: (item.requires_grad, item.detach().tolist()),
+    Tensor: lambda item: (item.requires_grad, item.detach().tolist(), len(item._backward_hooks or ()), vars(item)),
     np.ndarray: lambda item: item.tolist(),
     torch.Generator: lambda item: item.get_state().tolist(),
+    np.random.Generator: lambda item: str(item.bit_generator.state),
+    np.random.RandomState: lambda item: str(item.get_state(legacy=False)),
+    bytearray: bytes,
     dict: lambda item: [(key, view(value)) for key, value in item.items()],
     (list, tuple, deque): lambda item: [view(value) for value in item],
-    (nn.Module, Plain, UserDict): lambda item: view(item.__dict__),
+    (nn.Module, Plain, UserDict, ChainMap, SimpleNamespace): lambda item: view(item.__dict__),
 }
 
 
@@ -135,7 +160,9 @@ def run_all(module: nn.Module) -> None:
     cp.InfluenceMap(gen, "first").attribute(n_pairs=3)
 
 
-@pytest.mark.parametrize("act", [cache, append, reorder, attributes, in_place, hook, freeze])
+@pytest.mark.parametrize(
+    "act", [cache, append, reorder, attributes, in_place, hook, freeze, keep_elsewhere, draw, mark_weights]
+)
 def test_everything_the_module_leads_to_is_put_back(act: Callable[[Keeper, Tensor], None]) -> None:
     module = Keeper(act).train()
     before = view(module)
@@ -164,10 +191,20 @@ def test_training_goes_on_after_a_probe_of_a_module_that_keeps_what_it_made() ->
                 self.grids["grid"] = torch.linspace(0, 1, 2)
             return super().forward(z) * self.grids["grid"]
 
-    module = Grids()
-    run_all(module)
-    module(torch.randn(4, 5)).sum().backward()
-    assert module.first.weight.grad is not None
+    @lru_cache
+    def table(n: int) -> Tensor:
+        return torch.linspace(0, 1, n)
+
+    class Tables(Keeper):
+        """Keeps them where nothing leads to from the module."""
+
+        def forward(self, z: Tensor) -> Tensor:
+            return super().forward(z) * table(2)
+
+    for module in (Grids(), Tables()):
+        run_all(module)
+        module(torch.randn(4, 5)).sum().backward()
+        assert module.first.weight.grad is not None
 
 
 def through_data(weight: Tensor) -> None:

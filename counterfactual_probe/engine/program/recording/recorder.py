@@ -44,8 +44,14 @@ def record(generator: GeneratorAdapter, sites: Sequence[Site] = ()) -> Program:
     if not (generator.batchable or generator.draws_noise):
         raise NotRecordable("the samples of a batch influence one another")
     try:
-        few = _Recorder(generator, generator.example, _FEW, sites).program
-        more = _Recorder(generator, generator.sample(_MORE, seed=1), _MORE, sites).program
+        # In as large operations as the forward calls; one that computes gradients itself has them only in parts.
+        try:
+            with torch._C._AutoDispatchBelowAutograd():
+                few, more = _recordings(generator, sites)
+        except ProbeError as error:
+            if "grad" not in str(error.__cause__):
+                raise
+            few, more = _recordings(generator, sites)
     except ProbeError as error:
         # A refusal raised inside a forward surfaces as a failure of that forward.
         raise error.__cause__ if isinstance(error.__cause__, NotReplayable) else error from None
@@ -60,6 +66,11 @@ def record(generator: GeneratorAdapter, sites: Sequence[Site] = ()) -> Program:
     if not all(program.per_sample(draw.op.out) for draw in program.draws):
         raise NotRecordable("the forward draws noise that is not one for each sample")
     return program
+
+
+def _recordings(generator: GeneratorAdapter, sites: Sequence[Site]) -> tuple[Program, Program]:
+    few = _Recorder(generator, generator.example, _FEW, sites).program
+    return few, _Recorder(generator, generator.sample(_MORE, seed=1), _MORE, sites).program
 
 
 def _unified_program(few: Program, more: Program) -> Program:
