@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,14 @@ from support.toys import PLAIN, TOYS, Toy
 # Toys are too small to share: two threads spend their time waiting for each other, and on a busy machine
 # the same tests were five times slower with two than with one.
 torch.set_num_threads(1)
+
+# What is imported and collected lasts to the end, and is half a second's work for whoever looks for garbage in it.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(params=TOYS, ids=lambda toy: toy.name)

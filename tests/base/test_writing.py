@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from counterfactual_probe.base.files import as_path, read_bytes, write_bytes
 from counterfactual_probe.base.memory import is_out_of_memory
 from counterfactual_probe.registry.folders import save_folder
 from counterfactual_probe.training.record.losses import plot_losses
+from support import forks
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pipes are POSIX's")
 
@@ -51,11 +52,14 @@ def test_a_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
 
 @posix
 @pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_a_new_file_has_the_modes_that_the_umask_leaves(tmp_path: Path, mask: int) -> None:
+def test_a_new_file_has_the_modes_that_the_umask_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int
+) -> None:
     code = (
         f"import os; os.umask({mask}); from counterfactual_probe.base.files import write_bytes; write_bytes('x', b'')"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=600)
+    monkeypatch.chdir(tmp_path)
+    forks.run(code)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o666 & ~mask
 
 
@@ -127,7 +131,8 @@ def test_what_a_killed_writer_left_is_cleared_and_a_running_ones_is_not(
         "import os, signal; from counterfactual_probe.base import files; "
         "files._flush_to_disk = lambda _: os.kill(os.getpid(), signal.SIGKILL); files.write_bytes('file', b'x')"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=600)
+    monkeypatch.chdir(tmp_path)
+    assert forks.Fork(code).wait() == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert left.name.endswith(".partial")
     own = left.with_name(left.name.replace(left.name.split(".")[3], str(os.getpid())))
@@ -197,7 +202,9 @@ def test_a_full_device_is_refused_and_stays_a_device(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_file_larger_than_the_system_allows_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_file_larger_than_the_system_allows_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A limit of the process stands for a disk that takes some bytes and then no more."""
     (tmp_path / "old").write_bytes(b"precious")
     code = (
@@ -209,8 +216,8 @@ def test_a_file_larger_than_the_system_allows_leaves_the_old_one(tmp_path: Path)
         "    except cp.ProbeError as error: print(error)\n"
         "write_bytes('small', bytes(4000))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=600, capture_output=True)
-    said = ran.stdout.decode().splitlines()
+    monkeypatch.chdir(tmp_path)
+    said = forks.run(code).splitlines()
     assert [line.partition(" (")[0] for line in said] == ["old cannot be written", "new cannot be written"]
     assert all("free some space or choose another disk; no partial file was left" in line for line in said)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "small"]

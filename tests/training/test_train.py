@@ -181,7 +181,14 @@ def test_the_losses_are_those_of_a_plain_loop(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("schedule", [{"warmup": 7}, {"decay": 10}, {"warmup": 3, "decay": 20}])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pytest.param({"warmup": 7}, marks=pytest.mark.slow),
+        pytest.param({"decay": 10}, marks=pytest.mark.slow),
+        {"warmup": 3, "decay": 10},
+    ],
+)
 def test_the_learning_rate_follows_its_schedule(tmp_path: Path, name: str, schedule: dict[str, int]) -> None:
     """Stopped within it and resumed, too."""
     recipe = small(name, **schedule)

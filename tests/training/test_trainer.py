@@ -18,7 +18,7 @@ import torch
 import counterfactual_probe as cp
 from counterfactual_probe.base import checkpoint as checkpoints
 from counterfactual_probe.registry.weights import load_weights
-from counterfactual_probe.training import Step, Update, recipes, trainable
+from counterfactual_probe.training import Step, Trained, Update, recipes, trainable
 from support.processes import finish, imported_by, start
 from support.toy_training import SMALL, Toy, assert_same, small, squares, train
 
@@ -42,10 +42,15 @@ def _nothing_seen() -> Iterator[None]:
 # --- going on -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A toy trained for 50 steps without a stop."""
+    return train(Toy(), tmp_path_factory.mktemp("toy") / "whole", steps=50)
+
+
 @pytest.mark.usefixtures("_often")
 @pytest.mark.parametrize("stop_at", [3, 17, 40])
-def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path: Path, stop_at: int) -> None:
-    whole = train(Toy(), tmp_path / "whole", steps=50)
+def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path: Path, whole: Trained, stop_at: int) -> None:
     with pytest.raises(cp.Interrupted, match=f"interrupted at step {stop_at}; ") as caught:
         train(Toy(stop_at=stop_at), tmp_path / "part", steps=50)
     assert ("resume goes on from it" in str(caught.value)) == (stop_at >= 4)
@@ -53,7 +58,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path: Path, stop_at: 
     part = train(Toy(), tmp_path / "part", steps=50, resume=True)
     assert part.resumed_at == (0 if stop_at < 4 else stop_at - stop_at % 4)
     assert_same(whole, part)
-    assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "part/model.safetensors").read_bytes()
+    assert (whole.folder / "model.safetensors").read_bytes() == (tmp_path / "part/model.safetensors").read_bytes()
 
 
 def rename_setting(path: Path) -> None:
