@@ -11,6 +11,7 @@ import torch
 from counterfactual_probe.base.errors import ProbeError, nearest, number, strings, whole
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 
+from .halves import halves_of
 from .latents import PipelineLatents
 from .prompts import ENCODE, Encoding, returned_names
 from .runner import CLASSES, Runner
@@ -67,7 +68,10 @@ def wrap_pipeline(
     axes = {f"prompt.{name}": "n t c" if tensors[name].dim() == 3 else "n c" for name in per_sample}
     wrapping["axes"] = axes | dict(wrapping.get("axes") or {})
     given: dict[str, Any] = {"name": runner.name, "image": first_images, "image_range": (0.0, 1.0)}
-    return GeneratorAdapter(sampler, sample, **given | wrapping)
+    generator = GeneratorAdapter(sampler, sample, **given | wrapping)
+    condition = CLASSES if classes else next((name for name in per_sample if "negative" not in name), None)
+    generator.halves = halves_of(generator, condition)
+    return generator
 
 
 def _settings(runner: Runner, steps: int, guidance: float | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
@@ -20,7 +19,7 @@ from ..base.errors import Interrupted, ProbeError, brief, text, whole
 from ..base.memory import default_batch, in_slices, memory_kept, room_for
 from . import latents as lt
 from .device import flat_graph, home, no_module, on_device, unwrapped
-from .examination import SAMPLES, TRACED, Examination, LatentsIgnored, examine
+from .examination import SAMPLES, TRACED, Examination, examine
 from .images import default_image, plot_samples, require_finite, thumbnails
 from .latents import Latents
 from .layers import Action, Address, LayerIndex, LayerInfo, Layers, Site, clean_name, hooked, listed, named_layers
@@ -49,6 +48,8 @@ class GeneratorAdapter(Picklable, Described):
         draws_noise: whether the forward draws random numbers.
         noise_is_latent: whether the seeds of these are a part of the latents.
         axes: what the user says of the axes of layers.
+        halves: which half of a batch that guidance folds is "conditional", and which "unconditional", where that is
+            known: 0 or 1.
         make_partner: called when ``partner`` is first asked for.
     """
 
@@ -94,6 +95,7 @@ class GeneratorAdapter(Picklable, Described):
         examination = self._examine()
         trace, *alone = examination.traces
         self.axes = axes
+        self.halves: dict[str, int] = {}
         self._index = LayerIndex(aliases, trace, alone, axes)
         self.draws_noise = examination.draws_noise
         if self.noise_is_latent and not self.draws_noise:
@@ -106,14 +108,7 @@ class GeneratorAdapter(Picklable, Described):
         if not names:
             raise ProbeError(f"{self.name} has no {flat_graph(self.module) or self._index.why_none()}")
         self.layers = Layers({item: self.layer(item) for item in names})
-        if examination.ignores_latents:
-            cure = "noise='latent' makes what it draws the latents" if self.draws_noise else "check sample_latents"
-            warnings.warn(
-                f"the images of {self.name} do not depend on the latents of sample_latents, so that swaps between two "
-                f"of them change nothing; {cure}",
-                LatentsIgnored,
-                stacklevel=3,
-            )
+        examination.warn_if_latents_are_ignored(self.name)
 
     def describe(self) -> Description:
         """Its layers, and two samples."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +45,17 @@ class Examination:
     draws_noise: bool
     batchable: bool
     ignores_latents: bool
+
+    def warn_if_latents_are_ignored(self, name: str) -> None:
+        """Warn, where a generator is wrapped, that swaps of what depends on latents will change nothing."""
+        if self.ignores_latents:
+            cure = "noise='latent' makes what it draws the latents" if self.draws_noise else "check sample_latents"
+            warnings.warn(
+                f"the images of {name} do not depend on the latents of sample_latents, so that swaps between two "
+                f"of them change nothing; {cure}",
+                LatentsIgnored,
+                stacklevel=4,
+            )
 
 
 def examine(

@@ -1,9 +1,9 @@
 """Addresses of layers: which submodule, which of its calls, its output or its input, and which entry of it.
 
 ``main.8`` is the output of a submodule, ``relu#2`` that of its second call, ``relu#2-4`` those of three calls and
-``relu#*`` of all, ``blocks.0[1]`` the second entry of an
-output that is a tuple, ``encoder[hidden]`` an entry of one with named entries, ``rnn[1][0]`` one of a nested tuple,
-``to_out.0<`` the input.
+``relu#*`` of all, ``unet@conditional#2`` one half of a batch that guidance folds,
+``blocks.0[1]`` the second entry of an output that is a tuple, ``encoder[hidden]`` an entry of one with named entries,
+``rnn[1][0]`` one of a nested tuple, ``to_out.0<`` the input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from .entries import Entry, Key
 
 ALL_CALLS = "#*"
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)")
-_SUFFIXES = re.compile(r"(?P<name>.+?)(?:#(?P<call>[^#\[<]*))?(?P<entry>(?:\[[^\[\]]*\])*)(?P<input><)?", re.DOTALL)
+_SUFFIXES = re.compile(
+    r"(?P<name>.+?)(?:@(?P<half>[^@#\[<]+))?(?:#(?P<call>[^#\[<]*))?(?P<entry>(?:\[[^\[\]]*\])*)(?P<input><)?",
+    re.DOTALL,
+)
 _KEY = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -50,12 +53,24 @@ class Address:
 
 @dataclass(frozen=True)
 class Parsed:
-    """An address as it was written; ``call`` is what stands after ``#``, or None, and ``keys`` what in brackets."""
+    """An address as it was written.
+
+    Attributes:
+        call: what stands after ``#``, or None.
+        keys: what stands in brackets.
+        half: what stands after ``@``: one half of a folded batch.
+    """
 
     name: str
     call: str | None = None
     keys: tuple[str, ...] = ()
     is_input: bool = False
+    half: str | None = None
+
+    @property
+    def name_of_half(self) -> str:
+        """The submodule, and the half if one is named."""
+        return self.name if self.half is None else f"{self.name}@{self.half}"
 
     @property
     def is_span(self) -> bool:
@@ -92,5 +107,7 @@ def parse(text: str, names: Container[str], clean: Callable[[str], str]) -> Pars
     match = _SUFFIXES.fullmatch(text)
     if match is None:  # never of a text with a character in it
         return Parsed(text)
-    keys = tuple(_KEY.findall(match["entry"]))
-    return Parsed(clean(match["name"]), match["call"], keys, match["input"] is not None)
+    keys, name, half = tuple(_KEY.findall(match["entry"])), clean(match["name"]), match["half"]
+    if half is not None and (whole := clean(f"{match['name']}@{half}")) in names:
+        name, half = whole, None
+    return Parsed(name, match["call"], keys, match["input"] is not None, half)

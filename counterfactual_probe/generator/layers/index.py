@@ -81,8 +81,8 @@ class LayerIndex:
         """The layer of this name and the places where it stands: one, or one for each of several calls."""
         parsed = self._parse(name)
         if not parsed.is_span:
-            site = self.resolve(name)
-            return site.info, (site,)
+            site = self._resolved(name, parsed)
+            return self._half(site.info, parsed), (site,)
         runs = self._trace.times_run[self._canonical(name, parsed)]
         calls = parsed.calls(runs)
         if not calls:
@@ -99,7 +99,18 @@ class LayerIndex:
                 )
         address = sites[0].address
         whole = f"{address.name}#{parsed.call}{address.suffix(call=False)}"
-        return replace(sites[0].info, name=whole, calls=len(sites)), sites
+        return self._half(replace(sites[0].info, name=whole, calls=len(sites)), parsed), sites
+
+    def _half(self, info: LayerInfo, parsed: Parsed) -> LayerInfo:
+        """The same layer, or the half of it that is named."""
+        if parsed.half is None:
+            return info
+        if info.fold is None:
+            raise ProbeError(
+                f"layer {info.name!r} has no {parsed.half!r} half: its batch is not folded ({info.axes}); leave it out"
+            )
+        name = parsed.name_of_half + info.name[len(parsed.name) :]
+        return replace(info, name=name, half=parsed.half)
 
     def calls(self, name: str) -> list[str]:
         """The calls of a layer by name: all of them, or those that are named."""
@@ -107,12 +118,17 @@ class LayerIndex:
         runs = self._trace.times_run[self._canonical(name, parsed)]
         if parsed.is_span or (parsed.call is None and runs > 1):
             numbers = parsed.calls(runs) if parsed.is_span else range(1, runs + 1)
-            return [self.resolve(f"{parsed.name}#{call}{parsed.suffix}").info.name for call in numbers]
-        return [self.resolve(name).info.name]
+            return [self.span(f"{parsed.name_of_half}#{call}{parsed.suffix}")[0].name for call in numbers]
+        return [self.span(name)[0].name]
 
     def resolve(self, name: str) -> Site:
         """The layer of this name; otherwise a ProbeError says why there is none."""
         parsed = self._parse(name)
+        if parsed.half is not None:
+            raise ProbeError(f"{name!r} is one half of a layer, which is not asked for here; leave @{parsed.half} out")
+        return self._resolved(name, parsed)
+
+    def _resolved(self, name: str, parsed: Parsed) -> Site:
         address = self._address(name, parsed)
         site = self._sites.get(address)
         if isinstance(site, Site):

@@ -28,6 +28,7 @@ class LayerInfo:
             ``"n t c"`` for tokens, ``"n h w c"``, ``"(2 n) c h w"`` for two halves of a batch that are one channel's.
             By default what conventions 1 say of this size.
         calls: how often it runs in a forward; all of them are one layer, ``"mid_block#*"``, if there are several.
+        half: the half of a batch that guidance folds which is meant, such as "conditional"; None for both.
     """
 
     name: str
@@ -35,6 +36,7 @@ class LayerInfo:
     size: tuple[int, ...]
     axes: str = ""
     calls: int = field(default=1, repr=False)
+    half: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.axes:
@@ -57,6 +59,11 @@ class LayerInfo:
     def as_before(self, view: Tensor) -> Tensor:
         """An activation from values of the form of :meth:`channels_first`."""
         return self._bound.as_before(view)
+
+    @property
+    def fold(self) -> int | None:
+        """The place among ``size`` of the halves that the batch is folded of; None where it is not."""
+        return self._bound.fold
 
     @cached_property
     def _bound(self) -> ax.Axes:

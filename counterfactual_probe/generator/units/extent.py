@@ -15,6 +15,7 @@ from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adapti
 
 from ...base.errors import ProbeError, brief
 from ...base.formats.elsewhere import plain_tensor
+from ..adapter import GeneratorAdapter
 from ..layers.info import LayerInfo
 from .parsing import by_layer
 from .space import Space, digest
@@ -42,7 +43,7 @@ class Extent:
 
     def by_call(self, space: Space) -> Extent:
         """The same for each of the calls that the layers stand for."""
-        return replace(self, masks=space.by_call(self.masks))
+        return replace(self, masks=space.by_call({**self.masks, **dict(_of_halves(space, self.masks))}))
 
     def mask(self, layer: str, numbers: Sequence[int], like: Tensor) -> Tensor | None:
         """(samples, 1, *positions) for the pairs of these numbers."""
@@ -61,6 +62,26 @@ class Extent:
         if mask is None or strength is None:
             return strength if mask is None else mask
         return mask * strength
+
+
+def _of_halves(space: Space, masks: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Masks of the layers of which one half of a folded batch is named: nothing else of them is set."""
+    for info in space.layers:
+        if info.half is None or info.fold is None:
+            continue
+        number = half_number(space.generator, info)
+        mask = torch.zeros(1, *info.size, dtype=torch.float64, device="cpu")
+        mask.select(1 + info.fold, number).fill_(1)
+        yield info.name, mask * masks[info.name] if info.name in masks else mask
+
+
+def half_number(generator: GeneratorAdapter, layer: LayerInfo) -> int:
+    """Which half of a folded batch a layer's name means."""
+    known, count = generator.halves, layer.size[layer.fold or 0]
+    if layer.half not in known or known[layer.half] >= count:
+        names = ", ".join(known) or "none, since nothing tells which is which: set generator.halves, {'conditional': 1}"
+        raise ProbeError(f"layer {layer.name!r} names the half {layer.half!r}, and those known are {names}")
+    return known[layer.half]
 
 
 def _rows(values: Tensor, numbers: Sequence[int]) -> Tensor:

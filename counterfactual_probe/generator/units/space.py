@@ -48,7 +48,16 @@ class Space:
     @cached_property
     def calls(self) -> dict[str, list[str]]:
         """The single calls that each layer stands for: itself, or those of a range such as ``"mid_block#3-7"``."""
-        return {name: [site.info.name for site in self.generator.span(name)[1]] for name in self.coordinates}
+        calls = {name: [site.info.name for site in self.generator.span(name)[1]] for name in self.coordinates}
+        halves = {call: self.coordinates[name].layer.half for name, several in calls.items() for call in several}
+        for name, several in calls.items():
+            for call in several:
+                if halves[call] != self.coordinates[name].layer.half:
+                    raise ProbeError(
+                        f"layer {name!r} and another name different halves of {call!r}; name the whole layer, or run "
+                        "the halves one after the other"
+                    )
+        return calls
 
     def in_run(self, sets: Sequence[UnitSet]) -> tuple[list[UnitSet], dict[str, Coordinates]]:
         """What is run for unit sets, and where it is: the units of a range of calls are set at each of them."""

@@ -233,3 +233,40 @@ def test_modules_take_no_options_of_pipelines() -> None:
         cp.wrap(module, lambda n, rng: torch.randn(n, 4, 1, 1, generator=rng), steps=3)
     with pytest.raises(cp.ProbeError, match=r"sample_latents is missing; give a function \(n, rng\) -> latents"):
         cp.wrap(module)
+
+
+@pytest.mark.parametrize(("name", "conditional"), [("stable_diffusion", 1), ("dit", 0), ("pixart", 1)])
+def test_one_half_of_a_folded_batch_equals_plain_hooks(name: str, conditional: int, made: dict[str, Any]) -> None:
+    gen = generator(made, name)
+    assert gen.halves == {"conditional": conditional, "unconditional": 1 - conditional}
+    layer = LAYERS[name][0]
+    base, _, call = layer.partition("#")
+    z1, z2 = gen.sample(2, seed=0), gen.sample(2, seed=1)
+    source, _ = hooked(gen, layer, z2, None, [])
+    clean, _ = hooked(gen, layer, z1, None, [])
+    images = {}
+    for half, number in gen.halves.items():
+        address = f"{base}@{half}#{call}"
+        hybrids = cp.Hybridizer(gen, address).hybridize(z1, z2, units=[[c] for c in range(13)])
+        mixed = clean.clone()
+        mixed[2 * number : 2 * number + 2] = source[2 * number : 2 * number + 2]
+        _, expected = hooked(gen, layer, z1, mixed, [5])
+        torch.testing.assert_close(hybrids.images[5], expected, rtol=0, atol=2e-5)
+        assert dict(hybrids.units[5]) == {address: (5,)}
+        images[half] = hybrids.images[5]
+    assert (images["conditional"] - images["unconditional"]).abs().max() > 1e-6  # negative control
+
+
+def test_halves_that_are_not_there(made: dict[str, Any]) -> None:
+    gen = generator(made, "stable_diffusion")
+    base = UNET.partition("#")[0]
+    z1, z2 = gen.sample(2, seed=0), gen.sample(2, seed=1)
+    with pytest.raises(cp.ProbeError, match="names the half 'upper', and those known are conditional, unconditional"):
+        cp.Hybridizer(gen, f"{base}@upper#2").hybridize(z1, z2, units=[0])
+    both = [f"{base}@conditional#2", f"{base}@unconditional#1-2"]
+    with pytest.raises(cp.ProbeError, match=r"name different halves of 'unet\.mid_block#2'"):
+        cp.Hybridizer(gen, both).hybridize(z1, z2, units={both[0]: [0], both[1]: [1]})
+    free = generator(made, "stable_diffusion", guidance=1.0)
+    assert free.halves == {}
+    with pytest.raises(cp.ProbeError, match=r"has no 'conditional' half: its batch is not folded \(n c h w\)"):
+        cp.Hybridizer(free, f"{base}@conditional#2")

@@ -43,6 +43,17 @@ class Axes:
     def __str__(self) -> str:
         return " ".join(str(dim[0]) if len(dim) == 1 else f"({' '.join(map(str, dim))})" for dim in self.dims)
 
+    @property
+    def fold(self) -> int | None:
+        """The place, among positions, of the number that the samples are folded with; None where there is none."""
+        place = 0
+        for dim in self.dims:
+            for part in dim:
+                if isinstance(part, int) and SAMPLES in dim:
+                    return place
+                place += part not in (SAMPLES, CHANNELS)
+        return None
+
     def bound(self, shape: Sequence[int], samples: int) -> Axes:
         """The same for tensors like one of this shape, with every size but that of samples known.
 
