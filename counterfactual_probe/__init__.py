@@ -23,7 +23,7 @@ from .version import __version__
 # For type checkers and editors only: at run time a name is imported when it is first used, since torch alone takes
 # seconds that `counterfactual-probe --help` need not spend.
 if TYPE_CHECKING:
-    from . import autoencoders, metrics
+    from . import autoencoders, bases, metrics
     from .base.errors import Interrupted, ProbeError
     from .classifiers import Classifier, Preprocessing, load_classifier
     from .fidelity.compare import FidelityTest
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .fidelity.result import Fidelity
     from .generator.adapter import GeneratorAdapter
     from .generator.layers.info import LayerInfo
-    from .generator.units import UnitSet
+    from .generator.units.unit_set import UnitSet
     from .generator.wrap import wrap
     from .hybrids.hybridizer import Hybridizer
     from .hybrids.result import Hybrids
@@ -96,6 +96,7 @@ __all__ = [
     "__version__",
     "autoencoders",
     "available",
+    "bases",
     "frechet_distance",
     "load",
     "load_classifier",

@@ -47,6 +47,9 @@ class FastExecutor(Protocol):
     def independent(self) -> bool: ...
 
     @property
+    def by_difference(self) -> bool: ...
+
+    @property
     def rounding(self) -> str: ...
 
     def clean(
@@ -98,6 +101,10 @@ class Checked:
     @property
     def independent(self) -> bool:
         return self._fast is not None and self._fast.independent
+
+    @property
+    def by_difference(self) -> bool:
+        return self._fast is not None and self._fast.by_difference
 
     @property
     def rounding(self) -> str:

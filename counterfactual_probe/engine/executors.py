@@ -74,6 +74,10 @@ class Executor(Protocol):
         """Whether samples of a batch are proved independent; False leaves it open."""
 
     @property
+    def by_difference(self) -> bool:
+        """Whether any hybrid ran as a difference in few units, carried through the first linear operation."""
+
+    @property
     def rounding(self) -> str:
         """What rounds images beyond the generator's own dtype; "" if nothing does."""
 
@@ -92,6 +96,7 @@ class FullForward:
 
     rounding = ""
     independent = False
+    by_difference = False
 
     def __init__(self, generator: GeneratorAdapter) -> None:
         self.generator = generator

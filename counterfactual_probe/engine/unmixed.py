@@ -47,6 +47,10 @@ class Unmixed:
         return self._executor.rounding
 
     @property
+    def by_difference(self) -> bool:
+        return self._executor.by_difference
+
+    @property
     def independent(self) -> bool:
         return self._executor.independent
 

@@ -190,6 +190,7 @@ class Hybridizer:
             "precision": str(images.dtype).removeprefix("torch."),
             "hybrids_per_eval": stream.hybrids_per_eval,
             "executor": str(stream.executor.choice),
+            "first_linear_difference": stream.executor.by_difference,
         }
         return Hybrids(images, base, tuple(sets), provenance, source)
 

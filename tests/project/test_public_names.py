@@ -75,7 +75,7 @@ def test_only_public_names_are_offered() -> None:
 
 def test_no_module_can_take_the_place_of_a_public_name() -> None:
     shared = [name for name in cp.__all__ if find_spec(f"{PACKAGE}.{name}")]
-    assert shared == ["autoencoders", "metrics"]
+    assert shared == ["autoencoders", "bases", "metrics"]
     assert all(isinstance(getattr(cp, name), ModuleType) for name in shared)
 
 

@@ -23,7 +23,7 @@ SOURCES = {TOP: ROOT / TOP, ADAPTERS: ROOT / "adapters"}
 FLOORS = (
     ("base", "version"),
     ("distributed", "generator"),
-    ("autoencoders", "engine", "metrics", "registry"),
+    ("autoencoders", "bases", "engine", "metrics", "registry"),
     ("classifiers", "data", "hybrids", "influence", "invariance", "spectral"),
     ("fidelity", "modules", "training"),
     ("adapters", "parts", "robustness", "testing"),

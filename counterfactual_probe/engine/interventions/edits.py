@@ -43,6 +43,11 @@ class SwapEdit:
         sizes = set(Counter(rows).values())
         self.per_row = sizes.pop() if len(sizes) == 1 else None
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether :meth:`change` is all that an activation changes by."""
+        return self.at is None and self.per_row is not None
+
     def __call__(self, view: Tensor) -> None:
         placed = view if self.at is None else self.at.units_first(view)
         new = self.after[self.samples, self.units]
@@ -94,6 +99,12 @@ class FeatureEdit(SwapEdit):
             new = torch.lerp(after[place, self.units], new, self.weight[self.samples, 0])
         after[place, self.units] = new
         moved(self.features, view, rows, (before, after), None if self.mask is None else self._masks(rows))
+
+    @property
+    def is_sparse(self) -> bool:
+        # A masked change of a whole activation is no multiple of a feature's direction.
+        masked = self.mask is not None and self.features.of_whole
+        return super().is_sparse and self.features.directions is not None and not masked
 
     def _masks(self, rows: Tensor) -> Tensor | None:
         return None if self.mask is None else self.mask[[self._samples[row] for row in rows.tolist()]]

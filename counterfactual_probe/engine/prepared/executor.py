@@ -62,6 +62,7 @@ class Prepared:
             # Folding multiplies parameters, which loses too many digits in lower precision.
             raise NotRecordable(f"parameters are {generator.dtype}, and are folded in float32 and float64 only")
         self.generator = generator
+        self.by_difference = False
         self.rounding = "" if difference_dtype is None else "bf16-diff"
         self._full = FullForward(generator)
         self._difference_dtype = difference_dtype
@@ -117,6 +118,7 @@ class Prepared:
         if not isinstance(base, PreparedRun):
             raise NotReplayable("the clean run is not of a program")
         few = self._few(runs.edits)
+        self.by_difference |= few is not None
         path = self._preparation.paths[frozenset(runs.edits), few is not None]
         return path(Batch(base.clean, runs, few, self.generator.device))
 
@@ -164,7 +166,7 @@ class Prepared:
         if first is None:
             return None
         swap, *more = edits[first]
-        if more or not isinstance(swap, SwapEdit) or swap.per_row is None:
+        if more or not isinstance(swap, SwapEdit) or not swap.is_sparse or swap.per_row is None:
             return None
         return swap if swap.per_row <= LARGEST_SHARE * self.generator.layer(first).channels else None
 

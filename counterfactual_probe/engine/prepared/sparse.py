@@ -80,9 +80,12 @@ def _scale_directions(routing: Routing, op: Op, x: int) -> bool:
     """Scales of channels that are the same for all samples scale what a feature adds to each."""
     scale = op.args[1]
     fixed = None if scale is None else routing.constants.get(scale.number)
-    if scale is not None and (fixed is None or fixed.numel() != routing.directions[x].shape[1]):
+    directions = routing.directions[x]
+    if scale is not None and (fixed is None or fixed.numel() != directions.shape[1]):
         return False
-    routing.directions[op.out] = routing.directions[x] if fixed is None else routing.directions[x] * fixed.flatten()
+    routing.directions[op.out] = (
+        directions if fixed is None else directions * fixed.reshape(-1, *[1] * (directions.dim() - 2))
+    )
     routing.make(SPARSE, op.out, lambda batch: batch.sparse[x], ((SPARSE, x),), shares=True)
     return True
 
@@ -95,9 +98,13 @@ def _spread_by(routing: Routing, op: Op) -> Callable[[Batch], Tensor] | None:
     weight = routing.constants.get(op.args[1].number)
     if weight is None:
         return None
+    directions = routing.directions.get(x)
+    if directions is not None and directions.dim() > 2:
+        changed = run(directions, weight, None)  # by a unit of each feature
+        return lambda batch: torch.einsum("rm,rm...->r...", batch.sparse[x], changed[batch.units])
     if isinstance(run, PolyphaseConvolution):
-        return _by_polyphase(run, weight, x, routing.directions.get(x))
-    shapes, convolution, directions = routing.program.shapes, run, routing.directions.get(x)
+        return _by_polyphase(run, weight, x, directions)
+    shapes, convolution = routing.program.shapes, run
     if (polyphase := transposed_as_polyphase(convolution, weight, shapes[x], shapes[op.out])) is not None:
         return _by_polyphase(*polyphase, x, directions)
     by_input = _of_units(weight if convolution.transposed else weight.transpose(0, 1), directions)

@@ -62,7 +62,7 @@ class Routing:
 
     Attributes:
         directions: of sparse values whose units are features, by number: (features, channels) what a unit of each adds
-            to the channels.
+            to its position, or (features, channels, H, W) to the whole value.
     """
 
     def __init__(self, program: Program, sparse: Sparse | None, difference_dtype: torch.dtype | None) -> None:
@@ -201,6 +201,8 @@ class Routing:
 
 def in_channels(batch: Batch, number: int, directions: Tensor) -> Tensor:
     """(rows set, channels, …) the change of a sparse value whose units are features."""
+    if directions.dim() > 2:  # of whole activations
+        return torch.einsum("rm,rm...->r...", batch.sparse[number], directions[batch.units])
     return torch.einsum("rm...,rmc->rc...", batch.sparse[number], directions[batch.units])
 
 

@@ -40,6 +40,7 @@ class Replay:
 
     run_type = RecordedRun
     rounding = ""
+    by_difference = False
     batches = True
     independent = False
 

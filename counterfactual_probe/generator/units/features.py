@@ -14,6 +14,8 @@ from ..layers.dimensions import axes as ax
 from ..layers.info import LayerInfo
 from .axis import FEATURE, Coordinates
 
+_ALONE = 1e-3  # of the largest code: far above rounding in float32, also of a threshold's neighbours
+
 
 class Basis(Protocol):
     """What ``features=`` takes. Activations are as the layer gives them; codes have features in place of channels, or
@@ -31,26 +33,48 @@ class Features(Coordinates):
     Attributes:
         basis: the user's object, or one of ours.
         codes_as: the codes as a layer, whose channels are the features.
-        directions: (features, channels) if a unit of a code adds this to every position; None if nothing says so.
+        directions: (features, channels) if a unit of a code adds this to its position, or (features, channels,
+            *positions) if it adds that to the activation; None if nothing says so.
     """
 
     def __init__(self, layer: LayerInfo, basis: Basis, example: Tensor) -> None:
         """``example`` is an activation, (samples, channels, …)."""
+        place = getattr(basis, "for_layer", None)
+        basis = place(layer) if callable(place) else basis
         object.__setattr__(self, "basis", basis)
         activation = layer.as_before(example)
         codes = _encoded(basis, activation, layer)
         object.__setattr__(self, "codes_as", _as_layer(layer, codes, len(example), activation.dim()))
         super().__init__(layer, FEATURE, self.codes_as.channels)
         decoded = self.decode(self.codes(example))  # raises what a run would
+        self._require_independent(example)
         if not bool(torch.isfinite(decoded).all()):
             raise ProbeError(f"features decode to NaN or infinite values of layer {layer.name!r}; fit them again")
-        directions = getattr(basis, "directions", None)
-        fits = isinstance(directions, Tensor) and directions.shape == (self.count, layer.channels)
-        object.__setattr__(self, "directions", directions if fits and self.codes_as.size == layer.size else None)
+        object.__setattr__(self, "directions", self._directions(getattr(basis, "directions", None)))
 
     basis: Basis
     codes_as: LayerInfo
     directions: Tensor | None
+
+    def _directions(self, given: Any) -> Tensor | None:
+        size = self.codes_as.size
+        form = (self.count, self.layer.channels, *(() if size == self.layer.size else self.layer.size))
+        fits = isinstance(given, Tensor) and tuple(given.shape) == form and size in ((), self.layer.size)
+        return given if fits else None
+
+    def _require_independent(self, example: Tensor) -> None:
+        """Raise a ProbeError if the code of a sample depends on the others of its batch."""
+        together, alone = self.codes(example)[:1], self.codes(example[:1])
+        if float((together - alone).abs().max()) > _ALONE * max(1.0, float(alone.abs().max())):
+            raise ProbeError(
+                f"features.encode gives another code for a sample of layer {self.layer.name!r} alone than in a batch; "
+                "use an encoder of one sample at a time (of a batch-wise top-k, the threshold that it has learnt)"
+            )
+
+    @property
+    def of_whole(self) -> bool:
+        """Whether a code has no positions, and so is of the whole activation."""
+        return self.codes_as.size != self.layer.size
 
     def codes(self, view: Tensor) -> Tensor:
         codes = _encoded(self.basis, self.layer.as_before(view), self.layer)

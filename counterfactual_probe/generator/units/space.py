@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ...base.errors import ProbeError, one_of, whole
+from ..examination import TRACED
+from ..latents import take
 from ..layers.info import LayerInfo
 from .axis import AXES, CHANNEL, FEATURE, HEAD, TOKEN, Coordinates, channels_of, tokens_of
 from .features import Features, require_basis
@@ -147,15 +149,14 @@ def _features(generator: GeneratorAdapter, layers: Sequence[LayerInfo], given: A
 
     def keep(name: str) -> Any:
         def action(view: Tensor) -> None:
-            seen[name] = view[:1].clone()
+            seen[name] = view.clone()
 
         return action
 
-    from ..latents import take
-
+    few = range(TRACED if generator.batchable else 1)
     with generator.session():
         first = {generator.span(name)[1][0].info.name: keep(name) for name in names}
-        generator.forward(take(generator.example, slice(0, 1)), first, noise=[0])
+        generator.forward(take(generator.example, slice(len(few))), first, noise=few)
         return {info.name: Features(info, bases[info.name], seen[info.name]) for info in layers}
 
 

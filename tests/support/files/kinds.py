@@ -85,6 +85,18 @@ def _results(folder: Path) -> dict[str, Kind]:
     return kinds
 
 
+def _bases(folder: Path) -> dict[str, Kind]:
+    generator = PLAIN.generator()
+    kinds = {}
+    for name, basis in (
+        ("PCA", cp.bases.PCA(3).fit(generator, "main.2", n_samples=4)),
+        ("Linear", cp.bases.Linear(torch.eye(3)).of(generator, "main.2")),
+    ):
+        content = basis.save(folder / name).read_bytes()
+        kinds[f"basis {name}"] = Kind(content, changed_tensors(content), lambda p, b=basis: repr(type(b).load(p)))
+    return kinds
+
+
 def _generators(folder: Path) -> dict[str, Kind]:
     with seeded(0):
         states: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -212,6 +224,6 @@ def kinds(folder: Path) -> dict[str, Kind]:
     """All kinds, by name; valid files are written into the folder once."""
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Kind] = {}
-    for make in (_results, _generators, _classifiers, _runs, _pictures):
+    for make in (_results, _bases, _generators, _classifiers, _runs, _pictures):
         found |= make(folder)
     return found
