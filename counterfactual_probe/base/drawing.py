@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from .display.flat import as_pictures
 from .display.plot import Plot
 from .display.text import one_line
 
@@ -113,8 +114,11 @@ def plot_images(
     ax: Axes | None = None,
     columns: bool = False,
 ) -> Plot[Axes]:
-    """A sheet of images (groups, n, C, H, W), one row per group (or column), named by its label."""
-    cells = displayable(images, image_range)
+    """A sheet of images (groups, n, C, H, W), one row per group (or column), named by its label.
+
+    Sound and volumes, (groups, n, C, …), are shown as strips and slices.
+    """
+    cells = displayable(as_pictures(images, images.ndim - 3), image_range)
     if columns:
         cells = cells.swapaxes(0, 1)
     down, across, height, width = cells.shape[:4]
@@ -147,10 +151,12 @@ def plot_mosaic(
     across: int | None = None,
     cell: float = 0.5,
 ) -> Plot[Axes]:
-    """Maps (n, H, W) side by side, each scaled to its own largest value, framed by its module's colour.
+    """Maps (n, H, W) side by side, each scaled to its own largest value, framed by its module's colour; those of other
+    dimensions as strips and slices.
 
     ``labels``, such as the numbers of channels, stand above the maps.
     """
+    maps = as_pictures(maps, maps.ndim - 1)
     n, height = maps.shape[:2]
     names = [label(text) for text in labels or ()]
     size = min(8.0, 10 * cell)  # of the labels, in points

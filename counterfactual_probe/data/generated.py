@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ..base.errors import ProbeError, whole
 from ..base.progress import progress_bar
 from ..generator.adapter import GeneratorAdapter
+from ..generator.images import require_pictures
 from ..registry.pretrained import available, load, pretrained
 from .images import NOT_STATED, Images, to_bytes
 
@@ -30,7 +31,7 @@ def generated(
         raise ProbeError("the number of images to sample from the generator is missing; give images=, or --images")
     n = whole(n, "the number of images", 1)
     gen = load(generator) if isinstance(generator, str) else generator
-    colours, height, width = gen.image_size
+    colours, height, width = require_pictures(gen.image_size, "training")
     if colours not in (1, 3):
         raise ProbeError(f"{gen.name} makes images of {colours} colours; training takes 1 or 3")
     shape = (height, width) if size is None else (size, size)

@@ -18,6 +18,7 @@ from ..base.progress import progress_bar
 from ..classifiers import load_classifier
 from ..data import Images, open_images
 from ..generator.adapter import GeneratorAdapter
+from ..generator.images import require_pictures
 from ..generator.latents import stream_seed
 from ..generator.units import UnitSet, UnitsLike, parse_layers, parse_units
 from ..hybrids.hybridizer import Hybridizer
@@ -67,6 +68,7 @@ class FidelityTest:
     ) -> None:
         self.generator = generator
         self.layers = parse_layers(generator, layer)
+        require_pictures(generator.image_size, "FidelityTest")
         self.features = _features(features, generator.device)
 
     def measure(
@@ -155,7 +157,7 @@ class FidelityTest:
             if real_is is not None:
                 raise ProbeError(f"real_is={real_is!r} is given without images; give real= as well")
             return None, ""
-        colours, height, width = self.generator.image_size
+        colours, height, width = require_pictures(self.generator.image_size, "a comparison with real images")
         if isinstance(real, Images):
             pictures = real
         else:

@@ -20,7 +20,7 @@ from ..base.memory import default_batch, in_slices, memory_kept, room_for
 from . import latents as lt
 from .device import flat_graph, home, no_module, on_device, unwrapped
 from .examination import SAMPLES, TRACED, Examination, examine
-from .images import default_image, plot_samples, require_finite, thumbnails
+from .images import default_image, plot_samples, read_image, require_finite, thumbnails
 from .latents import Latents
 from .layers import Action, Address, LayerIndex, LayerInfo, Layers, Site, clean_name, hooked, listed, named_layers
 from .state.pickling import Picklable
@@ -41,7 +41,7 @@ class GeneratorAdapter(Picklable, Described):
 
     Attributes:
         layers: ``{name: LayerInfo}`` in execution order; prints as a table.
-        image_size: (C, H, W) of one image.
+        image_size: (C, H, W) of one image; (C, L) of sound, (C, D, H, W) of a volume.
         image_range: smallest and largest pixel value.
         batchable: False when samples must run one at a time: the forward draws noise, or the
             samples of a batch influence one another.
@@ -102,8 +102,7 @@ class GeneratorAdapter(Picklable, Described):
             raise ProbeError(f"noise='latent' is given and the forward of {self.name} draws none; leave it out")
         self.batchable = examination.batchable
         self._thumbnails = thumbnails(examination.images)
-        _, channels, height, width = examination.images.shape
-        self.image_size: tuple[int, int, int] = (channels, height, width)
+        self.image_size: tuple[int, ...] = tuple(examination.images.shape[1:])
         names = self._index.listed() if layers is None else [self.layer(item).name for item in listed(layers)]
         if not names:
             raise ProbeError(f"{self.name} has no {flat_graph(self.module) or self._index.why_none()}")
@@ -375,20 +374,7 @@ class GeneratorAdapter(Picklable, Described):
             return self.module(*latents)
 
     def _image(self, output: Any, n: int) -> Tensor:
-        with blamed_on("image=...", f"give a function from a {type(output).__name__} to a tensor (n, C, H, W)"):
-            image = self._read_image(output)
-        if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != n:
-            shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-            raise ProbeError(
-                f"{self.name} gives {shape} for {n} latents where images (n, C, H, W) are needed; pass "
-                "image=..., a function from the module's output to such a tensor"
-            )
-        if image.is_complex():
-            raise ProbeError(
-                f"{self.name} gives complex images; pass image=..., a function from the module's output to real ones, "
-                "such as lambda output: output.real"
-            )
-        return image if image.dtype in (torch.float32, torch.float64) else image.float()
+        return read_image(self._read_image, output, n, self.name)
 
     def _placed(self, value: Tensor) -> Tensor:
         dtype = self.dtype if value.is_floating_point() and self.dtype is not None else value.dtype

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from ..base.caller import blamed_on
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError
 from ..base.formats.elsewhere import require_dense
@@ -56,16 +57,14 @@ def default_image(output: Any) -> Tensor:
     )
 
 
-def require_images(
-    images: Any, size: tuple[int, int, int], image_range: tuple[float, float], device: torch.device
-) -> None:
+def require_images(images: Any, size: tuple[int, ...], image_range: tuple[float, float], device: torch.device) -> None:
     """Raise a ProbeError unless these are images (n, *size) such as the generator makes."""
     low, high = image_range
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise ProbeError(f"the images are {kind}; give a tensor of floats from {low:g} to {high:g}")
     require_dense(images, "the images")
-    if images.dim() != 4 or tuple(images.shape[1:]) != size:
+    if tuple(images.shape[1:]) != size:
         raise ProbeError(
             f"the images are {tuple(images.shape)} and this generator's are (n, {', '.join(map(str, size))}); resize "
             "them, and add a first dimension to a single one"
@@ -84,8 +83,41 @@ def require_images(
         )
 
 
+def read_image(read: Callable[[Any], Tensor], output: Any, n: int, name: str) -> Tensor:
+    """The images of an output, (n, C, H, W): as ``read`` says, also sound (n, C, L) and volumes."""
+    with blamed_on("image=...", f"give a function from a {type(output).__name__} to a tensor (n, C, H, W)"):
+        image = read(output)
+    # Others than pictures only where the user says so: three dimensions may be tokens.
+    fits = isinstance(image, Tensor) and (image.dim() == 4 if read is default_image else image.dim() > 2)
+    if not fits or len(image) != n:
+        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ProbeError(
+            f"{name} gives {shape} for {n} latents where images (n, C, H, W) are needed; pass "
+            "image=..., a function from the module's output to such a tensor, or to sound (n, C, L) or volumes"
+        )
+    if image.is_complex():
+        raise ProbeError(
+            f"{name} gives complex images; pass image=..., a function from the module's output to real ones, "
+            "such as lambda output: output.real"
+        )
+    return image if image.dtype in (torch.float32, torch.float64) else image.float()
+
+
+def require_pictures(size: tuple[int, ...], what: str) -> tuple[int, int, int]:
+    """(C, H, W); a ProbeError says that ``what`` needs two dimensions if the output has others."""
+    if len(size) != 3:
+        raise ProbeError(
+            f"{what} needs pictures of two dimensions and this generator's output is {'×'.join(map(str, size))}; read "
+            "two dimensions of it, with image=, or use analyses that take any number"
+        )
+    channels, height, width = size
+    return channels, height, width
+
+
 def thumbnails(images: Tensor) -> Tensor:
-    """Small copies (n, C, h, w) on the CPU, of at most 128 pixels a side."""
+    """Small copies (n, C, h, w) on the CPU, of at most 128 pixels a side; what is no picture as it is."""
+    if images.dim() != 4:
+        return torch.nan_to_num(images.detach().float()).cpu()
     height, width = images.shape[2:]
     scale = max(1.0, max(height, width) / _THUMBNAIL)
     size = max(1, round(height / scale)), max(1, round(width / scale))
@@ -93,7 +125,7 @@ def thumbnails(images: Tensor) -> Tensor:
 
 
 def plot_samples(images: Tensor, image_range: tuple[float, float], *, ax: Axes | None = None) -> Plot[Axes]:
-    """Images (n, C, H, W) as a sheet of up to eight in a row."""
+    """Images (n, C, …) as a sheet of up to eight in a row."""
     from ..base.drawing import plot_images
 
     n = len(images)

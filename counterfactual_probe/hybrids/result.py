@@ -43,9 +43,9 @@ class Hybrids(Result):
     source: Tensor | None = None
 
     SHAPES: ClassVar[Mapping[str, str]] = {
-        "images": "float sets n C H W",
-        "base": "float n C H W",
-        "source": "float n C H W",
+        "images": "float sets n C size*",
+        "base": "float n C size*",
+        "source": "float n C size*",
         "units": "list sets",
     }
     PROVENANCE: ClassVar[type[Provenance]] = ImagesProvenance

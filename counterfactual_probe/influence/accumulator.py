@@ -32,13 +32,13 @@ class MapAccumulator:
         n = pair + 1
         arrays.n_pairs[index] = n
         _update(arrays.maps, arrays.standard_error, index, maps, n)
-        influence = maps.mean((1, 2), dtype=torch.float64)
+        influence = maps.mean(tuple(range(1, maps.dim())), dtype=torch.float64)
         _update(arrays.influence, arrays.influence_standard_error, index, influence, n)
         arrays.zero_maps[index] += influence == 0
         _add(arrays.block_sums, pair, index, maps)
         if arrays.normalised is not None:
             norms = maps.flatten(1).norm(dim=1)
-            unit = maps / norms.clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
+            unit = maps / _of_rows(norms.clamp_min(torch.finfo(maps.dtype).tiny), maps)
             arrays.normalised[index] += unit
             _add(arrays.normalised_block_sums, pair, index, unit)
         if arrays.energy is not None and energy is not None:
@@ -61,16 +61,21 @@ class MapAccumulator:
         divisor[divisor == 0] = float("nan")
         changing = (n - arrays.zero_maps).clamp_min(1)
         if arrays.normalised is not None:
-            arrays.normalised.div_(changing[:, None, None])
+            arrays.normalised.div_(_of_rows(changing, arrays.normalised))
         if arrays.energy is not None:
             arrays.energy.div_(changing[:, None])
         # A product of one type: a quotient of two would be five times as slow.
-        arrays.standard_error.mul_((1 / divisor).float()[:, None, None]).sqrt_()
+        arrays.standard_error.mul_(_of_rows((1 / divisor).float(), arrays.standard_error)).sqrt_()
         return dataclasses.replace(
             arrays,
             influence=arrays.influence.float(),
             influence_standard_error=arrays.influence_standard_error.div(divisor).sqrt().float(),
         ).cpu()
+
+
+def _of_rows(values: Tensor, maps: Tensor) -> Tensor:
+    """A value for each row of maps, as a factor of them."""
+    return values.view(-1, *[1] * (maps.dim() - 1))
 
 
 def _add(block_sums: Tensor | None, pair: int, index: slice | list[int], values: Tensor) -> None:

@@ -42,7 +42,7 @@ class MapArrays:
     def zeros(
         cls,
         sets: int,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         device: torch.device,
         *,
         normalise: bool = False,

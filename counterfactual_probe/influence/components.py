@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from ..base.errors import ProbeError
 from ..distributed.exchange import Exchange
 from ..engine import Effect, Stream
 from ..generator.state.randomness import fitting
 from ..generator.state.settings import sklearn_defaults
-from .request import MapRequest
+from .request import MapRequest, averaged
 
 COMPONENTS = 64  # of which modules are made: with 32, in a pretrained DCGAN, they were less reproducible
 _PILOT_PAIRS = 16
@@ -20,17 +21,16 @@ _MOST_CHANGES = 2048
 _MOST_BYTES = 2**28
 
 
-def changes(effect: Effect, cell: tuple[int, int]) -> Tensor:
+def changes(effect: Effect, cell: tuple[int, ...]) -> Tensor:
     """(changed sets, C, h, w) hybrid − original, averaged over cells of pixels, each of unit L2 norm (or zero)."""
     differences = effect.hybrids - effect.original
-    if cell != (1, 1):
-        differences = avg_pool2d(differences, cell)
+    differences = averaged(differences, cell)
     norms = differences.flatten(1).norm(dim=1).clamp_min(torch.finfo(differences.dtype).tiny)
-    unit: Tensor = differences / norms[:, None, None, None]
+    unit: Tensor = differences / norms.view(-1, *[1] * (differences.dim() - 1))
     return unit
 
 
-def energy_shares(effect: Effect, components: Tensor, cell: tuple[int, int]) -> Tensor:
+def energy_shares(effect: Effect, components: Tensor, cell: tuple[int, ...]) -> Tensor:
     """(sets, components) the share of a change's squared norm in each component; zeros for no change."""
     return effect.of_sets((changes(effect, cell).flatten(1) @ components.to(effect.hybrids).flatten(1).T).square())
 
@@ -67,7 +67,7 @@ def components_on_all_ranks(request: MapRequest, exchange: Exchange) -> Tensor |
 def _pilot_changes(request: MapRequest) -> tuple[Tensor, int, int]:
     """Changes of unit norm, leaving out sets that change nothing, and of how many pairs and unit sets they are."""
     sets, pairs, cell = request.sets, request.pairs, request.options.cell
-    pixels = request.generator.image_size[0] * request.options.size[0] * request.options.size[1]
+    pixels = request.generator.image_size[0] * prod(request.options.size)
     most = min(_MOST_CHANGES, _MOST_BYTES // (4 * pixels))
     n_pairs = min(_PILOT_PAIRS, pairs.n)
     some = np.unique(np.linspace(0, len(sets) - 1, min(len(sets), max(1, most // n_pairs))).round().astype(int))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from ..base.checkpoint import Checkpoint
 from ..distributed.exchange import Exchange
@@ -16,7 +16,7 @@ from ..engine import Stream, Swap
 from .accumulator import MapAccumulator
 from .arrays import MapArrays
 from .components import energy_shares
-from .request import MapOptions
+from .request import MapOptions, averaged
 
 STAGE = 16  # pairs between two decisions to stop; fixed, so that batch size and machine change no decision
 
@@ -97,8 +97,7 @@ class Estimate:
         for effect in self.stream.run(start, end):
             maps = effect.maps()
             self.precision = self.stream.executor.rounding or str(maps.dtype).removeprefix("torch.")
-            if cell != (1, 1):
-                maps = avg_pool2d(maps, cell)
+            maps = averaged(maps, cell)
             energy = None if components is None else energy_shares(effect, components, cell)
             yield effect.pair, effect.sets, maps, energy
 
@@ -178,7 +177,7 @@ class SharedEstimate(Estimate):
         self._device = stream.generator.device
         # At least as wide as the accumulated maps, so that no precision is lost between ranks.
         self._dtype = torch.promote_types(stream.generator.dtype or torch.float64, torch.float32)
-        pair_bytes = len(self._sets) * options.size[0] * options.size[1] * self._dtype.itemsize
+        pair_bytes = len(self._sets) * prod(options.size) * self._dtype.itemsize
         room = max(1, _BLOCK_BYTES // (pair_bytes * exchange.ranks.world))
         # Enough for whole batches. Rank 0's and fixed, because ranks that halve their batches must stay in step.
         each = min(room, max(STAGE, stream.hybrids_per_eval // len(self._sets)))

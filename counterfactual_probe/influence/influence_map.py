@@ -66,7 +66,7 @@ class InfluenceMap:
         precision: Literal["float32", "bf16-diff"] = "float32",
         blocks: int | None = None,
         normalise: Literal["pair"] | None = None,
-        map_size: int | tuple[int, int] | None = None,
+        map_size: int | tuple[int, ...] | None = None,
         components: int | Tensor | None = None,
         hybrids_per_eval: int | None = None,
         show_progress: bool = False,

@@ -47,8 +47,8 @@ class InfluenceMaps(Result, MapArrays):
     """Influence maps of unit sets, with what is needed to trust and repeat them. On the CPU.
 
     Attributes:
-        maps: (sets, H, W) float32, mean over pairs, then over colours, of |hybrid − original|, in
-            units of the image's range.
+        maps: (sets, H, W) float32, or of the output's dimensions if these are others: mean over pairs, then over
+            colours, of |hybrid − original|, in units of the image's range.
         standard_error: (sets, H, W), of ``maps``; NaN when there was a single pair.
         influence: (sets,), mean of a map over its pixels (S003 §3.3).
         influence_standard_error: (sets,).
@@ -69,16 +69,16 @@ class InfluenceMaps(Result, MapArrays):
     provenance: dict[str, Any]
 
     SHAPES: ClassVar[Mapping[str, str]] = {
-        "maps": "float sets H W",
-        "standard_error": "float sets H W",
+        "maps": "float sets size*",
+        "standard_error": "float sets size*",
         "influence": "float sets",
         "influence_standard_error": "float sets",
         "n_pairs": "count sets",
         "zero_maps": "count sets",
-        "normalised": "float sets H W",
-        "block_sums": "float sets blocks H W",
-        "normalised_block_sums": "float sets blocks H W",
-        "components": "float components _ _ _",
+        "normalised": "float sets size*",
+        "block_sums": "float sets blocks size*",
+        "normalised_block_sums": "float sets blocks size*",
+        "components": "float components _ size*",
         "energy": "float sets components",
         "energy_block_sums": "float sets blocks components",
         "units": "list sets",
@@ -112,14 +112,14 @@ class InfluenceMaps(Result, MapArrays):
 
     def describe(self) -> Description:
         """How strong the unit sets are, with standard errors, and the maps of the strongest."""
-        height, width = self.maps.shape[1:]
+        size = "×".join(map(str, self.maps.shape[1:]))
         least, most = (int(value) for value in self.n_pairs.aminmax())
         pairs = f"{counted(least, 'pair')} each" if least == most else f"{least} to {most} pairs"
         if (seed := self.provenance.get("seed")) is not None:
             pairs += f", seed {seed}"
         return Description(
             "InfluenceMaps",
-            f"{origin(self.provenance)}: {counted(len(self), 'unit set')} of {height}×{width}, {pairs}",
+            f"{origin(self.provenance)}: {counted(len(self), 'unit set')} of {size}, {pairs}",
             facts=self._facts(),
             table=self._strongest(_LISTED),
             pictures=(

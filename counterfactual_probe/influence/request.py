@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 
 from ..base.errors import ProbeError, brief, whole
 from ..base.memory import free_memory
@@ -31,7 +33,7 @@ class MapOptions:
         tolerance: the relative error at which a unit set stops; None: it sees all pairs.
         normalise: whether pair maps of unit norm are averaged too.
         blocks: in how many blocks pairs are summed up; 0 for none.
-        size: (height, width) of the maps, which divide those of the image.
+        size: (height, width) of the maps, or as many numbers as the output has, which divide those of the image.
         cell: (height, width) of the image's pixels that make one of a map's.
         components: how many principal components of the changes, or those of earlier maps; None for none.
     """
@@ -39,8 +41,8 @@ class MapOptions:
     tolerance: float | None
     normalise: bool
     blocks: int
-    size: tuple[int, int]
-    cell: tuple[int, int]
+    size: tuple[int, ...]
+    cell: tuple[int, ...]
     components: int | Tensor | None
 
     @property
@@ -50,14 +52,13 @@ class MapOptions:
 
     def require_room(self, sets: int, device: torch.device) -> None:
         """Raise a ProbeError, before anything runs, if the block sums of so many unit sets do not fit into memory."""
-        height, width = self.size
-        needed, free = sets * self.blocks * (1 + self.normalise) * height * width * 4, free_memory(device)
+        needed, free = sets * self.blocks * (1 + self.normalise) * prod(self.size) * 4, free_memory(device)
         if free is None or needed <= free:
             return
         fitting = [
-            (height // step, width // step)
-            for step in range(2, height + 1)
-            if height % step == 0 and width % step == 0 and needed / step**2 <= free
+            tuple(side // step for side in self.size)
+            for step in range(2, self.size[0] + 1)
+            if all(side % step == 0 for side in self.size) and needed / step ** len(self.size) <= free
         ]
         cure = f"map_size={fitting[0]} fits" if fitting else "give fewer channels or blocks"
         raise ProbeError(
@@ -123,7 +124,7 @@ class MapRequest:
 
 
 def map_options(
-    image: tuple[int, int, int],
+    image: tuple[int, ...],
     n_pairs: int,
     *,
     tolerance: Any,
@@ -143,7 +144,7 @@ def map_options(
             f"more, or fewer blocks"
         )
     size = _checked_map_size(map_size, image[1:])
-    cell = image[1] // size[0], image[2] // size[1]
+    cell = tuple(side // kept for side, kept in zip(image[1:], size, strict=True))
     return MapOptions(
         tolerance=tolerance,
         normalise=normalise == "pair",
@@ -174,27 +175,36 @@ def _require_tolerance(tolerance: Any) -> None:
         raise ProbeError(f"tolerance is {tolerance!r}; give a number above 0, such as 0.1, or None")
 
 
-def _checked_map_size(given: Any, image: tuple[int, int]) -> tuple[int, int]:
+def averaged(values: Tensor, cell: tuple[int, ...]) -> Tensor:
+    """Means over cells of the last dimensions."""
+    if all(side == 1 for side in cell):
+        return values
+    if len(cell) == 2:
+        return avg_pool2d(values, cell)
+    return (avg_pool1d if len(cell) == 1 else avg_pool3d)(values, cell)
+
+
+def _checked_map_size(given: Any, image: tuple[int, ...]) -> tuple[int, ...]:
     """(height, width) of the maps: the image's, or one that divides it."""
     if given is None:
         return image
-    height, width = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, given)
-    size = whole(height, "map_size", 1), whole(width, "map_size", 1)
-    if image[0] % size[0] or image[1] % size[1]:
+    sides = given if isinstance(given, (tuple, list)) and len(given) == len(image) else [given] * len(image)
+    size = tuple(whole(side, "map_size", 1) for side in sides)
+    if any(side % kept for side, kept in zip(image, size, strict=True)):
         raise ProbeError(
-            f"map_size is {size} and images are {image[0]}×{image[1]}; give a size that divides them, such as "
+            f"map_size is {size} and images are {'×'.join(map(str, image))}; give a size that divides them, such as "
             f"{tuple(side // 2 if side % 2 == 0 else side for side in image)}"
         )
     return size
 
 
-def _checked_components(given: Any, size: tuple[int, int, int]) -> int | Tensor | None:
+def _checked_components(given: Any, size: tuple[int, ...]) -> int | Tensor | None:
     """How many components, or those of earlier maps, for changes (C, h, w)."""
     if given is None:
         return None
     if not isinstance(given, Tensor):
         return whole(given, "components", 1)
-    if given.dim() != 4 or tuple(given.shape[1:]) != size:
+    if tuple(given.shape[1:]) != size:
         raise ProbeError(
             f"the components have shape {tuple(given.shape)} and changes are {size}; give the .components of maps of "
             "this generator and map_size, or a number"

@@ -15,6 +15,7 @@ from ..base.progress import progress_bar
 from ..engine import Assignment, Effect, Pairs, Stream
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
+from ..generator.images import require_pictures
 from ..generator.latents import Latents
 from ..generator.state.settings import plain_arithmetic
 from ..generator.units import UnitSet, parse_layers
@@ -59,6 +60,7 @@ class StretchTest:
         if len(infos) > 1:
             raise ProbeError(f"{len(infos)} layers are given to one test; make a test for each")
         self.generator, self.layer = generator, infos[0]
+        _, height, width = require_pictures(generator.image_size, "the stretch test")
         if len(self.layer.size) != 2:
             has = f"tokens in a row of {self.layer.size[0]}" if self.layer.size else "one number per channel"
             spatial = [info.name for info in generator.layers.values() if len(info.size) == 2]
@@ -72,7 +74,7 @@ class StretchTest:
                 f"the transformation is {self.transformation!r}; give one of counterfactual_probe.transformations, or "
                 "a function from maps (channels, H, W) to maps of the same shape"
             )
-        self.scales = Scales(generator.image_size[1:], levels, wavelet)
+        self.scales = Scales((height, width), levels, wavelet)
         self.wavelet = wavelet
 
     @plain_arithmetic()

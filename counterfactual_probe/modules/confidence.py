@@ -119,11 +119,11 @@ def measure_confidence(
     that between a resample of N/2 pairs and all N. Call inside :func:`clustering.factorising`.
     """
     placed = partitions[0][1] >= 0
-    sets, number, height, width = blocks.shape
+    sets, number, *size = blocks.shape
 
     def once(sums: Tensor) -> list[tuple[Array, float]]:
         # Features do not depend on a map's scale, so a sum serves as a mean.
-        rows = features.rows(sums.view(sets, height, width).double().numpy())
+        rows = features.rows(sums.view(sets, *size).double().numpy())
         alive = placed & rows.any(1)
         most = most_modules(rows[alive], method)  # too few distinct maps reproduce no module
         numbers = sorted({k for k, _ in partitions if k <= most})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 
 from ..base.errors import ProbeError, one_of, whole
 from ..base.formats.elsewhere import plain_array
@@ -22,6 +23,7 @@ Kind: TypeAlias = Literal["bits", "l2", "pca"]
 _FLAT_WITHIN = 4  # units in the last place
 _PLATEAU = 1e-6  # of a map's range: pixels of equal influence differ by no more than the rounding of float32
 _HALF = 2
+_POOLS: dict[int, Callable[..., Tensor]] = {1: avg_pool1d, 2: avg_pool2d, 3: avg_pool3d}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class MapFeatures:
 
     def values(self, maps: Maps) -> Array:
         """The maps that features are computed from, as a float64 array (channels, H, W), checked."""
+        own = isinstance(maps, InfluenceMaps)
         if self.kind == "l2" and isinstance(maps, InfluenceMaps):
             if maps.normalised is None:
                 raise ProbeError(
@@ -62,7 +65,7 @@ class MapFeatures:
             maps = maps.normalised
         if self.kind == "pca":
             return np.asarray(_energy_of(maps)[:, None].double().numpy())
-        return as_maps(maps)
+        return as_maps(maps, any_size=own)
 
     def blocks(self, maps: Maps) -> Tensor | None:
         """Sums over blocks of pairs of the same maps, (channels, blocks, H, W), if there are any."""
@@ -101,26 +104,28 @@ class MapFeatures:
             return np.asarray((unit_rows(places) * norms).reshape(len(rows), *size))
         if self.kind == "bits" or not _halves(*size):
             return rows.reshape(len(rows), *size)
-        small = rows.reshape(len(rows), size[0] // _HALF, size[1] // _HALF)
-        return small.repeat(_HALF, axis=1).repeat(_HALF, axis=2) / _HALF
+        small = rows.reshape(len(rows), *(side // _HALF for side in size))
+        for axis in range(1, len(size) + 1):
+            small = small.repeat(_HALF, axis=axis)
+        return np.asarray(small / _HALF ** (len(size) / 2))
 
 
-def as_maps(maps: Maps) -> Array:
-    """Influence maps as a float64 array (channels, H, W), checked."""
+def as_maps(maps: Maps, *, any_size: bool = False) -> Array:
+    """Influence maps as a float64 array (channels, H, W), checked; those of sound and volumes have other dimensions."""
     if isinstance(maps, InfluenceMaps):
-        maps = maps.maps
+        maps, any_size = maps.maps, True
     values = plain_array(maps, "influence maps", "an array (channels, H, W)").astype(np.float64)
-    if values.ndim != 3 or 0 in values.shape:
+    if (values.ndim != 3 and not (any_size and 2 <= values.ndim <= 4)) or 0 in values.shape:
         raise ProbeError(f"influence maps have shape {values.shape}; give (channels, H, W)")
     if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values).all((1, 2)))[0])
+        bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
         raise ProbeError(f"influence map {bad} holds NaN or infinite values; make the maps again from finite images")
     return values
 
 
-def default_window(height: int, width: int) -> int:
+def default_window(*size: int) -> int:
     """The largest odd number up to 3 · (shorter side) / 64, at least 3 (conventions 8)."""
-    largest = 3 * min(height, width) // 64
+    largest = 3 * min(size) // 64
     return max(3, largest - 1 + largest % 2)
 
 
@@ -131,7 +136,8 @@ def binary_features(maps: Array, window: int | None = None, percentile: float = 
     pixels, round differently.
     """
     smooth = smoothed(maps, window).flatten(1).numpy()
-    largest, smallest = maps.max((1, 2)), maps.min((1, 2))
+    places = tuple(range(1, maps.ndim))
+    largest, smallest = maps.max(places), maps.min(places)
     varies = largest - smallest > _FLAT_WITHIN * np.spacing(np.abs(largest))
     return np.asarray(above(smooth, percentile) & varies[:, None], dtype=np.float64)
 
@@ -152,7 +158,7 @@ def unit_features(maps: Array, window: int | None = None) -> Array:
     """(channels, pixels) of unit L2 norm: smoothed maps, averaged down 2×2 where that divides them."""
     small = smoothed(maps, window)
     if _halves(*maps.shape[1:]):
-        small = avg_pool2d(small, _HALF)
+        small = _POOLS[small.dim() - 2](small, _HALF)
     return np.asarray(unit_rows(small.flatten(1).numpy()), np.float64)
 
 
@@ -173,11 +179,12 @@ def _components_of(maps: Maps) -> Tensor:
     return components
 
 
-def _halves(height: int, width: int) -> bool:
-    return height % _HALF == 0 and width % _HALF == 0
+def _halves(*size: int) -> bool:
+    return all(side % _HALF == 0 for side in size)
 
 
 def smoothed(maps: Array, window: int | None) -> Tensor:
-    """(channels, 1, H, W), box means over the pixels inside the image (conventions 8)."""
+    """(channels, 1, H, W), or of the maps' dimensions, box means over the pixels inside the image (conventions 8)."""
     side = window or default_window(*maps.shape[1:])
-    return avg_pool2d(torch.from_numpy(maps)[:, None], side, stride=1, padding=side // 2, count_include_pad=False)
+    given = torch.from_numpy(maps)[:, None]
+    return _POOLS[maps.ndim - 1](given, side, stride=1, padding=side // 2, count_include_pad=False)

@@ -13,6 +13,7 @@ import torch
 
 from ..base.display.described import Described, Tabulated
 from ..base.display.description import Description, Picture
+from ..base.display.flat import as_pictures
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, one_of, required, share, strings, whole
 from ..base.files import load_tensors, save_tensors
@@ -370,7 +371,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.require_fit()
         sizes = [module.size if isinstance(module, UnitSet) else len(module) for module in self.modules_]
         named = zip(self.names_, sizes, strict=True)
-        return plot_templates(self.templates_, [f"{name}\n{size} channels" for name, size in named], ax=ax)
+        shown = as_pictures(self.templates_, self.templates_.ndim - 1)
+        return plot_templates(shown, [f"{name}\n{size} channels" for name, size in named], ax=ax)
 
 
 def module_name(k: int) -> str:

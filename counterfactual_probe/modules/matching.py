@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..base.display.description import Description, Picture, Table
+from ..base.display.flat import as_pictures
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, first_few, required
 from ..generator.results import Result, origin
@@ -44,7 +45,7 @@ class ModuleMatch(Result):
         "units": "list K",
         "pairs": "count K 2",
         "cosines": "float K",
-        "templates": "float 2 K H W",
+        "templates": "float 2 K size*",
     }
 
     def describe(self) -> Description:
@@ -76,7 +77,7 @@ class ModuleMatch(Result):
         from .plots import plot_templates
 
         titles = [f"{record['modules']}\ncos {record['cosine']:.2f}" for record in self.records()]
-        return plot_templates(self.templates, titles, ax=ax)
+        return plot_templates(as_pictures(self.templates, self.templates.ndim - 2), titles, ax=ax)
 
 
 def match_modules(first: ModuleFinder, second: ModuleFinder) -> ModuleMatch:

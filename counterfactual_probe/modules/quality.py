@@ -122,16 +122,16 @@ def measure_quality(
     pool = [(layer, channel) for units in modules for layer, channels in units.items() for channel in channels]
     if len(nonempty) < 2:
         raise ProbeError("there is only one module, so none can be compared with the others; fit with more modules")
-    rng = np.random.default_rng([seed, len(pool)])
+    rng, kind = np.random.default_rng([seed, len(pool)]), modules[nonempty[0]].kind
     sets = [modules[k] for k in nonempty]
-    sets += [_random_set(pool, modules[k].size, rng) for k in nonempty for _ in range(controls)]
+    sets += [_random_set(pool, modules[k].size, rng, kind) for k in nonempty for _ in range(controls)]
     size, images = templates.shape[1:], tuple(influence.generator.image_size[1:])
     if any(whole % part for whole, part in zip(images, size, strict=True)):
         raise ProbeError(
             f"the templates are {size} and the images {images}; fit modules on maps of the images' size, or averaged "
             "down from it, to measure their quality"
         )
-    averaged = None if size == images else (int(size[0]), int(size[1]))
+    averaged = None if size == images else tuple(map(int, size))
     maps = influence.attribute(n_pairs=n_pairs, seed=seed, units=sets, map_size=averaged)
     values = maps.maps.double().numpy()
     of_modules = values[: len(nonempty)]
@@ -151,12 +151,12 @@ def measure_quality(
     )
 
 
-def _random_set(pool: list[tuple[str, int]], size: int, rng: np.random.Generator) -> UnitSet:
+def _random_set(pool: list[tuple[str, int]], size: int, rng: np.random.Generator, kind: str) -> UnitSet:
     channels_by_layer: dict[str, list[int]] = {}
     for place in sorted(rng.choice(len(pool), size, replace=False)):
         layer, channel = pool[place]
         channels_by_layer.setdefault(layer, []).append(channel)
-    return UnitSet({layer: tuple(channels) for layer, channels in channels_by_layer.items()})
+    return UnitSet({layer: tuple(channels) for layer, channels in channels_by_layer.items()}, kind=kind)
 
 
 def _specificity(values: Array, inside: np.ndarray[Any, np.dtype[np.bool_]]) -> float:

@@ -14,6 +14,7 @@ from ..base.errors import ProbeError, whole
 from ..base.formats.elsewhere import plain_array
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
+from ..generator.images import require_pictures
 from ..generator.latents import Latents
 from ..generator.units import UnitSet
 from ..hybrids.hybridizer import Hybridizer
@@ -115,7 +116,8 @@ def parts_by_image(
         raise ProbeError(
             f"{sources} sources are asked for and each image has {n - 1} others; give more latents or ask for fewer"
         )
-    truth = Truth(masks, (generator.image_size[1], generator.image_size[2]), names)
+    _, height, width = require_pictures(generator.image_size, "the agreement with parts")
+    truth = Truth(masks, (height, width), names)
     if len(truth.labels) != n:
         raise ProbeError(f"there are masks of {len(truth.labels)} images and {n} latents; give both for every image")
     rng = np.random.default_rng(whole(seed, "the seed", 0))

@@ -12,6 +12,7 @@ import numpy as np
 from ..base.errors import Interrupted, ProbeError, share, whole
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
+from ..generator.images import require_pictures
 from ..generator.layers import LayerInfo
 from ..generator.units import UnitSet
 from ..hybrids.hybridizer import Hybridizer
@@ -185,6 +186,7 @@ def growing_study(
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Study]:
     """The study after each layer, those of fewest channels first, since they are done soonest."""
+    require_pictures(generator.image_size, "a report")
     settings.require()
     infos = sorted(study_layers(generator, layers, settings.n_modules, say), key=lambda info: info.channels)
     done: list[LayerStudy] = []

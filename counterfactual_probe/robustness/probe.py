@@ -19,6 +19,7 @@ from ..engine.pairs import given_pairs
 from ..engine.stream import Effect
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
+from ..generator.images import require_pictures
 from ..generator.latents import Latents
 from ..generator.units import parse_layers
 from .grid import class_numbers, module_grid, two_classes
@@ -43,6 +44,7 @@ class RobustnessProbe:
     def __init__(self, generator: GeneratorAdapter, classifiers: Classifier | str | Sequence[Classifier | str]) -> None:
         parse_layers(generator, list(getattr(generator, "layers", [])) or ["none"])
         self.generator = generator
+        require_pictures(generator.image_size, "RobustnessProbe")
         given = [classifiers] if isinstance(classifiers, (Classifier, str)) else list(classifiers)
         if not given:
             raise ProbeError("no classifier is given; give a list of cp.Classifier or of names")
@@ -106,7 +108,7 @@ class RobustnessProbe:
             self._run(stream, tally, show_progress)
             pooled = tally.finish()
             about = self._provenance(stream, both, tally, pooled) | {"seed": seed}
-        return _result(tally, both, self.generator.image_size, about)
+        return _result(tally, both, require_pictures(self.generator.image_size, "RobustnessProbe"), about)
 
     def _run(self, stream: Stream, tally: Tally, show_progress: bool) -> None:
         sources = _SourceImages(self.generator, stream)

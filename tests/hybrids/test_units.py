@@ -12,7 +12,7 @@ from torch import Tensor
 import counterfactual_probe as cp
 from support.toys import PLAIN, TOKENS, Toy
 from support.twins import gap
-from support.unit_models import DIT, OF_TOKENS, PICTURES, TEXT, VIT
+from support.unit_models import DIT, EVERY, OF_TOKENS, TEXT, VIT
 from support.unit_twins import Asked, hybrids
 
 N = 12  # enough hybrids that the fast executors run them
@@ -93,7 +93,7 @@ def compared(toy: Toy, kind: Kind, extent: str, n: int = N) -> tuple[cp.Hybrids,
 
 CASES = [
     pytest.param(toy, kind, extent, id=f"{toy.name}-{kind.name}-{extent}")
-    for number, toy in enumerate(PICTURES)
+    for number, toy in enumerate(EVERY)
     for place, kind in enumerate(KINDS)
     for step, extent in enumerate(EXTENTS)
     if fits(toy, kind, extent) and (step == (number + place) % 4 or toy in (PLAIN,))
@@ -113,7 +113,7 @@ def test_hybrids_of_any_units_equal_hooks_by_hand(toy: Toy, kind: Kind, extent: 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("extent", EXTENTS)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("toy", PICTURES, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", EVERY, ids=lambda toy: toy.name)
 def test_every_combination_equals_hooks_by_hand(toy: Toy, kind: Kind, extent: str, dtype: torch.dtype) -> None:
     if not fits(toy, kind, extent):
         pytest.skip("the layer has no such units")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from support.toy_modules import N_CLASSES
-from support.toys import CONDITIONAL, PLAIN, SKIP_CROSSES, TOKENS, VECTOR, Toy
+from support.toys import CONDITIONAL, PLAIN, SKIP_CROSSES, TOKENS, VECTOR, Toy, identity
 
 
 class Block(nn.Module):
@@ -186,8 +186,8 @@ TEXT = Toy(
 STYLE = Toy(
     "StyleGAN2", StyleGAN2, "conv1", "conv2", full_cut=False, wrap={"axes": {"conv1": "n c h w", "conv2": "n c h w"}}
 )
-VOLUME = Toy("3-D decoder", Volume, "act", "second")
-VOCODER = Toy("vocoder", Vocoder, "act", "up1", sampler=normal(4, 8))
+VOLUME = Toy("3-D decoder", Volume, "act", "second", wrap={"image": identity})
+VOCODER = Toy("vocoder", Vocoder, "act", "up1", sampler=normal(4, 8), wrap={"image": identity})
 PICTURES = [PLAIN, CONDITIONAL, SKIP_CROSSES, VECTOR, TOKENS, VIT, DIT, TEXT, STYLE]
 EVERY = [*PICTURES, VOLUME, VOCODER]
 # Layers of tokens, whose channels are in their last dimension.

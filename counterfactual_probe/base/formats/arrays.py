@@ -15,7 +15,7 @@ _KINDS = {
 }
 
 
-def require_agreement(arrays: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, int]:
+def require_agreement(arrays: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, Any]:
     """The size of every dimension by name; a ValueError names the first array that is not as declared.
 
     >>> import numpy as np
@@ -26,9 +26,10 @@ def require_agreement(arrays: Mapping[str, Any], declared: Mapping[str, str]) ->
     Traceback (most recent call last):
     ValueError: units has 1 for sets and maps has 2
 
-    A declaration is a kind, then a dimension by name, by number, or less a number, as ``rows-2``; ``_`` is of any size.
+    A declaration is a kind, then a dimension by name, by number, or less a number, as ``rows-2``; ``_`` is of any size,
+    and ``size*`` is one or more dimensions together.
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, Any] = {}
     first: dict[str, str] = {}
     for name, form in declared.items():
         value = arrays.get(name)
@@ -36,16 +37,32 @@ def require_agreement(arrays: Mapping[str, Any], declared: Mapping[str, str]) ->
             continue
         kind, *dimensions = form.split()
         shape = (len(value),) if kind == "list" else tuple(value.shape)
+        shape = _together(shape, dimensions)
         if len(shape) != len(dimensions) or not _is_of(kind, value):
-            found = f"{getattr(value, 'dtype', type(value).__name__)} {shape}"
+            found = f"{getattr(value, 'dtype', type(value).__name__)} {tuple(getattr(value, 'shape', shape))}"
             raise ValueError(f"{name} is {found} and must be {_KINDS[kind]}, ({', '.join(dimensions)})")
         for dimension, size in zip(dimensions, shape, strict=True):
             _bind(name, dimension, size, sizes, first)
     return sizes
 
 
-def _bind(name: str, dimension: str, size: int, sizes: dict[str, int], first: dict[str, str]) -> None:
+def _together(shape: tuple[Any, ...], dimensions: list[str]) -> tuple[Any, ...]:
+    """The shape with the dimensions that one declared as ``size*`` stands for as one."""
+    at = next((place for place, dimension in enumerate(dimensions) if dimension.endswith("*")), None)
+    behind = 0 if at is None else len(dimensions) - at - 1
+    if at is None or len(shape) < len(dimensions):
+        return shape
+    return (*shape[:at], tuple(shape[at : len(shape) - behind]), *shape[len(shape) - behind :])
+
+
+def _bind(name: str, dimension: str, size: Any, sizes: dict[str, Any], first: dict[str, str]) -> None:
     """Compare a dimension with the others of its name, or remember it as the first."""
+    if dimension.endswith("*"):
+        if sizes.setdefault(dimension, size) != size:
+            one, other = ("×".join(map(str, sides)) for sides in (size, sizes[dimension]))
+            raise ValueError(f"{name} has {one} for {dimension[:-1]} and {first[dimension]} has {other}")
+        first.setdefault(dimension, name)
+        return
     match = re.fullmatch(r"([A-Za-z]\w*)(?:-(\d+))?", dimension)
     if match is None:
         if dimension != "_" and size != int(dimension):

@@ -9,6 +9,7 @@ from ...base.display.records import csv_text
 from ...base.display.text import counted
 from ...base.files import safe_name
 from ...generator.adapter import GeneratorAdapter
+from ...generator.images import require_pictures
 from ...invariance.result import Invariance
 from ...invariance.scales import DEFAULT_LEVELS, halvings
 from ...invariance.stretch import StretchTest
@@ -31,7 +32,8 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
             "Invariance", ("None of these layers has maps with a height and a width, which could be stretched.",)
         )
     results = []
-    levels = min(DEFAULT_LEVELS, halvings(generator.image_size[1:]))
+    _, height, width = require_pictures(generator.image_size, "the stretch test")
+    levels = min(DEFAULT_LEVELS, halvings((height, width)))
     for info in infos:
         say(f"stretching layer {info.name}")
         test = StretchTest(generator, info.name, levels=levels)
