@@ -31,6 +31,10 @@ _LONGEST_NAME = 255  # bytes, on the usual disks
 _LARGEST_JSON = 16 * 2**20  # bytes; a text of numbers takes some twenty times its size once it is read
 
 
+class OfAnotherKind(ProbeError):
+    """A file of this library that holds something else."""
+
+
 def as_path(path: Any) -> Path:
     """A path given by the caller, with ``~`` written out; a ProbeError if it is none, or no file can have it."""
     try:
@@ -259,7 +263,7 @@ def _header(path: str | os.PathLike[str], kind: str, metadata: Mapping[str, str]
             f"{path} has an altered header ({type(error).__name__}: {first_line(error)}); make it again with .save()"
         ) from error
     if found != kind:
-        raise ProbeError(f"{path} holds {str(found)[:60]} and not {kind}; load it with that class")
+        raise OfAnotherKind(f"{path} holds {str(found)[:60]} and not {kind}; load it with that class")
     if version != FORMAT:
         raise ProbeError(
             f"{path} has format {str(version)[:60]} and this version reads {FORMAT}; install a matching version"

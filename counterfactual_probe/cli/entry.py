@@ -31,6 +31,7 @@ from .common import (
 from .defaults import FEATURES
 from .fidelity import add_fidelity
 from .invariance import add_invariance
+from .options.swaps import axis_options, extent_arguments, unit_arguments
 from .report import add_report
 from .robustness import add_robustness
 from .spectral import add_spectral
@@ -154,7 +155,8 @@ def _hybridize(options: argparse.Namespace) -> None:
         show(trust(modules_of(options.modules_file)))
     z1 = generator.sample(options.n, seed=options.seed)
     z2 = generator.sample(options.n, seed=options.seed, stream=1)
-    hybrids = Hybridizer(generator, layers).hybridize(z1, z2, units=units, show_progress=options.progress)
+    hybridizer = Hybridizer(generator, layers, **unit_arguments(options))
+    hybrids = hybridizer.hybridize(z1, z2, units=units, show_progress=options.progress, **extent_arguments(options))
     out, name = output_folder(options), f"hybrids-{file_name(layers)}"
     show(hybrids.save(out / f"{name}.safetensors"))
     show(save_figure(hybrids.plot(labels=labels)[0], out / f"{name}.png"))
@@ -168,11 +170,11 @@ def _attribute(
     from ..modules.confidence import BLOCKS
 
     generator = open_generator(options.generator, options.device)
-    influence = InfluenceMap(generator, options.layer)
+    influence = InfluenceMap(generator, options.layer, **unit_arguments(options))
     seed = options.seed if seed is None else seed
     tolerance = getattr(options, "tolerance", None)
     pairs = PAIRS if options.pairs is None else options.pairs
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = extent_arguments(options)
     if getattr(options, "features", None) == "l2":
         more["normalise"] = "pair"
     if getattr(options, "features", None) == "pca":
@@ -208,10 +210,11 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("pattern", nargs="?", default="*", help="a wildcard pattern, such as '*faces'")
     listing.add_argument("--verbose", action="store_true", help="with data, licence and how to install")
 
-    influence = command("influence", _influence, "influence maps of every channel of a layer")
+    influence = command("influence", _influence, "influence maps of every channel (or other unit) of a layer")
     influence.add_argument("generator", metavar="GENERATOR")
     influence.add_argument("--layer", required=True)
     influence.add_argument("--tolerance", type=float, help="stop each map at this relative standard error")
+    axis_options(influence)
     common(influence, "out/influence")
 
     modules = command("modules", _modules, "modules of a layer, from a generator or a file of influence maps")
@@ -228,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         help="bits, as in the papers; l2, reproducible with fewer pairs; pca, for images without spatial alignment",
     )
     modules.add_argument("--method", choices=["nmf", "kmeans"], default="nmf")
+    axis_options(modules)
     common(modules, "out/modules")
     modules.set_defaults(pairs=None)  # so that maps from a file can refuse it
 
@@ -235,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     hybridize.add_argument("generator", metavar="GENERATOR")
     unit_options(hybridize)
     hybridize.add_argument("-n", type=int, default=8, help="number of pairs (default 8)")
+    axis_options(hybridize)
     common(hybridize, "out/hybrids", pairs=False)
 
     add_fidelity(command)

@@ -178,6 +178,9 @@ def test_a_matrix_of_ones_own(tmp_path: Path) -> None:
     found = cp.Hybridizer(generator, "main.2", features=basis).hybridize(z1, z2)
     loaded = cp.bases.Linear.load(basis.of(generator, "main.2").save(tmp_path / "basis.safetensors"))
     assert torch.equal(found.images, cp.Hybridizer(generator, "main.2", features=loaded).hybridize(z1, z2).images)
+    assert isinstance(cp.bases.load(tmp_path / "basis.safetensors"), cp.bases.Linear)
+    with pytest.raises(cp.ProbeError, match="holds no basis; give one made by"):
+        cp.bases.load(found.save(tmp_path / "hybrids.safetensors"))
     with pytest.raises(cp.ProbeError, match=r"features are of layer 'main.2'"):
         cp.Hybridizer(generator, "main.6", features=loaded)
     with pytest.raises(cp.ProbeError, match="activations have 5 channels and the basis 6"):

@@ -69,13 +69,13 @@ UNITS: dict[str, tuple[Toy, str, dict[str, Any], str]] = {
     ),
     "an encoder that raises": (PLAIN, "main.2", {"features": Codes(broken)}, "a bug of mine"),
     "a decoder that raises": (PLAIN, "main.2", {"features": Codes(decode=broken)}, "a bug of mine"),
-    "codes of another form": (PLAIN, "main.2", {"features": Codes(torch.mean)}, "features.encode gives codes () of 1"),
+    "codes of another form": (PLAIN, "main.2", {"features": Codes(torch.mean)}, "features.encode gives codes () of 2"),
     "no codes": (PLAIN, "main.2", {"features": Codes(lambda h: None)}, "features.encode gives NoneType where codes"),
     "another shape": (
         PLAIN,
         "main.2",
         {"features": Codes(decode=lambda h: h[:, :3])},
-        "features.decode gives (1, 3, 4, 4) and layer 'main.2' is (1, 6, 4, 4)",
+        "features.decode gives (2, 3, 4, 4) and layer 'main.2' is (2, 6, 4, 4)",
     ),
     "NaN": (PLAIN, "main.2", {"features": Codes(decode=lambda h: h * NAN)}, "features decode to NaN or infinite"),
     "for one of two layers": (
