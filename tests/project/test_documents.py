@@ -52,6 +52,21 @@ def test_the_page_on_your_own_generator_runs(
 
 
 @pytest.mark.examples
+def test_the_page_on_units_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    with seeded(0):  # weights of modules in it are random
+        assert len(run_python(DOCS / "what-can-be-a-unit.md", names)) == 5
+    assert capsys.readouterr().out.splitlines() == ["16 UnitSet(block: token 5)", "torch.Size([8, 64])"]
+    complete = names["all_of_them"]
+    np.testing.assert_allclose(complete.images[0], complete.source, atol=1e-4)
+    assert names["painted"].provenance["intervention"]["where"]
+    assert repr(names["same"]) == repr(names["basis"])
+
+
+@pytest.mark.examples
 def test_the_page_on_disentanglement_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], figure_of: SavedFigures
 ) -> None:
