@@ -156,6 +156,7 @@ class InfluenceMap:
             options["checkpoint"] = None if file is None else f"{file}.{stop}"
             more = self.attribute(z1, z2, seed=noise, blocks=blocks, show_progress=show_progress, **options)
             maps = more if maps is None else maps.pooled(more)
+            del more  # whose sums over blocks would stay in memory while the caller works with those of all pairs
             if maps.components is not None:
                 options["components"] = maps.components
             about = {key: value for key, value in maps.provenance.items() if key != "pair_digests"}

@@ -21,11 +21,12 @@ from ..base.display.description import Table
 from .page import Report
 from .papers.study import PapersSettings, PapersStudy, run_papers_study
 from .section import CaptionedFigure, Section, SectionMaker, available_sections, section_maker, shown
-from .study import Settings, Study, run_study
+from .study import LayerStudy, Settings, Study, run_study
 from .writing import write_report
 
 __all__ = [
     "CaptionedFigure",
+    "LayerStudy",
     "PapersSettings",
     "PapersStudy",
     "Report",

@@ -16,6 +16,7 @@ from .folder import require_writable
 from .page import Chapter, Report
 from .section import Section, SectionMaker, require_distinct
 from .study import Settings, Study, growing_study
+from .words import listing
 from .writing import layer_chapter, write_report
 
 # Further chapters, made after the study: those of the papers.
@@ -76,9 +77,9 @@ class Growth:
         """Say so on the page, if there is one of this run."""
         if not self._written:
             return
-        missing = f"layers {', '.join(study.to_come)} are" if study.to_come else "the last part is"
+        missing = f"what is missing is layer {listing(study.to_come)}" if study.to_come else "the last part is missing"
         with suppress(ProbeError):  # there may be no room on the disk: then the page stands as it was
-            self._write(study, f"Stopped {how}: {missing} missing, all else is complete. To go on, {self.again}.")
+            self._write(study, f"Stopped {how}: {missing}, all else is complete. To go on, {self.again}.")
 
     def _steps(self, show_progress: bool) -> Iterator[tuple[Study, str]]:
         """The study after each step, and what the next one is; empty after the last."""

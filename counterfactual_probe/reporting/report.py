@@ -47,7 +47,7 @@ def report(
         regions: named parts of the image that modules are named after: masks (height, width) by name, or a module or
             function from images (n, C, H, W) to labels (n, H, W), such as a segmentation network, whose ``names`` are
             those of the labels. By default those of the registry, or centre, border and sides.
-        sections: further analyses, by the names that :func:`reporting.available_sections` lists.
+        sections: further analyses, by the names that :func:`counterfactual_probe.reporting.available_sections` lists.
 
     Raises:
         ProbeError: an unknown layer, or one with fewer channels than modules; a folder that cannot be written into.

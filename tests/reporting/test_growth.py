@@ -76,7 +76,9 @@ def test_ctrl_c_leaves_a_page_that_says_how_to_go_on(
     with pytest.raises(KeyboardInterrupt):
         cp.report(wide(), out=tmp_path, **SMALL)  # type: ignore[arg-type]
     text = body(tmp_path / "report.html")
-    assert "Stopped by hand: layers main.1 are missing, all else is complete. To go on, call cp.report again" in text
+    assert (
+        "Stopped by hand: what is missing is layer main.1, all else is complete. To go on, call cp.report again" in text
+    )
     assert "<h2>Layer main.3</h2>" in text
     assert "refresh" not in (tmp_path / "report.html").read_text().partition("<body")[0]
 

@@ -111,7 +111,7 @@ def _layers(study: Study, regions: Regions) -> Iterator[Markup]:
     head = ("layer", "modules", "how sure", "expected ARI", "papers' ARI", "channels", "size", "pairs")
     note = (
         "Expected ARI: agreement of these modules with those of other random images (adjusted Rand index). Papers' "
-        f"ARI: the same for the pipeline of the papers. {regions.note}"
+        f"ARI: the same for the pipeline of the papers, whose modules are shown where both are equal. {regions.note}"
     )
     if rows:
         yield html.table(head, rows, note=note.strip(), text_columns=2, sortable=True)
