@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -157,10 +157,15 @@ class _Names:
     others: list[str]
 
     @classmethod
-    def among(cls, names: list[str]) -> _Names:
+    def among(cls, names: list[str], special: Container[str] = ()) -> _Names:
+        """Those named as pictures; ``special`` ones, which are no files, count among the other kinds."""
         shown = sorted(filter(_is_shown, names))
-        kinds = (SUFFIX, OTHER_SUFFIX)
-        return cls(*([name for name in shown if kind.fullmatch(PurePosixPath(name).suffix)] for kind in kinds))
+        pictures = [name for name in shown if SUFFIX.fullmatch(PurePosixPath(name).suffix)]
+        others = [name for name in shown if OTHER_SUFFIX.fullmatch(PurePosixPath(name).suffix)]
+        return cls(
+            [name for name in pictures if name not in special],
+            sorted([*others, *(name for name in pictures if name in special)]),
+        )
 
 
 def _is_shown(name: str) -> bool:
@@ -179,7 +184,9 @@ def _but(others: list[str]) -> str:
 def _opened_archive(path: Path) -> Iterator[tuple[_Names, Callable[[str], bytes]]]:
     """The sorted names of the image files, and a function that reads one."""
     if path.is_dir():
-        yield _Names.among(list(_files_in(path))), lambda name: read_bytes(path / name, most=MOST_BYTES)
+        names = list(_files_in(path))
+        special = {name for name in names if not (path / name).is_file()}  # pipes, and links that lead nowhere
+        yield _Names.among(names, special), lambda name: read_bytes(path / name, most=MOST_BYTES)
         return
     archive = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
     if archive is None:
@@ -226,7 +233,7 @@ def _files_in(folder: Path) -> Iterator[str]:
             continue
         seen.add((about.st_dev, about.st_ino))
         here = Path(place).relative_to(folder)
-        yield from ((here / name).as_posix() for name in files if (Path(place) / name).is_file())
+        yield from ((here / name).as_posix() for name in files)
 
 
 def _all_decoded(names: list[str], read: Callable[[str], bytes], size: int | None, colours: int) -> Iterator[Decoded]:

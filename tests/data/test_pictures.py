@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import sys
 import threading
@@ -228,3 +229,13 @@ def test_a_locked_file_is_called_locked(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(cp.ProbeError, match="is not a complete HDF5 file"):
         read_labelled(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are POSIX's")
+def test_pipes_and_links_to_nothing_are_left_out_with_a_note(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "nowhere.png")
+    images = open_images(tmp_path)
+    assert len(images) == 1
+    assert images.notes == ("2 files of other kinds are left out: b.png, c.png",)

@@ -1,0 +1,23 @@
+"""The page on generators that take steps: its code runs from top to bottom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.paths import DOCS, run_python
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from support.adapters import pipelines
+
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"pipeline": pipelines.stable_diffusion()}
+    assert run_python(DOCS / "samplers.md", names) == 3
+    assert names["maps"].by_call().shape[0] == 10
+    assert (names["all_steps"].images - names["late"].images).abs().max() > 0
