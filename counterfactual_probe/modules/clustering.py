@@ -137,8 +137,10 @@ def factorise_all(
     NMFs run together, in the precision of the rows.
     """
     require_distinct_rows(rows, max(numbers), method)
-    if method == "nmf":
+    if method == "nmf" and _has_descent():
         return [_scaled(*factors)[:2] for factors in _nmfs(rows, numbers, seed, tolerance)]
+    if method == "nmf":
+        return [_nmf(rows, k, seed)[:2] for k in numbers]
     return [_kmeans(rows, k, seed)[:2] for k in numbers]
 
 
@@ -187,6 +189,15 @@ def _nmfs(rows: Floats, numbers: Sequence[int], seed: int, tolerance: float) -> 
     for _ in running:
         warnings.warn("an NMF has not converged", ConvergenceWarning, stacklevel=2)
     return [(weights, templates.T) for weights, templates in fits]
+
+
+def _has_descent() -> bool:
+    """Whether scikit-learn has its coordinate descent where it has long been; it is not a public part of it."""
+    try:
+        from sklearn.decomposition._cdnmf_fast import _update_cdnmf_fast
+    except ImportError:
+        return False
+    return callable(_update_cdnmf_fast)
 
 
 def _descend(rows: Floats, changing: Sequence[Floats], fixed: Sequence[Floats]) -> list[float]:

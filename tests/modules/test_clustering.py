@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,14 @@ def test_rows_hold_as_many_modules_as_there_are_different_ones() -> None:
     assert most_modules(rows[:, :2], "kmeans") == 3
     with pytest.raises(cp.ProbeError, match="4 modules asked of 3 different maps; ask for at most 3"):
         factorise_quickly(np.pad(rows, ((0, 0), (0, 5))), [2, 4], "nmf", 0)
+
+
+def test_without_the_private_descent_scikit_learn_factorises_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.abs(np.random.default_rng(0).standard_normal((12, 30)))
+    together = factorise_all(rows, [2, 3], "nmf", 0)
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition._cdnmf_fast", None)
+    alone = factorise_all(rows, [2, 3], "nmf", 0)
+    for (labels, templates), (others, expected), k in zip(together, alone, (2, 3), strict=True):
+        np.testing.assert_array_equal(labels, others)
+        np.testing.assert_allclose(templates, expected, atol=1e-5)
+        np.testing.assert_array_equal(others, factorise(rows, k, "nmf", 0)[0])
