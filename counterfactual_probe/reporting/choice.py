@@ -9,6 +9,7 @@ from ..generator.adapter import GeneratorAdapter
 from ..generator.layers import LayerInfo
 
 _LARGEST_MAP, _SMALLEST_MAP = 64, 16  # pixels of a side
+_MOST_NUMBERS = 2**19  # of the maps of a layer
 
 
 def default_layers(generator: GeneratorAdapter) -> list[str]:
@@ -53,16 +54,19 @@ def study_layers(
     return infos
 
 
-def map_size(generator: GeneratorAdapter) -> tuple[int, int] | None:
-    """The size that maps of large images are averaged down to, since 1024×1024 pixels hold no more modules than 64×64.
+def map_size(generator: GeneratorAdapter, channels: int = 1) -> tuple[int, int] | None:
+    """The size that maps are averaged down to, since 1024×1024 pixels hold no more modules than 64×64.
 
-    None where the images are small enough, or no size divides theirs.
+    Those of many channels, which are of coarse layers, once more: their sums over blocks would take most of the memory
+    of a report. None where the maps are small enough, or no size divides that of the images.
     """
-    height, width = (_largest_divisor(side) for side in generator.image_size[1:])
+    height, width = (_largest_divisor(side, _LARGEST_MAP) for side in generator.image_size[1:])
+    if channels * height * width > _MOST_NUMBERS:
+        height, width = (_largest_divisor(side, max(_SMALLEST_MAP, side // 2)) for side in (height, width))
     if (height, width) == tuple(generator.image_size[1:]) or min(height, width) < _SMALLEST_MAP:
         return None
     return height, width
 
 
-def _largest_divisor(side: int) -> int:
-    return next(size for size in range(min(side, _LARGEST_MAP), 0, -1) if side % size == 0)
+def _largest_divisor(side: int, most: int) -> int:
+    return next(size for size in range(min(side, most), 0, -1) if side % size == 0)

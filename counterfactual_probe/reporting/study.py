@@ -214,7 +214,7 @@ def _study_layer(generator: GeneratorAdapter, info: LayerInfo, settings: Setting
 
 
 def _found(generator: GeneratorAdapter, info: LayerInfo, settings: Settings, show_progress: bool) -> LayerStudy:
-    influence, size = InfluenceMap(generator, info.name), map_size(generator)
+    influence, size = InfluenceMap(generator, info.name), map_size(generator, info.channels)
     height, width = size or generator.image_size[1:]
     pairs, blocks = settings.pairs(info.channels, height * width)
     reproducible = ModuleFinder(settings.n_modules, features="l2", seed=settings.seed).fit_until(

@@ -112,6 +112,10 @@ def test_maps_of_large_images_are_averaged_down() -> None:
     sizes = {(64, 64): None, (1024, 1024): (64, 64), (96, 128): (48, 64), (97, 97): None, (28, 28): None}
     for size, expected in sizes.items():
         assert map_size(Of(*size)) == expected  # type: ignore[arg-type]
+    assert map_size(Of(64, 64), 128) is None  # type: ignore[arg-type]
+    assert map_size(Of(64, 64), 256) == (32, 32)  # type: ignore[arg-type]
+    assert map_size(Of(1024, 1024), 512) == (32, 32)  # type: ignore[arg-type]
+    assert map_size(Of(16, 16), 10**6) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

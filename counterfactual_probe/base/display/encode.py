@@ -55,7 +55,8 @@ def _photograph(figure: Figure, dpi: int) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    quick = {"compress_level": 1}  # it is decoded again at once
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pil_kwargs=quick)
     with Image.open(buffer) as image:
         return _as_webp(image.convert("RGB"))
 
