@@ -178,7 +178,7 @@ def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_make_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     commands = re.findall(r"^make (\w+)", README.read_text(), re.MULTILINE)
-    assert commands == ["demo", "test"]
+    assert commands == ["demo", "study", "test"]
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in commands)
 
 
