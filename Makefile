@@ -33,8 +33,8 @@ pictures: $(LIGHT)/.installed  ## the picture at the top of README.md and of the
 
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test: $(READY)  ## the tests, with branch coverage, on up to four cores: about five minutes on two
-	@echo "about 5 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
+test: $(READY)  ## the tests, with branch coverage, on up to four cores: ten to fifteen minutes on two
+	@echo "10 to 15 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
 	$(PYTEST) --cov $(ARGS)
 
 examples: $(READY)  ## further tests: every example, and the code on every page, from end to end

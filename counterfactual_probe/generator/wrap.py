@@ -16,6 +16,7 @@ from .adapter import GeneratorAdapter, SampleLatents
 from .device import no_module
 
 GROUP = "counterfactual_probe.wrappers"
+_RANGE = (-1.0, 1.0)  # of images, unless the wrapper of another library's objects knows theirs
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def wrap(
     *,
     layers: str | Sequence[str] | None = None,
     image: Callable[[Any], Tensor] | None = None,
-    image_range: tuple[float, float] = (-1.0, 1.0),
+    image_range: tuple[float, float] = _RANGE,
     axes: Mapping[str, str] | None = None,
     noise: Literal["latent"] | None = None,
     device: torch.device | str | None = None,
@@ -100,7 +101,8 @@ def wrap(
         "name": name,
     }
     if not isinstance(module, nn.Module):
-        chosen = {name: value for name, value in given.items() if value is not None and value != (-1.0, 1.0)}
+        # By identity: a value of the user's may not be comparable.
+        chosen = {name: value for name, value in given.items() if value is not None and value is not _RANGE}
         return _foreign(module, sample_latents, chosen | options)
     if options:
         raise ProbeError(

@@ -79,14 +79,14 @@ def test_the_page_and_its_files(folder: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == "a/robustness.html"
     assert re.search(r"^1\. (judge|other <b>judge</b>): [01]\.\d+ \(", out, re.MULTILINE)
-    other = f"{safe_name('entropy_other <b>judge</b>')}.png"
+    other = f"{safe_name('entropy_other <b>judge</b>')}.svg"
     assert other.startswith("entropy_other-b-judge-b~")
-    figures = ["disagreements.png", "entropy_judge.png", other, "recognition.png"]
+    figures = ["disagreements.webp", "entropy_judge.svg", other, "recognition.svg"]
     assert sorted(path.name for path in Path("a/figures").iterdir()) == figures
     result = cp.Robustness.load("a/robustness.safetensors")
     assert (result.layers, result.modules, result.n_pairs) == (("main.1", "main.3"), ("1", "2"), 6)
     page = Path("a/robustness.html").read_text()
-    assert page.count("<img ") == page.count("data:image/png;base64,") == 4
+    assert page.count("<img ") == len(re.findall(r"data:image/(?:webp|svg\+xml);base64,", page)) == 4
     assert "<b>" not in page.replace("&lt;b&gt;", "")
     for text in (
         "Hybrids of day and night",
