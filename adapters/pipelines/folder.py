@@ -11,6 +11,7 @@ import torch
 from counterfactual_probe.base.errors import ProbeError, first_line, nearest
 from counterfactual_probe.base.files import read_json
 from counterfactual_probe.generator.adapter import GeneratorAdapter
+from counterfactual_probe.registry.folders import read_object
 
 from .wrapping import wrap_pipeline
 
@@ -52,12 +53,7 @@ def _checked_index(folder: Path) -> tuple[Any, dict[str, str]]:
     import diffusers
 
     path = folder / INDEX
-    try:
-        index = read_json(path)
-    except ValueError as error:
-        raise ProbeError(f"{path} is no JSON ({first_line(error)}); write it again") from error
-    if not isinstance(index, Mapping):
-        raise ProbeError(f"{path} holds a {type(index).__name__} and not an object; write it again")
+    index = read_object(path)
     name = index.get("_class_name")
     kind = getattr(diffusers, name, None) if isinstance(name, str) and name.isidentifier() else None
     if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):

@@ -78,7 +78,7 @@ class PipelineLatents:
 
     def _encoded(self, prompt: str) -> dict[str, Tensor]:
         if prompt not in self._known:
-            tensors = self._runner.encode([prompt]).tensors(self._names)
+            tensors = self._runner.start([prompt]).encoding.tensors(self._names)
             kept = {name: tensors[name].detach().cpu() for name in self._per_sample}
             for name, value in kept.items():
                 other = next(iter(self._known.values()), {}).get(name, value)

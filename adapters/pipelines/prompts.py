@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,24 +27,27 @@ class Encoding:
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The tensors by name, as the pipeline's source calls them; those of a second call have a 2 behind."""
-        found: dict[str, Tensor] = {}
-        for number, returned in enumerate(self.calls):
-            for place, value in enumerate(_listed(returned)):
-                if isinstance(value, Tensor):
-                    name = names[place] if place < len(names) else f"embedding_{place + 1}"
-                    found[name if not number else f"{name}_{number + 1}"] = value
-        return found
+        return {
+            name: value
+            for number in range(len(self.calls))
+            for name, value in self._named(number, names)
+            if isinstance(value, Tensor)
+        }
 
     def filled(self, names: Sequence[str], values: dict[str, Tensor]) -> tuple[Any, ...]:
         """What the calls return with these tensors in the places of their names."""
         calls = []
         for number, returned in enumerate(self.calls):
-            parts = []
-            for place, value in enumerate(_listed(returned)):
-                name = names[place] if place < len(names) else f"embedding_{place + 1}"
-                parts.append(values.get(name if not number else f"{name}_{number + 1}", value))
-            calls.append(tuple(parts) if isinstance(returned, (tuple, list)) else parts[0])
+            parts = tuple(values.get(name, value) for name, value in self._named(number, names))
+            calls.append(parts if isinstance(returned, (tuple, list)) else parts[0])
         return tuple(calls)
+
+    def _named(self, number: int, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """What one of the calls returned, each with its name."""
+        returned = self.calls[number]
+        for place, value in enumerate(returned if isinstance(returned, (tuple, list)) else (returned,)):
+            name = names[place] if place < len(names) else f"embedding_{place + 1}"
+            yield (f"{name}_{number + 1}" if number else name), value
 
 
 class Recorder:
@@ -83,7 +86,3 @@ def returned_names(encode: Callable[..., Any]) -> list[str]:
     last = returns[-1]
     parts = last.elts if isinstance(last, ast.Tuple) else [last]
     return [part.id if isinstance(part, ast.Name) else f"embedding_{i + 1}" for i, part in enumerate(parts)]
-
-
-def _listed(returned: Any) -> Sequence[Any]:
-    return returned if isinstance(returned, (tuple, list)) else (returned,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,14 @@ from .prompts import ENCODE, Encoding, Player, Recorder
 CLASSES = "class_labels"
 # What only judges or marks finished images, and would do so on the CPU, in numpy.
 _LEFT_OUT = {"safety_checker", "watermark"}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with: the shape of the noise that is drawn, and what prompts were encoded to before."""
+
+    noise: tuple[int, ...]
+    encoding: Encoding
 
 
 class Runner:
@@ -40,49 +49,20 @@ class Runner:
         }
         self.takes_prompts = "prompt" in self.accepted and hasattr(pipeline, ENCODE)
 
-    def noise_size(self, classes: Tensor | None) -> tuple[int, ...]:
-        """The size of one sample's starting noise; the run ends where it is drawn."""
-        first = self._until_drawn(2, "", classes, None)
-        if first[:1] != (2,):
-            raise ProbeError(
-                f"{self.name} draws noise of shape {first} for 2 samples; a generator needs one row for each sample, "
-                "so wrap a torch.nn.Module of your own that runs its steps"
-            )
-        return first[1:]
+    def start(self, prompts: Sequence[str], classes: Tensor | None = None) -> Start:
+        """What a run of a sample for each prompt begins with; it ends where the noise is drawn.
 
-    def encode(self, prompts: Sequence[str]) -> Encoding:
-        """What the pipeline's own encoders make of prompts, under the settings; the run ends before its first step."""
-        recorder: list[Recorder] = []
-        self._until_drawn(len(prompts), list(prompts), None, recorder)
-        return Encoding(tuple(recorder[0].calls))
-
-    def images(self, noise: Tensor, encoded: Sequence[Any] | None, classes: Tensor | None) -> Any:
-        """The images of all steps, as tensors."""
+        Pipelines that take no prompts are given none; then these say only how many samples there are.
+        """
         twin = self._twin()
-        if encoded is not None:
-            setattr(twin, ENCODE, Player(encoded))
-        with FirstDraw(lambda _shape: noise):
-            returned = twin(**self._call(len(noise), "", classes))
-        return returned[0]
-
-    @property
-    def name(self) -> str:
-        return type(self.pipeline).__name__
-
-    def _until_drawn(
-        self, n: int, prompt: str | list[str], classes: Tensor | None, recorders: list[Recorder] | None
-    ) -> tuple[int, ...]:
-        twin = self._twin()
-        if recorders is not None:
-            recorders.append(Recorder(getattr(twin, ENCODE)))
-            setattr(twin, ENCODE, recorders[0])
-        if classes is not None and len(classes) != n:
-            classes = classes[:1].expand(n)
+        recorder = Recorder(getattr(twin, ENCODE)) if self.takes_prompts else None
+        if recorder is not None:
+            setattr(twin, ENCODE, recorder)
         try:
             with torch.no_grad(), FirstDraw(ended):
-                twin(**self._call(n, prompt, classes))
+                twin(**self._call(prompts, classes))
         except Drawn as drawn:
-            return drawn.shape
+            return Start(drawn.shape, Encoding(() if recorder is None else tuple(recorder.calls)))
         except ProbeError:
             raise
         except Exception as error:
@@ -94,14 +74,36 @@ class Runner:
             f"{self.name} draws no noise by torch.randn; wrap a torch.nn.Module of your own that runs its steps"
         )
 
-    def _call(self, n: int, prompt: str | list[str], classes: Tensor | None) -> dict[str, Any]:
+    def noise_size(self, start: Start, n: int) -> tuple[int, ...]:
+        """The size of one sample's noise, from the start of a run of so many."""
+        if start.noise[:1] != (n,):
+            raise ProbeError(
+                f"{self.name} draws noise of shape {start.noise} for {n} samples; a generator needs one row for each "
+                "sample, so wrap a torch.nn.Module of your own that runs its steps"
+            )
+        return start.noise[1:]
+
+    def images(self, noise: Tensor, encoded: Sequence[Any] | None, classes: Tensor | None) -> Any:
+        """The images of all steps, as tensors."""
+        twin = self._twin()
+        if encoded is not None:
+            setattr(twin, ENCODE, Player(encoded))
+        with FirstDraw(lambda _shape: noise):
+            returned = twin(**self._call([""] * len(noise), classes))
+        return returned[0]
+
+    @property
+    def name(self) -> str:
+        return type(self.pipeline).__name__
+
+    def _call(self, prompts: Sequence[str], classes: Tensor | None) -> dict[str, Any]:
         given: dict[str, Any] = {"output_type": "pt", "return_dict": False} | self.settings
         if self.takes_prompts:
-            given["prompt"] = prompt if isinstance(prompt, list) else [prompt] * n
+            given["prompt"] = list(prompts)
         if classes is not None:
             given[CLASSES] = classes
         if "batch_size" in self.accepted:
-            given["batch_size"] = n
+            given["batch_size"] = len(prompts)
         return given
 
     def _twin(self) -> Any:

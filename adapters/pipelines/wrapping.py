@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from counterfactual_probe.base.errors import ProbeError, nearest, number, strings, whole
 from counterfactual_probe.generator.adapter import GeneratorAdapter
 
 from .halves import halves_of
 from .latents import PipelineLatents
-from .prompts import ENCODE, Encoding, returned_names
+from .prompts import ENCODE, returned_names
 from .runner import CLASSES, Runner
 from .sampler import Sampler, first_images
 
@@ -59,9 +60,12 @@ def wrap_pipeline(
     listed = [prompts] if isinstance(prompts, str) else strings(prompts, "prompts")
     if not listed:
         raise ProbeError("prompts hold no text; give at least one, or '' for the empty prompt")
-    encoded, names, per_sample = _embeddings(runner, listed[0]) if runner.takes_prompts else (None, [], [])
     classes = _number_of_classes(runner)
-    size = runner.noise_size(None if classes is None else torch.zeros(2, dtype=torch.int64))
+    two = runner.start([listed[0]] * 2, None if classes is None else torch.zeros(2, dtype=torch.int64))
+    size = runner.noise_size(two, 2)
+    names = returned_names(getattr(type(pipeline), ENCODE)) if runner.takes_prompts else []
+    encoded = runner.start(listed[:1]).encoding if runner.takes_prompts else None
+    per_sample = [] if encoded is None else _rows_of_samples(encoded.tensors(names), two.encoding.tensors(names))
     sampler = Sampler(runner, encoded=encoded, names=names, per_sample=per_sample)
     sample = PipelineLatents(runner, size, prompts=listed, n_classes=classes, names=names, per_sample=per_sample)
     tensors = {} if encoded is None else encoded.tensors(names)
@@ -108,13 +112,9 @@ def _scale(guidance: float) -> float:
     return scale
 
 
-def _embeddings(runner: Runner, prompt: str) -> tuple[Encoding, list[str], list[str]]:
-    """What prompts are encoded to, the names of its tensors, and which of them have a row for each sample."""
-    names = returned_names(getattr(type(runner.pipeline), ENCODE))
-    one, two = runner.encode([prompt]), runner.encode([prompt, prompt])
-    first, second = one.tensors(names), two.tensors(names)
-    rows = [name for name, value in first.items() if value.shape[:1] == (1,) and second[name].shape[:1] == (2,)]
-    return one, names, rows
+def _rows_of_samples(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> list[str]:
+    """The tensors of one and of two encoded prompts that have a row for each."""
+    return [name for name, value in one.items() if value.shape[:1] == (1,) and two[name].shape[:1] == (2,)]
 
 
 def _number_of_classes(runner: Runner) -> int | None:

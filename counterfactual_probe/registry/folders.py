@@ -161,13 +161,18 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path.parent} has no {CONFIG} (it holds {', '.join(held) or 'nothing'}); give a folder with {CONFIG} and "
             f"{WEIGHTS[0]}"
         )
+    return read_object(path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; a ProbeError if it holds anything else."""
     try:
-        config = read_json(path)
+        content = read_json(path)
     except ValueError as error:
         raise ProbeError(f"{path} is no JSON ({first_line(error)}); write it again") from error
-    if not isinstance(config, dict):
-        raise ProbeError(f"{path} holds a {type(config).__name__} and not an object; write it again")
-    return config
+    if not isinstance(content, dict):
+        raise ProbeError(f"{path} holds a {type(content).__name__} and not an object; write it again")
+    return content
 
 
 def _architecture_of(config: Mapping[str, Any], folder: Path) -> Architecture:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..modules.confidence import ENOUGH
+from ..modules.confidence import CONFIDENT, ENOUGH
 from ..registry.naming import RELATED_FROM
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ def kept_sentence(kept: float, ari: float) -> str:
     return (
         f"With other random images, {100 * kept:.0f} of 100 channels would be expected to end up in the same module "
         f"(adjusted Rand index {ari:.2f})."
+    )
+
+
+def confident_words(stability: npt.NDArray[np.floating[Any]]) -> str:
+    """How many channels have a confident module, by their bootstrap stability; NaN for those without a module."""
+    placed = np.isfinite(stability)
+    confident = int((stability[placed] >= CONFIDENT).sum())
+    return (
+        f"{confident} of {int(placed.sum())} channels are confident: they stay in their module in {percent(CONFIDENT)} "
+        "or more of the"
     )
 
 

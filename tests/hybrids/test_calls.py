@@ -224,3 +224,8 @@ def test_source_calls_that_do_not_fit(
 ) -> None:
     with pytest.raises(cp.ProbeError, match=message):
         cp.Hybridizer(gen, layer).hybridize(*pairs, units=[0], source_call=call)
+
+
+def test_calls_of_a_range_that_is_not_there(gen: cp.GeneratorAdapter) -> None:
+    with pytest.raises(cp.ProbeError, match=r"asks for calls 3-9; name #1-4"):
+        gen.calls("block.0#3-9")

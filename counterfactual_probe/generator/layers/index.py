@@ -83,13 +83,7 @@ class LayerIndex:
         if not parsed.is_span:
             site = self._resolved(name, parsed)
             return self._half(site.info, parsed), (site,)
-        runs = self._trace.times_run[self._canonical(name, parsed)]
-        calls = parsed.calls(runs)
-        if not calls:
-            raise ProbeError(
-                f"layer {parsed.name!r} runs {runs} time{'s' * (runs != 1)} in one forward and {name!r} asks for calls "
-                f"{parsed.call}; name #1-{runs} or a part of it, such as #1-1"
-            )
+        calls = self._numbers(name, parsed)
         sites = tuple(self.resolve(f"{parsed.name}#{call}{parsed.suffix}") for call in calls)
         for site in sites:
             if _form(site) != _form(sites[0]):
@@ -115,11 +109,22 @@ class LayerIndex:
     def calls(self, name: str) -> list[str]:
         """The calls of a layer by name: all of them, or those that are named."""
         parsed = self._parse(name)
+        if parsed.call is None and self._trace.times_run[self._canonical(name, parsed)] > 1:
+            parsed = replace(parsed, call="*")
+        if not parsed.is_span:
+            return [self.span(name)[0].name]
+        numbers = self._numbers(name, parsed)
+        return [self.span(f"{parsed.name_of_half}#{call}{parsed.suffix}")[0].name for call in numbers]
+
+    def _numbers(self, name: str, parsed: Parsed) -> range:
+        """The numbers of the calls that a range names, all of which there must be."""
         runs = self._trace.times_run[self._canonical(name, parsed)]
-        if parsed.is_span or (parsed.call is None and runs > 1):
-            numbers = parsed.calls(runs) if parsed.is_span else range(1, runs + 1)
-            return [self.span(f"{parsed.name_of_half}#{call}{parsed.suffix}")[0].name for call in numbers]
-        return [self.span(name)[0].name]
+        if numbers := parsed.calls(runs):
+            return numbers
+        raise ProbeError(
+            f"layer {parsed.name!r} runs {runs} time{'s' * (runs != 1)} in one forward and {name!r} asks for calls "
+            f"{parsed.call}; name #1-{runs} or a part of it, such as #1-1"
+        )
 
     def resolve(self, name: str) -> Site:
         """The layer of this name; otherwise a ProbeError says why there is none."""

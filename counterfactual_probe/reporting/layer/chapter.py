@@ -14,13 +14,13 @@ from ...base.files import safe_name
 from ...generator.results import units_to_json
 from ...modules import plots
 from ...modules.clustering import cosine_matrix
-from ...modules.confidence import CONFIDENT, ENOUGH, channel_records, pairs_for
+from ...modules.confidence import ENOUGH, channel_records, pairs_for
 from ...modules.finder import ModuleFinder
 from ...registry.naming import Shown, module_names
 from ...registry.regions import Regions
 from ..section import CaptionedFigure, Section, shown
 from ..study import LayerStudy, Study
-from ..words import listing, percent, reproducible_words
+from ..words import confident_words, listing, percent, reproducible_words
 from .figures import colour_key, confidence_figure, images_figure, mosaic_figure
 
 METHODS = {
@@ -75,13 +75,8 @@ def _method(layer: LayerStudy) -> str:
 
 
 def _trusted(layer: LayerStudy) -> str:
-    confidence = layer.finder.confidence_
-    placed = np.isfinite(confidence)
-    confident = int((confidence[placed] >= CONFIDENT).sum())
-    return (
-        f"{confident} of {int(placed.sum())} channels are confident: they stay in their module in {percent(CONFIDENT)} "
-        f"or more of the resamples (channels-{safe_name(layer.layer.name)}.csv lists all)."
-    )
+    words = confident_words(layer.finder.confidence_)
+    return f"{words} resamples (channels-{safe_name(layer.layer.name)}.csv lists all)."
 
 
 def _specific(layer: LayerStudy, names: Sequence[str]) -> str | None:

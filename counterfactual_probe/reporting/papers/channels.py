@@ -11,7 +11,7 @@ from ...modules import plots
 from ...modules.confidence import CONFIDENT
 from ..layer.figures import colour_key, confidence_figure, mosaic_figure
 from ..section import CaptionedFigure, Section, shown
-from ..words import percent
+from ..words import confident_words, percent
 from .study import PapersLayer, PapersStudy
 
 _NAMED = 24  # confident channels that a sentence lists; the modules' file has the confidence of all
@@ -33,13 +33,8 @@ def describe_channels(study: PapersStudy, layer: PapersLayer, names: Sequence[st
 
 def confident_sentence(layer: PapersLayer) -> str:
     """How many channels have a confident module."""
-    stability = layer.finder.confidence_
-    placed = np.isfinite(stability)
-    confident = int((stability[placed] >= CONFIDENT).sum())
-    return (
-        f"{confident} of {int(placed.sum())} channels are confident: they stay in their module in {percent(CONFIDENT)} "
-        "or more of the bootstrap resamples, and nearly all of them would with another sample of latents, too."
-    )
+    words = confident_words(layer.finder.confidence_)
+    return f"{words} bootstrap resamples, and nearly all of them would with another sample of latents, too."
 
 
 def trusted_sentence(layer: PapersLayer, names: Sequence[str]) -> str | None:
