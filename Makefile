@@ -31,11 +31,12 @@ study: $(LIGHT)/.installed  ## the same with all figures of the papers, in some 
 pictures: $(LIGHT)/.installed  ## the picture at the top of README.md and of the site, by a run of the demo
 	$(LIGHT)/bin/python .ci/pictures.py
 
-PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# One thread a process: more of them wait for each other, and tests take twice the processor time.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test: $(READY)  ## the tests, with branch coverage, on up to four cores: ten to fifteen minutes on two
-	@echo "10 to 15 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
-	$(PYTEST) --cov $(ARGS)
+test: $(READY)  ## the tests, on up to four cores: five minutes on two; ARGS=--cov adds branch coverage, and half of the time
+	@echo "about 5 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
+	$(PYTEST) $(ARGS)
 
 examples: $(READY)  ## further tests: every example, and the code on every page, from end to end
 	$(PYTEST) -m "examples and not slow" $(ARGS)

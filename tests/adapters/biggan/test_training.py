@@ -297,6 +297,7 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], sentence: str) ->
         trainable("biggan").make(settings)
 
 
+@pytest.mark.slow
 def test_the_losses_fall_as_the_discriminator_learns(tmp_path: Path) -> None:
     trained = train(tmp_path, 40)
     losses = trained.losses["discriminator"]
