@@ -98,8 +98,11 @@ class LayerStudy:
 
     @property
     def expected_ari(self) -> float:
-        """The expected adjusted Rand index against another sample of latents."""
-        return self.finder.expected_ari_
+        """The expected adjusted Rand index against another sample of latents; NaN where all channels are in one module.
+
+        Of one group, whose index would be 1, nothing can come back.
+        """
+        return expected_ari(self.finder)
 
     @property
     def kept(self) -> float:
@@ -202,7 +205,7 @@ def growing_study(
                 raise
             say(f"layer {info.name} is left out: {error}")
             left_out.append((info.name, str(error)))
-        done.sort(key=lambda layer: -layer.expected_ari)
+        done.sort(key=lambda layer: -np.nan_to_num(layer.expected_ari, nan=-1))  # one group is less than any two
         to_come = tuple(one.name for one in infos[number:])
         yield Study(generator.name, generator.provenance(), settings, tuple(done), tuple(left_out), to_come)
 
@@ -252,14 +255,25 @@ def _papers(settings: Settings, maps: InfluenceMaps) -> ModuleFinder | None:
 
 
 def _better(reproducible: ModuleFinder, papers: ModuleFinder | None) -> tuple[ModuleFinder, ModuleFinder | None]:
-    if papers is None or reproducible.expected_ari_ >= papers.expected_ari_:
-        return reproducible, papers
-    return papers, reproducible
+    if papers is None:
+        return reproducible, None
+    worth = [(_divided(finder), finder.expected_ari_) for finder in (reproducible, papers)]
+    return (reproducible, papers) if worth[0] >= worth[1] else (papers, reproducible)
+
+
+def expected_ari(finder: ModuleFinder) -> float:
+    """The finder's own; NaN where all channels are in one module."""
+    return finder.expected_ari_ if _divided(finder) else float("nan")
+
+
+def _divided(finder: ModuleFinder) -> bool:
+    """Whether the channels are in two modules or more."""
+    return len({*finder.labels_[finder.labels_ >= 0].tolist()}) > 1
 
 
 def _quality(finder: ModuleFinder, influence: InfluenceMap, settings: Settings) -> ModuleQuality | None:
     """On pairs of another seed, which the modules were not found with; None if there are not two to compare."""
-    if sum(units.size > 0 for units in finder.unit_sets()) < 2:
+    if not _divided(finder):
         return None
     return finder.quality(influence, n_pairs=min(_QUALITY_PAIRS, settings.max_pairs), seed=settings.seed + 1)
 

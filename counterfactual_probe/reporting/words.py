@@ -30,7 +30,11 @@ def reproducible_words(ari: float) -> tuple[str, Level]:
 
     >>> reproducible_words(0.85), reproducible_words(0.5), reproducible_words(0.1)
     (('reproducible', 'good'), ('partly reproducible', 'fair'), ('not reproducible', 'poor'))
+    >>> reproducible_words(float("nan"))  # of channels that are all in one module
+    ('one group', 'poor')
     """
+    if np.isnan(ari):
+        return "one group", "poor"
     if ari >= ENOUGH:
         return "reproducible", "good"
     return ("partly reproducible", "fair") if ari >= RELATED_FROM else ("not reproducible", "poor")
@@ -38,6 +42,8 @@ def reproducible_words(ari: float) -> tuple[str, Level]:
 
 def kept_sentence(kept: float, ari: float) -> str:
     """How many channels would keep their module, in a sentence for someone new to this."""
+    if np.isnan(ari):
+        return "All channels are in one module: none acts on a part of the image that the others leave alone."
     return (
         f"With other random images, {100 * kept:.0f} of 100 channels would be expected to end up in the same module "
         f"(adjusted Rand index {ari:.2f})."

@@ -10,6 +10,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -223,7 +224,11 @@ def test_the_report_says_how_well_modules_come_back(study: Study, report: Path) 
     assert f"{100 * best.kept:.0f} of 100 channels" in text
     for layer in study.layers:
         assert layer.other is not None
-        assert f"adjusted Rand index {layer.other.expected_ari_:.2f} instead of {layer.expected_ari:.2f}" in text
+        labels = layer.other.labels_
+        if len({*labels[labels >= 0].tolist()}) == 1:
+            assert "all channels are in one module" in text
+        else:
+            assert f"adjusted Rand index {layer.other.expected_ari_:.2f} instead of {layer.expected_ari:.2f}" in text
 
 
 def test_modules_that_are_noise_are_said_first_and_have_no_names(study: Study, tmp_path: Path) -> None:
@@ -239,6 +244,40 @@ def test_modules_that_are_noise_are_said_first_and_have_no_names(study: Study, t
     assert body.index("Take the groups below for noise") < body.index("<img")
     assert 'class="badge poor">not reproducible<' in body
     assert noise.layers[0].names(generic_regions(*layer.hybrids.base.shape[-2:])) == ["module 1", "module 2"]
+
+
+class Noise(nn.Module):
+    """Each hidden feature acts on every pixel: nothing is local."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.pixels = nn.Linear(16, 40), nn.Linear(40, 3 * 32 * 32)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.pixels(torch.relu(self.hidden(z)))).view(-1, 3, 32, 32)
+
+
+@pytest.mark.filterwarnings("ignore:NMF stopped")
+def test_one_group_of_all_channels_is_no_reproducible_module(tmp_path: Path) -> None:
+    """Its adjusted Rand index is 1, with whatever latents, because there is nothing to disagree about."""
+    with seeded(0):
+        noise = Noise()
+    generator = cp.wrap(noise, lambda n, rng: torch.randn(n, 16, generator=rng), layers="hidden")
+    maps = cp.InfluenceMap(generator, "hidden").attribute(n_pairs=32, blocks=16, normalise="pair")
+    one_group = cp.ModuleFinder(3, features="l2").fit(maps)
+    assert {*one_group.labels_.tolist()} == {0}
+    assert one_group.expected_ari_ == 1
+    study = run_study(generator, settings=Settings(max_pairs=32))
+    (layer,) = study.layers
+    assert layer.finder.features == "bits", "the other method's three groups say more"
+    assert layer.expected_ari < 0.8
+    alone = dataclasses.replace(layer, finder=one_group)
+    assert np.isnan(alone.expected_ari)
+    page = write_report(dataclasses.replace(study, layers=(alone,)), tmp_path).page.read_text()
+    screen = page.partition("<details")[0]
+    assert "No layer has modules" in screen
+    assert ">one group<" in screen
+    assert ">reproducible<" not in screen
 
 
 def test_the_same_call_gives_the_same_bytes(study: Study, report: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ...modules.finder import ModuleFinder
 from ...registry.naming import Shown, module_names
 from ...registry.regions import Regions
 from ..section import CaptionedFigure, Section, shown
-from ..study import LayerStudy, Study
+from ..study import LayerStudy, Study, expected_ari
 from ..words import confident_words, listing, percent, reproducible_words
 from .figures import colour_key, confidence_figure, images_figure, mosaic_figure
 
@@ -49,7 +49,9 @@ def describe_layer(study: Study, layer: LayerStudy, regions: Regions) -> Section
 
 def _in_short(layer: LayerStudy, names: Sequence[str]) -> str:
     named = [f"{name} ({units.size})" for name, units in zip(names, layer.modules, strict=True) if units.size]
-    return f"{reproducible_words(layer.expected_ari)[0]} ({layer.expected_ari:.2f}): {', '.join(named)}"
+    words = reproducible_words(layer.expected_ari)[0]
+    ari = "" if np.isnan(layer.expected_ari) else f" ({layer.expected_ari:.2f})"
+    return f"{words}{ari}: {', '.join(named)}"
 
 
 def _shows(layer: LayerStudy, found: Sequence[Shown]) -> str:
@@ -66,11 +68,13 @@ def _method(layer: LayerStudy) -> str:
     if layer.expected_ari < ENOUGH:
         pairs = pairs_for(int(layer.maps.n_pairs.max()), layer.expected_ari)
         words += f" About {pairs:,} pairs would make the modules reproducible."
-    if layer.other is None:
+    if layer.other is None or np.isnan(layer.expected_ari):
         return words
+    if np.isnan(other := expected_ari(layer.other)):
+        return f"{words} By {METHODS[layer.other.features]}, all channels are in one module."
     return (
         f"{words} By {METHODS[layer.other.features]}, modules are expected to agree less with those of another "
-        f"sample: adjusted Rand index {layer.other.expected_ari_:.2f} instead of {layer.expected_ari:.2f}."
+        f"sample: adjusted Rand index {other:.2f} instead of {layer.expected_ari:.2f}."
     )
 
 
@@ -193,7 +197,7 @@ def _as_json(layer: LayerStudy, found: Sequence[Shown]) -> dict[str, Any]:
         "modules": units_to_json(layer.modules),
         "shows": [one.name for one in found],
         "expected_ari": _or_none(layer.expected_ari),
-        "expected_ari_of_the_other_method": None if layer.other is None else _or_none(layer.other.expected_ari_),
+        "expected_ari_of_the_other_method": None if layer.other is None else _or_none(expected_ari(layer.other)),
         "confidence": [_or_none(value) for value in layer.finder.confidence_.tolist()],
         "specificity": None if specificity is None else [_or_none(value) for value in specificity],
         "provenance": layer.maps.provenance,

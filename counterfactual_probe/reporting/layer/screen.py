@@ -17,7 +17,7 @@ from ...base.display.text import counted
 from ...base.drawing import displayable
 from ...registry.naming import RELATED_FROM
 from ...registry.regions import Regions
-from ..study import LayerStudy, Study
+from ..study import LayerStudy, Study, expected_ari
 from ..words import kept_sentence, reproducible_words
 from .thumbnails import thumbnails
 
@@ -44,26 +44,28 @@ def first_screen(study: Study, regions: Regions) -> Iterator[Markup]:
 def _best_layer(layer: LayerStudy, regions: Regions) -> Iterator[Markup]:
     names = layer.names(regions)
     badge, level = reproducible_words(layer.expected_ari)
-    if layer.expected_ari < RELATED_FROM:
+    if np.isnan(layer.expected_ari):
+        yield html.warning("No layer has modules: in each, all channels act on the same part of the image.")
+    elif layer.expected_ari < RELATED_FROM:
         yield html.warning(
             "No reproducible modules were found in any layer: other random images would group the channels "
             "differently. Take the groups below for noise."
         )
-    yield html.paragraph(_what(layer))
+    yield html.paragraph(_what(layer, regions))
     yield html.verdict(badge, level, kept_sentence(layer.kept, layer.expected_ari))
     for k in layer.order(regions)[:_MOST]:
         yield html.exchange(names[k], counted(layer.modules[k].size, "channel"), _rows(layer, k))
 
 
-def _what(layer: LayerStudy) -> str:
+def _what(layer: LayerStudy, regions: Regions) -> str:
     number = sum(units.size > 0 for units in layer.modules)
     count = dict(enumerate(("one", "two", "three", "four", "five", "six"), 1)).get(number, str(number))
-    modules = "module" if number == 1 else "modules"
-    return (
-        f"The {layer.layer.channels} channels of layer {layer.layer.name} form {count} {modules}, each named after the "
-        "part of the image that it changes. Here the channels of one module are set to the values they have in a "
-        "source image."
-    )
+    what = f"The {layer.layer.channels} channels of layer {layer.layer.name} form {count}"
+    if number == 1:
+        return f"{what} group. Here all of them are set to the values they have in a source image."
+    named = any(one.region for one in layer.shown(regions))
+    after = ", each named after the part of the image that it changes" if named else ""
+    return f"{what} modules{after}. Here the channels of one module are set to the values they have in a source image."
 
 
 def _rows(layer: LayerStudy, k: int) -> list[list[tuple[bytes, str]]]:
@@ -95,16 +97,16 @@ def _layers(study: Study, regions: Regions) -> Iterator[Markup]:
     """The table of layers, whatever was left out, and what the columns mean."""
     rows = []
     for place, layer in enumerate(study.layers, 1):
-        papers = _papers_ari(layer)
+        ari, papers = layer.expected_ari, _papers_ari(layer)
         rows.append(
             (
                 html.link(layer.layer.name, f"#layer-{place}"),
-                ", ".join(layer.names(regions)),
-                reproducible_words(layer.expected_ari)[0],
-                f"{layer.expected_ari:.2f}",
-                "–" if papers is None else f"{papers:.2f}",
+                ", ".join(name for name, units in zip(layer.names(regions), layer.modules, strict=True) if units.size),
+                reproducible_words(ari)[0],
+                "–" if np.isnan(ari) else f"{ari:.2f}",
+                "–" if np.isnan(papers) else f"{papers:.2f}",
                 str(layer.layer.channels),
-                "×".join(map(str, layer.layer.size)),
+                "×".join(map(str, layer.layer.size)) or "–",
                 str(int(layer.maps.n_pairs.max())),
             )
         )
@@ -119,6 +121,6 @@ def _layers(study: Study, regions: Regions) -> Iterator[Markup]:
         yield html.paragraph(f"Layer {name} has no modules: {why}.")
 
 
-def _papers_ari(layer: LayerStudy) -> float | None:
+def _papers_ari(layer: LayerStudy) -> float:
     finder = layer.finder if layer.finder.features == "bits" else layer.other
-    return None if finder is None else finder.expected_ari_
+    return float("nan") if finder is None else expected_ari(finder)
