@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
-from ..base.errors import ProbeError, one_of, whole
-from ..generator.adapter import GeneratorAdapter
+from ..base.errors import ProbeError, one_of
 from ..generator.state.randomness import fitting
 from ..generator.state.settings import sklearn_defaults
-from .basis import LinearBasis
+from .fitted import FittedBasis
 from .streaming import ActivationStream
 
 Over = Literal["position", "layer"]
@@ -20,8 +19,9 @@ _BLOCK = 4096  # rows that scikit-learn's incremental forms get at a time, or tw
 _ICA_ROWS, _ICA_STEPS = 20_000, 200
 
 
-class PCA(LinearBasis):
-    """The principal components of a layer's activations, orthonormal, of largest variance first.
+class PCA(FittedBasis):
+    """The principal components of a layer's activations, orthonormal, of largest variance first; by scikit-learn's
+    incremental PCA.
 
     >>> basis = cp.bases.PCA(64).fit(gen, "main.8")  # doctest: +SKIP
     >>> cp.InfluenceMap(gen, "main.8", features=basis).attribute(n_pairs=64)  # doctest: +SKIP
@@ -36,33 +36,24 @@ class PCA(LinearBasis):
     """
 
     def __init__(self, n_features: int | None = None, *, over: Over = "position") -> None:
-        super().__init__()
-        self.n_features = None if n_features is None else whole(n_features, "n_features", 1)
+        super().__init__(n_features)
         one_of(over, "over", get_args(Over))
         self.over = over
 
-    def fit(
-        self,
-        generator: GeneratorAdapter,
-        layer: str,
-        *,
-        n_samples: int = 1000,
-        seed: int = 0,
-        show_progress: bool = False,
-    ) -> Self:
-        """Fit on the activations of ``n_samples`` latents, streamed through scikit-learn's incremental PCA."""
-        stream = ActivationStream(generator, layer, n_samples=n_samples, seed=seed, whole_layer=self.over == "layer")
+    @property
+    def of_layers(self) -> bool:
+        return self.over == "layer"
+
+    def _fit(self, stream: ActivationStream, *, show_progress: bool) -> dict[str, Any]:
         model = incremental_pca(stream, self.n_features, show_progress=show_progress)
         shape = (stream.info.channels, *(stream.info.size if stream.whole else ()))
         components = torch.from_numpy(model.components_)
         self._set(components.view(-1, *shape), components.T.contiguous(), torch.from_numpy(model.mean_).view(shape))
         self.explained_variance_ratio_ = model.explained_variance_ratio_
-        explained = float(np.sum(model.explained_variance_ratio_))
-        self._settle(generator, stream.info, n_samples=n_samples, seed=seed, over=self.over, explained=explained)
-        return self
+        return {"over": self.over, "explained": float(np.sum(model.explained_variance_ratio_))}
 
 
-class ICA(LinearBasis):
+class ICA(FittedBasis):
     """Independent components of the channels at each position, of unit variance.
 
     Activations are whitened by the incremental PCA of all rows; FastICA, which has no incremental form, then turns the
@@ -73,35 +64,23 @@ class ICA(LinearBasis):
     """
 
     def __init__(self, n_features: int | None = None) -> None:
-        super().__init__()
-        self.n_features = None if n_features is None else whole(n_features, "n_features", 1)
+        super().__init__(n_features)
 
-    def fit(
-        self,
-        generator: GeneratorAdapter,
-        layer: str,
-        *,
-        n_samples: int = 1000,
-        seed: int = 0,
-        show_progress: bool = False,
-    ) -> Self:
-        """Fit on the activations of ``n_samples`` latents."""
-        stream = ActivationStream(generator, layer, n_samples=n_samples, seed=seed)
+    def _fit(self, stream: ActivationStream, *, show_progress: bool) -> dict[str, Any]:
         model = incremental_pca(stream, self.n_features, show_progress=show_progress)
         spread = np.sqrt(model.explained_variance_)
         if spread.min() <= 1e-9 * spread.max():
             alive = int((spread > 1e-9 * spread.max()).sum())
             raise ProbeError(
-                f"the activations of layer {layer!r} vary in {alive} directions and {len(spread)} components are "
-                f"asked for; ask for {alive}"
+                f"the activations of layer {stream.info.name!r} vary in {alive} directions and {len(spread)} "
+                f"components are asked for; ask for {alive}"
             )
         rows = (stream.sample(_ICA_ROWS) - model.mean_) @ model.components_.T / spread
         turned = _rotation(rows, stream.seed)
         mixing = (turned * spread) @ model.components_
         readers = (model.components_.T / spread) @ turned.T
         self._set(torch.from_numpy(mixing), torch.from_numpy(readers), torch.from_numpy(model.mean_))
-        self._settle(generator, stream.info, n_samples=n_samples, seed=seed)
-        return self
+        return {}
 
 
 def incremental_pca(stream: ActivationStream, n_features: int | None, *, show_progress: bool) -> Any:
