@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from saving import save_figure, save_sentences
+from saving import run, save_figure, save_sentences
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -62,21 +62,23 @@ def modules(maps: cp.InfluenceMaps) -> cp.ModuleFinder:
     return finder
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--components", type=int, default=32)
     parser.add_argument("--samples", type=int, default=1000, help="latents that components are fitted on")
     parser.add_argument("--pairs", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("out/ganspace"))
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     gen = cp.load("dcgan-faces")
     fitted = [
         cp.bases.PCA(args.components, over="layer").fit(gen, LAYER, n_samples=args.samples, seed=seed)
         for seed in (0, 1)
     ]
     ways = {"channels": cp.InfluenceMap(gen, LAYER), "components": cp.InfluenceMap(gen, LAYER, features=fitted[0])}
+    blocks = min(32, args.pairs // 2)
     maps = {
-        name: influence.attribute(n_pairs=args.pairs, blocks=32, normalise="pair") for name, influence in ways.items()
+        name: influence.attribute(n_pairs=args.pairs, blocks=blocks, normalise="pair")
+        for name, influence in ways.items()
     }
     found = {name: modules(one) for name, one in maps.items()}
     shares = overlap(maps["components"].maps, found["channels"].templates_)
@@ -89,7 +91,7 @@ def main() -> None:
     z1, z2 = gen.sample(8, seed=4), gen.sample(8, seed=5)
     strongest = [[unit] for unit in maps["components"].strongest[:3]]
     hybrids = cp.Hybridizer(gen, LAYER, features=fitted[0]).hybridize(z1, z2, units=[*strongest, range(len(back))])
-    save_figure(hybrids.plot()[0], args.out / "hybrids.png")
+    save_figure(hybrids.plot()[0], args.out / "hybrids.png", photographs=True)
     explained, n = fitted[0].provenance["explained"], args.components
     ari = {name: finder.expected_ari_ for name, finder in found.items()}
     most = shares.amax(1)
@@ -111,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
