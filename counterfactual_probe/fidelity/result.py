@@ -14,7 +14,7 @@ from ..base.display.plot import Plot
 from ..base.display.text import plus_minus
 from ..base.formats.provenance import ImagesProvenance, Provenance
 from ..base.formats.schema import OpenSchema
-from ..base.formats.types import Count, Text
+from ..base.formats.types import Count, Name, Text
 from ..generator.results import Result, units_to_json
 from ..generator.units import UnitSet
 from .frechet import Floats, few_samples
@@ -33,6 +33,7 @@ class FidelityProvenance(ImagesProvenance, kw_only=True):
     """What distances record."""
 
     generator: Text
+    layers: list[Name]
     features: Features
     n_images: Count
     n_features: Count = 0

@@ -25,12 +25,12 @@ _TEXTS: tuple[bytes, ...] = (
 _TYPES = ("F32", "I32", "U32", "I64", "F64", "BF16", "BOOL", "F8_E4M3", "C64", "X1")
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of every value inside."""
     yield path
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in inside:
-        yield from _places(inner, (*path, key))
+        yield from places(inner, (*path, key))
 
 
 def _change_at(draw: Any, value: Any, path: tuple[Any, ...]) -> Any:
@@ -63,8 +63,7 @@ def changed_json(draw: Any, value: Any) -> bytes:
         return draw(st.sampled_from(_TEXTS))
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
-        places = list(_places(value))
-        value = _change_at(draw, value, draw(st.sampled_from(places)))
+        value = _change_at(draw, value, draw(st.sampled_from(list(places(value)))))
     text = json.dumps(value).encode()
     return draw(changed_bytes(text)) if draw(st.integers(0, 9)) == 0 else text
 
