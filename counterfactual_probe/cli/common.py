@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..generator.adapter import GeneratorAdapter
+    from ..generator.units import UnitSet
 
 PAIRS = 64
 UNREAD = 141  # the exit status of programs whose output nobody reads to its end: 128 + SIGPIPE
@@ -120,7 +121,7 @@ def file_name(layers: Sequence[str]) -> str:
 
 def unit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer")
-    parser.add_argument("--units", help="channels of the layer, such as 3,17,40; separate sets by ';'")
+    parser.add_argument("--units", help="numbers of the layer's units, such as 3,17,40; separate sets by ';'")
     parser.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
 
 
@@ -136,12 +137,12 @@ def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> 
 def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | None, list[str]]:
     """Unit sets from ``--units`` with ``--layer``, or from ``--modules-file``; their labels, and their layers."""
     if (options.units is None) == (options.modules_file is None):
-        raise ProbeError("it is unclear which channels to set; give either --units or --modules-file")
+        raise ProbeError("it is unclear which units to set; give either --units or --modules-file")
     if options.modules_file:
         require_none(options, "layer", "with --modules-file, which names the layers")
         content = modules_of(options.modules_file)
-        named = zip(_names_in(content), content["modules"], strict=True)
-        names, units = zip(*((name, item) for name, item in named if any(item.values())), strict=True)
+        named = zip(_names_in(content), sets_of(content), strict=True)
+        names, units = zip(*((name, item) for name, item in named if item.size), strict=True)
         return list(units), list(names), list(dict.fromkeys(layer for item in units for layer in item))
     if options.layer is None:
         raise ProbeError("no layer was named; give --layer with --units")
@@ -161,6 +162,13 @@ def modules_of(path: str) -> dict[str, Any]:
             f"{path} holds no modules ({first_line(error)}); give a file made by 'modules' or 'report'"
         ) from error
     return content
+
+
+def sets_of(content: dict[str, Any]) -> list[UnitSet]:
+    """The modules of a file as unit sets of what they were found of, so that others are not swapped in their place."""
+    from ..generator.results import kind_of, units_from_json
+
+    return list(units_from_json(content["modules"], kind=kind_of(content.get("provenance"))))
 
 
 def _names_in(content: dict[str, Any]) -> list[str]:
@@ -190,7 +198,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise ProbeError(f"units are {text!r}; give channel numbers, such as 3,17,40 or 3,17;40 for two sets") from None
+        raise ProbeError(f"units are {text!r}; give numbers, such as 3,17,40 or 3,17;40 for two sets") from None
 
 
 def require_none(options: argparse.Namespace, option: str, why: str) -> None:

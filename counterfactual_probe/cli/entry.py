@@ -97,7 +97,7 @@ def _modules(options: argparse.Namespace) -> None:
 
     from ..base.display.text import counted
     from ..base.files import write_json
-    from ..generator.results import units_to_json
+    from ..generator.results import kind_of, units_to_json
     from ..influence.maps import InfluenceMaps
     from ..modules.confidence import CONFIDENT, ExpectedDisagreement
     from ..modules.finder import ModuleFinder
@@ -133,7 +133,7 @@ def _modules(options: argparse.Namespace) -> None:
         content["confidence"] = [None if np.isnan(value) else float(value) for value in confidence]
         content["expected_ari"] = finder.expected_ari_
         confident = int((confidence >= CONFIDENT).sum())
-        show(f"{confident} of {len(confidence)} channels have a confidence of {CONFIDENT:g} or more")
+        show(f"{confident} of {len(confidence)} {kind_of(maps.provenance)}s have a confidence of {CONFIDENT:g} or more")
     if other is not None:
         stability = finder.stability(maps, n_modules=options.modules, repetitions=0, other=other)
         content["ari_between_draws"] = float(stability.ari[0]) if stability.ari is not None else None
@@ -142,7 +142,7 @@ def _modules(options: argparse.Namespace) -> None:
     show(write_json(out / f"modules-{layer}.json", content | {"provenance": maps.provenance}))
     show(save_figure(finder.plot()[0], out / f"templates-{layer}.png"))
     for units in finder.unit_sets():
-        show(f"{units.name}: {counted(units.size, 'channel')}")
+        show(f"{units.name}: {counted(units.size, units.kind)}")
     show(trust(content))
 
 

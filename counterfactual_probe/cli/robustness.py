@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
 from ..registry.pretrained import available, pretrained
-from .common import PAIRS, made_by, modules_of, open_generator, output_folder, show
+from .common import PAIRS, made_by, modules_of, open_generator, output_folder, sets_of, show
 from .defaults import ROBUSTNESS_HYBRIDS
 
 if TYPE_CHECKING:
@@ -147,10 +147,7 @@ def _from_files(paths: list[str]) -> dict[str, Any]:
     """{layers of the file: {module: units}}."""
     by_layer: dict[str, Any] = {}
     for path in paths:
-        sets = [
-            {layer: channels for layer, channels in item.items() if channels} for item in modules_of(path)["modules"]
-        ]
-        modules = {str(k): item for k, item in enumerate(sets, 1) if item}
+        modules = {str(k): item.placed() for k, item in enumerate(sets_of(modules_of(path)), 1) if item.size}
         label = "+".join(dict.fromkeys(layer for item in modules.values() for layer in item))
         if label in by_layer:
             raise ProbeError(f"two files of modules are of {label!r}; give one of each layer")

@@ -159,6 +159,7 @@ class ModulesFile(OpenSchema):
     """The entries that are read of a file which the commands write for ``--modules-file``."""
 
     modules: Units
+    provenance: Provenance | None = None
     ari_between_draws: float | None = None
     agreement_between_draws: dict[str, float | None] | None = None
     expected_ari: float | None = None
@@ -166,16 +167,21 @@ class ModulesFile(OpenSchema):
 
 def origin(provenance: Mapping[str, Any]) -> str:
     """The generator and the layers that a result is of, in short."""
-    about = provenance.get("maps", provenance)  # of modules, whose maps have them
+    about = provenance.get("maps") or provenance  # of modules, whose maps have them
     layers = [str(layer) for layer in about.get("layers") or ()]
     return ", ".join([str(about.get("generator") or "an array"), *([first_few(layers, 2)] if layers else [])])
 
 
 def kind_of(provenance: Any) -> str:
-    """What the units of a result are, as its provenance says; channels in files of earlier versions."""
-    if not isinstance(provenance, Mapping):
-        return CHANNEL
-    return conform(provenance, Provenance, "provenance").axis or CHANNEL
+    """What the units of a result are, as its provenance says, or that of the maps or modules that it was made with;
+    channels in files of earlier versions, and of arrays.
+    """
+    while isinstance(provenance, Mapping):
+        if axis := conform(provenance, Provenance, "provenance").axis:
+            return axis
+        made_with = (provenance.get(name) for name in ("maps", "modules", "first"))
+        provenance = next((about for about in made_with if isinstance(about, Mapping)), None)
+    return CHANNEL
 
 
 def units_to_json(units: Sequence[UnitSet]) -> list[dict[str, list[int]]]:

@@ -31,7 +31,7 @@ class Hybrids(Result):
     Attributes:
         images: (sets, n, C, H, W), one row of images per unit set.
         base: (n, C, H, W), without intervention.
-        source: (n, C, H, W), the images whose channels were put in; None after ``intervene``.
+        source: (n, C, H, W), the images whose units' values were put in; None after ``intervene``.
         units: the unit sets, in order.
         provenance: generator, weights, layers, range, versions.
     """
@@ -55,7 +55,7 @@ class Hybrids(Result):
 
     @property
     def titles(self) -> list[str]:
-        """The label of each unit set in figures and tables: its name, or its channels."""
+        """The label of each unit set in figures and tables: its name, or its units."""
         return [item.title(number) for number, item in enumerate(self.units, 1)]
 
     def describe(self) -> Description:
@@ -104,7 +104,7 @@ class Hybrids(Result):
     ) -> Plot[Axes]:
         """A sheet of images: base, source, then one row (or column) per unit set (S003 Fig. 4).
 
-        ``labels`` name the unit sets; by default their own names, or their channels.
+        ``labels`` name the unit sets; by default their own names, or their units.
         """
         from ..base.drawing import plot_images
 

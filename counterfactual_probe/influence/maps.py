@@ -175,7 +175,7 @@ class InfluenceMaps(Result, MapArrays):
             }
 
     def plot(self, ax: Axes | None = None, *, most: int = 64) -> Plot[Axes]:
-        """A mosaic of the maps of largest influence, each with its channel's number and on its own scale."""
+        """A mosaic of the maps of largest influence, each with its unit's number and on its own scale."""
         from ..base.drawing import plot_mosaic
 
         order, names = self.strongest[: whole(most, "most", 1)], titles(self.units)

@@ -72,14 +72,14 @@ class FinderHeader(Schema):
             raise ValueError(f"templates_ has {sizes['K']} modules, labels_ others, and n_modules is {n_modules}")
 
 
-def live_rows(rows: Floats, needed: int) -> npt.NDArray[np.bool_]:
+def live_rows(rows: Floats, needed: int, kind: str) -> npt.NDArray[np.bool_]:
     """Which rows are not all zeros; at least ``needed``, or a ProbeError."""
     alive: npt.NDArray[np.bool_] = np.asarray(rows.any(1))
     if not alive.any():
-        raise ProbeError("every influence map is flat (all channels dead); choose another layer or more pairs")
+        raise ProbeError(f"every influence map is flat (all {kind}s dead); choose another layer or more pairs")
     if alive.sum() < needed:
         raise ProbeError(
-            f"{needed} modules asked of {int(alive.sum())} live channels ({len(rows)} in all); ask for fewer modules"
+            f"{needed} modules asked of {int(alive.sum())} live {kind}s ({len(rows)} in all); ask for fewer modules"
         )
     return alive
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..base.display.description import Table
 from ..base.errors import ProbeError, number
+from ..generator.results import kind_of
 from ..generator.units import UnitSet
 from .clustering import (
     NO_MODULE,
@@ -74,8 +75,8 @@ class Assigned(NamedTuple):
     modules: tuple[Module, ...]
 
 
-def module_table(names: Sequence[str], labels: Labels, confidence: Array | None) -> Table:
-    """A row for each module: how many channels it has and, where that is known, how many are confident."""
+def module_table(names: Sequence[str], labels: Labels, confidence: Array | None, kind: str) -> Table:
+    """A row for each module: how many units of this kind it has and, where that is known, how many are confident."""
     rows = []
     for k, name in enumerate(names):
         members = labels == k
@@ -85,18 +86,18 @@ def module_table(names: Sequence[str], labels: Labels, confidence: Array | None)
             cells += [str(int((confidence[members] >= CONFIDENT).sum())), mean]
         rows.append(tuple(cells))
     confident = (f"confident (≥ {CONFIDENT:g})", "mean confidence") if confidence is not None else ()
-    head = ("module", "channels", *confident)
+    head = ("module", f"{kind}s", *confident)
     return Table(head, tuple(rows))
 
 
-def channel_records(
-    channels: Sequence[str], names: Sequence[str], labels: Labels, weights: Floats, confidence: Array | None
+def unit_records(
+    units: Sequence[str], names: Sequence[str], labels: Labels, weights: Floats, confidence: Array | None
 ) -> Iterator[dict[str, Any]]:
-    """A row for each channel: its module, its weight there and, where that is known, its confidence."""
-    for row, (channel, k) in enumerate(zip(channels, labels.tolist(), strict=True)):
+    """A row for each unit: its module, its weight there and, where that is known, its confidence."""
+    for row, (unit, k) in enumerate(zip(units, labels.tolist(), strict=True)):
         placed = k >= 0
         yield {
-            "units": channel,
+            "units": unit,
             "module": names[k] if placed else None,
             "weight": float(weights[row, k]) if placed else None,
             "confidence": float(confidence[row]) if placed and confidence is not None else None,
@@ -165,16 +166,16 @@ def pairs_for(n_pairs: int, ari: float, wanted: float = ENOUGH) -> int:
     return int(2 ** ceil(log2(n_pairs * factor)))
 
 
-def advice(n_pairs: int, ari: float) -> str:
+def advice(n_pairs: int, ari: float, kind: str) -> str:
     """What an expected ARI below :data:`ENOUGH` means, and what to do about it."""
     if not n_pairs:  # unknown for maps in an array
         return (
             f"another sample of latents is expected to give other modules (adjusted Rand index {ari:.2f}; below "
-            f"{ENOUGH}); trust the channels of .assigned(0.9) alone, or take more pairs"
+            f"{ENOUGH}); trust the {kind}s of .assigned(0.9) alone, or take more pairs"
         )
     return (
         f"another sample of {n_pairs} pairs is expected to give other modules (adjusted Rand index {ari:.2f}; below "
-        f"{ENOUGH}); trust the channels of .assigned(0.9) alone, or take about {pairs_for(n_pairs, ari):,} pairs"
+        f"{ENOUGH}); trust the {kind}s of .assigned(0.9) alone, or take about {pairs_for(n_pairs, ari):,} pairs"
     )
 
 
@@ -185,6 +186,7 @@ class Confident(ABC):
     n_modules: int
     method: Method
     seed: int
+    provenance_: dict[str, Any]
     _features: MapFeatures
     _blocks: Tensor | None
     _confidence: Confidence | None
@@ -221,8 +223,8 @@ class Confident(ABC):
         confident = measured >= least  # a NaN is not
         if not confident.any():
             raise ProbeError(
-                f"no channel has a confidence of {least:g} or more, and the largest is {np.nanmax(measured):.2f}; "
-                "make maps of more pairs, or lower the threshold"
+                f"no {kind_of(self.provenance_)} has a confidence of {least:g} or more, and the largest is "
+                f"{np.nanmax(measured):.2f}; make maps of more pairs, or lower the threshold"
             )
         labels = np.where(confident, self.labels_, NO_MODULE)
         return Assigned(labels, self.grouped(labels))
@@ -246,7 +248,8 @@ class Confident(ABC):
                 )
             (found,) = _measure_alike([self], self._blocks)
             if self.expected_ari_ < ENOUGH:
-                warnings.warn(advice(self._pairs, self.expected_ari_), ExpectedDisagreement, stacklevel=3)
+                said = advice(self._pairs, self.expected_ari_, kind_of(self.provenance_))
+                warnings.warn(said, ExpectedDisagreement, stacklevel=3)
         return found
 
 

@@ -15,6 +15,7 @@ from ..base.display.described import Described, Tabulated
 from ..base.display.description import Description, Picture
 from ..base.display.flat import as_pictures
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError, one_of, required, share, strings, whole
 from ..base.files import load_tensors, save_tensors
 from ..base.formats.schema import conform
@@ -43,9 +44,9 @@ from .confidence import (
     ExpectedDisagreement,
     Module,
     advice,
-    channel_records,
     measure_together,
     module_table,
+    unit_records,
 )
 from .features import Kind, MapFeatures, Maps
 from .quality import ModuleQuality, measure_quality
@@ -127,7 +128,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         """Find the modules of influence maps: an :class:`InfluenceMaps` or an array (channels, H, W)."""
         values = self._features.values(maps)
         rows = self._features.rows(values)
-        alive = live_rows(rows, self.n_modules)
+        alive = live_rows(rows, self.n_modules, kind_of(self._about(maps)))
         with factorising():
             labels, templates, weights = factorise(rows[alive], self.n_modules, self.method, self.seed)
         self.labels_ = np.full(len(rows), NO_MODULE, dtype=np.int64)
@@ -305,7 +306,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         kept.require(tensors, finder.n_modules)
         for name in _ARRAYS:
             setattr(finder, name, tensors[name].numpy())
-        kind = kind_of(header["provenance"].get("maps"))
+        kind = kind_of(header["provenance"])
         finder._units = None if kept.units is None else units_from_json(kept.units, kind=kind)
         finder.names_ = finder._numbered() if kept.names is None else tuple(kept.names)
         finder.modules_ = finder.grouped(finder.labels_)
@@ -339,8 +340,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         about = f"n_modules={self.n_modules}, method={self.method!r}, features={self.features!r}"
         if not hasattr(self, "modules_"):
             return Description(type(self).__name__, about, page="modules")
-        alive, known = int((self.labels_ != NO_MODULE).sum()), self._confidence
-        facts = [("channels", f"{alive} of {len(self.labels_)} in modules; {origin(self.provenance_)}")]
+        alive, known, kind = int((self.labels_ != NO_MODULE).sum()), self._confidence, kind_of(self.provenance_)
+        facts = [(f"{kind}s", f"{alive} of {len(self.labels_)} in modules; {origin(self.provenance_)}")]
         facts.append(("variance explained", f"{self.variance_explained_:.2f}"))
         if known is not None:
             facts.append(("expected ARI", f"{self.expected_ari_:.2f} against another sample of latents"))
@@ -348,31 +349,32 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
             type(self).__name__,
             about,
             facts=tuple(facts),
-            table=module_table(self.names_, self.labels_, None if known is None else known.stability),
+            table=module_table(self.names_, self.labels_, None if known is None else known.stability, kind),
             pictures=(Picture("Templates: where in the image each module acts.", self.plot),),
-            warning=advice(self._pairs, self.expected_ari_) if known and self.expected_ari_ < ENOUGH else "",
+            warning=advice(self._pairs, self.expected_ari_, kind) if known and self.expected_ari_ < ENOUGH else "",
             page="modules",
         )
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One for each channel: its module and weight there, and its confidence where that was computed."""
+        """One for each unit: its module and weight there, and its confidence where that was computed."""
         self.require_fit()
-        channels = list(map(str, range(len(self.labels_)))) if self._units is None else titles(self._units)
+        units = list(map(str, range(len(self.labels_)))) if self._units is None else titles(self._units)
         confidence = None if self._confidence is None else self._confidence.stability
-        return channel_records(channels, self.names_, self.labels_, self.weights_, confidence)
+        return unit_records(units, self.names_, self.labels_, self.weights_, confidence)
 
     def _json(self) -> dict[str, Any]:
         return {"rows": list(self.records()), "provenance": self.provenance_}
 
     def plot(self, ax: Axes | None = None) -> Plot[Axes]:
-        """The templates side by side, with the number of channels of each module."""
+        """The templates side by side, with the number of units of each module."""
         from .plots import plot_templates
 
         self.require_fit()
         sizes = [module.size if isinstance(module, UnitSet) else len(module) for module in self.modules_]
         named = zip(self.names_, sizes, strict=True)
         shown = as_pictures(self.templates_, self.templates_.ndim - 1)
-        return plot_templates(shown, [f"{name}\n{size} channels" for name, size in named], ax=ax)
+        titles = [f"{name}\n{counted(size, kind_of(self.provenance_))}" for name, size in named]
+        return plot_templates(shown, titles, ax=ax)
 
 
 def module_name(k: int) -> str:

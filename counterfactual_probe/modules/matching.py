@@ -12,7 +12,7 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.flat import as_pictures
 from ..base.display.plot import Plot
 from ..base.errors import ProbeError, first_few, required
-from ..generator.results import Result, origin
+from ..generator.results import Result, kind_of, origin
 from ..generator.units import UnitSet, union
 from .clustering import Array, Floats, Labels, assign, cosine_matrix
 from .finder import ModuleFinder, module_name
@@ -49,13 +49,14 @@ class ModuleMatch(Result):
     }
 
     def describe(self) -> Description:
-        """Which modules are matched, how well, and over how many channels."""
-        rows = tuple((r["modules"], f"{r['cosine']:.2f}", str(r["channels"])) for r in self.records())
+        """Which modules are matched, how well, and over how many units."""
+        kind = kind_of(self.provenance)
+        rows = tuple((r["modules"], f"{r['cosine']:.2f}", str(r[f"{kind}s"])) for r in self.records())
         poor = [name for name, cosine, _ in rows if float(cosine) < _ALIKE]
         return Description(
             "ModuleMatch",
             f"{origin(self.provenance)}: {len(rows)} pairs of modules",
-            table=Table(("modules", "cosine", "channels"), rows),
+            table=Table(("modules", "cosine", f"{kind}s"), rows),
             pictures=(Picture("The matched templates, one pair in a column.", self.plot),),
             warning=f"{first_few(poor, 3)}: the templates are hardly alike (cosine below {_ALIKE})" if poor else "",
             page="modules",
@@ -69,7 +70,7 @@ class ModuleMatch(Result):
                 "first": one + 1,
                 "second": two + 1,
                 "cosine": cosine,
-                "channels": item.size,
+                f"{item.kind}s": item.size,
             }
 
     def plot(self, ax: Axes | None = None) -> Plot[Axes]:

@@ -53,16 +53,17 @@ def plot_stability(
     curves: Mapping[str, tuple[npt.NDArray[np.int64], Floats]],
     *,
     quantity: Quantity = "consistency",
+    kind: str = "channel",
     ax: Axes | None = None,
 ) -> Plot[Axes]:
     """A stability measure against the number of modules (S003 Fig. 9).
 
     One line per method, ``{name: (numbers of modules, values)}``; values (K,) or (K, repetitions),
-    of which mean and standard deviation are shown.
+    of which mean and standard deviation are shown. ``kind`` is what the clustered units are.
     """
     names = {
-        "consistency": "label consistency\n(subsets of channels)",
-        "cosine": "template cosine\n(subsets of channels)",
+        "consistency": f"label consistency\n(subsets of {kind}s)",
+        "cosine": f"template cosine\n(subsets of {kind}s)",
         "ari": "adjusted Rand index\n(two samples of latents)",
     }
     figure, ax = canvas(ax, 4.2, 3.2)

@@ -13,7 +13,7 @@ from ..base.display.plot import Plot
 from ..base.errors import ProbeError, first_few, whole
 from ..base.formats.provenance import Provenance
 from ..base.formats.types import Count
-from ..generator.results import Result, origin
+from ..generator.results import Result, kind_of, origin
 from ..generator.units import UnitSet
 from ..influence.influence_map import InfluenceMap
 from .clustering import Array, Floats
@@ -72,24 +72,24 @@ class ModuleQuality(Result):
     @property
     def names(self) -> list[str]:
         """What the modules are called: the names they were given, or their numbers."""
-        numbers = self.provenance.get("modules", range(1, len(self.units) + 1))
+        numbers = self.provenance.get("modules") or range(1, len(self.units) + 1)
         return [item.name or f"module {number}" for item, number in zip(self.units, numbers, strict=True)]
 
     def describe(self) -> Description:
         """Specificity of each module beside that of random sets of as many channels."""
-        rows = []
+        rows, kind = [], kind_of(self.provenance)
         for record in self.records():
             numbers = (f"{record[name]:.3g}" for name in ("influence", "specificity", "random_mean"))
-            rows.append((record["module"], str(record["channels"]), *numbers, f"{record['above_random']:.0%}"))
+            rows.append((record["module"], str(record[f"{kind}s"]), *numbers, f"{record['above_random']:.0%}"))
         weak = [name for name, share in zip(self.names, self.above_random, strict=True) if share < _TYPICAL]
         return Description(
             "ModuleQuality",
             f"{origin(self.provenance)}: {len(rows)} modules, {self.random.shape[1]} random sets each",
             table=Table(
-                ("module", "channels", "influence", "specificity", "of random sets", "less specific"), tuple(rows)
+                ("module", f"{kind}s", "influence", "specificity", "of random sets", "less specific"), tuple(rows)
             ),
             pictures=(Picture("Specificity of modules (diamonds) and of random sets (dots).", self.plot),),
-            warning=f"{first_few(weak, 3)}: no more specific than random channels" if weak else "",
+            warning=f"{first_few(weak, 3)}: no more specific than random {kind}s" if weak else "",
             page="modules",
         )
 
@@ -99,7 +99,7 @@ class ModuleQuality(Result):
         for place, (name, item) in enumerate(zip(self.names, self.units, strict=True)):
             yield {
                 "module": name,
-                "channels": item.size,
+                f"{item.kind}s": item.size,
                 "influence": float(self.influence[place]),
                 "specificity": float(self.specificity[place]),
                 "random_mean": float(self.random[place].mean()),

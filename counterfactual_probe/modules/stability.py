@@ -17,7 +17,7 @@ from ..base.display.plot import Plot
 from ..base.display.text import counted, plus_minus
 from ..base.errors import ProbeError, whole
 from ..base.formats.provenance import Provenance
-from ..generator.results import Result, origin
+from ..generator.results import Result, kind_of, origin
 from .clustering import (
     Array,
     Floats,
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 
 Clusters: TypeAlias = Sequence[tuple[Labels, Floats]]  # labels and templates, for each number of modules
 
-_NO_OTHER = (
-    "subsets of the channels say nothing about other latents; give other=, the maps of another sample of latents"
-)
+_NO_OTHER = "subsets of the {}s say nothing about other latents; give other=, the maps of another sample of latents"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +75,7 @@ class Stability(Result):
 
     def describe(self) -> Description:
         """Means and standard deviations over repetitions for each K, and agreement with another sample of latents."""
-        about = self.provenance
+        about, kind = self.provenance, kind_of(self.provenance)
         repetitions = self.consistency.shape[1]
         rows = []
         for record in self.records():
@@ -92,9 +90,9 @@ class Stability(Result):
         return Description(
             "Stability",
             f"{origin(about)}: {about.get('method')} of {about.get('features')}, {counted(repetitions, 'repetition')}",
-            table=Table(tuple(head), tuple(rows), "Mean ± standard deviation over subsets of the channels."),
+            table=Table(tuple(head), tuple(rows), f"Mean ± standard deviation over subsets of the {kind}s."),
             pictures=(Picture("Stability against the number of modules.", self.plot),),
-            warning="" if self.ari is not None else _NO_OTHER,
+            warning="" if self.ari is not None else _NO_OTHER.format(kind),
             page="modules",
         )
 
@@ -115,7 +113,9 @@ class Stability(Result):
         name = str(self.provenance["method"])
         if self.ari is not None and not self.consistency.size:
             return plot_stability({name: (self.n_modules, self.ari)}, quantity="ari", ax=ax)
-        return plot_stability({name: (self.n_modules, self.consistency)}, quantity="consistency", ax=ax)
+        return plot_stability(
+            {name: (self.n_modules, self.consistency)}, quantity="consistency", kind=kind_of(self.provenance), ax=ax
+        )
 
 
 def measure_stability(
@@ -136,16 +136,17 @@ def measure_stability(
         raise ProbeError(
             f"n_modules is {list(numbers)} and repetitions {repetitions}; give at least one of each, from 1 up"
         )
-    alive = np.flatnonzero(live_rows(rows, 1))
+    kind = kind_of(provenance)
+    alive = np.flatnonzero(live_rows(rows, 1, kind))
     smallest = smallest_subset(len(alive))
     if repetitions and max(numbers) > smallest:
         samples_only = "" if other is None else ", or for repetitions=0 to compare samples only"
         raise ProbeError(
-            f"{max(numbers)} modules asked of subsets of {smallest} live channels; ask for at most {smallest}"
+            f"{max(numbers)} modules asked of subsets of {smallest} live {kind}s; ask for at most {smallest}"
             f"{samples_only}"
         )
     if other is not None:
-        _require_same_channels(rows, other, max(numbers))
+        _require_same_units(rows, other, max(numbers), kind)
     thirds = []
     for repetition in range(repetitions):
         rng = np.random.default_rng([seed, repetition])
@@ -184,7 +185,7 @@ def smallest_subset(live: int) -> int:
     return 2 * (live // 3)
 
 
-def _require_same_channels(rows: Floats, other: Floats, most: int) -> None:
+def _require_same_units(rows: Floats, other: Floats, most: int, kind: str) -> None:
     if len(other) != len(rows):
         raise ProbeError(
             f"the maps hold {len(rows)} unit sets and the other sample {len(other)}; give maps of the same ones"
@@ -196,7 +197,7 @@ def _require_same_channels(rows: Floats, other: Floats, most: int) -> None:
         )
     alive = int((rows.any(1) & other.any(1)).sum())
     if alive < most:
-        raise ProbeError(f"{alive} channels live in both samples and {most} modules are asked for; ask for fewer")
+        raise ProbeError(f"{alive} {kind}s live in both samples and {most} modules are asked for; ask for fewer")
 
 
 def _overlaps(one: Clusters, two: Clusters, shared: int) -> list[tuple[float, float]]:

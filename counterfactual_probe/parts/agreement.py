@@ -68,9 +68,7 @@ def parts_agreement(
     chance: list[tuple[float, float]] = []
     if maps is not None:
         if not isinstance(modules, ModuleFinder):
-            raise ProbeError(
-                "maps are given with templates, which have no channels; give the fitted finder, or no maps"
-            )
+            raise ProbeError("maps are given with templates, which have no units; give the fitted finder, or no maps")
         group_templates = _group_templates(modules, maps)
         rng = np.random.default_rng(whole(seed, "the seed", 0))
         for _ in range(whole(controls, "controls", 1)):

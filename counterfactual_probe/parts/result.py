@@ -13,7 +13,7 @@ from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.formats.provenance import Provenance
 from ..base.formats.types import Name
-from ..generator.results import Result
+from ..generator.results import Result, kind_of
 from ..modules.clustering import Array, Floats, Labels
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ class PartsAgreement(Result):
             else (("random groups", f"{len(self.chance_iou)}, of which {above:.0%} agree less"),),
             table=Table(("part", "module", "IoU"), rows),
             pictures=(Picture("The matched parts over the templates of their modules.", self.plot),),
-            warning="random groups of channels agree with the parts about as well" if above < _CHANCE else "",
+            warning=f"random groups of {kind_of(self.provenance)}s agree with the parts about as well"
+            if above < _CHANCE
+            else "",
             page="known-parts",
         )
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 from ..base.display.plot import Plot
-from ..base.errors import ProbeError, nearest, text
+from ..base.errors import ProbeError, nearest, one_of, text
 from ..base.memory import room_for
 from ..base.progress import progress_bar
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
 from ..generator.state.settings import plain_arithmetic
+from ..generator.units.axis import AXES, CHANNEL
 from .activations import measure_activations
 from .distribution import ABOVE, BELOW, Gatherer
 from .filters import DRAWS, KEPT, remove_filters
@@ -53,12 +54,19 @@ class SpectralDependency:
         model: a generator, or any module: a discriminator, an encoder, a decoder.
         example: an input of a plain module, if its first layer does not tell one.
         name: what results call the network.
+        axis: "channel", which is what kernels of convolutions connect; there is no other.
     """
 
     @plain_arithmetic()
     def __init__(
-        self, model: GeneratorAdapter | nn.Module, *, example: Latents | None = None, name: str | None = None
+        self,
+        model: GeneratorAdapter | nn.Module,
+        *,
+        example: Latents | None = None,
+        name: str | None = None,
+        axis: Literal["channel"] = "channel",
     ) -> None:
+        _require_channels(axis)
         self._network = Network(model, example, name)
         self._known: tuple[object, Traced] | None = None
         self._require_pairs(self._traced())
@@ -331,6 +339,14 @@ class SpectralDependency:
             "between": list(described.between),
             "skip": described.skip,
         }
+
+
+def _require_channels(axis: Any) -> None:
+    if one_of(axis, "axis", AXES) != CHANNEL:
+        raise ProbeError(
+            f"axis is {axis!r}, and SpectralDependency compares kernels of convolutions, whose units are channels; "
+            f"leave axis out, or ask InfluenceMap(generator, layer, axis={axis!r}) where {axis}s act"
+        )
 
 
 def _blocked(route: Route, traced: Traced, later: str) -> str | None:

@@ -297,7 +297,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         cp.parts_agreement(finder, masks, names=["a", "b"])
     with pytest.raises(cp.ProbeError, match="there are 5 maps and the finder was fitted on 18; give these"):
         cp.parts_agreement(finder, masks, maps=maps[:5])
-    with pytest.raises(cp.ProbeError, match="maps are given with templates, which have no channels"):
+    with pytest.raises(cp.ProbeError, match="maps are given with templates, which have no units"):
         cp.parts_agreement(stripes(), masks, maps=maps)
 
 

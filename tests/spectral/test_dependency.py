@@ -301,3 +301,13 @@ def test_the_page_runs(
         axes = figure_of(f"{file}.png").axes
         assert len(axes) == panels
         assert all(drawn.has_data() for drawn in axes if drawn.get_visible())
+
+
+@pytest.mark.parametrize("axis", ["token", "head"])
+def test_units_of_convolutions_are_channels(axis: str) -> None:
+    decoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    with pytest.raises(cp.ProbeError, match=f"axis is '{axis}', and SpectralDependency compares kernels.*{axis}s act"):
+        cp.SpectralDependency(decoder, axis=axis)  # type: ignore[arg-type]
+    with pytest.raises(cp.ProbeError, match="axis is 'feature'; give one of 'channel', 'token', 'head'"):
+        cp.SpectralDependency(decoder, axis="feature")  # type: ignore[arg-type]
+    assert len(cp.SpectralDependency(decoder, axis="channel").pairs()) == 1

@@ -62,6 +62,10 @@ class UnitSet(Mapping[str, tuple[int, ...]]):
         """The same units under another name."""
         return UnitSet(self.channels, name, self.kind)
 
+    def placed(self) -> UnitSet:
+        """The same units without the layers that have none."""
+        return UnitSet({layer: some for layer, some in self.channels.items() if some}, self.name, self.kind)
+
     def title(self, number: int) -> str:
         """What figures and tables call the set of this number: its name, a few units, or how many there are."""
         if self.name:

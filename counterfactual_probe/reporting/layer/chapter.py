@@ -14,7 +14,7 @@ from ...base.files import safe_name
 from ...generator.results import units_to_json
 from ...modules import plots
 from ...modules.clustering import cosine_matrix
-from ...modules.confidence import ENOUGH, channel_records, pairs_for
+from ...modules.confidence import ENOUGH, pairs_for, unit_records
 from ...modules.finder import ModuleFinder
 from ...registry.naming import Shown, module_names
 from ...registry.regions import Regions
@@ -179,7 +179,7 @@ def _best_order(one: ModuleFinder, two: ModuleFinder) -> list[int]:
 def _results(layer: LayerStudy, found: Sequence[Shown], names: Sequence[str]) -> dict[str, Any]:
     name, finder = safe_name(layer.layer.name), layer.finder
     channels = [str(channel) for channel in range(layer.layer.channels)]
-    rows = channel_records(channels, names, finder.labels_, finder.weights_, finder.confidence_)
+    rows = unit_records(channels, names, finder.labels_, finder.weights_, finder.confidence_)
     return {
         f"maps-{name}.safetensors": layer.maps,
         f"hybrids-{name}.safetensors": layer.hybrids,
