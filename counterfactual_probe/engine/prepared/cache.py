@@ -1,14 +1,15 @@
 """What a prepared run needs besides latents: the simplified program and the paths through it.
 
 It takes several forwards to make, and as long as weights, hooks and attributes are the same it serves every call: the
-latest of each generator is remembered, one for exact hybrids and one for low-precision differences.
+latest program of each generator is remembered, one for exact hybrids and one for low-precision differences, with its
+paths for the latest kinds of units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,10 +27,9 @@ from ..program.simplify import Simplified, simplify
 from .propagation import edit_path
 from .steps import EditPath, Sparse
 
-# By the dtype of differences; each preparation with the key of what it was made for.
-_Remembered: TypeAlias = "dict[torch.dtype | None, tuple[Any, Preparation]]"
 # The layers that are set, and whether by a swap of few units in each row.
 PathKey = tuple[frozenset[str], bool]
+_KINDS_KEPT = 4  # of units; bases bring kernels of their directions
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,22 @@ class Preparation:
     checked: set[Hashable] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class _Recorded:
+    """A program, what it was recorded for, and its preparations by kind of units, the latest last."""
+
+    key: Hashable
+    simplified: Simplified
+    independent: bool
+    by_units: dict[Hashable, Preparation] = field(default_factory=dict)
+
+
+# By the dtype of differences.
+_Remembered: TypeAlias = "dict[torch.dtype | None, _Recorded]"
+
+
 class Preparations:
-    """The preparations of one generator for some paths; the latest of each precision is kept for the next call."""
+    """The preparations of one generator for some paths; the latest of each precision are kept for the next calls."""
 
     _latest: ClassVar[WeakKeyDictionary[GeneratorAdapter, _Remembered]] = WeakKeyDictionary()
 
@@ -70,41 +84,55 @@ class Preparations:
         # Changes that no attribute shows are possible too, so every call also compares a clean run.
         with holding(generator.module):
             state = generator.weights_hash(), fingerprint(generator.module)
-        units = {layer: _named(at) for layer, at in coordinates.items()}
-        self._key = (*state, generator.device, tuple(paths), tuple(sorted(units.items())))
+        self._key = (*state, generator.device, tuple(paths))
+        # Paths are the same for all kinds of units of a layer whose units are not set one by one.
+        self._units = tuple(
+            sorted((name, _named(at)) for name, at in coordinates.items() if _one_by_one(generator, name))
+        )
 
     def remembered(self) -> Preparation | None:
-        key, latest = self._latest.get(self.generator, {}).get(self.difference_dtype, (None, None))
-        return latest if key == self._key else None
+        """Of the program recorded for an earlier call, if nothing that can be seen has changed since."""
+        recorded = self._latest.get(self.generator, {}).get(self.difference_dtype)
+        return self._of(recorded) if recorded is not None and recorded.key == self._key else None
 
     def anew(self) -> Preparation:
         """Record the forward and prepare it; raises NotRecordable. Call it inside a session."""
         latest = self._latest.setdefault(self.generator, {})
         latest.pop(self.difference_dtype, None)
-        preparation = _prepare(self.generator, self.paths, self.difference_dtype, self.coordinates)
-        latest[self.difference_dtype] = (self._key, preparation)
+        layers = list(dict.fromkeys(layer for some in self.paths for layer in some))
+        sites = [self.generator.site(layer) for layer in layers]
+        simplified = simplify(record(self.generator, sites), sites)
+        recorded = _Recorded(self._key, simplified, mixing_operation(simplified.program) is None)
+        preparation = self._of(recorded)
+        latest[self.difference_dtype] = recorded
         return preparation
 
+    def _of(self, recorded: _Recorded) -> Preparation:
+        """The paths through a program for the units of this call."""
+        known = recorded.by_units
+        found = known.pop(self._units, None) or self._paths_through(recorded)
+        known[self._units] = found
+        for oldest in list(known)[:-_KINDS_KEPT]:
+            del known[oldest]
+        return found
 
-def _prepare(
-    generator: GeneratorAdapter,
-    chosen: Sequence[frozenset[str]],
-    difference_dtype: torch.dtype | None,
-    coordinates: Mapping[str, Coordinates],
-) -> Preparation:
-    layers = list(dict.fromkeys(layer for some in chosen for layer in some))
-    sites = [generator.site(layer) for layer in layers]
-    simplified = simplify(record(generator, sites), sites)
-    sparse = {some: _sparse(generator, simplified, some, coordinates) for some in chosen}
-    paths: dict[PathKey, EditPath] = {}
-    for some, swappable in sparse.items():
-        paths[some, False] = edit_path(simplified, some, sparse=None, difference_dtype=difference_dtype)
-        if swappable is not None:
-            paths[some, True] = edit_path(simplified, some, sparse=swappable, difference_dtype=difference_dtype)
-    first = {some: None if item is None else item.layer for some, item in sparse.items()}
-    needs = frozenset().union(*(path.needs for path in paths.values()))
-    independent = mixing_operation(simplified.program) is None
-    return Preparation(simplified, first, paths, needs, _last_uses(simplified.program, needs), independent)
+    def _paths_through(self, recorded: _Recorded) -> Preparation:
+        simplified, dtype = recorded.simplified, self.difference_dtype
+        sparse = {some: _sparse(self.generator, simplified, some, self.coordinates) for some in self.paths}
+        paths: dict[PathKey, EditPath] = {}
+        for some, swappable in sparse.items():
+            paths[some, False] = edit_path(simplified, some, sparse=None, difference_dtype=dtype)
+            if swappable is not None:
+                paths[some, True] = edit_path(simplified, some, sparse=swappable, difference_dtype=dtype)
+        first = {some: None if item is None else item.layer for some, item in sparse.items()}
+        needs = frozenset().union(*(path.needs for path in paths.values()))
+        frees = _last_uses(simplified.program, needs)
+        return Preparation(simplified, first, paths, needs, frees, recorded.independent)
+
+
+def _one_by_one(generator: GeneratorAdapter, layer: str) -> bool:
+    """Whether a layer's output is images, whose channels or linear features can be swapped alone."""
+    return generator.layer(layer).is_image
 
 
 def _sparse(
@@ -113,9 +141,9 @@ def _sparse(
     layers: frozenset[str],
     coordinates: Mapping[str, Coordinates],
 ) -> Sparse | None:
-    """The first of some layers, if its output is images, whose channels or linear features can be swapped alone."""
+    """The first of some layers, if its units are channels or linear features that can be set one by one."""
     first = next(layer for layer in simplified.edited if layer in layers)
-    if not generator.layer(first).is_image:
+    if not _one_by_one(generator, first):
         return None
     at = coordinates.get(first)
     if at is None:
