@@ -24,6 +24,9 @@ sources = {
 }
 assert sources <= installed, f"not in the wheel: {sorted(sources - installed)}"
 assert "counterfactual_probe/py.typed" in installed
+front = repository / "counterfactual_probe" / "explorer" / "front"
+pages = {str(path.relative_to(repository)) for path in front.rglob("*.*") if path.is_file()}
+assert pages <= installed, f"not in the wheel: {sorted(pages - installed)}"
 assert find_spec("adapters") is None, "'adapters' is another project's import name"
 
 assert "dcgan-faces" in cp.available()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import autoencoders, bases, metrics
     from .base.errors import Interrupted, ProbeError
     from .classifiers import Classifier, Preprocessing, load_classifier
+    from .explorer.explore import explore
     from .fidelity.compare import FidelityTest
     from .fidelity.frechet import frechet_distance
     from .fidelity.result import Fidelity
@@ -97,6 +98,7 @@ __all__ = [
     "autoencoders",
     "available",
     "bases",
+    "explore",
     "frechet_distance",
     "load",
     "load_classifier",
@@ -146,6 +148,7 @@ _HOMES = {
     "StretchTest": "invariance.stretch",
     "UnitSet": "generator.units.unit_set",
     "available": "registry.pretrained",
+    "explore": "explorer.explore",
     "frechet_distance": "fidelity.frechet",
     "load": "registry.pretrained",
     "load_classifier": "classifiers.opening",

@@ -32,6 +32,7 @@ from .defaults import FEATURES
 from .fidelity import add_fidelity
 from .invariance import add_invariance
 from .options.swaps import axis_options, extent_arguments, unit_arguments
+from .pages.explore import add_explore
 from .report import add_report
 from .robustness import add_robustness
 from .spectral import add_spectral
@@ -242,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     axis_options(hybridize)
     common(hybridize, "out/hybrids", pairs=False)
 
+    add_explore(command)
     add_fidelity(command)
     add_invariance(command)
     add_report(command)

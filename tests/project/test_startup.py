@@ -62,6 +62,7 @@ def test_all_public_names_together_import_no_plots_and_no_models() -> None:
         (["bogus"], 2, "invalid choice: 'bogus'"),
         (["influence", "dcgan-faces"], 2, "required: --layer"),
         (["modules", "dcgan-faces", "--features", "no"], 2, "invalid choice: 'no'"),
+        (["explore", "--help"], 0, "--save"),
         *(([command, "--help"], 0, "--out") for command in [*COMMANDS, "train"]),
     ],
     ids=str,

@@ -28,6 +28,7 @@ FLOORS = (
     ("fidelity", "modules", "training"),
     ("adapters", "parts", "robustness", "testing"),
     ("reporting",),
+    ("explorer",),
     (TOP,),
     ("cli",),
     ("__main__",),

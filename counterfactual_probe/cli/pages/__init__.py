@@ -1,0 +1,1 @@
+"""Commands that make pages on which a person sets things."""

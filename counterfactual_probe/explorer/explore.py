@@ -1,0 +1,120 @@
+"""The explorer of a generator: a page on which modules and channels are set, and what comes of it is seen at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..base.display.described import Described
+from ..base.display.description import Description
+from ..base.display.text import counted
+from ..base.errors import ProbeError, whole
+from ..base.files import write_text
+from ..generator.adapter import GeneratorAdapter
+from ..registry.segmentation import RegionsLike, regions_of
+from ..reporting.choice import default_layers
+from .bundle import single_file
+from .contents import Contents, require_colours
+from .layer import layer_part
+from .portable.program import CannotCarry, Precision, portable_program
+
+_MOST_HYBRIDS = 2**14  # of a layer's maps, by default: pairs × channels
+
+
+class Explorer(Described):
+    """A page for one generator, made by :func:`explore`.
+
+    >>> cp.explore(gen).save("explorer.html")  # doctest: +SKIP
+    PosixPath('explorer.html')
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+
+    @property
+    def computes(self) -> bool:
+        """Whether a saved page carries the generator, and computes any hybrid; else it holds pictures of some."""
+        return self._contents.program is not None
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page as one HTML file, which needs neither a server nor a connection.
+
+        >>> cp.explore(cp.load("dcgan-faces-small")).save("explorer.html")  # doctest: +SKIP
+
+        It carries the generator, as a list of operations and their weights, if these are at most 16.8 million and the
+        page has every operation; otherwise pictures of some hybrids, which it says.
+
+        Raises:
+            ProbeError: a path that cannot be written.
+        """
+        return write_text(path, single_file(*self._contents.for_file()))
+
+    def describe(self) -> Description:
+        contents = self._contents
+        names = ", ".join(part.layer.name for part in contents.parts)
+        carried = "the page carries the generator" if self.computes else f"a saved page holds pictures: {contents.why}"
+        return Description(
+            "Explorer",
+            f"{contents.generator.name!r}, {counted(len(contents.parts), 'layer')}",
+            facts=(("layers", names), ("saved", carried)),
+            page="explorer",
+        )
+
+
+def explore(
+    generator: GeneratorAdapter,
+    layers: Sequence[str] | str | None = None,
+    *,
+    n_pairs: int = 64,
+    seed: int = 0,
+    regions: RegionsLike | None = None,
+    precision: Precision = "float16",
+    show_progress: bool = False,
+) -> Explorer:
+    """A page on which a person sets modules and channels of a generator, and sees at once what comes of it.
+
+    >>> cp.explore(cp.load("dcgan-faces-small")).save("explorer.html")  # doctest: +SKIP
+
+    Args:
+        layers: names; by default the last of each resolution, without those whose maps of ``n_pairs`` pairs would take
+            more than 16,384 hybrids.
+        n_pairs: pairs of latents for the influence maps of each layer. At least 16 are needed to measure confidence.
+        seed: of these pairs; the samples that the page shows are drawn with ``seed + 1``.
+        regions: named parts of the image, as in :func:`report`.
+        precision: of the weights that a saved page carries, "float16" or "float32". Those of which float16 would change
+            an image by more than 0.2 % of its range are kept as float32.
+        show_progress: progress bars on stderr.
+
+    Raises:
+        ProbeError: an unknown layer; images of neither 1 nor 3 channels.
+    """
+    require_colours(generator)
+    if precision not in ("float16", "float32"):
+        raise ProbeError(f"precision is {precision!r}; give 'float16' or 'float32'")
+    n_pairs, seed = whole(n_pairs, "n_pairs", 1), whole(seed, "the seed", 0)
+    names = _layers(generator, layers, n_pairs)
+    named = regions_of(generator, regions)
+    with generator.unchanged():
+        program, why = None, ""
+        try:
+            program = portable_program(generator, names, precision)
+        except CannotCarry as reason:
+            why = str(reason)
+        parts = [
+            layer_part(generator, generator.layer(name), named, n_pairs=n_pairs, seed=seed, show_progress=show_progress)
+            for name in names
+        ]
+    return Explorer(Contents(generator, parts, named, seed + 1, program, why))
+
+
+def _layers(generator: GeneratorAdapter, layers: Sequence[str] | str | None, n_pairs: int) -> list[str]:
+    """The layers to show, in the order of the forward's layers where they are listed."""
+    if layers is not None:
+        given = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+        if not given:
+            raise ProbeError("layers is empty; name at least one, or leave it out")
+        return [generator.layer(name).name for name in given]
+    names = default_layers(generator)
+    cheap = [name for name in names if generator.layer(name).channels * n_pairs <= _MOST_HYBRIDS]
+    return cheap or [min(names, key=lambda name: generator.layer(name).channels)]

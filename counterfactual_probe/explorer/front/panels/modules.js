@@ -1,0 +1,84 @@
+// Modules as chips: a click sets all channels of one to the source's values, another click gives them back.
+
+import { moduleColour } from "../look/colours.js";
+import { button, canvas, element } from "../look/dom.js";
+import { confidence, counted, percent } from "../look/words.js";
+import { paintMap } from "../pictures/painter.js";
+import { withUnits } from "../state/state.js";
+
+const HARDLY = 0.1; // of what it does where it acts most
+
+export class Modules {
+  // "point": called with a module's map while the pointer or the focus is on it, and with null after.
+  constructor(layers, store, point, live) {
+    Object.assign(this, { layers, store, point, live });
+    this.list = element("div", { class: "chips" });
+    this.panel = element("section", { "aria-label": "Modules" }, element("h2", {}, "Modules"), this.list);
+    this.key = null;
+  }
+
+  show(state, region) {
+    const layer = this.layers.get(state.layer), partition = layer.partition(state.method, state.modules);
+    const key = [state.layer, state.method, state.modules].join();
+    if (key !== this.key) this.make(layer, partition);
+    this.key = key;
+    const chosen = new Set(state.units[state.layer] ?? []);
+    for (const [module, chip] of this.chips) {
+      const set = module.channels.filter((channel) => chosen.has(channel)).length;
+      chip.dataset.set = set === 0 ? "none" : set === module.channels.length ? "all" : "some";
+      chip.setAttribute("aria-pressed", set === 0 ? "false" : set === module.channels.length ? "true" : "mixed");
+      this.action(chip, layer, module, region);
+    }
+  }
+
+  make(layer, partition) {
+    const modules = partition?.modules.filter(({ channels }) => channels.length) ?? [];
+    this.chips = modules.map((module) => [module, this.chip(layer, module)]);
+    this.list.replaceChildren(...(modules.length ? this.chips.map(([, chip]) => chip)
+      : [element("p", { class: "hint" }, "No modules were found in this layer; its channels can be set one by one.")]));
+  }
+
+  chip(layer, module) {
+    const sure = confidence(module.confidence), picture = canvas(1, 1, { class: "map", "aria-hidden": "true" });
+    paintMap(picture, module.map, layer.height, layer.width);
+    const bar = element("span", { class: `bar ${sure.level}`, "aria-hidden": "true" });
+    bar.style.setProperty("--share", module.confidence ?? 0);
+    const chip = button("", {
+      class: `chip ${sure.level}`,
+      onclick: () => this.toggle(layer.name, module),
+      onpointerenter: () => this.point(module.map, layer, `${module.name}: ${sure.text}`),
+      onpointerleave: () => this.point(null),
+      onfocus: () => this.point(module.map, layer, `${module.name}: ${sure.text}`),
+      onblur: () => this.point(null),
+    }, picture, element("span", { class: "about" }, element("span", { class: "name" }, module.name),
+      element("span", { class: "sure" }, `${counted(module.channels.length, "channel")} · ${sure.text}`), bar,
+      element("span", { class: "here" })));
+    chip.style.setProperty("--colour", moduleColour(module.number));
+    return chip;
+  }
+
+  // What it does in the region, and how little that is of what it does where it acts most.
+  action(chip, layer, module, region) {
+    const here = layer.action(module.map, region), text = chip.querySelector(".here");
+    if (!region) {
+      text.textContent = `changes ${percent(here)} of the range`;
+      chip.dataset.hardly = "false";
+      return;
+    }
+    const share = module.map.peak > 0 ? here / module.map.peak : 0;
+    chip.dataset.hardly = String(share < HARDLY);
+    text.textContent = `${share < HARDLY ? "hardly acts here: " : "here "}${percent(here)}, ${percent(share)} of its peak`;
+  }
+
+  toggle(layer, module) {
+    const { state } = this.store, chosen = new Set(state.units[layer] ?? []);
+    const all = module.channels.every((channel) => chosen.has(channel));
+    if (!this.live) {
+      // A file without a generator holds one module at a time.
+      this.store.change({ units: all ? {} : { [layer]: module.channels } });
+      return;
+    }
+    for (const channel of module.channels) all ? chosen.delete(channel) : chosen.add(channel);
+    this.store.change({ units: withUnits(state, layer, chosen).units });
+  }
+}

@@ -1,0 +1,48 @@
+// Pixels of samples and hybrids, from whatever host computes them.
+
+const KEPT = 64; // pictures
+
+export class Computer {
+  constructor(model, failed) {
+    this.model = model;
+    this.waiting = new Map(); // of requests, by number
+    this.pictures = new Map(); // promises, by sample
+    this.number = 0;
+    this.latest = 0;
+    model.on("msg:custom", (answer, buffers) => {
+      const tell = this.waiting.get(answer.id);
+      this.waiting.delete(answer.id);
+      if (answer.error !== undefined) failed(answer.error);
+      const pixels = answer.pixels ?? (buffers?.[0] ? floats(buffers[0]) : null);
+      tell?.(answer.error === undefined ? { ...answer, pixels } : null);
+    });
+  }
+
+  ask(request) {
+    const id = ++this.number;
+    return new Promise((tell) => {
+      this.waiting.set(id, tell);
+      this.model.send({ ...request, id });
+    });
+  }
+
+  // null if it could not be computed.
+  picture(sample, urgent = false) {
+    if (!this.pictures.has(sample)) {
+      this.pictures.set(sample, this.ask({ kind: "picture", sample, urgent }).then((answer) => answer?.pixels ?? null));
+      if (this.pictures.size > KEPT) this.pictures.delete(this.pictures.keys().next().value);
+    }
+    return this.pictures.get(sample);
+  }
+
+  // undefined if a newer one has been asked for meanwhile, null if it could not be computed.
+  async hybrid(recipe) {
+    const mine = ++this.latest;
+    const answer = await this.ask({ kind: "hybrid", recipe });
+    return mine === this.latest ? answer : undefined;
+  }
+}
+
+const floats = (buffer) => (buffer instanceof DataView
+  ? new Float32Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength))
+  : new Float32Array(buffer));

@@ -1,0 +1,315 @@
+"""The explorer as a single file, driven in a browser: every control, and each hybrid against Python's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import torch
+
+import counterfactual_probe as cp
+from support.explored import Faces, faces, normal
+from support.explorer_page import Visitor, gap, image_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HOSTILE = "</script><img src=x onerror=alert(1)><!--"
+MOST = 2e-3  # of the range, for weights of float16
+
+
+@pytest.fixture(scope="module")
+def gen() -> cp.GeneratorAdapter:
+    return faces(name=HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def file(gen: cp.GeneratorAdapter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    left = np.zeros((16, 16))
+    left[:, :8] = 1
+    explorer = cp.explore(gen, n_pairs=16, regions={HOSTILE: left, "right": 1 - left})
+    return explorer.save(tmp_path_factory.mktemp("explorer") / "explorer.html")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def visitor(page: Page, file: Path) -> Iterator[Visitor]:
+    """At the page as it opens; in the end nothing must have been fetched, and nothing complained of."""
+    page.goto("about:blank")
+    visitor = Visitor(page).opens(file.as_uri())
+    yield visitor
+    outside = [url for url in visitor.requests if not url.startswith((file.as_uri(), "blob:", "data:"))]
+    assert outside == []
+    assert visitor.complaints == []
+
+
+def test_it_opens_with_a_module_set_and_computes_its_hybrid(visitor: Visitor, gen: cp.GeneratorAdapter) -> None:
+    assert visitor.page.locator("h1").inner_text() == HOSTILE  # text, and no element
+    assert visitor.page.locator("img").count() == 0
+    assert "of 10 channels of second" in visitor.said or "of 12 channels of first" in visitor.said
+    assert gap(visitor, gen) <= MOST
+    worker = visitor.page.workers
+    assert len(worker) == 1, "the page computes by itself, and freezes meanwhile"
+
+
+def test_a_session_of_choices_gives_pythons_hybrids(visitor: Visitor, gen: cp.GeneratorAdapter) -> None:
+    seen = [visitor.hybrid]
+
+    def same_as_python() -> None:
+        assert gap(visitor, gen) <= MOST
+        # Each step shows something new; a page that stood still would not.
+        assert all(not torch.equal(visitor.hybrid, one) for one in seen)
+        seen.append(visitor.hybrid)
+
+    visitor.clicks("sample 5")  # the base
+    visitor.clicks("sample 7")  # and then the source
+    assert (visitor.state["base"], visitor.state["source"]) == (5, 7)
+    same_as_python()
+    visitor.clicks("Set none")
+    assert torch.equal(visitor.hybrid, torch.tensor(visitor.page.evaluate(
+        "explorer.computer.picture(5).then((pixels) => Array.from(pixels))"
+    )))  # fmt: skip
+    visitor.button("first 4×4, 12 channels").click()
+    visitor.chip(0).click()
+    visitor.settles()
+    assert visitor.chip(0).get_attribute("aria-pressed") == "true"
+    same_as_python()
+    visitor.button("second 8×8, 10 channels").click()
+    visitor.cell(3).click()
+    visitor.cell(8).click()
+    visitor.settles()
+    assert visitor.state["units"]["second"] == "3,8"
+    assert set(visitor.state["units"]) == {"first", "second"}
+    same_as_python()
+    slider = visitor.page.get_by_role("slider")
+    for _ in range(6):
+        slider.press("ArrowRight")
+    visitor.settles()
+    assert visitor.state["strength"] == pytest.approx(1.3)
+    same_as_python()
+    visitor.draws([(0.3, 0.3), (0.3, 0.6), (0.55, 0.6)])
+    visitor.page.get_by_label("Change only inside the region").check()
+    visitor.settles()
+    same_as_python()
+    assert "Inside the region," in visitor.said
+    visitor.clicks("Swap")
+    assert (visitor.state["base"], visitor.state["source"]) == (7, 5)
+    same_as_python()
+
+
+def test_steps_are_undone_and_done_again(visitor: Visitor) -> None:
+    first = visitor.state
+    visitor.clicks("sample 4")
+    visitor.cell(0).click()
+    visitor.draws([(0.2, 0.2), (0.8, 0.8)])
+    last = visitor.state
+    visitor.clicks("Undo")
+    assert visitor.state == {**last, "region": None}  # a stroke is one step
+    for _ in range(2):
+        visitor.page.keyboard.press("Control+z")
+    assert visitor.state == first
+    assert visitor.button("Undo").is_disabled()
+    for _ in range(3):
+        visitor.page.keyboard.press("Control+Shift+z")
+    assert visitor.state == last
+    visitor.settles()
+
+
+def test_a_region_ranks_modules_and_channels(visitor: Visitor, gen: cp.GeneratorAdapter) -> None:
+    def order() -> list[str]:
+        return visitor.page.locator(".cell").all_inner_texts()
+
+    whole = order()
+    took = visitor.page.evaluate(
+        "(() => { const v = new Uint8Array(256); v.fill(1, 0, 32); const t = performance.now();"
+        " explorer.store.change({ region: v }); return performance.now() - t; })()"
+    )
+    assert took < 100  # milliseconds, from the brush to the ranking
+    top = order()
+    assert top != whole
+    # The same order by Python: maps of the top two rows, where the region is.
+    layer = visitor.state["layer"]
+    maps = cp.InfluenceMap(gen, layer).attribute(n_pairs=16, seed=0)
+    expected = maps.maps[:, :2].mean((1, 2)).argsort(descending=True).tolist()
+    assert [int(text) for text in top][:4] == expected[:4]
+    assert "of its peak" in visitor.chip(0).inner_text()
+    visitor.clicks("right", "Region")
+    assert visitor.button("right", "Region").get_attribute("aria-pressed") == "true"
+    assert visitor.button(HOSTILE, "Region").count() == 1
+    visitor.clicks("Clear", "Region")
+    assert order() == whole
+
+
+def test_pointing_shows_where_a_channel_and_a_module_act(visitor: Visitor) -> None:
+    overlay, told = visitor.page.locator(".overlay"), visitor.page.locator(".pointed")
+    assert overlay.is_hidden()
+    visitor.cell(2).hover()
+    assert overlay.is_visible()
+    assert "Channel 2" in told.inner_text()
+    assert "±" in told.inner_text()
+    visitor.page.mouse.move(0, 0)
+    assert overlay.is_hidden()
+    visitor.chip(0).focus()  # by keys as well
+    assert overlay.is_visible()
+    assert "confident" in told.inner_text() or "sure" in told.inner_text() or "unreliable" in told.inner_text()
+
+
+def test_a_region_is_drawn_by_keys_alone(visitor: Visitor) -> None:
+    brush = visitor.page.locator("canvas.brush")
+    brush.focus()
+    for key in ("ArrowLeft", "ArrowUp", " ", "ArrowLeft", " "):
+        brush.press(key)
+    assert visitor.state["region"] is not None
+    brush.press("Delete")
+    assert visitor.state["region"] is None
+    visitor.settles()
+
+
+def test_layers_methods_and_numbers_of_modules(visitor: Visitor) -> None:
+    for layer, most in (("first 4×4, 12 channels", 12), ("second 8×8, 10 channels", 10)):
+        visitor.clicks(layer)
+        for method in ("reproducible", "papers’"):
+            visitor.clicks(method)
+            for number in (2, 4):
+                visitor.clicks(str(number), "Layer, method and number of modules")
+                chips = visitor.page.locator(".chip").all_inner_texts()
+                assert 1 <= len(chips) <= number
+                channels = sum(int(text.split(" channel")[0].split()[-1]) for text in chips)
+                assert channels <= most
+                assert "reproducible (" in visitor.page.locator(".verdict").inner_text()
+
+
+def test_samples_are_shuffled_and_pinned(visitor: Visitor) -> None:
+    before = visitor.page.evaluate("explorer.store.state.strip")
+    visitor.page.get_by_role("button", name="keep sample 6 when shuffling").click()
+    visitor.clicks("Shuffle")
+    after = visitor.page.evaluate("explorer.store.state.strip")
+    assert after[6] == 6
+    assert {0, 1, 6} <= set(after)
+    assert len(set(after) - set(before)) == len(before) - 3
+    visitor.page.locator(".sample").nth(9).click()
+    visitor.settles()
+    assert visitor.state["base"] == after[9]
+
+
+def test_the_link_holds_the_state(visitor: Visitor, browser: Browser) -> None:
+    visitor.clicks("sample 3")
+    visitor.cell(1).click()
+    visitor.draws([(0.5, 0.2), (0.5, 0.8)])
+    visitor.button("Link").click()
+    link = visitor.page.get_by_label("Text to copy").input_value()
+    visitor.button("Close").click()
+    other = Visitor(browser.new_page()).opens(link)
+    assert other.state == visitor.state
+    assert torch.equal(other.hybrid, visitor.hybrid)
+    other.page.close()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "nonsense",
+        "%E0%A4%A",
+        json.dumps({"v": 2}),
+        json.dumps({"v": 1, "base": 9999, "source": 0}),
+        json.dumps({"v": 1, "base": 0, "source": 1, "strength": 1e9}),
+        json.dumps({"v": 1, "base": 0, "source": 1, "strength": 1, "layer": "nowhere"}),
+        "[" * 5000,
+    ],
+)
+def test_a_broken_link_is_said_and_gives_the_default(broken: str, browser: Browser, file: Path) -> None:
+    other = Visitor(browser.new_page()).opens(f"{file.as_uri()}#{quote(broken) if broken[0] != '%' else broken}")
+    assert "The link holds no state of this explorer" in other.said
+    assert (other.state["base"], other.state["source"], other.state["strength"]) == (0, 1, 1)
+    assert other.complaints == []
+    other.page.close()
+
+
+def test_a_link_with_other_values_of_a_good_one_is_refused_too(visitor: Visitor, browser: Browser, file: Path) -> None:
+    good = visitor.state
+    for wrong in (
+        {"units": {"second": "0-10"}}, {"units": {"nowhere": "0"}}, {"units": {"second": "x"}}, {"region": "AAAA"},
+        {"method": "constructor"}, {"modules": 9}, {"strip": [0]}, {"pinned": ["a"]}, {"base": 0.5},
+    ):  # fmt: skip
+        page = browser.new_page()
+        other = Visitor(page).opens(f"{file.as_uri()}#{quote(json.dumps({**good, **wrong}))}")
+        assert "The link holds no state" in other.said, wrong
+        page.close()
+
+
+def test_the_picture_is_saved_as_it_is(visitor: Visitor, gen: cp.GeneratorAdapter, tmp_path: Path) -> None:
+    from PIL import Image
+
+    with visitor.page.expect_download() as download:
+        visitor.button("Save picture").click()
+    path = tmp_path / "hybrid.png"
+    download.value.save_as(path)
+    assert download.value.suggested_filename.endswith("-hybrid.png")
+    pixels = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).astype(np.float32) / 127.5 - 1).permute(
+        2, 0, 1
+    )
+    image = image_of(visitor.lines, gen)
+    assert float((pixels - image).abs().max()) / 2 <= MOST + 1 / 255
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_accessibility(width: int, scheme: Any, browser: Browser, file: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True)
+    visitor = Visitor(page).opens(file.as_uri())
+    visitor.clicks("right", "Region")
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    # It sees faults where there are some, on this very page.
+    page.evaluate("document.querySelector('label[for=strength]').remove()")
+    assert axe.Axe().run(page).violations_count > 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_without_workers_the_page_computes_by_itself(browser: Browser, file: Path, gen: cp.GeneratorAdapter) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete globalThis.Worker")
+    visitor = Visitor(page).opens(file.as_uri())
+    visitor.cell(1).click()
+    visitor.settles()
+    assert gap(visitor, gen) <= MOST
+    assert visitor.complaints == []
+    page.close()
+
+
+def test_a_file_of_pictures_says_so_and_shows_whole_modules(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noisy(Faces):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return super().forward(z) + 0 * torch.randn(len(z), 3, 16, 16)
+
+    gen = cp.wrap(Noisy().eval(), normal(6), layers=["second"], name="noisy")
+    explorer = cp.explore(gen, n_pairs=16)
+    assert not explorer.computes
+    page = browser.new_page()
+    visitor = Visitor(page).opens(explorer.save(tmp_path / "pictures.html").as_uri())
+    assert "This file holds pictures and not the generator: it draws noise" in page.get_by_role("note").inner_text()
+    assert page.get_by_role("slider").is_disabled()
+    visitor.clicks("sample 4")
+    visitor.clicks("sample 2")
+    assert (visitor.state["base"], visitor.state["source"]) == (4, 2)
+    assert gap(visitor, gen) <= 0.5 / 255 + 1e-6  # pictures of 8 bits, of which nothing else is lost
+    visitor.chip(1).click()
+    visitor.settles()
+    assert gap(visitor, gen) <= 0.5 / 255 + 1e-6
+    assert visitor.complaints == []
+    page.close()
