@@ -17,10 +17,9 @@ def no_module(given: object) -> ProbeError:
     kind = type(given).__name__
     if kind == "ExportedProgram":
         cure = "give torch.export.unflatten(program), whose submodules are its layers"
-    elif kind.endswith("Pipeline"):
+    elif kind.endswith(("Pipeline", "Sampler", "Solver")):
         cure = (
-            "give a torch.nn.Module whose forward runs the pipeline's steps from latents to images, with its networks "
-            "as submodules"
+            "give a torch.nn.Module whose forward calls it to make images from latents, with its networks as submodules"
         )
     else:
         cure = "give a torch.nn.Module"

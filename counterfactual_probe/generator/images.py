@@ -91,6 +91,11 @@ def read_image(read: Callable[[Any], Tensor], output: Any, n: int, name: str) ->
     fits = isinstance(image, Tensor) and (image.dim() == 4 if read is default_image else image.dim() > 2)
     if not fits or len(image) != n:
         shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        if shape == ():
+            raise ProbeError(
+                f"{name} gives one number for {n} latents, as a training step gives a loss, where images (n, C, H, W) "
+                f"are needed; wrap a torch.nn.Module whose forward samples images, with this one as its submodule"
+            )
         raise ProbeError(
             f"{name} gives {shape} for {n} latents where images (n, C, H, W) are needed; pass "
             "image=..., a function from the module's output to such a tensor, or to sound (n, C, L) or volumes"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from support.paths import DOCS, run_python
 
@@ -19,6 +20,8 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"pipeline": pipelines.stable_diffusion()}
-    assert len(run_python(DOCS / "samplers.md", names)) == 3
+    names |= {"networks": torch.nn.Conv2d(3, 3, 3, padding=1)}
+    names["loop"] = lambda z: names["networks"](names["networks"](z))
+    assert len(run_python(DOCS / "samplers.md", names)) == 4
     assert names["maps"].by_call().shape[0] == 10
     assert (names["all_steps"].images - names["late"].images).abs().max() > 0
