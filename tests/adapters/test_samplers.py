@@ -117,5 +117,5 @@ def test_what_is_not_a_sampling_module() -> None:
     with pytest.raises(cp.ProbeError, match="Trained gives one number for 2 latents, as a training step gives a loss"):
         cp.wrap(Trained(), noise)
     hidden = Sampler(torch.nn.Identity(), lambda z: Net()(z, torch.zeros(())))
-    with pytest.raises(cp.ProbeError, match="no submodule that gives a tensor with channels.* put the parts"):
+    with pytest.raises(cp.ProbeError, match=r"no submodule that gives a tensor with channels.* put the parts"):
         cp.wrap(hidden, noise)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..interventions import SwapEdit
+from ..program.independence import ONE_EACH, Rows
 from ..program.polyphase import apart
 from ..runs import Runs
 
@@ -58,19 +59,24 @@ class Batch:
         self.samples = swap.samples[::m, None]  # (rows set, 1)
         self.change = swap.change(m)  # (rows set, m, …)
 
-    def rows_of(self, value: Tensor) -> Tensor:
-        """A clean value's row for every row of the batch; a view if all are of one sample."""
-        if self._one is not None:
+    def rows_of(self, value: Tensor, rows: Rows = ONE_EACH) -> Tensor:
+        """A clean value's rows for every row of the batch; a view if all are of one sample and have one row each."""
+        if self._one is not None and rows.each == 1:
             return value[self._one : self._one + 1].expand(self.size, *value.shape[1:])
-        if value.dim() == 4:
-            # Rows of the layout that convolutions keep.
-            return value.permute(0, 2, 3, 1)[self._index].permute(0, 3, 1, 2)
-        return value[self._index]
+        # Rows of the layout that convolutions keep.
+        taken = value.permute(0, 2, 3, 1) if value.dim() == 4 else value
+        if rows.each == 1:
+            taken = taken[self._index]
+        else:
+            taken = taken.reshape(rows.outer, -1, rows.inner, *taken.shape[1:])[:, self._index].flatten(0, 2)
+        return taken.permute(0, 3, 1, 2) if value.dim() == 4 else taken
 
-    def copied_rows(self, value: Tensor) -> Tensor:
+    def copied_rows(self, value: Tensor, rows: Rows = ONE_EACH) -> Tensor:
         """The same, as a writable copy."""
-        rows = self.rows_of(value)
-        return rows if self._one is None else new(tuple(rows.shape), rows.dtype, rows.device).copy_(rows)
+        taken = self.rows_of(value, rows)
+        if self._one is None or rows.each > 1:
+            return taken
+        return new(tuple(taken.shape), taken.dtype, taken.device).copy_(taken)
 
     def chosen(self, value: Tensor) -> Tensor:
         """A clean value's channels that the swap sets: (rows set, m, …)."""

@@ -20,7 +20,7 @@ from ...generator.state.locks import holding
 from ...generator.units.axis import Coordinates
 from ...generator.units.features import Features
 from ...generator.units.space import digest
-from ..program.independence import mixing_operation
+from ..program.independence import Rows, mixing_operation, rows_of_samples
 from ..program.program import Program
 from ..program.recording import record
 from ..program.simplify import Simplified, simplify
@@ -59,6 +59,7 @@ class _Recorded:
 
     key: Hashable
     simplified: Simplified
+    rows: Mapping[int, Rows]
     independent: bool
     by_units: dict[Hashable, Preparation] = field(default_factory=dict)
 
@@ -102,7 +103,8 @@ class Preparations:
         layers = list(dict.fromkeys(layer for some in self.paths for layer in some))
         sites = [self.generator.site(layer) for layer in layers]
         simplified = simplify(record(self.generator, sites), sites)
-        recorded = _Recorded(self._key, simplified, mixing_operation(simplified.program) is None)
+        rows, _ = rows_of_samples(simplified.program)
+        recorded = _Recorded(self._key, simplified, rows, mixing_operation(simplified.program) is None)
         preparation = self._of(recorded)
         latest[self.difference_dtype] = recorded
         return preparation
@@ -117,13 +119,13 @@ class Preparations:
         return found
 
     def _paths_through(self, recorded: _Recorded) -> Preparation:
-        simplified, dtype = recorded.simplified, self.difference_dtype
+        simplified, rows, dtype = recorded.simplified, recorded.rows, self.difference_dtype
         sparse = {some: _sparse(self.generator, simplified, some, self.coordinates) for some in self.paths}
         paths: dict[PathKey, EditPath] = {}
         for some, swappable in sparse.items():
-            paths[some, False] = edit_path(simplified, some, sparse=None, difference_dtype=dtype)
+            paths[some, False] = edit_path(simplified, rows, some, sparse=None, difference_dtype=dtype)
             if swappable is not None:
-                paths[some, True] = edit_path(simplified, some, sparse=swappable, difference_dtype=dtype)
+                paths[some, True] = edit_path(simplified, rows, some, sparse=swappable, difference_dtype=dtype)
         first = {some: None if item is None else item.layer for some, item in sparse.items()}
         needs = frozenset().union(*(path.needs for path in paths.values()))
         frees = _last_uses(simplified.program, needs)

@@ -59,12 +59,13 @@ def _relu(routing: Routing, op: Op) -> bool:
     x, dtype = op.reads[0], routing.difference_dtype
     routing.need(x)
     routing.as_difference(x)
+    rows = routing.rows(x)
 
     def bounds(batch: Batch) -> tuple[Tensor, Tensor]:
         # Rounded like differences: where a bound decides, the difference is at least as large.
         below = batch.clean.derive(x, "below", lambda a: a.clamp_max(0).to(dtype))
         above = batch.clean.derive(x, "above", lambda a: a.clamp_min(0).neg().to(dtype))
-        return batch.rows_of(below), batch.rows_of(above)
+        return batch.rows_of(below, rows), batch.rows_of(above, rows)
 
     def bent(batch: Batch) -> Tensor:
         below, above = bounds(batch)

@@ -8,7 +8,7 @@ values keep their precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...generator.layers import LayerInfo
+from ..program.independence import Rows
 from ..program.operators import Affine, Edit
 from ..program.program import Op, Program, map_leaves, outputs
 from ..program.simplify import Simplified
@@ -26,14 +27,20 @@ from .steps import FULL, SPARSE, EditPath, Key, Routing, Sparse, Step, only_chan
 
 
 def edit_path(
-    simplified: Simplified, layers: frozenset[str], *, sparse: Sparse | None, difference_dtype: torch.dtype | None
+    simplified: Simplified,
+    rows: Mapping[int, Rows],
+    layers: frozenset[str],
+    *,
+    sparse: Sparse | None,
+    difference_dtype: torch.dtype | None,
 ) -> EditPath:
     """The path of a batch in which these layers are set, ``sparse`` by a swap of a few units in each row.
 
-    ``difference_dtype`` is the type in which differences travel; None lets values travel whole.
+    ``rows`` says how the rows of values belong to samples, and ``difference_dtype`` is the type in which differences
+    travel; None lets values travel whole.
     """
     program = _without_edits_of_others(simplified.program, layers)
-    routing = Routing(program, sparse, difference_dtype)
+    routing = Routing(program, rows, sparse, difference_dtype)
     for op in program.ops:
         if isinstance(op.run, Edit):
             _edit(routing, op, op.run.info)
@@ -76,9 +83,10 @@ def _edit(routing: Routing, op: Op, info: LayerInfo) -> None:
         routing.as_full(before)
     else:
         routing.need(before)
+    rows = routing.rows(before)
 
     def set_channels(batch: Batch) -> Tensor:
-        activation = batch.full[before].clone() if reached else batch.copied_rows(batch.clean.values[before])
+        activation = batch.full[before].clone() if reached else batch.copied_rows(batch.clean.values[before], rows)
         view = info.channels_first(activation)
         for edit in batch.edits.get(layer, ()):
             edit(view)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ..program.independence import ONE_EACH, Rows
 from ..program.operators import Edit
 from ..program.program import Op, Program, Ref, Size
 from ..program.recording import NotRecordable
@@ -58,16 +59,24 @@ class Sparse:
 class Routing:
     """A path through a program on which some layers are set, ``sparse`` by a swap of few units in each row.
 
-    ``difference_dtype`` is the type in which differences travel; None lets values travel whole.
+    ``rows`` says how the rows of values belong to samples, and ``difference_dtype`` is the type in which differences
+    travel; None lets values travel whole.
 
     Attributes:
         directions: of sparse values whose units are features, by number: (features, channels) what a unit of each adds
             to its position, or (features, channels, H, W) to the whole value.
     """
 
-    def __init__(self, program: Program, sparse: Sparse | None, difference_dtype: torch.dtype | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        rows: Mapping[int, Rows],
+        sparse: Sparse | None,
+        difference_dtype: torch.dtype | None,
+    ) -> None:
         self.program, self.constants = program, program.constants
-        self.changed = _computed_anew(program)
+        self._rows = rows
+        self.changed = _computed_anew(program, rows)
         self.sparse, self.difference_dtype = sparse, difference_dtype
         self.directions: dict[int, Tensor] = {}
         self._steps: list[Step] = []
@@ -113,11 +122,15 @@ class Routing:
             self._forms.setdefault(number, set()).add(form)
 
     def need(self, number: int) -> int:
-        """Note that steps read a value of the clean run; it must have one row per sample."""
-        if not self.program.per_sample(number):
+        """Note that steps read a value of the clean run; its rows must belong to samples."""
+        if not (number in self._rows or self.program.per_sample(number)):
             raise NotRecordable("a value that is not one for each sample is read as a difference")
         self._needs.add(number)
         return number
+
+    def rows(self, number: int) -> Rows:
+        """How the rows of a value that is read belong to samples."""
+        return self._rows.get(number, ONE_EACH)
 
     def has(self, number: int, form: str) -> bool:
         return form in self._forms.get(number, ())
@@ -130,15 +143,15 @@ class Routing:
         """Make the whole value available."""
         if self.has(number, FULL):
             return
-        clean = self.need(number)
+        clean, rows = self.need(number), self.rows(number)
 
         def whole(batch: Batch) -> Tensor:
-            return batch.rows_of(batch.clean.values[clean]) + batch.difference[number]
+            return batch.rows_of(batch.clean.values[clean], rows) + batch.difference[number]
 
         directions = self.directions.get(number)
 
         def placed(batch: Batch) -> Tensor:
-            result = batch.copied_rows(batch.clean.values[clean])
+            result = batch.copied_rows(batch.clean.values[clean], rows)
             if directions is None:
                 result[batch.rows[:, None], batch.units] += batch.sparse[number]
             else:
@@ -154,10 +167,10 @@ class Routing:
         """Make the change of the value available."""
         if self.has(number, DIFFERENCE):
             return
-        dtype, sizes = self.difference_dtype, self.program.shapes[number][1:]
+        dtype, sizes, rows = self.difference_dtype, self.program.shapes[number][1:], self.rows(number)
 
         def compared(batch: Batch) -> Tensor:
-            return (batch.full[number] - batch.rows_of(batch.clean.values[number])).to(dtype)
+            return (batch.full[number] - batch.rows_of(batch.clean.values[number], rows)).to(dtype)
 
         directions = self.directions.get(number)
 
@@ -192,11 +205,12 @@ class Routing:
                 value = value.to(dtype)
             return lambda _: value
         self.need(number)
+        rows = self.rows(number)
         if low_precision:
             return lambda batch: batch.rows_of(
-                batch.clean.derive(number, "low precision", lambda value: value.to(dtype))
+                batch.clean.derive(number, "low precision", lambda value: value.to(dtype)), rows
             )
-        return lambda batch: batch.rows_of(batch.clean.values[number])
+        return lambda batch: batch.rows_of(batch.clean.values[number], rows)
 
 
 def in_channels(batch: Batch, number: int, directions: Tensor) -> Tensor:
@@ -206,15 +220,19 @@ def in_channels(batch: Batch, number: int, directions: Tensor) -> Tensor:
     return torch.einsum("rm...,rmc->rc...", batch.sparse[number], directions[batch.units])
 
 
-def _computed_anew(program: Program) -> frozenset[int]:
-    """Values downstream of the edits, and values without one row per sample, which each batch computes itself.
+def _computed_anew(program: Program, rows: Mapping[int, Rows]) -> frozenset[int]:
+    """Values downstream of the edits, and values whose rows belong to no samples, which each batch computes itself.
 
     An example of the latter is the first state of an LSTM, (layers, samples, features).
     """
     anew = set(program.reached(op.out for op in program.ops if isinstance(op.run, Edit)))
     for op in reversed(program.ops):
         if anew.intersection(op.outs):
-            anew.update(n for n in op.reads if n not in program.constants and not program.per_sample(n))
+            anew.update(
+                number
+                for number in op.reads
+                if not (number in program.constants or number in rows or program.per_sample(number))
+            )
     return frozenset(anew)
 
 

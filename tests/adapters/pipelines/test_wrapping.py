@@ -120,6 +120,7 @@ def test_hybrids_equal_plain_hooks(name: str, made: dict[str, Any]) -> None:
     z2 = gen.sample(2, seed=1, **{key: value[::-1] for key, value in conditions(name).items()})
     sets = [[c] for c in range(13)] + [[c, 15 - c] for c in range(13)]
     hybrids = cp.Hybridizer(gen, layer).hybridize(z1, z2, units=sets)
+    assert hybrids.provenance["executor"] == "prepared"
     source, images = hooked(gen, layer, z2, None, [])
     torch.testing.assert_close(hybrids.source, images, rtol=0, atol=2e-5)
     for k in (0, 5, 20):

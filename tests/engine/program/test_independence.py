@@ -25,6 +25,27 @@ def attention(m: Any, x: Tensor) -> Tensor:
     return m.conv((heads @ (heads.mT @ heads / 4).softmax(-1)).reshape(n, 8, 4, 4))  # type: ignore[no-any-return]
 
 
+def guided(m: Any, x: Tensor, join: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Both halves of guidance in one batch, with attention and a norm inside, and a time that is the same for all."""
+    both = torch.cat([x, x * 2])
+    times = m.wide.bias.expand(len(both), 8).sigmoid()[:, :, None, None]
+    both = F.group_norm(attention_of(both) * times, 2)
+    if join is not None:
+        return m.conv(join(both))  # type: ignore[no-any-return]
+    without, given = m.conv(both).chunk(2)
+    return without + 2 * (given - without)  # type: ignore[no-any-return]
+
+
+def attention_of(x: Tensor) -> Tensor:
+    heads = x.reshape(len(x) * 2, 4, 16)
+    return (heads @ (heads.mT @ heads / 4).softmax(-1)).reshape(len(x), 8, 4, 4)
+
+
+def in_pairs(x: Tensor) -> Tensor:
+    """Two rows for each sample, one after the other."""
+    return torch.stack([x, x], 1).flatten(0, 1)
+
+
 APART: dict[str, Rest] = {
     "convolutions and norms": lambda m, x: m.conv(F.layer_norm(F.group_norm(x, 2), (4,))),
     "a batch norm of fixed statistics": lambda m, x: m.conv(m.norm(x)),
@@ -37,6 +58,10 @@ APART: dict[str, Rest] = {
     "along channels": lambda m, x: m.conv(torch.cat([x.cumsum(1)[:, :4], x.flip(1)[:, 4:].softmax(-1)], 1)),
     "an image for all": lambda m, x: m.conv(x + m.wide.bias.view(1, 8, 1, 1).expand(len(x), 8, 4, 4)),
     "zeros of so many samples": lambda m, x: m.conv(x) + x.new_zeros(len(x), 3, 1, 1),
+    "both halves of guidance": guided,
+    "one half, by a slice": lambda m, x: guided(m, x, lambda both: both[len(x) :]),
+    "three thirds": lambda m, x: m.conv(sum(torch.cat([x, x, 2 * x]).split(len(x)))),
+    "pieces along channels": lambda m, x: m.conv(torch.cat(x.split([3, 5], 1)[::-1], 1)),
 }
 MIXED: dict[str, Rest] = {
     "a scale that all share": lambda m, x: m.conv(x / x.abs().max()),
@@ -58,6 +83,14 @@ MIXED: dict[str, Rest] = {
         torch.native_group_norm(x, None, None, 1, 8, 16 * len(x), 2, 1e-5)[0].view_as(x)
     ),
     "sorted samples": lambda m, x: m.conv(x + x.sort(0).values),
+    "halves, read as pairs": lambda m, x: guided(m, x, lambda both: both.view(len(x), 2, 8, 4, 4).sum(1)),
+    "halves, from the second sample on": lambda m, x: m.conv(torch.cat([x, x])[1:].narrow(0, 0, len(x))),
+    "halves beside pairs": lambda m, x: m.conv((torch.cat([x, x]) + in_pairs(x)).chunk(2)[0]),
+    "pairs joined to halves": lambda m, x: m.conv(torch.cat([torch.cat([x, x]), in_pairs(x)]).chunk(4)[2]),
+    "pairs taken for halves": lambda m, x: m.conv(in_pairs(x).chunk(2)[0]),
+    "a norm over both halves": lambda m, x: m.conv(
+        torch.native_group_norm(torch.cat([x, x]), None, None, len(x), 16, 16, 2, 1e-5)[0].chunk(2)[0]
+    ),
     "rows of two samples": lambda m, x: m.conv(torch.cat([x, x]).view(len(x), 2, 8, 4, 4).sum(1)),
 }
 

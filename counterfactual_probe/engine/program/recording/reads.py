@@ -1,4 +1,8 @@
-"""Reads of values that torch's dispatcher does not see: a forward that looks at them may go any way."""
+"""Reads of values that torch's dispatcher does not see: a forward that looks at them may go any way.
+
+A copy of a tensor with all its memory (``copy.deepcopy``, as of a scheduler for every run) is one as well. Of a value
+that every run has, it is another such value, whatever torch does to make it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 # They hand out a tensor's memory, or what is in it.
-_OUT_OF_TORCH = frozenset(
-    ["numpy", "tolist", "data_ptr", "storage", "untyped_storage", "__array__", "__dlpack__", "__cuda_array_interface__"]
-)
+_COPY = "__deepcopy__"
+_OUT_OF_TORCH = {_COPY, "numpy", "tolist", "data_ptr", "storage", "untyped_storage"}
+_OUT_OF_TORCH |= {"__array__", "__dlpack__", "__cuda_array_interface__"}
 # Made of others, and so without the tag that these have.
 _SHAPED_BY_VALUES = (
     torch.ops.aten.nonzero_numpy.default,
@@ -33,6 +37,9 @@ class OutOfTorch(TorchFunctionMode):
         name = getattr(getattr(func, "__self__", None), "__name__", "") if name == "__get__" else name
         if name in _OUT_OF_TORCH and args and isinstance(args[0], Tensor) and self._matters(args[0]):
             self._refuse(f"the forward reads values with {name}")
+        if name == _COPY:
+            with torch._C._DisableTorchDispatch():
+                return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 

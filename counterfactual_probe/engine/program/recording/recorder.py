@@ -78,14 +78,35 @@ def _unified_program(few: Program, more: Program) -> Program:
     counts = [(one.layers, one.image, len(one.ops), len(one.draws)) for one in (few, more)]
     if counts[0] != counts[1]:
         raise NotRecordable("the forward takes another path for another batch")
+    constants, repeated = dict(few.constants), dict[int, Tensor]()
     for number, value in few.constants.items():
         other = more.constants.get(number)
-        if other is not value and (other is None or not _equal(value, other)):
+        if other is value or (other is not None and _equal(value, other)):
+            continue
+        if other is None or (row := _row_of(value, other)) is None:
             raise NotRecordable("a value that depends on the latents does not come from torch operations on them")
+        repeated[number] = row
+        del constants[number]
     shapes = {number: _unified(shape, more.shapes[number]) for number, shape in few.shapes.items()}
-    ops = [_unified_op(one, two) for one, two in zip(few.ops, more.ops, strict=True)]
+    made = []
+    for number, row in repeated.items():
+        constants[len(shapes)] = row
+        made.append(Op(torch.ops.aten.expand.default, (Ref(len(shapes)), list(shapes[number])), {}, (number,)))
+        shapes[len(shapes)] = tuple(row.shape)
+    ops = [*made, *(_unified_op(one, two) for one, two in zip(few.ops, more.ops, strict=True))]
+    layers = {address: (number, position + len(made)) for address, (number, position) in few.layers.items()}
     draws = [Draw(_unified_op(one.op, two.op), one.blank) for one, two in zip(few.draws, more.draws, strict=True)]
-    return Program(ops, few.inputs, few.image, shapes, few.constants, few.layers, draws)
+    return Program(ops, few.inputs, few.image, shapes, constants, layers, draws)
+
+
+def _row_of(few: Tensor, more: Tensor) -> Tensor | None:
+    """The row that a value of two samples and one of three repeat, as ``torch.tensor([1000] * n)`` does."""
+    if not few.dim() or few.shape[1:] != more.shape[1:] or few.dtype != more.dtype:
+        return None
+    if len(few) * _MORE != len(more) * _FEW:
+        return None
+    row = few[:1].clone()
+    return row if torch.equal(row.expand_as(few), few) and torch.equal(row.expand_as(more), more) else None
 
 
 def in_order(latents: Latents) -> list[Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import random
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from support.programs import agrees, build, conv, hybrids
 from support.toy_modules import vectors
 
 N = 3
+TIMES = torch.tensor([0.2, 0.7], dtype=torch.float64)
 
 
 # --- recorded, and right for every batch ----------------------------------------------------------------------
@@ -107,6 +109,15 @@ def quantised_by_straight_through(m: Any, x: Tensor) -> Tensor:
     return m.conv(x + (quantised - x).detach())  # type: ignore[no-any-return]
 
 
+def guided(m: Any, x: Tensor) -> Tensor:
+    """As pipelines: a copy of a schedule for each run, classes from a list, and both halves of guidance at once."""
+    schedule = copy.deepcopy(TIMES)
+    nothing, last = torch.tensor([3] * len(x)), torch.full((len(x),), 5)
+    times = m.book(torch.cat([last, nothing]))[:, :, None, None] * schedule[1]
+    without, given = m.conv(torch.cat([x, x]) * times).chunk(2)
+    return without + 2 * (given - without)  # type: ignore[no-any-return]
+
+
 def another_type_in_place(m: Any, x: Tensor) -> Tensor:
     """The type of what is written stays."""
     return m.conv(x.float().mul_(torch.tensor([2.0], dtype=torch.float64)).double())  # type: ignore[no-any-return]
@@ -120,6 +131,7 @@ RECORDED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "pieces in place": pieces_in_place,
     "some pixels in place": lambda m, x: m.conv(x.clone().masked_fill_(x < 0.2, 0)),
     "another type in place": another_type_in_place,
+    "both halves of guidance": guided,
     "blended tiles": blended_tiles,
     "frequencies": by_frequencies,
     "codes of a quantiser": quantised_by_straight_through,
@@ -255,6 +267,10 @@ def test_packed_weights_cannot_be_compared_and_are_replayed() -> None:
 # --- refused ----------------------------------------------------------------------------------------------------
 
 
+def numbered(x: Tensor, numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=x.dtype).view(-1, 1, 1, 1)
+
+
 def hidden(x: Tensor) -> Tensor:
     try:
         return x if x.max().item() < 1e6 else -x
@@ -284,6 +300,7 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         "reads values with __array__",
     ),
     "a list": (lambda m, x: m.conv(x if max(x.flatten().tolist()) < 1e6 else -x), "reads values with tolist"),
+    "a copy": (lambda m, x: m.conv(copy.deepcopy(x)), "reads values with __deepcopy__"),
     "memory": (lambda m, x: m.conv(x if x.untyped_storage().nbytes() else -x), "reads values with untyped_storage"),
     "how many": (lambda m, x: m.conv(x if len((x > 1e6).nonzero()) == 0 else -x), "shape depends on values"),
     "how many, as a tuple": (lambda m, x: m.conv(x if len(torch.where(x > 1e6)[0]) == 0 else -x), "shape depends"),
@@ -308,6 +325,16 @@ def test_these_are_refused(name: str) -> None:
     part.register_buffer("calls", torch.zeros(()))
     generator = build(rest, conv=part)
     with generator.session(), pytest.raises(NotReplayable, match=re.escape(why)):
+        record(generator)
+
+
+@pytest.mark.parametrize(
+    "numbers", [range, lambda n: [n] * n, lambda n: [3] * (n - 1) + [4]], ids=["which", "how many", "the last"]
+)
+def test_rows_that_differ_are_no_constant(numbers: Callable[[int], Sequence[float]]) -> None:
+    generator = build(lambda m, x: m.conv(x) + numbered(x, numbers(len(x))), conv=conv())
+    generator.batchable = True  # what mixes samples is recorded as well, to be looked at
+    with generator.session(), pytest.raises(NotReplayable, match="does not come from torch operations"):
         record(generator)
 
 
