@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from .invariance import transformations
     from .invariance.result import Invariance
     from .invariance.stretch import StretchTest
+    from .modules.calls.comparison import modules_by_call
+    from .modules.calls.result import ModulesByCall
     from .modules.finder import ModuleFinder
     from .modules.matching import ModuleMatch, match_modules
     from .modules.quality import ModuleQuality
@@ -79,6 +81,7 @@ __all__ = [
     "ModuleFinder",
     "ModuleMatch",
     "ModuleQuality",
+    "ModulesByCall",
     "PartsAgreement",
     "Preprocessing",
     "PretrainedGenerator",
@@ -104,6 +107,7 @@ __all__ = [
     "load_classifier",
     "match_modules",
     "metrics",
+    "modules_by_call",
     "parts_agreement",
     "parts_by_image",
     "pretrained",
@@ -132,6 +136,7 @@ _HOMES = {
     "ModuleFinder": "modules.finder",
     "ModuleMatch": "modules.matching",
     "ModuleQuality": "modules.quality",
+    "ModulesByCall": "modules.calls.result",
     "PartsAgreement": "parts.result",
     "Preprocessing": "classifiers.preprocessing",
     "PretrainedGenerator": "registry.pretrained",
@@ -153,6 +158,7 @@ _HOMES = {
     "load": "registry.pretrained",
     "load_classifier": "classifiers.opening",
     "match_modules": "modules.matching",
+    "modules_by_call": "modules.calls.comparison",
     "parts_agreement": "parts.agreement",
     "parts_by_image": "parts.agreement",
     "pretrained": "registry.pretrained",

@@ -138,7 +138,7 @@ def measure_confidence(
             comparisons.append((same, ari))
         return comparisons
 
-    weights = torch.from_numpy(np.stack([_block_counts(number, seed, resample) for resample in range(resamples)]))
+    weights = torch.from_numpy(np.stack([block_counts(number, seed, resample) for resample in range(resamples)]))
     compared: list[list[tuple[Array, float]]] = []
     # In parallel, one thread each, because small factorisations are memory-bound.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -152,7 +152,7 @@ def measure_confidence(
     return measured
 
 
-def _block_counts(number: int, seed: int, resample: int) -> Array:
+def block_counts(number: int, seed: int, resample: int) -> Array:
     """How often each block is in a resample of half as many, with replacement."""
     chosen = np.random.default_rng([seed, resample]).integers(number, size=number // 2)
     return np.bincount(chosen, minlength=number).astype(np.float64)

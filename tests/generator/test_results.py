@@ -82,6 +82,7 @@ def test_a_repr_has_at_most_ten_lines(result: Any) -> None:
         ("Selection", lambda r: [*r.expected_ari, *r.variance_explained, r.suggested]),
         ("ModuleQuality", lambda r: [*r.specificity, *r.influence, *r.random.mean(1)]),
         ("ModuleMatch", lambda r: [*r.cosines]),
+        ("ModulesByCall", lambda r: [*r.kept, *r.standard_error, *r.chance.mean(1), *r.p_value, r.kept_throughout]),
         ("PartsAgreement", lambda r: [r.mean_iou, r.mean_ari, r.majority_iou, r.iou[1, 1]]),
         ("SpectralRatios", lambda r: [r.mean, r.summary()["q50"], r.summary()["largest"]]),
         ("ActivationRatios", lambda r: [r.mean, r.summary()["q95"]]),

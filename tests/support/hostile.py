@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -180,6 +181,9 @@ def calls() -> tuple[Call, ...]:
     dependency = cp.SpectralDependency(gen)
     codes, factors = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60)[:, None] // [1, 3, 9] % 3
     others = cp.InfluenceMap(gen, "main.2").attribute(n_pairs=4, blocks=2, normalise="pair", seed=1)
+    half = len(few) // 2  # as if the second half of the channels were another call of the first
+    calls = tuple(cp.UnitSet({f"main.2#{1 + row // half}": (row % half,)}) for row in range(len(few)))
+    along = dataclasses.replace(few, units=calls)
     masks = np.zeros((2, 16, 16))
     masks[0, :8] = masks[1, 8:] = 1
     return (
@@ -259,6 +263,7 @@ def calls() -> tuple[Call, ...]:
         ),
         Call("name_modules", cp.ModuleFinder(n_modules=2).fit(few).name_modules, {"names": ["a", "b"]}),
         Call("match_modules", cp.match_modules, {"first": fitted, "second": fitted}),
+        Call("modules_by_call", cp.modules_by_call, {"maps": along, "n_modules": 2, "permutations": 10}),
         Call("SpectralDependency", cp.SpectralDependency, {"model": gen, "example": None, "name": None}),
         Call("measure", dependency.measure, {"earlier": "main.4", "later": "main.7"}),
         Call("measure_activations", dependency.measure_activations, {"layer": "main.4", "inputs": z1, "later": None}),

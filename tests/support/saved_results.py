@@ -115,7 +115,12 @@ def _of_modules() -> dict[str, Any]:
         templates=array(2, 4, 4), parts=array(3, 4, 4, scale=0.02),
         provenance={"regions": "templates", "parts": ["floor", "wall", 'the "shape"'], "seed": 0, "modules": about},
     )  # fmt: skip
-    return {"stability": stability, "selection": selection, "quality": quality, "match": match, "parts": parts}
+    calls = cp.ModulesByCall(
+        UNITS, np.array([1, 2, 4]), np.array([[0, 0, 1], [0, 1, 1], [0, 1, -1]]), array(3, 2, 4, 4), array(2, 2) + 0.4,
+        np.array([0.75, 0.5]), array(2, 4), 0.25, array(4), about, np.array([0.125, 0.05]), np.array([0.9, 0.8, 0.7]),
+    )  # fmt: skip
+    of_layers = {"stability": stability, "selection": selection, "quality": quality, "match": match}
+    return of_layers | {"parts": parts, "calls": calls}
 
 
 def _of_spectra() -> dict[str, Any]:
