@@ -31,8 +31,8 @@ demo: $(LIGHT)/.installed  ## probe the pretrained face generator, in about a mi
 study: $(LIGHT)/.installed  ## the same with all figures of the papers, in some minutes: out/study/report.html
 	$(LIGHT)/bin/counterfactual-probe study --out out/study $(ARGS)
 
-pictures: $(LIGHT)/.installed  ## the picture at the top of README.md and of the site, by a run of the demo
-	$(LIGHT)/bin/python .ci/pictures.py
+pictures: $(READY)  ## the pictures of README.md and of the pages on modules and samplers; ARGS=modules renews one page's
+	$(BIN)/python .ci/pictures.py $(ARGS)
 
 # One thread a process: more of them wait for each other, and tests take twice the processor time.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -1,22 +1,54 @@
-"""Run the demo, and take the first picture of README.md and of the site from it: python .ci/pictures.py"""
+"""Make the pictures of README.md and of the pages anew: python .ci/pictures.py [hybrids] [modules]
+
+Each name is a command of the library or an example, and the pictures that are taken from its output into docs/images;
+without a name, all of them run.
+"""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import main
 
 ROOT = Path(__file__).parent.parent
+OUT, IMAGES = ROOT / "out", ROOT / "docs/images"
+# Of the study of one layer, in docs/modules.md.
+LAYER, PAIRS = "main.8", 256
+MODULES = ("influence", "templates", "hybrids", "confidence", "selection", "stability")
 
 
-def take() -> None:
-    if status := main(["demo", "--out", str(ROOT / "out/demo")]):
-        raise SystemExit(status)
-    text = (ROOT / "out/demo/report.html").read_text()
+def hybrids() -> None:
+    """The picture at the top of README.md and of the site: the demo's, of the most reproducible layer."""
+    _command("demo", "--out", str(OUT / "demo"))
+    text = (OUT / "demo/report.html").read_text()
     best = min(cp.load("dcgan-faces").layers, key=lambda name: _place(text, f">Layer {name}</h2>"))
-    (ROOT / "docs/images/hybrids.webp").write_bytes((ROOT / f"out/demo/figures/hybrids_{best}.webp").read_bytes())
-    print(f"docs/images/hybrids.webp: {best}")
+    _take(OUT / f"demo/figures/hybrids_{best}.webp", "hybrids")
+
+
+def modules() -> None:
+    """The pictures of docs/modules.md: the papers' study of one layer of the faces."""
+    out = OUT / "modules"
+    _command("study", "dcgan-faces", "--layers", LAYER, "--papers-pairs", str(PAIRS), "--out", str(out))
+    for name in MODULES:
+        (figure,) = (out / "figures").glob(f"papers-{name}_{LAYER}.*")
+        _take(figure, f"modules-{name}")
+
+
+def _command(*arguments: str) -> None:
+    if status := main(list(arguments)):
+        raise SystemExit(status)
+
+
+def _take(figure: Path, name: str) -> None:
+    """Put a picture in the place of the page's, whose suffix may have been another."""
+    for old in IMAGES.glob(f"{name}.*"):
+        old.unlink()
+    target = IMAGES / f"{name}{figure.suffix}"
+    target.write_bytes(figure.read_bytes())
+    print(f"{target.relative_to(ROOT)}: {figure.relative_to(ROOT)}")
 
 
 def _place(text: str, heading: str) -> int:
@@ -24,5 +56,12 @@ def _place(text: str, heading: str) -> int:
     return text.index(heading) if heading in text else len(text)
 
 
+PICTURES: dict[str, Callable[[], None]] = {take.__name__: take for take in (hybrids, modules)}
+
 if __name__ == "__main__":
-    take()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PICTURES)} (default: all)")
+    for name in parser.parse_args().names or PICTURES:
+        if name not in PICTURES:
+            parser.error(f"no pictures are named {name!r}; give some of {', '.join(PICTURES)}")
+        PICTURES[name]()
