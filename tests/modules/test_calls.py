@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,9 @@ def test_its_figures_show_its_numbers(found: cp.ModulesByCall) -> None:
     shown = np.asarray(image.get_array())
     assert shown.shape == (4, PLACED.shape[1], 3)
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) == PLACES
-    _, ax = found.plot_templates()
-    assert [label.get_text() for label in ax.get_yticklabels()] == [f"call {call}" for call in (1, 2, 3, 4)]
+    _, ax = dataclasses.replace(found, units=tuple(item.named("") for item in found.units)).plot_templates()
+    assert [label.get_text() for label in ax.get_xticklabels()] == [f"call {call}" for call in (1, 2, 3, 4)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["module 1", "module 2", "module 3"]
 
 
 def test_a_sampler_is_probed_from_end_to_end() -> None:

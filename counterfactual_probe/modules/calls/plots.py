@@ -10,12 +10,14 @@ import numpy as np
 from ...base.display.plot import Plot
 from ...base.drawing import PALETTE, Floats, canvas, label, module_colour
 from ..clustering import Labels
+from ..plots import plot_templates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BAND = (2.5, 97.5)  # percentiles of chance
 _TICKS = 12
+_CELL = 1.0  # inches, of a template
 
 
 def plot_kept(
@@ -67,6 +69,18 @@ def plot_courses(calls: Labels, labels: Labels, names: Sequence[str], *, ax: Axe
     if (labels < 0).any():
         shown.append(Patch(color=module_colour(-1), label="no module"))
     ax.legend(handles=shown, frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return Plot(figure, ax)
+
+
+def plot_templates_by_call(
+    templates: Floats, calls: Labels, names: Sequence[str], *, ax: Axes | None = None
+) -> Plot[Axes]:
+    """Templates (calls, K, H, W), each on its own scale: a row for each module, a column for each call."""
+    across, down, height, width = templates.shape
+    figure, ax = canvas(ax, _CELL * across + 1.0, _CELL * down * height / width + 0.4)
+    plot_templates(templates.swapaxes(0, 1), [f"call {call}" for call in calls.tolist()], ax=ax)
+    step = height + max(2, width // 16)
+    ax.set_yticks([step * row + height / 2 - 0.5 for row in range(down)], [label(name) for name in names])
     return Plot(figure, ax)
 
 

@@ -17,6 +17,7 @@ from ...base.formats.provenance import Provenance
 from ...generator.results import Result, origin
 from ...generator.units import UnitSet
 from ..clustering import NO_MODULE, Array, Floats, Labels, ModulesProvenance
+from ..finder import module_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +86,11 @@ class ModulesByCall(Result):
         return super()._contradiction()
 
     @property
+    def names(self) -> list[str]:
+        """What figures call the modules."""
+        return [item.name or module_name(k) for k, item in enumerate(self.units)]
+
+    @property
     def p_value(self) -> Array:
         """(calls − 1,) (1 + permutations that keep as many) / (1 + permutations)."""
         as_often = (self.chance >= self.kept[:, None]).sum(1)
@@ -106,7 +112,7 @@ class ModulesByCall(Result):
             pictures=(
                 Picture("Channels that keep their module from call to call, beside chance.", self.plot),
                 Picture("The module of each channel at each call.", self.plot_channels),
-                Picture("Templates: a row for each call.", self.plot_templates),
+                Picture("Templates of the modules: a column for each call.", self.plot_templates),
             ),
             warning=self._warning(),
             page="samplers",
@@ -152,15 +158,11 @@ class ModulesByCall(Result):
         """The module of each channel, a column, at each call, a row; channels of alike courses stand together."""
         from .plots import plot_courses
 
-        return plot_courses(self.calls, self.labels, [item.name for item in self.units], ax=ax)
+        return plot_courses(self.calls, self.labels, self.names, ax=ax)
 
     def plot_templates(self, ax: Axes | None = None) -> Plot[Axes]:
-        """The templates: a column for each module, a row for each call."""
-        from ..plots import plot_templates
+        """The templates: a row for each module, a column for each call."""
+        from .plots import plot_templates_by_call
 
         shown = as_pictures(self.templates, self.templates.ndim - 2)
-        plot = plot_templates(shown, [item.name for item in self.units], ax=ax)
-        height, gap = shown.shape[2], max(2, shown.shape[3] // 16)
-        centres = [(height + gap) * row + height / 2 - 0.5 for row in range(len(self.calls))]
-        plot.axes.set_yticks(centres, [f"call {call}" for call in self.calls.tolist()])
-        return plot
+        return plot_templates_by_call(shown, self.calls, self.names, ax=ax)
