@@ -89,26 +89,41 @@ def style() -> str:
     return _front().joinpath("explorer.css").read_text(encoding="utf-8")
 
 
+def module(entry: str) -> str:
+    """The same as a module, for those who load it by ``import``: its default is what ``entry`` exports."""
+    return f"export default {value(entry)};\n"
+
+
+def served_page(contents: dict[str, Any]) -> tuple[str, str]:
+    """The page of a server, which answers its requests, and the policy that the server sends with it."""
+    return _page("server.js", contents, "", "connect-src 'self'")
+
+
 def single_file(contents: dict[str, Any], program: dict[str, Any] | None) -> str:
     """The page with everything in it: what it shows, what it computes with, and a policy that forbids all else."""
-    code, page = script("file.js"), _BODY + style()
+    return _page("file.js", contents, "" if program is None else embedded(program), "worker-src blob:")[0]
+
+
+def _page(entry: str, contents: dict[str, Any], program: str, allowed: str) -> tuple[str, str]:
+    code, look = script(entry), _BODY + style()
+    rules = policy(code, look, allowed)
     values = {
-        "policy": policy(code, page),
+        "policy": rules,
         "title": html.escape(f"{contents['name']} – explorer"),
-        "style": page,
+        "style": look,
         "contents": embedded(contents),
-        "program": "" if program is None else embedded(program),
+        "program": program,
         "script": code,
     }
     template = _front().joinpath("page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{ (\w+) \}\}", lambda found: values[found[1]], template)
+    return re.sub(r"\{\{ (\w+) \}\}", lambda found: values[found[1]], template), rules
 
 
-def policy(code: str, look: str) -> str:
-    """A content security policy: this script and this style, pictures that the page holds, and nothing from outside."""
+def policy(code: str, look: str, allowed: str) -> str:
+    """A content security policy: this script and this style, pictures that the page holds, and one thing more."""
     return (
         f"default-src 'none'; script-src '{_hash(code)}'; style-src '{_hash(look)}'; img-src data:; "
-        "worker-src blob:; base-uri 'none'; form-action 'none'"
+        f"{allowed}; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -19,7 +19,7 @@ from ..registry.pretrained import available
 from ..registry.regions import Regions
 from ..version import __version__
 from .images import picture
-from .layer import LayerPart, Method, coarse
+from .layer import LayerPart, Partition, coarse
 from .portable.program import PortableProgram
 from .precomputed import precomputed
 
@@ -66,6 +66,10 @@ class Contents:
         first = [one for part in self.parts if (one := part.partition(made["start"]))]
         return made | {"precomputed": precomputed(self.generator, first, self.latents, SHOWN_ALONE)}, None
 
+    def live_json(self, count: int) -> dict[str, Any]:
+        """What a page shows whose images Python computes."""
+        return self.as_json(count, SHOWN, live=True)
+
     def as_json(self, count: int, shown: int, *, live: bool) -> dict[str, Any]:
         """What the page shows, with so many samples of which so many in the strip; ``live`` if hybrids are computed."""
         generator = self.generator
@@ -97,15 +101,20 @@ class Contents:
         images = [self.generator(self.latents(sample))[0] for sample in range(shown)]
         return [picture(one, self.generator.image_range, LARGEST_PICTURE, lossless=lossless) for one in images]
 
-    def _start(self) -> dict[str, Any]:
+    def beginning(self) -> tuple[LayerPart, Partition | None]:
         """The layer that the registry names, or whose modules are the most reproducible; three modules if it has."""
         best = max(self.parts, key=lambda part: (part.layer.name == self.regions.layer, _expected(part)))
-        if not best.partitions:
-            return {"layer": best.layer.name, "method": "", "modules": 0, "units": {}}
-        method: Method = "l2" if "l2" in best.partitions else "bits"
-        first = min(best.partitions[method], key=lambda one: abs(one.finder.n_modules - 3))
-        units = {best.layer.name: first.telling_module()}
-        return {"layer": best.layer.name, "method": method, "modules": first.finder.n_modules, "units": units}
+        several = best.partitions.get("l2") or best.partitions.get("bits") or []
+        return best, min(several, key=lambda one: abs(one.finder.n_modules - 3), default=None)
+
+    def _start(self) -> dict[str, Any]:
+        """What the page begins with."""
+        part, partition = self.beginning()
+        made: dict[str, Any] = {"layer": part.layer.name, "method": "", "modules": 0, "units": {}}
+        if partition is None:
+            return made
+        units = {layer: list(channels) for layer, channels in partition.telling_module().items()}
+        return made | {"method": partition.finder.features, "modules": partition.finder.n_modules, "units": units}
 
     def _limits(self) -> str:
         return (

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from ..base import html
 from ..base.display.described import Described
 from ..base.display.description import Description
 from ..base.display.text import counted
@@ -16,9 +20,13 @@ from ..registry.segmentation import RegionsLike, regions_of
 from ..reporting.choice import default_layers
 from .bundle import single_file
 from .contents import Contents, require_colours
+from .hosts.requests import Answers
+from .hosts.server import PORT, Server
+from .hosts.widget import still_picture, widget_of
 from .layer import layer_part
 from .portable.program import CannotCarry, Precision, portable_program
 
+_NO_WIDGET = "To see it in a notebook, install counterfactual-probe[notebook], or .save() it, and open the file."
 _MOST_HYBRIDS = 2**14  # of a layer's maps, by default: pairs × channels
 
 
@@ -49,6 +57,52 @@ class Explorer(Described):
             ProbeError: a path that cannot be written.
         """
         return write_text(path, single_file(*self._contents.for_file()))
+
+    def serve(
+        self,
+        port: int = PORT,
+        *,
+        host: str = "127.0.0.1",
+        open_browser: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """Show the page in a browser, with the generator itself computing, until Ctrl-C.
+
+        >>> cp.explore(gen).serve()  # doctest: +SKIP
+        the explorer is at http://127.0.0.1:8765/…/
+
+        The address holds a random token, without which nothing is answered. Several tabs may be open; one image is
+        computed at a time.
+
+        Args:
+            port: if it is in use, the next one that is free; 0 is any that is free.
+            host: any other than this machine's own address can be reached from other machines, which is warned of.
+            say: gets the address; by default it goes to stderr.
+
+        Raises:
+            ProbeError: Starlette or uvicorn is missing (the extra ``explore``); no port is free.
+        """
+        Server(Answers(self._contents), port=port, host=host).run(open_browser=open_browser, say=say or _to_stderr)
+
+    def widget(self) -> Any:
+        """The page as a widget of a notebook, which shows itself; its ``state`` is what a person has chosen, as JSON.
+
+        Raises:
+            ProbeError: anywidget is missing (the extra ``notebook``).
+        """
+        if find_spec("anywidget") is None:
+            raise ProbeError(
+                "the explorer's widget needs anywidget; run: pip install 'counterfactual-probe[notebook]'; or save it"
+            )
+        return widget_of(Answers(self._contents))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """The widget where it can be shown, and a picture for where nothing computes, such as a notebook on GitHub."""
+        shown = {"text/plain": repr(self), "image/png": still_picture(self._contents)}
+        if find_spec("anywidget") is None:
+            return shown | {"text/html": self._repr_html_() + str(html.paragraph(_NO_WIDGET))}
+        made = self.widget()._repr_mimebundle_()
+        return (made[0] if isinstance(made, tuple) else made or {}) | shown
 
     def describe(self) -> Description:
         contents = self._contents
@@ -106,6 +160,11 @@ def explore(
             for name in names
         ]
     return Explorer(Contents(generator, parts, named, seed + 1, program, why))
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def _layers(generator: GeneratorAdapter, layers: Sequence[str] | str | None, n_pairs: int) -> list[str]:

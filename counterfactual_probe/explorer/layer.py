@@ -46,8 +46,8 @@ class Partition:
     maps: dict[int, Floats]
     confidence: Floats | None
 
-    def telling_module(self) -> list[int]:
-        """The channels of the module to begin with: one that shows a part of the image, and is the most confident."""
+    def telling_module(self) -> UnitSet:
+        """The module to begin with: one that shows a part of the image, and is the most confident."""
         labels = self.finder.labels_
 
         def key(number: int) -> tuple[bool, float]:
@@ -56,7 +56,7 @@ class Partition:
             return not self.names[number].startswith(("module", "all but", "resembles")), sure
 
         best = max((number for number in range(len(self.names)) if (labels == number).any()), key=key)
-        return np.flatnonzero(labels == best).tolist()
+        return self.finder.unit_sets()[best].named(self.names[best])
 
     def as_json(self) -> dict[str, Any]:
         labels, confidence = self.finder.labels_, self.confidence

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 
-from ..common import PAIRS, made_by, open_generator, show
+from ..common import PAIRS, made_by, open_generator, require_none, show
 
 
 def add_explore(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -17,8 +18,11 @@ def add_explore(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--save",
         metavar="FILE",
         type=os.path.expanduser,
-        required=True,
-        help="the page, one HTML file that needs no connection",
+        help="write the page, one HTML file that needs no connection (default: show it in a browser, until Ctrl-C)",
+    )
+    parser.add_argument("--port", type=int, help="of the page in a browser (default 8765, or the next that is free)")
+    parser.add_argument(
+        "--no-browser", dest="browser", action="store_false", help="say the address, and open no browser"
     )
     parser.add_argument("--layers", help="names, separated by commas (default: the last of each resolution)")
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
@@ -42,9 +46,15 @@ def add_explore(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _explore(options: argparse.Namespace) -> None:
     from ...base.files import as_path
     from ...explorer.explore import explore
+    from ...explorer.hosts.server import PORT, require_libraries
     from ...reporting.folder import require_writable
 
-    require_writable(as_path(options.save).parent)  # now, and not after a minute
+    # What may be missing is missed now, and not after a minute.
+    if options.save is None:
+        require_libraries()
+    else:
+        require_none(options, "port", "with --save, which writes a file and shows none")
+        require_writable(as_path(options.save).parent)
     explorer = explore(
         open_generator(options.generator, options.device),
         options.layers.split(",") if options.layers else None,
@@ -54,5 +64,12 @@ def _explore(options: argparse.Namespace) -> None:
         precision=options.precision,
         show_progress=options.progress,
     )
+    if options.save is None:
+        explorer.serve(
+            PORT if options.port is None else options.port,
+            open_browser=options.browser,
+            say=lambda text: show(text, to=sys.stderr),
+        )
+        return
     show(explorer.save(options.save))
     show(explorer)

@@ -16,14 +16,15 @@ import { Computer } from "./state/computer.js";
 import { asJson, defaultState, fromJson, recipeOf } from "./state/state.js";
 import { Store } from "./state/store.js";
 
-export function render({ model, el }) {
-  return new Explorer(model, el);
+// "address": where the state is kept and read, as hosts/address.js says.
+export function render({ model, el, address }) {
+  return new Explorer(model, el, address);
 }
 
 class Explorer {
-  constructor(model, el) {
+  constructor(model, el, address) {
     const contents = model.get("contents");
-    Object.assign(this, { model, el, contents, said: "" });
+    Object.assign(this, { model, el, address, contents, said: "" });
     this.status = element("p", { class: "status", role: "status" });
     this.pointed = element("p", { class: "pointed" });
     this.layers = new Map(contents.layers.map((given) => [given.name, new Layer(given)]));
@@ -34,12 +35,13 @@ class Explorer {
     el.replaceChildren(...this.layout(contents));
     this.store.listen((state) => this.show(state));
     this.show(this.store.state);
-    globalThis.addEventListener?.("hashchange", () => this.follow());
+    address.follow((text) => this.follow(text));
+    address.keys(el).addEventListener("keydown", (event) => this.actions.key(event));
   }
 
   // Of the link by which the page was opened, or the default, which the page then says.
   firstState() {
-    const text = decoded(location.hash.slice(1));
+    const text = this.address.read();
     if (!text) return defaultState(this.contents);
     try {
       return fromJson(text, this.contents);
@@ -63,7 +65,7 @@ class Explorer {
     this.channels = new Channels(layers, store, point, live);
     this.region = new Region(contents, store, this.brush, live);
     this.strength = new Strength(store, live);
-    this.actions = new Actions(contents, store, () => this.figures.hybrid, (text) => this.say(text));
+    this.actions = new Actions(contents, store, this.address, () => this.figures.hybrid, (text) => this.say(text));
   }
 
   layout(contents) {
@@ -81,8 +83,7 @@ class Explorer {
   }
 
   // A link that is followed while the page is open.
-  follow() {
-    const text = decoded(location.hash.slice(1));
+  follow(text) {
     if (!text || text === asJson(this.store.state, this.contents)) return;
     this.said = "";
     const { contents } = this;
@@ -101,7 +102,7 @@ class Explorer {
     this.modules.show(state, region);
     this.channels.show(state, region);
     this.compute(state);
-    this.keep(state);
+    this.address.write(asJson(state, this.contents));
   }
 
   async compute(state) {
@@ -152,23 +153,6 @@ class Explorer {
   point(map, layer, text) {
     this.figures.showMap(map, layer?.height, layer?.width);
     this.pointed.textContent = map ? text : "";
-  }
-
-  // The address holds the state, so that reloading keeps it.
-  keep(state) {
-    try {
-      history.replaceState(null, "", `#${encodeURIComponent(asJson(state, this.contents))}`);
-    } catch {
-      // A page inside another may have no address of its own.
-    }
-  }
-}
-
-function decoded(hash) {
-  try {
-    return decodeURIComponent(hash);
-  } catch {
-    return hash;
   }
 }
 

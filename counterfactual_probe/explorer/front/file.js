@@ -2,6 +2,7 @@
 
 import { serve } from "./engine/answers.js";
 import { render } from "./explorer.js";
+import { pageAddress } from "./hosts/address.js";
 import { FileModel } from "./hosts/file.js";
 
 if (typeof document === "undefined") {
@@ -9,5 +10,5 @@ if (typeof document === "undefined") {
 } else {
   const text = (id) => document.getElementById(id)?.textContent ?? "";
   const model = new FileModel(JSON.parse(text("contents")), text("program"), text("script"));
-  globalThis.explorer = render({ model, el: document.getElementById("explorer") });
+  globalThis.explorer = render({ model, el: document.getElementById("explorer"), address: pageAddress });
 }

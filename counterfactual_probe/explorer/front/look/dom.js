@@ -20,6 +20,10 @@ export function canvas(width, height, properties = {}) {
   return element("canvas", { width, height, ...properties });
 }
 
+// A name for an element that no other explorer of the same page has.
+let explorers = 0;
+export const unique = (name) => `explorer-${name}-${++explorers}`;
+
 // A set of buttons of which one is pressed.
 export function options(label, choices, choose) {
   const buttons = new Map(choices.map(({ value, text, title, about }) => [value, button(text, {

@@ -1,30 +1,23 @@
 // Undo, a link to the state, the picture as a file, and the Python lines that make it.
 
-import { button, element } from "../look/dom.js";
+import { button, element, unique } from "../look/dom.js";
 import { pythonLines } from "../state/python.js";
 import { asJson } from "../state/state.js";
 
 export class Actions {
-  constructor(contents, store, hybrid, say) {
-    Object.assign(this, { contents, store, hybrid, say });
+  constructor(contents, store, address, hybrid, say) {
+    Object.assign(this, { contents, store, address, hybrid, say });
     this.undo = button("Undo", { class: "quiet", title: "Ctrl+Z", onclick: () => store.undo() });
     this.redo = button("Redo", { class: "quiet", title: "Ctrl+Shift+Z", onclick: () => store.redo() });
     this.text = element("textarea", { readonly: true, rows: "14", "aria-label": "Text to copy", spellcheck: "false" });
-    this.title = element("h2", { id: "dialog-title" });
-    this.dialog = element("dialog", { "aria-labelledby": "dialog-title" }, this.title, this.text,
+    this.title = element("h2", { id: unique("title") });
+    this.dialog = element("dialog", { "aria-labelledby": this.title.id }, this.title, this.text,
       element("div", { class: "head" }, button("Copy", { class: "option", onclick: () => this.copy() }),
         button("Close", { class: "quiet", onclick: () => this.dialog.close() })));
     this.panel = element("div", { class: "actions" }, this.undo, this.redo,
-      button("Link", { class: "quiet", onclick: () => this.offer("A link to what you see", this.link()) }),
+      button("Link", { class: "quiet", onclick: () => this.offer(address.title, address.link(asJson(store.state, contents))) }),
       button("Python", { class: "quiet", onclick: () => this.offer("The same in Python", pythonLines(store.state, contents)) }),
       button("Save picture", { class: "quiet", onclick: () => this.save() }), this.dialog);
-    document.addEventListener("keydown", (event) => this.key(event));
-  }
-
-  link() {
-    const address = new URL(location.href);
-    address.hash = encodeURIComponent(asJson(this.store.state, this.contents));
-    return address.href;
   }
 
   offer(title, text) {

@@ -2,7 +2,7 @@
 
 import { bytesOf } from "../engine/numbers.js";
 import { valuesOf } from "../engine/masks.js";
-import { button, element } from "../look/dom.js";
+import { button, element, unique } from "../look/dom.js";
 
 export class Region {
   constructor(contents, store, brush, live) {
@@ -14,7 +14,7 @@ export class Region {
     });
     this.erase = button("Erase", { class: "option", "aria-pressed": "false", onclick: () => this.setErasing(!brush.erasing) });
     this.clear = button("Clear", { class: "quiet", onclick: () => store.change({ region: null, inside: false }) });
-    this.inside = element("input", { type: "checkbox", id: "inside", disabled: !live,
+    this.inside = element("input", { type: "checkbox", id: unique("inside"), disabled: !live,
       onchange: () => store.change({ inside: this.inside.checked }) });
     this.inside.locked = !live;
     this.panel = element("section", { "aria-label": "Region" },
@@ -22,7 +22,7 @@ export class Region {
         this.clear),
       element("div", { class: "options", role: "group", "aria-label": "Parts of the image" },
         ...this.named.map(({ part }) => part), this.erase),
-      element("label", { class: "check", for: "inside" }, this.inside, "Change only inside the region"));
+      element("label", { class: "check", for: this.inside.id }, this.inside, "Change only inside the region"));
   }
 
   setErasing(erasing) {

@@ -17,7 +17,7 @@ const firstSamples = ({ samples }) => Array.from({ length: samples.shown }, (_, 
 // What to compute; the region counts only if the change is confined to it.
 export function recipeOf(state, contents) {
   const [height, width] = contents.grid;
-  const where = state.inside && state.region ? { height, width, values: state.region } : null;
+  const where = state.inside && state.region ? { height, width, values: Array.from(state.region) } : null;
   const units = Object.fromEntries(Object.entries(state.units).filter(([, channels]) => channels.length));
   return { base: state.base, source: state.source, units, strength: state.strength, where };
 }
