@@ -22,9 +22,17 @@ release = version = counterfactual_probe.__version__
 root_doc = "docs/index"
 include_patterns = ["docs/**", "benchmarks/RESULTS.md", "examples/*", "CONTRIBUTING.md", "CHANGELOG.md"]
 exclude_patterns = ["docs/*.py"]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "site_extension"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxarg.ext",
+    "site_extension",
+]
 nitpicky = True  # a broken reference is a warning, and warnings are errors
 language = "en"
+smartquotes = False  # "--option" stays as it is typed
 
 myst_heading_anchors = 3
 

@@ -155,6 +155,11 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def require_writable(folder: Path) -> None:
+    """Raise a ProbeError now, and not after a long run, where no file can be written into a folder."""
+    write_bytes(folder / ".counterfactual-probe", b"").unlink()
+
+
 def write_text(path: str | os.PathLike[str], content: str) -> Path:
     """As UTF-8; bytes of file names that are no text are written by their number, as in ``\\udce9``."""
     return write_bytes(path, content.encode(errors="backslashreplace"))

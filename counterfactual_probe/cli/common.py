@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..base.errors import ProbeError, first_line, visible
+from .options.output import output_options
+from .options.values import count, natural
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
     from ..generator.units import UnitSet
 
 PAIRS = 64
+NOTHING = 1  # the exit status where all went well and nothing was found
 UNREAD = 141  # the exit status of programs whose output nobody reads to its end: 128 + SIGPIPE
+
+
+GENERATOR = "a name that 'list' shows, a folder, hf:user/repo, or package.module:factory"
 
 
 def show(text: Any, *, to: TextIO | None = None) -> None:
@@ -119,18 +125,29 @@ def file_name(layers: Sequence[str]) -> str:
     return safe_name(*layers)
 
 
+def generator_options(parser: argparse.ArgumentParser) -> None:
+    """Which generator, and where it runs."""
+    parser.add_argument("generator", metavar="GENERATOR", help=GENERATOR, type=os.path.expanduser)
+    device_option(parser)
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="device to run on, such as cpu or cuda:0 (default: the generator's own)")
+
+
 def unit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--layer")
+    parser.add_argument("--layer", help="the layer of --units, by its name; 'layers' lists all")
     parser.add_argument("--units", help="numbers of the layer's units, such as 3,17,40; separate sets by ';'")
-    parser.add_argument("--modules-file", help="a JSON file made by 'modules' or 'report'")
+    parser.add_argument(
+        "--modules-file", type=os.path.expanduser, metavar="FILE", help="a JSON file made by 'modules' or 'report'"
+    )
 
 
 def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
     if pairs:
-        parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="device to run on, such as cpu or cuda:0 (default: the generator's own)")
-    parser.add_argument("--out", type=os.path.expanduser, default=out, help=f"folder to write into (default {out})")
+        parser.add_argument("--pairs", type=count, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
+    parser.add_argument("--seed", type=natural, default=0, help="of all that is drawn at random (default 0)")
+    output_options(parser, out)
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 
@@ -204,10 +221,3 @@ def _numbers(text: str) -> list[int]:
 def require_none(options: argparse.Namespace, option: str, why: str) -> None:
     if getattr(options, option) is not None:
         raise ProbeError(f"--{option} is given {why}; leave it out")
-
-
-def output_folder(options: argparse.Namespace) -> Path:
-    """Where a command writes, as ``--out`` says."""
-    from ..base.files import as_path
-
-    return as_path(options.out)

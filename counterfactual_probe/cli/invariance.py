@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from .common import common, file_name, open_generator, output_folder, save_figure, show
+from .common import common, file_name, generator_options, open_generator, save_figure, show
 from .defaults import INVARIANCE_IMAGES
+from .options.output import results
+from .options.values import count, names
 
 if TYPE_CHECKING:
     from ..generator.adapter import GeneratorAdapter
+    from ..invariance.stretch import StretchTest
 
 
 def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
     parser = command(
-        "invariance", _invariance, "transform a layer's maps, and compare the image with the transformed one"
+        "invariance",
+        _invariance,
+        "transform a layer's maps, and compare the image with the transformed one",
+        "invariance dcgan-faces --layers main.5,main.8 --transformation stretch:1.5",
     )
-    parser.add_argument("generator", metavar="GENERATOR")
-    parser.add_argument("--layers", help="names, separated by commas (default: the last of each resolution)")
+    generator_options(parser)
+    parser.add_argument(
+        "--layers", type=names, help="names, separated by commas (default: the last of each resolution)"
+    )
     parser.add_argument(
         "--transformation",
         default="stretch:1.5",
@@ -28,41 +37,49 @@ def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
         "(default stretch:1.5)",
     )
     parser.add_argument(
-        "--images", type=int, default=INVARIANCE_IMAGES, help=f"number of images (default {INVARIANCE_IMAGES})"
+        "--images", type=count, default=INVARIANCE_IMAGES, help=f"number of images (default {INVARIANCE_IMAGES})"
     )
-    parser.add_argument("--levels", type=int, help="how often images are halved (default 4, or as often as possible)")
+    parser.add_argument("--levels", type=count, help="how often images are halved (default 4, or as often as possible)")
     parser.add_argument("--wavelet", default="haar", help="an orthogonal wavelet of PyWavelets (default haar)")
     common(parser, "out/invariance", pairs=False)
 
 
 def _invariance(options: argparse.Namespace) -> None:
-    from ..base.files import write_text
     from ..invariance.stretch import StretchTest
     from ..invariance.transformations import parse
-    from ..reporting.sections.invariance import KEPT, as_csv
 
     generator = open_generator(options.generator, options.device)
-    layers = options.layers.split(",") if options.layers else spatial_layers(generator)
+    layers = options.layers or spatial_layers(generator)
     transformation = parse(options.transformation)
     tests = [
         StretchTest(generator, layer, transformation=transformation, levels=options.levels, wavelet=options.wavelet)
         for layer in layers
     ]
-    results = [
+    layers = [test.layer.name for test in tests]
+    name = file_name(layers)
+    written = {f"invariance-{name}", *(f"invariance-{file_name([layer])}" for layer in layers)}
+    with results(options, *sorted(written)) as out:
+        _measure(options, tests, out, name)
+
+
+def _measure(options: argparse.Namespace, tests: list[StretchTest], out: Path, name: str) -> None:
+    from ..base.files import write_text
+    from ..reporting.sections.invariance import KEPT, as_csv
+
+    measured = [
         test.measure(n_images=options.images, seed=options.seed, keep=KEPT, show_progress=options.progress)
         for test in tests
     ]
-    out, name = output_folder(options), file_name([result.layer for result in results])
-    for result in results:
+    for result in measured:
         show(result.save(out / f"invariance-{file_name([result.layer])}.safetensors"))
-    show(write_text(out / f"invariance-{name}.csv", as_csv(results)))
-    first, *others = results
+    show(write_text(out / f"invariance-{name}.csv", as_csv(measured)))
+    first, *others = measured
     show(save_figure(first.plot_images(against=others).figure, out / f"images-{name}.png"))
     show(save_figure(first.plot_scales(against=others).figure, out / f"scales-{name}.png"))
     show(save_figure(first.plot(against=others).figure, out / f"mse-{name}.png"))
     relative = first.plot(against=others, relative=True)
     show(save_figure(relative.figure, out / f"relative-mse-{name}.png"))
-    for result in results:
+    for result in measured:
         show(result)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
-from .common import PAIRS, common, open_generator, output_folder, show
+from .common import GENERATOR, PAIRS, common, device_option, open_generator, show
 from .defaults import REPORT_HYBRIDS, REPORT_PAIRS
+from .options.output import output_folder, results
+from .options.values import count, names, natural
 from .robustness import chosen_classes, judge_options, open_classifier
 
 if TYPE_CHECKING:
@@ -23,27 +26,40 @@ if TYPE_CHECKING:
 DEMO = "dcgan-faces"
 _DEMO_HYBRIDS = 2**14  # in a layer: half of those of a report, so that the demo takes a minute
 _COMMANDS = (
-    ("report", "what a generator is made of: modules, hybrids and how reproducible they are, as an HTML page"),
-    ("demo", f"the report on the pretrained face generator {DEMO}, in about a minute"),
-    ("study", "the report with all figures of the papers: two samples, many numbers of modules, several minutes"),
+    (
+        "report",
+        "what a generator is made of: modules, hybrids and how reproducible they are, as an HTML page",
+        "report dcgan-faces --layers main.5,main.8",
+    ),
+    ("demo", f"the report on the pretrained face generator {DEMO}, in about a minute", "demo --out out/demo"),
+    (
+        "study",
+        "the report with all figures of the papers: two samples, many numbers of modules, several minutes",
+        "study dcgan-faces --layers main.8",
+    ),
 )
 
 
 def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the parsers of the commands."""
-    for name, text in _COMMANDS:
-        made = command(name, _report, text)
+    for name, text, example in _COMMANDS:
+        made = command(name, _report, text, example)
         if name == "demo":
             made.set_defaults(generator=DEMO)
         else:
             given: dict[str, Any] = {"nargs": "?", "default": DEMO} if name == "study" else {}
             default = f" (default {DEMO})" if given else ""
-            made.add_argument("generator", metavar="GENERATOR", help=f"the generator{default}", **given)
+            made.add_argument(
+                "generator", metavar="GENERATOR", type=os.path.expanduser, help=f"{GENERATOR}{default}", **given
+            )
+        device_option(made)
         made.set_defaults(command=name)
-        made.add_argument("--layers", help="names, separated by commas (default: the last of each resolution)")
-        made.add_argument("--modules", type=int, default=3, help="number of modules K (default 3)")
+        made.add_argument(
+            "--layers", type=names, help="names, separated by commas (default: the last of each resolution)"
+        )
+        made.add_argument("--modules", type=count, default=3, help="number of modules K (default 3)")
         _options_of_pairs(made, name)
-        made.add_argument("--sections", help="names of further sections, separated by commas")
+        made.add_argument("--sections", type=names, help="names of further sections, separated by commas")
         made.add_argument(
             "--regions",
             metavar="PACKAGE.MODULE:FACTORY",
@@ -53,6 +69,7 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
         judge_options(made, required=False)
         made.add_argument(
             "--pictures",
+            type=os.path.expanduser,
             help="pictures to make hybrids of too, if the generator encodes images; the same values as --data of train",
         )
         common(made, f"out/{name}", pairs=False)
@@ -62,20 +79,20 @@ def _options_of_pairs(parser: argparse.ArgumentParser, name: str) -> None:
     hybrids = _DEMO_HYBRIDS if name == "demo" else REPORT_HYBRIDS
     parser.add_argument(
         "--pairs",
-        type=int,
+        type=count,
         default=REPORT_PAIRS,
         help=f"at most so many pairs of latents in a layer (default {REPORT_PAIRS}); fewer where modules are "
         "reproducible before",
     )
     parser.add_argument(
-        "--hybrids", type=int, default=hybrids, help=f"and at most so many hybrids in a layer (default {hybrids})"
+        "--hybrids", type=count, default=hybrids, help=f"and at most so many hybrids in a layer (default {hybrids})"
     )
     if name == "study":
         parser.add_argument(
-            "--papers-pairs", type=int, default=PAIRS, help=f"pairs of the papers' pipeline (default {PAIRS})"
+            "--papers-pairs", type=count, default=PAIRS, help=f"pairs of the papers' pipeline (default {PAIRS})"
         )
         parser.add_argument(
-            "--repetitions", type=int, default=10, help="repetitions of the stability analysis (default 10)"
+            "--repetitions", type=natural, default=10, help="repetitions of the stability analysis (default 10)"
         )
 
 
@@ -95,7 +112,7 @@ def _report(options: argparse.Namespace) -> None:
     regions = regions_of(generator, _given_regions(options.regions))
     growth = Growth(
         generator,
-        options.layers.split(",") if options.layers else None,
+        options.layers,
         settings,
         output_folder(options),
         regions,
@@ -105,8 +122,9 @@ def _report(options: argparse.Namespace) -> None:
         f"run “{_command_line(options)}” again",
     )
     growth.ready()
-    _say(_beginning(options))
-    _printed(growth.run(show_progress=options.progress), growth.failed)
+    with results(options, "report"):
+        _say(_beginning(options))
+        _printed(growth.run(show_progress=options.progress), growth.failed)
 
 
 def _say(text: str) -> None:
@@ -177,12 +195,12 @@ def _section_makers(options: argparse.Namespace) -> list[SectionMaker]:
     from ..reporting.section import section_maker
     from ..reporting.sections.robustness import CLASSIFIERS, robustness_maker
 
-    names = options.sections.split(",") if options.sections else []
-    if "robustness" not in names and (options.classes or options.classifier or options.class_map):
+    wanted = options.sections or []
+    if "robustness" not in wanted and (options.classes or options.classifier or options.class_map):
         raise ProbeError(
             "--classes, --classifier and --class-map are for --sections robustness; add it, or leave them out"
         )
-    makers = {name: section_maker(name) for name in names}
+    makers = {name: section_maker(name) for name in wanted}
     if "robustness" in makers and options.classes:
         classifiers = [open_classifier(name, options.device) for name in options.classifier or CLASSIFIERS]
         classes, class_map = chosen_classes(options)

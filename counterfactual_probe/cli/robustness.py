@@ -6,49 +6,61 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..base.errors import ProbeError
 from ..registry.pretrained import available, pretrained
-from .common import PAIRS, made_by, modules_of, open_generator, output_folder, sets_of, show
+from .common import GENERATOR, PAIRS, common, device_option, made_by, modules_of, open_generator, sets_of, show
 from .defaults import ROBUSTNESS_HYBRIDS
+from .options.output import results
+from .options.values import count, names
 
 if TYPE_CHECKING:
     from ..classifiers import Classifier
     from ..generator.adapter import GeneratorAdapter
+    from ..robustness import RobustnessProbe
+
+Classes: TypeAlias = "tuple[int | str, int | str]"
+ClassMap: TypeAlias = "dict[int | str, list[int | str]]"
 
 
 def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
-    parser = command("robustness", _robustness, "how robust classifiers are to hybrids of two classes, as an HTML page")
-    parser.add_argument("--generator", required=True, metavar="GENERATOR", help="one whose latents have classes")
+    parser = command(
+        "robustness",
+        _robustness,
+        "how robust classifiers are to hybrids of two classes, as an HTML page",
+        "robustness --generator cdcgan-eyes --classifier ./my-classifier --classes male female",
+    )
+    parser.add_argument(
+        "--generator",
+        required=True,
+        metavar="GENERATOR",
+        type=os.path.expanduser,
+        help=f"one whose latents have classes: {GENERATOR}",
+    )
     judge_options(parser, required=True)
     parser.add_argument(
-        "--layers", help="names, separated by commas, early to late (default: the last of each resolution)"
+        "--layers", type=names, help="names, separated by commas, early to late (default: the last of each resolution)"
     )
-    parser.add_argument("--modules", type=int, help="number of modules K of each layer (default 3)")
+    parser.add_argument("--modules", type=count, help="number of modules K of each layer (default 3)")
     parser.add_argument(
         "--modules-file",
         nargs="+",
         metavar="FILE",
+        type=os.path.expanduser,
         help="JSON files made by 'modules' or 'report', instead of --layers",
     )
     parser.add_argument(
         "--hybrids",
-        type=int,
+        type=count,
         help=f"how many, roughly, for the influence maps of each layer (default {ROBUSTNESS_HYBRIDS}): the more "
         "channels, the fewer pairs",
     )
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of latents to score (default {PAIRS})")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="device to run on, such as cpu or cuda:0 (default: the generator's own)")
-    parser.add_argument(
-        "--out",
-        type=os.path.expanduser,
-        default="out/robustness",
-        help="folder to write into (default out/robustness)",
-    )
-    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
+    parser.add_argument("--pairs", type=count, default=PAIRS, help=f"pairs of latents to score (default {PAIRS})")
+    device_option(parser)
+    common(parser, "out/robustness", pairs=False)
 
 
 def judge_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -75,19 +87,32 @@ def judge_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _robustness(options: argparse.Namespace) -> None:
-    from ..reporting.folder import require_writable
-    from ..reporting.sections.robustness import pairs_of_classes, robustness_sentences, write_robustness_page
+    from ..reporting.sections.robustness import pairs_of_classes
     from ..robustness import RobustnessProbe
 
-    generator = open_generator(options.generator, options.device)
-    classifiers = [open_classifier(name, options.device) for name in options.classifier]
     classes, class_map = chosen_classes(options)
-    out = output_folder(options)
-    require_writable(out)
-    probe = RobustnessProbe(generator, classifiers)
+    generator = open_generator(options.generator, options.device)
+    pairs_of_classes(generator, classes, 1, options.seed)  # a class that is none is said now
+    for layer in options.layers or ():
+        generator.layer(layer)
+    with results(options, "robustness") as out:
+        classifiers = [open_classifier(name, options.device) for name in options.classifier]
+        probe = RobustnessProbe(generator, classifiers)
+        probe.require(classes, class_map)
+        _score(options, probe, classes, class_map, out)
+
+
+def _score(
+    options: argparse.Namespace, probe: RobustnessProbe, classes: Classes, class_map: ClassMap | None, out: Path
+) -> None:
+    from ..base.display.text import counted
+    from ..reporting.sections.robustness import pairs_of_classes, robustness_sentences, write_robustness_page
+
+    generator = probe.generator
     units = _units(generator, options, classes)
     z1, z2 = pairs_of_classes(generator, classes, options.pairs, options.seed)
-    show(f"scoring {len(classifiers)} classifiers on {sum(map(len, units.values()))} modules", to=sys.stderr)
+    judges = counted(len(options.classifier), "classifier")
+    show(f"scoring {judges} on {counted(sum(map(len, units.values())), 'module')}", to=sys.stderr)
     result = probe.score(
         z1,
         z2,
@@ -133,7 +158,7 @@ def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tu
         return _from_files(options.modules_file)
     hybrids = ROBUSTNESS_HYBRIDS if options.hybrids is None else options.hybrids
     n_modules = 3 if options.modules is None else options.modules
-    layers = options.layers.split(",") if options.layers else default_layers(generator)
+    layers = options.layers or default_layers(generator)
     if not options.layers:
         layers = [name for name in layers if generator.layer(name).channels >= n_modules]
     most = max(2, max((hybrids // generator.layer(name).channels for name in layers), default=2))
@@ -155,12 +180,10 @@ def _from_files(paths: list[str]) -> dict[str, Any]:
     return by_layer
 
 
-def chosen_classes(
-    options: argparse.Namespace,
-) -> tuple[tuple[int | str, int | str], dict[int | str, list[int | str]] | None]:
+def chosen_classes(options: argparse.Namespace) -> tuple[Classes, ClassMap | None]:
     """``--classes`` and ``--class-map``: the generator's two classes, and what classifiers call them."""
     first, second = map(_class, options.classes)
-    class_map: dict[int | str, list[int | str]] = {}
+    class_map: ClassMap = {}
     for text in options.class_map:
         name, equals, classes = text.partition("=")
         if not equals or not name or not classes:

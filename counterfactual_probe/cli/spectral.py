@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import ProbeError
-from .common import common, file_name, open_generator, output_folder, save_figure, show
+from .common import common, file_name, generator_options, open_generator, save_figure, show
 from .defaults import REMOVAL_DRAWS
+from .options.output import results
+from .options.values import count
 
 if TYPE_CHECKING:
     from ..generator.adapter import GeneratorAdapter
+    from ..generator.latents import Latents
     from ..spectral import ConvolutionPair, SpectralDependency, SpectralTable
 
 
 def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
-    parser = command("spectral", _spectral, "spectral dependency ratios of a generator's successive convolutions")
-    parser.add_argument("generator", metavar="GENERATOR")
+    parser = command(
+        "spectral",
+        _spectral,
+        "spectral dependency ratios of a generator's successive convolutions",
+        "spectral dcgan-faces --against partner",
+    )
+    generator_options(parser)
     parser.add_argument(
         "--against",
         metavar="partner|GENERATOR",
@@ -29,17 +37,19 @@ def add_spectral(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--pair", metavar="EARLIER,LATER", help="convolutions whose kernels are shown, or removed (default: the finest)"
     )
     parser.add_argument(
-        "--activations", type=int, metavar="N", help="also the ratios of every layer's activation maps, over N samples"
+        "--activations",
+        type=count,
+        metavar="N",
+        help="also the ratios of every layer's activation maps, over N samples",
     )
     parser.add_argument(
-        "--remove", type=int, metavar="N", help="N images with filters of low and of high ratio removed"
+        "--remove", type=count, metavar="N", help="N images with filters of low and of high ratio removed"
     )
-    parser.add_argument("--draws", type=int, metavar="N", help=f"random controls for these (default {REMOVAL_DRAWS})")
+    parser.add_argument("--draws", type=count, metavar="N", help=f"random controls for these (default {REMOVAL_DRAWS})")
     common(parser, "out/spectral", pairs=False)
 
 
 def _spectral(options: argparse.Namespace) -> None:
-    from ..base.files import write_json
     from ..spectral import SpectralDependency
 
     if options.draws is not None and options.remove is None:
@@ -50,9 +60,22 @@ def _spectral(options: argparse.Namespace) -> None:
     sd = SpectralDependency(generator)
     pair = chosen_pair(sd, options.pair)
     other = None if options.against is None else _against(generator, options)
-    out = output_folder(options)
-    table = sd.table(show_progress=options.progress)
     own = file_name([generator.name])
+    with results(options, f"table-{own}") as out:
+        _measure(options, sd, generator, pair, other=other, out=out)
+
+
+def _measure(
+    options: argparse.Namespace,
+    sd: SpectralDependency,
+    generator: GeneratorAdapter,
+    pair: tuple[str, str],
+    *,
+    other: SpectralDependency | None,
+    out: Path,
+) -> None:
+    own = file_name([generator.name])
+    table = sd.table(show_progress=options.progress)
     _write(table, out, own)
     against = None
     if other is not None:
@@ -68,17 +91,24 @@ def _spectral(options: argparse.Namespace) -> None:
     if options.activations is not None:
         _activations(sd, generator, options, out)
     if options.remove is not None:
-        latents = generator.sample(options.remove, seed=options.seed)
-        draws = REMOVAL_DRAWS if options.draws is None else options.draws
-        removal = sd.remove_filters(*pair, latents, draws=draws, seed=options.seed)
-        show(removal.save(out / f"removal-{name}.safetensors"))
-        show(write_json(out / f"removal-{name}.json", {"rows": removal.rows(), "provenance": removal.provenance}))
-        show(save_figure(removal.plot()[0], out / f"removal-{name}.png"))
-        show(save_figure(removal.plot_measures()[0], out / f"removal-measures-{name}.png"))
-        show(removal)
+        _remove(sd, generator.sample(options.remove, seed=options.seed), pair, options, out)
     show(table)
     if against is not None:
         show(against)
+
+
+def _remove(
+    sd: SpectralDependency, latents: Latents, pair: tuple[str, str], options: argparse.Namespace, out: Path
+) -> None:
+    from ..base.files import write_json
+
+    draws, name = REMOVAL_DRAWS if options.draws is None else options.draws, file_name(pair)
+    removal = sd.remove_filters(*pair, latents, draws=draws, seed=options.seed)
+    show(removal.save(out / f"removal-{name}.safetensors"))
+    show(write_json(out / f"removal-{name}.json", {"rows": removal.rows(), "provenance": removal.provenance}))
+    show(save_figure(removal.plot()[0], out / f"removal-{name}.png"))
+    show(save_figure(removal.plot_measures()[0], out / f"removal-measures-{name}.png"))
+    show(removal)
 
 
 def chosen_pair(sd: SpectralDependency, given: str | None) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import ProbeError
 from .common import show
 from .defaults import TRAINING_IMAGES, TRAINING_PRECISIONS
+from .options.values import count, natural, number, positive
 
 if TYPE_CHECKING:
     from ..training import Trained
@@ -20,39 +21,50 @@ if TYPE_CHECKING:
 
 def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
-    parser = command("train", _train, "train a generator of your own, or one that ships with the library anew")
+    parser = command(
+        "train",
+        _train,
+        "train a generator of your own, or one that ships with the library anew",
+        "train vae --data ~/Pictures --size 64 --steps 2000",
+    )
     parser.add_argument(
         "model",
         metavar="MODEL",
         help="vae, dcgan, began, sae, …, a model that ships with the library, or one of a plug-in",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", help="a folder or zip of images, a file (.npy, .h5, .npz), generator:NAME, or scene")
-    data.add_argument("--size", type=int, help="side of the images; others are cropped to squares and resized")
+    data.add_argument(
+        "--data",
+        type=os.path.expanduser,
+        help="a folder or zip of images, a file (.npy, .h5, .npz), generator:NAME, or scene",
+    )
+    data.add_argument("--size", type=count, help="side of the images; others are cropped to squares and resized")
     data.add_argument("--colours", type=int, choices=[1, 3], help="3, or 1 for grey")
     data.add_argument(
         "--images",
-        type=int,
+        type=count,
         help=f"the most to take from files; how many to take from a generator or scene (default {TRAINING_IMAGES})",
     )
     data.add_argument("--terms", help="terms under which the images may be used, for the model card")
     data.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded")
-    data.add_argument("--cache", metavar="FILE", help="cache the decoded images in this file for later runs")
+    data.add_argument(
+        "--cache", type=os.path.expanduser, metavar="FILE", help="cache the decoded images in this file for later runs"
+    )
     model = parser.add_argument_group("model and losses (by default the model's own)")
-    model.add_argument("-b", "--beta", type=float, help="weight of a VAE's KL")
-    model.add_argument("--latent", type=int, help="dimensions of the latent")
-    model.add_argument("--width", type=int, help="channels of the widest layer")
-    model.add_argument("--batch", type=int, help="images per step")
-    model.add_argument("--lr", type=float, help="learning rate")
+    model.add_argument("-b", "--beta", type=number, help="weight of a VAE's KL")
+    model.add_argument("--latent", type=count, help="dimensions of the latent")
+    model.add_argument("--width", type=count, help="channels of the widest layer")
+    model.add_argument("--batch", type=count, help="images per step")
+    model.add_argument("--lr", type=positive, help="learning rate")
     model.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting")
     run = parser.add_argument_group("run")
-    run.add_argument("--steps", type=int)
-    run.add_argument("--epochs", type=float)
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--steps", type=count, help="how many steps of a batch (default: the model's own number)")
+    run.add_argument("--epochs", type=positive, help="passes over the images, instead of --steps")
+    run.add_argument("--seed", type=natural, default=0, help="of all that is drawn at random (default 0)")
     run.add_argument("--precision", choices=TRAINING_PRECISIONS, help="by default the model's own, float32 for most")
     run.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
     run.add_argument("--resume", action="store_true", help="resume from the checkpoint in the folder, if there is one")
-    run.add_argument("--out", help="folder to write into (default out/MODEL)")
+    run.add_argument("--out", type=os.path.expanduser, help="folder to write into (default out/MODEL)")
     run.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 

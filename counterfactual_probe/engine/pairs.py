@@ -23,6 +23,8 @@ class Pairs:
 def given_pairs(generator: GeneratorAdapter, z1: Latents | None, z2: Latents | None) -> Pairs:
     """Zipped pairs of the caller's own latents, checked."""
     if z1 is None or z2 is None:
+        if isinstance(z1, int):
+            raise ProbeError(f"the base latents z1 are {z1}; for so many pairs that are sampled, write n_pairs={z1}")
         raise ProbeError("only one of base and source latents is given; give both z1 and z2")
     base, source = generator.check(z1, "the base latents z1"), generator.check(z2, "the source latents z2")
     if base != source:

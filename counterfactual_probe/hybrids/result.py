@@ -13,7 +13,7 @@ from torch import Tensor
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import ProbeError, one_of, strings
+from ..base.errors import ProbeError, one_of, strings, whole
 from ..base.formats.provenance import ImagesProvenance, Provenance
 from ..generator.results import Result, kind_of, origin
 from ..generator.units import UnitSet
@@ -101,10 +101,12 @@ class Hybrids(Result):
         *,
         layout: Literal["rows", "columns"] = "rows",
         labels: Sequence[str] | None = None,
+        most: int | None = None,
     ) -> Plot[Axes]:
         """A sheet of images: base, source, then one row (or column) per unit set (S003 Fig. 4).
 
-        ``labels`` name the unit sets; by default their own names, or their units.
+        ``labels`` name the unit sets; by default their own names, or their units. Of the first ``most`` pairs alone,
+        if that is given.
         """
         from ..base.drawing import plot_images
 
@@ -115,6 +117,7 @@ class Hybrids(Result):
         images, titles = [self.base], ["base"]
         if self.source is not None:
             images, titles = [*images, self.source], [*titles, "source"]
-        rows = torch.stack([*images, *self.images.unbind()]).float().cpu().numpy()
+        shown = None if most is None else whole(most, "most", 1)
+        rows = torch.stack([*images, *self.images.unbind()])[:, :shown].float().cpu().numpy()
         low, high = self.provenance["image_range"]
         return plot_images(rows, [*titles, *names], (low, high), ax=ax, columns=layout == "columns")

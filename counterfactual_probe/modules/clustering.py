@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -70,6 +71,21 @@ class FinderHeader(Schema):
         largest = max(labels.tolist(), default=NO_MODULE)
         if sizes["K"] != n_modules or largest >= n_modules or min(labels.tolist(), default=NO_MODULE) < NO_MODULE:
             raise ValueError(f"templates_ has {sizes['K']} modules, labels_ others, and n_modules is {n_modules}")
+
+
+@cache
+def _unfitted() -> type[ProbeError]:
+    from sklearn.exceptions import NotFittedError
+
+    class NotFitted(ProbeError, NotFittedError):  # type: ignore[misc]  # scikit-learn has no types
+        """A finder is asked for what only :meth:`fit` sets."""
+
+    return NotFitted
+
+
+def not_fitted(sentence: str) -> ProbeError:
+    """An error that is scikit-learn's ``NotFittedError`` as well."""
+    return _unfitted()(sentence)
 
 
 def live_rows(rows: Floats, needed: int, kind: str) -> npt.NDArray[np.bool_]:

@@ -35,6 +35,7 @@ from .clustering import (
     factorise,
     factorising,
     live_rows,
+    not_fitted,
     variance_explained,
 )
 from .confidence import (
@@ -332,13 +333,21 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
 
     def require_fit(self) -> None:
         """Raise a ProbeError if :meth:`fit` has not set the attributes."""
-        if not hasattr(self, "modules_"):
-            raise ProbeError(f"{self!r} has no modules yet; fit it first, with .fit(maps)")
+        if "modules_" not in vars(self):
+            raise not_fitted(f"{self!r} has no modules yet; fit it first, with .fit(maps)")
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Only what is not there: of what fitting sets, the error says so."""
+            if name in (*_ARRAYS, "modules_", "names_", "provenance_", "variance_explained_"):
+                self.require_fit()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def describe(self) -> Description:
         """The parameters and, once fitted, the modules and how reproducible they are."""
         about = f"n_modules={self.n_modules}, method={self.method!r}, features={self.features!r}"
-        if not hasattr(self, "modules_"):
+        if "modules_" not in vars(self):
             return Description(type(self).__name__, about, page="modules")
         alive, known, kind = int((self.labels_ != NO_MODULE).sum()), self._confidence, kind_of(self.provenance_)
         facts = [(f"{kind}s", f"{alive} of {len(self.labels_)} in modules; {origin(self.provenance_)}")]

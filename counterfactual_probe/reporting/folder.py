@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..base.errors import ProbeError
-from ..base.files import read_json, write_bytes, write_json
+from ..base.files import read_json, write_json
 from .section import WRITERS
 
 _ASIDE = ".unfinished-report"
@@ -23,11 +23,6 @@ _OWN_FILES = (
     "channels-*.csv",
     *(f"{start}-*{suffix}" for start in ("section", "papers") for suffix in WRITERS),
 )
-
-
-def require_writable(folder: Path) -> None:
-    """Raise a ProbeError now, and not after a long run, where a report cannot be written."""
-    write_bytes(folder / ".counterfactual-probe", b"").unlink()
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base.errors import ProbeError
+from ..base.files import require_writable
 from ..base.plugins import blamed_on_plugin
 from ..generator.adapter import GeneratorAdapter
 from ..registry.regions import Regions
 from .choice import study_layers
-from .folder import require_writable
 from .page import Chapter, Report
 from .section import Section, SectionMaker, require_distinct
 from .study import Settings, Study, growing_study

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.display.text import counted
 from ..base.errors import Interrupted, ProbeError, share, whole
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
@@ -62,8 +63,8 @@ class Settings:
         share(self.expected_ari, "expected_ari")
         if self.max_pairs < _FEWEST_PAIRS:
             raise ProbeError(
-                f"{self.max_pairs} pairs asked for; a report needs at least {_FEWEST_PAIRS}, to say how reproducible "
-                "modules are"
+                f"{counted(self.max_pairs, 'pair')} asked for; a report needs at least {_FEWEST_PAIRS}, to say how "
+                "reproducible modules are"
             )
 
     def pairs(self, channels: int, pixels: int) -> tuple[int, int]:

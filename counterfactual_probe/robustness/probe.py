@@ -110,6 +110,13 @@ class RobustnessProbe:
             about = self._provenance(stream, both, tally, pooled) | {"seed": seed}
         return _result(tally, both, require_pictures(self.generator.image_size, "RobustnessProbe"), about)
 
+    def require(self, classes: Sequence[Any], class_map: Mapping[Any, Any] | None = None) -> None:
+        """Raise a ProbeError if a classifier lacks a class, before anything long is run.
+
+        >>> probe.require(("koala", "teddy"))  # doctest: +SKIP
+        """
+        class_numbers(self.classifiers, two_classes(classes), class_map)
+
     def _run(self, stream: Stream, tally: Tally, show_progress: bool) -> None:
         sources = _SourceImages(self.generator, stream)
         total, scored = stream.pairs.n * len(tally.grid.sets), np.zeros(stream.pairs.n, np.bool_)

@@ -119,7 +119,7 @@ def test_modules_of_files_and_a_map_of_classes(folder: Path, capsys: pytest.Capt
         "night": {"1": "night"},
     }
     capsys.readouterr()
-    assert run(*ARGUMENTS[:4], "--classes", "day", "night", *given) == 0
+    assert run(*ARGUMENTS[:4], "--classes", "day", "night", "--force", *given) == 0
     assert "all classifiers" not in capsys.readouterr().out.lower()
 
 

@@ -337,7 +337,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "12 images each; Fréchet distances over that of generated from training images, " in captured.out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "examples-main.11.png",
-        *(f"fidelity-main.11.{suffix}" for suffix in ("csv", "json", "png", "safetensors")),
+        *(f"fidelity-main.11.{suffix}" for suffix in ("command.json", "csv", "json", "png", "safetensors")),
     ]
     found = cp.Fidelity.load(tmp_path / "out/fidelity-main.11.safetensors")
     assert found.groups == ("training images", "generated", "generated again", "hybrids 1", "hybrids 2")
@@ -347,9 +347,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for number, pixels in enumerate(np.load(pictures)):
         Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{number:02d}.png")
     (folder / "torn.png").write_bytes(b"")
-    assert cli.main([*arguments, "--training", str(folder)]) == 2
+    assert cli.main([*arguments, "--training", str(folder), "--force"]) == 2
     assert "cannot be read: torn.png (not an image); repair or remove them" in capsys.readouterr().err
-    assert cli.main([*arguments, "--training", str(folder), "--skip-unreadable"]) == 0
+    assert cli.main([*arguments, "--training", str(folder), "--skip-unreadable", "--force"]) == 0
     assert "images cannot be read and are left out: torn.png" in capsys.readouterr().err
     again = cp.Fidelity.load(tmp_path / "out/fidelity-main.11.safetensors")
     assert again.distances.tolist() == found.distances.tolist()

@@ -315,6 +315,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "layer main.11, horizontal flip: MSE" in captured.out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "images-main.11.png",
+        "invariance-main.11.command.json",
         "invariance-main.11.csv",
         "invariance-main.11.safetensors",
         "mse-main.11.png",

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
 import counterfactual_probe as cp
@@ -245,6 +246,13 @@ def test_an_unfitted_finder_says_so() -> None:
     ):
         with pytest.raises(cp.ProbeError, match=r"has no modules yet; fit it first, with \.fit\(maps\)"):
             use()
+    for name in ("labels_", "templates_", "weights_", "modules_", "names_", "provenance_", "variance_explained_"):
+        assert not hasattr(cp.ModuleFinder(), name)
+        for family in (cp.ProbeError, NotFittedError, AttributeError):  # of the library, of scikit-learn, of Python
+            with pytest.raises(family, match=r"^ModuleFinder\(.*\) has no modules yet; fit it first"):
+                getattr(cp.ModuleFinder(), name)
+    with pytest.raises(AttributeError, match="'ModuleFinder' object has no attribute 'lables_'"):
+        _ = cp.ModuleFinder().lables_  # type: ignore[attr-defined]
 
 
 # --- refusals -------------------------------------------------------------------------------------

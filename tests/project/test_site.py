@@ -90,8 +90,7 @@ def test_the_ledgers_commands_exist() -> None:
         if program == "make":
             assert re.search(rf"^{first}:", makefile, re.MULTILINE), command
         elif program == "counterfactual-probe":
-            with pytest.raises(SystemExit, match=r"^0$"):
-                cli.main([first, "--help"])
+            assert cli.main([first, "--help"]) == 0
         else:
             assert program in {"python", "pytest"}
             assert (ROOT / first).is_file(), command

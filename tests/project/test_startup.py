@@ -12,7 +12,9 @@ import pytest
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import defaults
+from counterfactual_probe.engine import select
 from counterfactual_probe.fidelity import compare
+from counterfactual_probe.influence import components
 from counterfactual_probe.invariance import stretch
 from counterfactual_probe.modules import features
 from counterfactual_probe.reporting import study
@@ -93,10 +95,12 @@ def test_the_package_runs_as_the_command_does() -> None:
 def test_what_help_says_is_what_the_library_does() -> None:
     told = {name: value for name, value in vars(defaults).items() if name.isupper()}
     assert told == {
+        "COMPONENTS": components.COMPONENTS,
         "FEATURES": get_args(features.Kind),
         "FIDELITY_IMAGES": compare.DEFAULT_IMAGES,
         "FIDELITY_RESAMPLES": compare.DEFAULT_RESAMPLES,
         "INVARIANCE_IMAGES": stretch.DEFAULT_IMAGES,
+        "PRECISIONS": select.PRECISIONS,
         "REMOVAL_DRAWS": filters.DRAWS,
         "REPORT_HYBRIDS": study.Settings.max_hybrids,
         "REPORT_PAIRS": study.Settings.max_pairs,

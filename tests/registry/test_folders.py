@@ -17,7 +17,7 @@ from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.cli import entry as cli
+from counterfactual_probe.cli.common import open_generator
 from counterfactual_probe.registry import folders
 from counterfactual_probe.registry.folders import Architecture, load_folder, save_folder
 from support import forks
@@ -65,7 +65,7 @@ def test_every_way_to_name_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatc
     ways = ["small", "./small", "small/", "../" + folder.parent.name + "/small", "~/small", folder, Path("small")]
     for name in ways:
         assert cp.load(name).name == "small", name
-    assert cli.open_generator("./small", None).name == "small"
+    assert open_generator("./small", None).name == "small"
 
 
 def test_a_name_of_the_registry_goes_before_a_folder_and_a_path_does_not(
@@ -305,12 +305,12 @@ def test_without_the_hubs_client(monkeypatch: pytest.MonkeyPatch) -> None:
 HUB_CALLS = """
     import time, warnings
     import counterfactual_probe as cp
-    from counterfactual_probe.cli import entry as cli
+    from counterfactual_probe.cli.common import open_generator
     waits = []
     time.sleep = waits.append
     for name in {names!r}:
         try:
-            found = cli.open_generator(name, None).name
+            found = open_generator(name, None).name
         except cp.ProbeError as error:
             found = str(error)
         print(found)

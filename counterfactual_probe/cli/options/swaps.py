@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 from typing import Any
 
 from ...base.errors import ProbeError, first_line
+from .values import count, number
 
 
 def axis_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--axis", choices=["channel", "token", "head"], default="channel", help="what units are")
-    parser.add_argument("--heads", type=int, help="how many heads, if the module does not say")
-    parser.add_argument("--basis", metavar="BASIS.safetensors", help="units are the features of a saved basis")
     parser.add_argument(
-        "--where", metavar="MASK.npy", help="swap inside a mask, booleans or numbers from 0 to 1, of the image's size"
+        "--axis", choices=["channel", "token", "head"], default="channel", help="what units are (default channel)"
     )
-    parser.add_argument("--strength", type=float, default=1.0, help="how far towards the source (default 1)")
+    parser.add_argument("--heads", type=count, help="how many heads, if the module does not say")
+    parser.add_argument(
+        "--basis",
+        type=os.path.expanduser,
+        metavar="BASIS.safetensors",
+        help="units are the features of a saved basis",
+    )
+    parser.add_argument(
+        "--where",
+        type=os.path.expanduser,
+        metavar="MASK.npy",
+        help="swap inside a mask, booleans or numbers from 0 to 1, of the image's size",
+    )
+    parser.add_argument("--strength", type=number, default=1.0, help="how far towards the source (default 1)")
 
 
 def unit_arguments(options: argparse.Namespace) -> dict[str, Any]:

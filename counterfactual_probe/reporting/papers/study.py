@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...base.display.text import counted
 from ...base.errors import ProbeError, whole
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
@@ -52,7 +53,9 @@ class PapersSettings:
         whole(self.seed, "the seed", 0)
         whole(self.repetitions, "repetitions", 0)
         if self.n_pairs < 2:
-            raise ProbeError(f"{self.n_pairs} pairs asked for; a study needs at least 2, for a standard error")
+            raise ProbeError(
+                f"{counted(self.n_pairs, 'pair')} asked for; a study needs at least 2, for a standard error"
+            )
 
     @property
     def seeds(self) -> tuple[int, int]:

@@ -132,7 +132,7 @@ def chain_of(*widths: int) -> cp.GeneratorAdapter:
         ({"n_modules": 0}, "n_modules is 0"),
         ({"seed": -1}, "the seed is -1"),
         ({"repetitions": -1}, "repetitions is -1"),
-        ({"n_pairs": 1}, "1 pairs asked for; a study needs at least 2"),
+        ({"n_pairs": 1}, "1 pair asked for; a study needs at least 2"),
     ],
 )
 def test_wrong_settings_are_said_before_anything_runs(wrong: dict[str, int], message: str) -> None:
