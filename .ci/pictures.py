@@ -1,4 +1,4 @@
-"""Make the pictures of README.md and of the pages anew: python .ci/pictures.py [hybrids] [modules]
+"""Make the pictures of README.md and of the pages anew: python .ci/pictures.py [hybrids] [modules] [samplers]
 
 Each name is a command of the library or an example, and the pictures that are taken from its output into docs/images;
 without a name, all of them run.
@@ -7,8 +7,13 @@ without a name, all of them run.
 from __future__ import annotations
 
 import argparse
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from PIL import Image
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import main
@@ -17,6 +22,11 @@ ROOT = Path(__file__).parent.parent
 OUT, IMAGES = ROOT / "out", ROOT / "docs/images"
 # Of the study of one layer, in docs/modules.md.
 LAYER, PAIRS = "main.8", 256
+# Of examples/flow_steps.py, in docs/samplers.md; "webp" are photographs and what has as many colours.
+FLOW = ("--channels", "128", "--pairs", "16", "--hybrids", "32")
+PLOTS = ("calls", "modules-kept", "modules-courses", "modules-templates", "layout", "source_call")
+PHOTOGRAPHS = ("maps", "hybrids")
+FINDINGS = re.compile(r"(<!-- findings of [^>]*-->\n).*?(<!-- end of findings -->)", re.DOTALL)
 MODULES = ("influence", "templates", "hybrids", "confidence", "selection", "stability")
 
 
@@ -35,6 +45,35 @@ def modules() -> None:
     for name in MODULES:
         (figure,) = (out / "figures").glob(f"papers-{name}_{LAYER}.*")
         _take(figure, f"modules-{name}")
+
+
+def samplers() -> None:
+    """The pictures and findings of docs/samplers.md: two examples on generators that take steps."""
+    _example("flow_steps", *FLOW, "--out", str(OUT / "flow-steps"))
+    for name in PLOTS:
+        _take(OUT / f"flow-steps/{name}.png", f"samplers-{name}")
+    for name in PHOTOGRAPHS:
+        _take(_as_webp(OUT / f"flow-steps/{name}.png"), f"samplers-{name}")
+    _example("which_word_where", "--out", str(OUT / "which-word-where"))
+    _take(_as_webp(OUT / "which-word-where/words.png"), "samplers-words")
+    page, findings = ROOT / "docs/samplers.md", (OUT / "flow-steps/findings.md").read_text()
+    text, count = FINDINGS.subn(lambda match: f"{match[1]}{findings}{match[2]}", page.read_text())
+    if count != 1:
+        raise SystemExit(f"{page} has {count} places for findings; it must have one")
+    page.write_text(text)
+
+
+def _example(name: str, *arguments: str) -> None:
+    command = [sys.executable, str(ROOT / f"examples/{name}.py"), *arguments]
+    if status := subprocess.run(command, check=False).returncode:
+        raise SystemExit(status)
+
+
+def _as_webp(picture: Path) -> Path:
+    target = picture.with_suffix(".webp")
+    with Image.open(picture) as image:
+        image.convert("RGB").save(target, quality=88, method=6)
+    return target
 
 
 def _command(*arguments: str) -> None:
@@ -56,7 +95,7 @@ def _place(text: str, heading: str) -> int:
     return text.index(heading) if heading in text else len(text)
 
 
-PICTURES: dict[str, Callable[[], None]] = {take.__name__: take for take in (hybrids, modules)}
+PICTURES: dict[str, Callable[[], None]] = {take.__name__: take for take in (hybrids, modules, samplers)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -80,6 +80,7 @@ def channels(gen: cp.GeneratorAdapter, layer: str, out: Path, *, pairs: int, few
         normalise="pair",
         show_progress=True,
     )
+    maps.without_blocks().save(out / "maps.safetensors")
     save_figure(maps.plot_calls()[0], out / "calls.png")
     influence = maps.influence.view(len(calls), -1)
     error = maps.influence_standard_error.view(len(calls), -1)
@@ -115,10 +116,15 @@ def modules(maps: cp.InfluenceMaps, out: Path) -> list[str]:
         f"{MODULES}; by chance {chance:.0%} would (largest p-value {kept.p_value.max():.2g}). In one module at all "
         f"calls are {kept.kept_throughout:.0%}, by chance {kept.chance_throughout.mean():.0%}."
     ]
-    if reproducible is not None:
+    if reproducible is not None and kept.standard_error is not None:
+        below = kept.kept + CONFIDENT * kept.standard_error < np.minimum(reproducible[1:], reproducible[:-1])
+        changed = [f"{call} → {call + 1}" for call in kept.calls[:-1][below].tolist()]
+        fewer = (
+            f"clearly fewer keep it at calls {', '.join(changed)}" if changed else "at no call do clearly fewer keep it"
+        )
         sentences.append(
             f"Other latents would leave {reproducible.min():.0%} to {reproducible.max():.0%} of the channels in their "
-            "module at the same call: no more can be expected from call to call."
+            f"module at the same call; {fewer}."
         )
     return sentences
 

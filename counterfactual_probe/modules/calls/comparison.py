@@ -41,8 +41,9 @@ def modules_by_call(
     Modules are found at each call by itself, and those of successive calls are matched by their templates
     (:func:`match_modules`). A channel keeps its module if it is in the counterpart at the next call. Two shares say
     what that means: how many channels would by *chance*, had the channels of the later call been permuted; and how many
-    are *reproducible*, that is kept by another sample of latents at the same call. Channels change their
-    module along the calls where clearly fewer keep it than are reproducible.
+    are *reproducible*, that is left in their module by another sample of latents at the same call. Channels change
+    their module along the calls where clearly fewer keep it than are reproducible. More may keep it: calls share their
+    pairs of latents, so that their maps err alike.
 
     Args:
         maps: of each unit of each call alone. With blocks, there are standard errors and reproducible shares.
