@@ -11,7 +11,7 @@ OTHERS := spandrel==0.4.2 einops==0.8.2 segmentation-models-pytorch==0.6.0 gan-l
 	pythae==0.1.2 pydantic==2.14.3 pydantic-core==2.50.4 annotated-types==0.8.0 typing-inspection==0.4.5 \
 	azula==0.11.1 denoising-diffusion-pytorch==2.3.4 ema-pytorch==0.8.3 pytorch-fid==0.3.0 rectified-flow-pytorch==0.14.0 \
 	torchdiffeq==0.2.5 einx==0.4.3 frozendict==2.5.1 x-transformers==2.31.10 x-unet==0.5.0 torch-einops-utils==0.2.0 \
-	loguru==0.7.3
+	loguru==0.7.3 overcomplete==0.3.0
 ARGS ?=
 
 # The demo needs the library alone. It runs in the environment of all tools where that is there, as in CI, else in a
