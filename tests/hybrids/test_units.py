@@ -17,6 +17,7 @@ from support.unit_twins import Asked, hybrids
 
 N = 12  # enough hybrids that the fast executors run them
 VISIBLE = 1e-3
+_ROUNDINGS = 8  # another order of sums may round this many times as far
 
 
 @dataclasses.dataclass
@@ -66,8 +67,13 @@ def fits(toy: Toy, kind: Kind, extent: str) -> bool:
     return "vector" not in toy.name.lower() or extent in ("all", "strength")
 
 
-def compared(toy: Toy, kind: Kind, extent: str, n: int = N) -> tuple[cp.Hybrids, Tensor, Tensor]:
-    """What the library gives, what the twin gives, and the control: another extent, or other units."""
+def compared(
+    toy: Toy, kind: Kind, extent: str, n: int = N, exact: list[Tensor] | None = None
+) -> tuple[cp.Hybrids, Tensor, Tensor]:
+    """What the library gives, what the twin gives, and the control: another extent, or other units.
+
+    ``exact`` gets what the twin gives in float64, of the same weights and latents.
+    """
     torch.manual_seed(3)
     generator = toy.generator()
     info = generator.layer(toy.layer)
@@ -87,8 +93,19 @@ def compared(toy: Toy, kind: Kind, extent: str, n: int = N) -> tuple[cp.Hybrids,
     found = cp.Hybridizer(generator, toy.layer, **arguments).hybridize(z1, z2, units=sets, **given)
     expected = hybrids(toy, toy.layer, z1, z2, sets, asked)
     other = dataclasses.replace(asked, masks=None, strengths=None) if extent != "all" else asked
+    if exact is not None:
+        same = dataclasses.replace(toy, build=toy.plain, trained=True, dtype=torch.float64)
+        exact.append(hybrids(same, toy.layer, doubled(z1), doubled(z2), sets, asked))
     control = hybrids(toy, toy.layer, z1, z2, sets if extent != "all" else sets[::-1], other)
     return found, expected, control
+
+
+def doubled(latents: Any) -> Any:
+    if isinstance(latents, dict):
+        return {name: doubled(part) for name, part in latents.items()}
+    if isinstance(latents, tuple):
+        return tuple(map(doubled, latents))
+    return latents.double() if latents.is_floating_point() else latents
 
 
 CASES = [
@@ -118,10 +135,14 @@ def test_every_combination_equals_hooks_by_hand(toy: Toy, kind: Kind, extent: st
     if not fits(toy, kind, extent):
         pytest.skip("the layer has no such units")
     toy = dataclasses.replace(toy, dtype=dtype)
-    found, expected, control = compared(toy, kind, extent)
+    exact: list[Tensor] = []
+    found, expected, control = compared(toy, kind, extent, exact=exact)
     assert found.images.dtype == dtype
-    assert gap(found.images, expected) <= toy.tolerance * max(1.0, float(expected.abs().max()))
-    assert gap(found.images, control) > VISIBLE
+    allowed = toy.tolerance * max(1.0, float(expected.abs().max()))
+    if dtype == torch.float32:  # rounding grows in some modules: hooks by hand are as far from float64
+        allowed = max(allowed, _ROUNDINGS * gap(expected, exact[0]))
+    assert gap(found.images, exact[0]) <= allowed
+    assert gap(found.images, control) > max(VISIBLE, 10 * allowed)
 
 
 @pytest.mark.parametrize("toy", [PLAIN, TOKENS, VIT], ids=lambda toy: toy.name)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 from counterfactual_probe.engine import Prepared
 from support import twins
+from support.live import live_numbers
 from support.toy_modules import Deconv, labelled, twofold, vectors
 from support.toys import BF16, CONDITIONAL, FLOAT32, NOISY, PLAIN, TOYS, Toy
 from support.twins import seed_of
@@ -59,15 +60,6 @@ class Watched(nn.Module):
             self.live.append(live_numbers())
         image: Tensor = self.inner(z)
         return image
-
-
-def live_numbers() -> int:
-    """Bytes of all tensors alive, each storage once."""
-    storages = {}
-    for found in gc.get_objects():
-        if type(found) is Tensor:
-            storages[found.untyped_storage().data_ptr()] = found.untyped_storage().nbytes()
-    return sum(storages.values())
 
 
 # --- the formula ----------------------------------------------------------------------------------
