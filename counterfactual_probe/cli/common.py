@@ -158,7 +158,7 @@ def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | No
     if options.modules_file:
         require_none(options, "layer", "with --modules-file, which names the layers")
         content = modules_of(options.modules_file)
-        named = zip(_names_in(content), sets_of(content), strict=True)
+        named = zip(_names_in(content), sets_of(content, options.modules_file), strict=True)
         names, units = zip(*((name, item) for name, item in named if item.size), strict=True)
         return list(units), list(names), list(dict.fromkeys(layer for item in units for layer in item))
     if options.layer is None:
@@ -181,11 +181,14 @@ def modules_of(path: str) -> dict[str, Any]:
     return content
 
 
-def sets_of(content: dict[str, Any]) -> list[UnitSet]:
+def sets_of(content: dict[str, Any], path: str) -> list[UnitSet]:
     """The modules of a file as unit sets of what they were found of, so that others are not swapped in their place."""
     from ..generator.results import kind_of, units_from_json
 
-    return list(units_from_json(content["modules"], kind=kind_of(content.get("provenance"))))
+    sets = list(units_from_json(content["modules"], kind=kind_of(content.get("provenance"))))
+    if not any(item.size for item in sets):
+        raise ProbeError(f"{path} holds {len(sets)} modules and none has a unit; give a file with one that has")
+    return sets
 
 
 def _names_in(content: dict[str, Any]) -> list[str]:

@@ -172,7 +172,7 @@ def _from_files(paths: list[str]) -> dict[str, Any]:
     """{layers of the file: {module: units}}."""
     by_layer: dict[str, Any] = {}
     for path in paths:
-        modules = {str(k): item.placed() for k, item in enumerate(sets_of(modules_of(path)), 1) if item.size}
+        modules = {str(k): item.placed() for k, item in enumerate(sets_of(modules_of(path), path), 1) if item.size}
         label = "+".join(dict.fromkeys(layer for item in modules.values() for layer in item))
         if label in by_layer:
             raise ProbeError(f"two files of modules are of {label!r}; give one of each layer")
