@@ -23,7 +23,7 @@ from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.encoding import encoded
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import built, require_image, tensors_only
+from counterfactual_probe.registry.weights import built, first_names, require_image, tensors_only
 
 WAYS = ("hybrid", "prior")
 
@@ -115,7 +115,7 @@ def _module(state: Mapping[str, Tensor]) -> Autoencoder:
     if first is None or codes is None or size is None or first.dim() != 4 or codes.dim() != 2 or size.dim() != 0:
         raise ProbeError(
             "the state dict holds no encoder.block1.0.weight, codes and encoder.image_size of an autoencoder (its "
-            f"first keys: {list(state)[:3]}); give that of a complete one"
+            f"first keys: {first_names(state)}); give that of a complete one"
         )
     latent = codes.shape[1]
     sizes: dict[str, Any] = {

@@ -17,7 +17,7 @@ from counterfactual_probe.generator.adapter import GeneratorAdapter
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import built, require_image, tensors_only
+from counterfactual_probe.registry.weights import built, first_names, require_image, tensors_only
 
 
 def _convolutions(before: int, after: int, repeats: int) -> list[nn.Module]:
@@ -186,7 +186,7 @@ def _generator_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     if first is None or last is None or first.dim() != 2 or last.dim() != 4 or (0, 0) not in numbers:
         raise ProbeError(
             f"the state dict holds no h0.0.weight, blocks.0.0.weight and image.weight of a BEGAN (its first keys: "
-            f"{list(state)[:3]}); give that of its generator"
+            f"{first_names(state)}); give that of its generator"
         )
     width, blocks = last.shape[1], 1 + max(block for block, _ in numbers)
     if blocks != count:  # a number alone must not decide how large a module is made

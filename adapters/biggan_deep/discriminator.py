@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from counterfactual_probe.base.errors import ProbeError
 from counterfactual_probe.generator.state.settings import fresh_settings
-from counterfactual_probe.registry.weights import built, tensors_only
+from counterfactual_probe.registry.weights import built, first_names, tensors_only
 
 
 class Block(nn.Module):
@@ -80,7 +80,7 @@ def biggan_discriminator(state_dict: Mapping[str, Any]) -> BigGANDiscriminator:
     if first is None or classes is None or first.dim() != 4 or blocks < 3:
         raise ProbeError(
             f"the state dict holds no blocks.0, blocks.1, … and embedding under spectral norms (its first keys: "
-            f"{list(state)[:3]}); give that of a BigGAN's discriminator"
+            f"{first_names(state)}); give that of a BigGAN's discriminator"
         )
     width, colours = first.shape[:2]
     return built(

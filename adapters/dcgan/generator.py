@@ -18,7 +18,7 @@ from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture
 from counterfactual_probe.registry.regions import Mask, Regions, border_regions, grid
-from counterfactual_probe.registry.weights import built, require_image, tensors_only
+from counterfactual_probe.registry.weights import built, first_names, require_image, tensors_only
 
 
 class DCGANGenerator(nn.Module):
@@ -87,7 +87,7 @@ def dcgan_discriminator(state_dict: Mapping[str, Any]) -> DCGANDiscriminator:
     shapes = [tuple(kernel.shape) for kernel in kernels if kernel.dim() == 4]
     if len(shapes) < 2:
         raise ProbeError(
-            f"the state dict holds no kernels main.0.weight, main.2.weight, … (its first keys: {list(state)[:3]}); "
+            f"the state dict holds no kernels main.0.weight, main.2.weight, … (its first keys: {first_names(state)}); "
             "give that of a DCGAN's discriminator"
         )
     widths, colours = [shape[0] for shape in shapes[:-1]], shapes[0][1]
@@ -142,7 +142,7 @@ def numbered_kernels(state: Mapping[str, Tensor], family: str) -> tuple[str, dic
     }
     if not kernels:
         raise ProbeError(
-            f"the state dict holds no numbered 4-D kernels (its first keys: {list(state)[:3]}); give that of a "
+            f"the state dict holds no numbered 4-D kernels (its first keys: {first_names(state)}); give that of a "
             f"{family} generator, 'main.0.weight' and so on"
         )
     shapes = {number: tuple(state[kernels[number]].shape) for number in sorted(kernels)}

@@ -18,7 +18,7 @@ from counterfactual_probe.generator.latents import standard_normal
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.generator.wrap import wrap
 from counterfactual_probe.registry.folders import Architecture, Configuration
-from counterfactual_probe.registry.weights import built, require_image, tensors_only
+from counterfactual_probe.registry.weights import built, first_names, require_image, tensors_only
 
 STEPS = 8  # of the sampler, where config.json says nothing
 _GROUPS = 8  # channels of a group norm's group
@@ -159,7 +159,7 @@ def _sizes(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int, int]:
     if not widths or first is None or clock is None or first.dim() != 4:
         raise ProbeError(
             f"the state dict holds no start.weight, clock.0.weight and down.0.conv_0.weight (its first keys: "
-            f"{list(state)[:3]}); give that of a flow's U-Net"
+            f"{first_names(state)}); give that of a flow's U-Net"
         )
     return tuple(widths), first.shape[1], clock.shape[0]
 

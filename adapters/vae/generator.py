@@ -16,7 +16,7 @@ from counterfactual_probe.generator.encoding import encoded
 from counterfactual_probe.generator.latents import standard_normal, stream_seed
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import Architecture
-from counterfactual_probe.registry.weights import built, require_image, tensors_only
+from counterfactual_probe.registry.weights import built, first_names, require_image, tensors_only
 
 POSTERIOR = 3  # random stream; 0 to 2 are base, source and noise
 
@@ -185,7 +185,7 @@ def _vae_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     if first is None or len(kernels) < len(names) or any(kernel.dim() != 4 for kernel in kernels) or first.dim() != 2:
         raise ProbeError(
             f"the state dict holds no decoder.level1.0.0.weight and decoder.image.0.weight of a VAE (its first keys: "
-            f"{list(state)[:3]}); give that of a VAE, encoder and decoder"
+            f"{first_names(state)}); give that of a VAE, encoder and decoder"
         )
     widths = [kernel.shape[0] for kernel in kernels]
     sides = [kernel.shape[2] for kernel in kernels]

@@ -35,7 +35,12 @@ class Checkpoint:
         """Tensors and progress of an earlier part of this run, or None if there is no file yet."""
         if not self.path.exists():
             return None
-        tensors, header = load_tensors(self.path, KIND)
+        try:
+            tensors, header = load_tensors(self.path, KIND)
+        except ProbeError as error:
+            if error.__cause__ is not None and not isinstance(error.__cause__, OSError):
+                raise self.damaged(str(error).rpartition(";")[0]) from error
+            raise
         found, progress = header.get("identity"), header.get("progress")
         if not isinstance(found, dict) or not isinstance(progress, dict):
             raise self.damaged("its header lacks the run's identity or progress")

@@ -44,13 +44,18 @@ def unwrapped(module: nn.Module) -> nn.Module:
                 f"{what} is TorchScript ({type(part).__name__}), whose layers run outside Python's reach; give the "
                 "nn.Module that it was scripted from"
             )
-    while True:
+    while not _has_hooks(module):  # of its own, which are a part of what it does
         if (inner := compiled_original(module)) is not None:
             module = inner
         elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             module = module.module
         else:
-            return module
+            break
+    return module
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(module.__dict__.get(name) for name in ("_forward_hooks", "_forward_pre_hooks"))
 
 
 def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:

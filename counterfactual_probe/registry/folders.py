@@ -22,7 +22,7 @@ from ..base.formats.types import Name
 from ..base.plugins import blamed_on_plugin, by_name, imported
 from ..generator.adapter import GeneratorAdapter
 from ..generator.state.settings import fresh_settings
-from .weights import load_weights, tensors_only
+from .weights import load_weights, nested_state, tensors_only
 
 GROUP = "counterfactual_probe.architectures"
 HUB = "hf:"
@@ -100,7 +100,7 @@ def load_folder(
 
 
 def _tensors(path: Path, checksums: Mapping[str, str] | None) -> dict[str, Tensor]:
-    return tensors_only(load_weights(path, (checksums or {}).get(path.name)))
+    return tensors_only(nested_state(load_weights(path, (checksums or {}).get(path.name))))
 
 
 def _built(

@@ -7,7 +7,8 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..base.display.text import one_line
 from ..base.errors import ProbeError, first_line
 from ..base.files import read_bytes
 from ..base.memory import require_room
@@ -24,7 +26,15 @@ M = TypeVar("M", bound=nn.Module)
 # Of parallel modules before a name, and of compiled ones before any of its parts.
 _PARALLEL, _COMPILED = re.compile(r"(?:module\.)+"), re.compile(r"(?<![^.])_orig_mod\.")
 _CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of terminals
+_LONGEST_NAME = 120  # characters
 _NESTED = ("state_dict", "model", "model_state_dict")
+# What stands in the place of weights, by its first bytes, and what to do.
+_OTHERS = (
+    (b"", "it is empty", "get the file again"),
+    (b"version https://git-lfs", "it is a pointer of Git LFS and not the file", "fetch the file, with git lfs pull"),
+    (b"<", "it is a web page or XML", "download the file itself"),
+    (b"\x1f\x8b", "it is compressed by gzip", "unpack it"),
+)
 
 
 def load_weights(path: Path, sha256: str | None = None) -> Mapping[str, Any]:
@@ -42,7 +52,8 @@ def load_weights(path: Path, sha256: str | None = None) -> Mapping[str, Any]:
     try:
         loaded = safetensors.torch.load(content) if path.suffix == ".safetensors" else _unpickled(content)
     except Exception as error:  # on damaged bytes torch's reader may raise anything
-        raise ProbeError(f"{path.name} holds no readable weights ({_reason(error)}); {_cure(error)}") from error
+        reason, cure = _other_content(content) or (_reason(error), _cure(error))
+        raise ProbeError(f"{path.name} holds no readable weights ({reason}); {cure}") from error
     if not isinstance(loaded, Mapping):
         raise ProbeError(
             f"{path.name} holds a {type(loaded).__name__} and not a state dict; give one of tensors by name"
@@ -68,10 +79,20 @@ def _unpickled(content: bytes) -> Any:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
+def _other_content(content: bytes) -> tuple[str, str] | None:
+    """What a file is that holds something else than weights, and the cure."""
+    start = content[:64].lstrip()
+    known = ((what, cure) for first, what, cure in _OTHERS if (start.startswith(first) if first else not content))
+    return next(known, None)
+
+
 def _reason(error: BaseException) -> str:
     if refused := _refused(error):
         return f"it asks for {refused}, which is no tensor and might run code"
-    return _CODES.sub("", first_line(error))
+    told = _CODES.sub("", str(error))
+    # Below advice on how to run whatever it holds.
+    inside = re.search(r"WeightsUnpickler error:\s*(.{1,200})", told)
+    return inside[1] if inside else _CODES.sub("", first_line(error))
 
 
 def _cure(error: BaseException) -> str:
@@ -119,6 +140,11 @@ def tensors_only(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
+def first_names(names: Iterable[str]) -> str:
+    """The first of a file's names, which may be of any length and number, for errors."""
+    return ", ".join(one_line(name, _LONGEST_NAME) for name in islice(names, 3)) or "none"
+
+
 def nested_state(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The state dict inside a training script's checkpoint."""
     for key in _NESTED:
@@ -155,7 +181,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], what: str) -> Non
 
 
 def require_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Raise a ProbeError that lists the tensors which are missing, unexpected, of another shape, or complex."""
+    """Raise a ProbeError that lists the tensors which are missing, unexpected, of another shape or type."""
     expected = module.state_dict()
     counters = {key for key in expected if key.endswith("num_batches_tracked")}
     common = sorted(set(state) & set(expected))
@@ -168,6 +194,7 @@ def require_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         f"{key} {state[key].dtype} for {expected[key].dtype}"
         for key in common
         if state[key].is_complex() != expected[key].is_complex()
+        or (expected[key].is_floating_point() and not state[key].is_floating_point())
     ]
     problems = {
         "missing": sorted(set(expected) - set(state) - counters),
@@ -176,5 +203,5 @@ def require_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         "of another type": typed,
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(keys[:3])}" for kind, keys in problems.items() if keys)
+        listed = "; ".join(f"{kind}: {first_names(keys)}" for kind, keys in problems.items() if keys)
         raise ProbeError(f"the state dict is not that of {what} ({listed}); give a complete one")

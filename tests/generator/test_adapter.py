@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -343,3 +344,28 @@ def test_repr_and_name() -> None:
     assert table[-1].split() == ["…", "3", "more;", "print", "it", "for", "all"]
     assert cp.wrap(Deconv(), Z, name="mine").name == "mine"
     assert cp.wrap(nn.DataParallel(Deconv()), Z).name == "Deconv"
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, partial(torch.compile, backend="eager")], ids=["parallel", "compiled"]
+)
+@pytest.mark.parametrize("kind", ["after", "before"])
+def test_hooks_of_a_wrapper_are_a_part_of_it(wrap: Callable[[nn.Module], nn.Module], kind: str) -> None:
+    """A wrapper without any is taken off, since it hides layers; one with hooks is more than what it wraps."""
+    z, inner = Z(4, torch.Generator()), Deconv().eval()
+    with torch.no_grad():
+        plain = inner(z)
+    module = wrap(inner).eval()
+    if kind == "after":
+        module.register_forward_hook(lambda _m, _i, output: output / 2)
+    else:
+        module.register_forward_pre_hook(lambda _m, given: (given[0] * 2,))
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        expected = module(z)
+    assert not torch.allclose(expected, plain)
+    generator = cp.wrap(module, Z)
+    torch.testing.assert_close(generator(z), expected)
+    layer = next(name for name in generator.layers if name.endswith("main.2"))
+    found = cp.Hybridizer(generator, layer).hybridize(z, z.flip(0), units=[[0], [1], [2]])
+    torch.testing.assert_close(found.base, expected)
+    assert float((found.images - found.base).abs().max()) > 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 import counterfactual_probe as cp
 from support import saved_results
+from support.files.mutations import put_together, taken_apart
 
 SAVED = Path(__file__).parent / "saved"
 RESULTS = saved_results.results()
@@ -64,3 +66,21 @@ def test_a_file_that_names_no_layers_or_generator_is_shown(field: str, tmp_path:
     hybrids: Any = RESULTS["Hybrids.safetensors"]
     hybrids = dataclasses.replace(hybrids, provenance=hybrids.provenance | {field: None})
     assert "Hybrids(" in repr(cp.Hybrids.load(hybrids.save(tmp_path / "hybrids.safetensors")))
+
+
+@pytest.mark.parametrize("given", [[1, 1], [1, -1], [0.0, -0.0]], ids=str)
+@pytest.mark.parametrize("name", ["Hybrids.safetensors", "Invariance.safetensors", "Fidelity.safetensors"])
+def test_a_range_of_pixels_that_is_none_is_refused(name: str, given: list[float], tmp_path: Path) -> None:
+    """Pictures are drawn as shares of it."""
+    result = saved_results.results()[name]
+    path = result.save(tmp_path / name)
+    header, data = taken_apart(path.read_bytes())
+    description = json.loads(header["__metadata__"]["counterfactual-probe"])
+    type(result).load(path)  # the control
+    description["fields"]["provenance"]["image_range"] = given
+    header["__metadata__"]["counterfactual-probe"] = json.dumps(description)
+    path.write_bytes(put_together(json.dumps(header).encode(), data))
+    with pytest.raises(
+        cp.ProbeError, match=r"provenance\.image_range is \[.*\] and must name the smaller number first"
+    ):
+        type(result).load(path)

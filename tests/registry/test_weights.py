@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +178,61 @@ def test_safetensors_of_a_claimed_size(tmp_path: Path) -> None:
     path.write_bytes((int.from_bytes(content[:8], "little") + 14).to_bytes(8, "little") + content[8:])
     with pytest.raises(cp.ProbeError, match=r"'a' in model\.safetensors is \(0, 999999999999999\)|no readable"):
         load_weights(path)
+
+
+OTHERS = {
+    "a pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n",
+        "Git LFS .*with git lfs pull",
+    ),
+    "a page": (b"\n <!DOCTYPE html><html></html>", "a web page or XML.*download the file itself"),
+    "gzip": (gzip.compress(b"weights"), "compressed by gzip.*unpack it"),
+    "nothing": (b"", "it is empty"),
+    "another pickle": (pickle.dumps({"a": 1}, protocol=5), "Unsupported operand 149"),
+    "zeros": (b"\0" * 100, r"\("),
+}
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_what_is_no_file_of_weights_is_called_what_it_is(name: str, suffix: str, tmp_path: Path) -> None:
+    content, message = OTHERS[name]
+    path = tmp_path / f"w.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(
+        cp.ProbeError, match=message if suffix == "pth" or name in list(OTHERS)[:4] else "holds no"
+    ) as error:
+        load_weights(path)
+    assert "In PyTorch 2.6" not in str(error.value)
+
+
+def test_checkpoints_of_training_scripts_in_a_folder_are_read(tmp_path: Path) -> None:
+    state = DCGANGenerator(3, [4, 2], 1).state_dict()
+    save_folder(tmp_path, "dcgan", state)
+    expected = cp.load(f"{tmp_path}")
+    (tmp_path / "model.safetensors").unlink()
+    saved(tmp_path / "pytorch_model.bin", {"state_dict": state, "optimizer": {"state": {0: torch.ones(2)}}, "epoch": 3})
+    found = cp.load(f"{tmp_path}")
+    z = found.sample(2)
+    assert torch.equal(found(z), expected(z))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+def test_whole_numbers_are_no_weights(dtype: torch.dtype, tmp_path: Path) -> None:
+    """They would be loaded without a word, as those of a quantised network are stored."""
+    state = {name: value.to(dtype) for name, value in DCGANGenerator(3, [4, 2], 1).state_dict().items()}
+    with pytest.raises(cp.ProbeError, match=rf"of another type: main.0.weight {dtype} for torch.float32"):
+        dcgan(state)
+    halves = {name: value.half() for name, value in DCGANGenerator(3, [4, 2], 1).state_dict().items()}
+    dcgan(halves)  # the control
+
+
+@pytest.mark.parametrize("family", [dcgan, began, vae, partial(flow, image_size=8)])
+def test_names_of_any_length_are_told_in_one_short_line(family: Callable[..., Any]) -> None:
+    strange = {"k" * 10**6: torch.ones(1), "a\nb\x1b[2J": torch.ones(1)}
+    for state in (strange, {**DCGANGenerator(3, [4, 2], 1).state_dict(), **strange}):
+        with pytest.raises(cp.ProbeError) as error:
+            family(state)
+        assert len(str(error.value)) < 1500
+        assert str(error.value).isprintable()

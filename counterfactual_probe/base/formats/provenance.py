@@ -19,6 +19,11 @@ class Provenance(OpenSchema, kw_only=True):
     weights_sha256: Name | None = None
     axis: Literal["channel", "token", "head", "feature"] | None = None
 
+    def __post_init__(self) -> None:
+        # Images are shown as shares of it.
+        if self.image_range is not None and not self.image_range[0] < self.image_range[1]:
+            raise ValueError(f"image_range is {self.image_range} and must name the smaller number first")
+
 
 class ImagesProvenance(Provenance, kw_only=True):
     """Of results that hold images: the range of their values is needed to show them."""

@@ -50,6 +50,8 @@ def _sentence(message: str, value: Any, what: str) -> str:
     if match := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.*)`", problem, re.DOTALL):
         does = "lacks" if "missing" in problem else "holds an unknown"
         return f"{field if what or place else 'it'} {does} {match[1]!r:.60}"
+    if problem[:1].islower():  # a sentence of a schema's own
+        return f"{what}{place}.{problem}".removeprefix(".")
     expected, _, _ = problem.removeprefix("Expected ").partition(", got ")
     found = list(_values_at(value, place))
     shown = f"{field:.80} is {_shown(found[0])}" if len(found) == 1 else f"a value at {field:.80} is another"

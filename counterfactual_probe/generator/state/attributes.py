@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -141,7 +142,9 @@ class _Snapshot:
 
 def _copy(item: Container) -> Any:
     """By the built-in type: a subclass may copy otherwise, or refuse to."""
-    return dict(item) if isinstance(item, dict) else bytes(item) if isinstance(item, bytearray) else list(item)
+    if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
+        return dict(item)  # entries of weak ones live on until they are put back
+    return bytes(item) if isinstance(item, bytearray) else list(item)
 
 
 def _restore_container(item: Container, before: Any) -> None:
@@ -153,7 +156,7 @@ def _restore_container(item: Container, before: Any) -> None:
         kind.clear(item)
         for key, value in before.items():
             kind.__setitem__(item, key, value)
-    elif isinstance(item, set):
+    elif isinstance(item, (set, WeakSet, WeakKeyDictionary, WeakValueDictionary)):
         item.clear()
         item.update(before)
     else:
@@ -167,7 +170,7 @@ def _is_same(item: Container, before: Any) -> bool:
         return bool(item == before)
     if len(item) != len(before):
         return False
-    if isinstance(item, dict):
+    if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
         entries = zip(item.items(), before.items(), strict=True)
         return all(one[0] is two[0] and one[1] is two[1] for one, two in entries)
     return all(one is two for one, two in zip(item, before, strict=True))

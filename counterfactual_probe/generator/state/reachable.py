@@ -1,8 +1,9 @@
 """Everything reachable from a module: the modules, containers, objects and tensors that its attributes lead to.
 
 A forward reaches more than registered submodules: networks kept in a plain list, a scheduler's counters, a dict of
-grids. The walk follows attributes, slots and entries of containers, and nothing else: functions, whose closures may
-lead to all that the user's program is doing, classes and objects of the standard library are taken as they are.
+grids. The walk follows attributes, slots and entries of containers, what methods and partial functions hold that
+are no hooks, and the networks in closures; nothing else: other parts of closures may lead to all that the user's
+program is doing, and classes and objects of the standard library are taken as they are.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import sys
 from argparse import Namespace
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from functools import partial
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | bytearray
+WeakDict = WeakKeyDictionary[Any, Any] | WeakValueDictionary[Any, Any]
+Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | bytearray | WeakDict | WeakSet[Any]
 # Objects with random numbers of their own.
 Random = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
@@ -46,6 +51,8 @@ class Reachable:
     tensors: list[Tensor] = field(default_factory=list)
     arrays: list[np.ndarray[Any, Any]] = field(default_factory=list)
     generators: list[Random] = field(default_factory=list)
+    # By identity, functions that are hooks: those of an observer, whose notes are not the module's, are not undone.
+    hooks: set[int] = field(default_factory=set)
 
 
 def reachable(module: nn.Module) -> Reachable:
@@ -72,7 +79,7 @@ def _note(item: Any, result: Reachable) -> Iterator[Any]:
     elif isinstance(item, dict):
         result.containers.append(item)
         yield from list(item.values())  # whole, at one moment: another thread may be in a forward
-    elif isinstance(item, bytearray):
+    elif isinstance(item, (bytearray, WeakKeyDictionary, WeakValueDictionary, WeakSet)):
         result.containers.append(item)
     elif isinstance(item, (list, set, deque)):
         result.containers.append(item)
@@ -81,9 +88,33 @@ def _note(item: Any, result: Reachable) -> Iterator[Any]:
         yield from item
     elif isinstance(item, nn.Module):
         result.modules.append(item)
+        result.hooks.update(_hooks_of(item))
         yield item.__dict__
+    elif isinstance(item, (FunctionType, MethodType, partial)):
+        if id(item) not in result.hooks:
+            yield from _of_function(item)
     elif _is_own_object(item):
         yield from _attributes(item, result)
+
+
+def _hooks_of(module: nn.Module) -> Iterator[int]:
+    for name, value in module.__dict__.items():
+        if name.endswith("_hooks") and isinstance(value, dict):
+            yield from map(id, value.values())
+
+
+def _of_function(item: Any) -> Iterator[Any]:
+    """What a function that an attribute holds leads to: the attributes set on it, what it is bound to, networks."""
+    if isinstance(item, partial):
+        yield from (item.func, item.args, item.keywords, item.__dict__)
+    elif isinstance(item, MethodType):
+        yield item.__self__
+    elif item.__module__ is None or item.__module__.partition(".")[0] not in _FOREIGN:
+        yield item.__dict__
+        for cell in item.__closure__ or ():
+            with suppress(ValueError):  # an empty one
+                if isinstance(cell.cell_contents, nn.Module):
+                    yield cell.cell_contents
 
 
 def _is_own_object(item: Any) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections import ChainMap, OrderedDict, UserDict, deque
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from support.toy_modules import vectors
+from support.toy_modules import Deconv, vectors
 
 Z = vectors(5)
 
@@ -296,3 +297,117 @@ def test_a_network_kept_in_a_list_runs_in_eval_mode_and_keeps_its_statistics() -
         expected = module.eval()(z)
         assert not torch.equal(expected, module.train()(z))
     torch.testing.assert_close(seen, expected)
+
+
+class Held:
+    """A network with a counter, as a method of it reaches them."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net, self.calls = net, 0
+
+    def run(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        out: Tensor = self.net(z)
+        return out
+
+    def run_as_hook(self, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return self.run(output)
+
+
+def in_closure(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    def call(z: Tensor) -> Tensor:
+        out: Tensor = net(z)
+        return out
+
+    return call
+
+
+HELD: dict[str, Callable[[Held], Callable[[Tensor], Tensor]]] = {
+    "a closure": lambda held: in_closure(held.net),
+    "a method": lambda held: held.run,
+    "a method of the network": lambda held: held.net.forward,
+    "a partial function": lambda held: partial(nn.Module.__call__, held.net),
+    "a partial function of a method": lambda held: partial(held.run),
+}
+
+
+class Calling(nn.Module):
+    """A generator that calls a network through a function alone."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.call = Deconv(), call
+
+    def forward(self, z: Tensor) -> Tensor:
+        image: Tensor = self.inner(self.call(z))
+        return image
+
+
+@pytest.mark.parametrize("how", HELD)
+def test_a_network_that_a_function_holds_runs_in_eval_mode(how: str) -> None:
+    torch.manual_seed(0)
+    held = Held(nn.BatchNorm1d(5))
+    module = Calling(HELD[how](held)).train()
+    state = {name: value.clone() for name, value in held.net.state_dict().items()}
+    generator = cp.wrap(module, Z)
+    z = generator.sample(3, seed=0)
+    held.net.eval()
+    with torch.no_grad():
+        expected = module.eval()(z)
+    module.train(), held.net.train()
+    held.calls = 0
+    torch.testing.assert_close(generator(z), expected)
+    cp.InfluenceMap(generator, "inner.main.2").attribute(n_pairs=5)
+    assert held.net.training
+    assert held.calls == 0
+    assert all(torch.equal(value, state[name]) for name, value in held.net.state_dict().items())
+
+
+def test_attributes_of_functions_and_weak_containers_are_put_back() -> None:
+    def remember(z: Tensor) -> float:
+        remember.last = z  # type: ignore[attr-defined]
+        return 0.0
+
+    class Remembering(Calling):
+        def __init__(self) -> None:
+            super().__init__(lambda z: z)
+            self.remember, self.weak, self.keyed = (
+                remember,
+                WeakValueDictionary[str, Any](),
+                WeakKeyDictionary[Any, int](),
+            )
+            self.weak["net"], self.keyed[self.inner] = self.inner, 1
+
+        def forward(self, z: Tensor) -> Tensor:
+            self.weak["z"], self.keyed[self.inner] = z, self.keyed[self.inner] + 1
+            return super().forward(z) + self.remember(z)
+
+    module = Remembering()
+    generator = cp.wrap(module, Z)
+    cp.InfluenceMap(generator, "inner.main.2").attribute(n_pairs=5)
+    assert vars(remember) == {}
+    assert dict(module.weak) == {"net": module.inner}
+    assert dict(module.keyed) == {module.inner: 1}
+    module(generator.sample(1))  # the control: a forward does leave them
+    assert "last" in vars(remember)
+    assert module.keyed[module.inner] == 2
+
+
+def test_the_notes_of_an_observer_stay() -> None:
+    """Its hook is on the module, and what it has noted is not the module's."""
+    held = Held(nn.Identity())
+
+    def count(*_: Any) -> None:
+        count.calls = getattr(count, "calls", 0) + 1  # type: ignore[attr-defined]
+
+    module = Deconv()
+    handles = [module.register_forward_hook(lambda _m, _i, o: held.run(o)), module.register_forward_pre_hook(count)]
+    generator = cp.wrap(module, Z)
+    held.calls = count.calls = 0  # type: ignore[attr-defined]
+    generator(generator.sample(2))
+    assert held.calls == count.calls == 1  # type: ignore[attr-defined]
+    module.register_forward_hook(held.run_as_hook)
+    generator(generator.sample(2))
+    assert held.calls == 3
+    for handle in handles:
+        handle.remove()
