@@ -118,7 +118,8 @@ class Exchange:
         """Every rank must make the same call on the same weights; otherwise all of them raise."""
         identities = self.objects(dict(identity))
         for rank, other in enumerate(identities):
-            for key, value in identities[0].items():
+            for key in {**identities[0], **other}:  # one may hold what the other lacks
+                value = identities[0].get(key)
                 if other.get(key) != value:
                     raise ProbeError(
                         f"rank {rank} has another {key} than rank 0 ({other.get(key)!r:.60} and {value!r:.60}); make "

@@ -104,6 +104,7 @@ def _leave(store: Store) -> None:
         with contextlib.suppress(RuntimeError):  # a rank that has died cannot be waited for
             store.set(f"left/{dist.get_rank()}", "")
             store.wait([f"left/{rank}" for rank in range(world)], _FAREWELL)
+        _notes.group = _notes.store = None  # else the group's threads live on while Python ends, which may abort it
         dist.destroy_process_group()
 
 

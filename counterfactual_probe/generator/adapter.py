@@ -18,7 +18,7 @@ from ..base.display.text import counted
 from ..base.errors import Interrupted, ProbeError, brief, text, whole
 from ..base.memory import default_batch, in_slices, memory_kept, room_for
 from . import latents as lt
-from .device import flat_graph, home, no_module, on_device, unwrapped
+from .device import cure_of_forward, flat_graph, home, no_module, on_device, unwrapped
 from .examination import SAMPLES, TRACED, Examination, examine
 from .images import default_image, plot_samples, read_image, require_finite, thumbnails
 from .latents import Latents
@@ -366,7 +366,7 @@ class GeneratorAdapter(Picklable, Described):
             latents, _ = lt.noise_of(latents)
         given = lt.form(lt.named_tensors(latents))
         latents = lt.apply(latents, Tensor.clone)  # a forward may work in place on what it is given
-        with blamed_on(f"the forward of {self.name}", f"run the module by itself to see why, on {given}"):
+        with blamed_on(f"the forward of {self.name}", cure_of_forward(self.module, given)):
             if isinstance(latents, Tensor):
                 return self.module(latents)
             if isinstance(latents, dict):

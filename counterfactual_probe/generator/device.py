@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import platform
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -21,6 +23,14 @@ def no_module(given: object) -> ProbeError:
         cure = (
             "give a torch.nn.Module whose forward calls it to make images from latents, with its networks as submodules"
         )
+    elif isinstance(given, type):
+        cure = f"give what it makes, such as {given.__name__}(...), in place of the class"
+    elif isinstance(given, (str, os.PathLike)):
+        cure = "open names and folders with cp.load, and weights with the torch.nn.Module that they are of"
+    elif isinstance(given, Mapping):
+        cure = "load it into its torch.nn.Module, with module.load_state_dict(...), and give that"
+    elif kind == "GeneratorAdapter":
+        cure = "it is wrapped already, so use it as it is"
     else:
         cure = "give a torch.nn.Module"
     return ProbeError(f"the generator is {'an' if kind[0] in 'AEIOU' else 'a'} {kind}; {cure}")
@@ -33,6 +43,17 @@ def flat_graph(module: nn.Module) -> str:
     ):
         return "layer, since its graph calls no submodules; give torch.export.unflatten(program), whose submodules are"
     return ""
+
+
+def cure_of_forward(module: nn.Module, given: str) -> str:
+    """What to do about a forward that raises, on latents of this form."""
+    exported = any(kind.__name__ in ("GraphModule", "UnflattenedModule") for kind in type(module).__mro__)
+    cure = f"run the module by itself to see why, on {given}"
+    if not exported:
+        return cure
+    return (
+        f"{cure} (a program takes the number of samples of its example alone, unless its dynamic_shapes say otherwise)"
+    )
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 from counterfactual_probe.classifiers.timm_models import timm_classifier
+from support.toy_modules import Deconv, vectors
 
 
 def sampler(n: int, rng: torch.Generator) -> Tensor:
@@ -44,7 +46,7 @@ class FacesPipeline:
 
 
 def test_a_pipeline_is_told_what_to_wrap_instead() -> None:
-    with pytest.raises(cp.ProbeError, match=r"is a FacesPipeline; give a torch\.nn\.Module whose forward runs"):
+    with pytest.raises(cp.ProbeError, match=r"is a FacesPipeline; give a torch\.nn\.Module whose forward calls it"):
         cp.wrap(FacesPipeline(), sampler)  # type: ignore[arg-type]
     with pytest.raises(cp.ProbeError, match=r"the generator is a function; give a torch\.nn\.Module$"):
         cp.wrap(sampler, sampler)  # type: ignore[arg-type]
@@ -58,3 +60,35 @@ def test_classifiers_of_other_than_three_colours_load(colours: int) -> None:
     assert len(found.transform.mean) == len(found.transform.std) == colours
     assert found.logits(torch.rand(2, colours, 20, 20)).shape == (2, 2)
     assert found.logits(torch.rand(2, 1, 20, 20)).shape == (2, 2), "grey images go with any"
+
+
+@pytest.mark.parametrize(
+    ("give", "cure"),
+    [
+        (lambda: Deconv, r"is a type; give what it makes, such as Deconv\(\.\.\.\), in place of the class"),
+        (lambda: "model.pt", r"is a str; open names and folders with cp\.load, and weights with the torch\.nn\.Module"),
+        (lambda: Deconv().state_dict(), r"is an OrderedDict; load it into its torch\.nn\.Module"),
+        (lambda: cp.wrap(Deconv(), vectors(5)), "is a GeneratorAdapter; it is wrapped already, so use it as it is"),
+    ],
+    ids=["class", "path", "state dict", "adapter"],
+)
+def test_what_is_no_module_is_told_the_way_to_one(give: Callable[[], Any], cure: str) -> None:
+    with pytest.raises(cp.ProbeError, match=f"the generator {cure}"):
+        cp.wrap(give(), vectors(5))
+
+
+@pytest.mark.parametrize(
+    "of", [lambda program: program.module(), torch.export.unflatten], ids=["module", "unflattened"]
+)
+def test_a_program_of_one_batch_size_says_so(of: Callable[[Any], nn.Module]) -> None:
+    draw = vectors(5, torch.float32)
+    program = torch.export.export(Deconv().eval(), (torch.randn(2, 5),))
+    with pytest.raises(
+        cp.ProbeError, match="takes the number of samples of its example alone, unless its dynamic_shapes"
+    ):
+        cp.wrap(of(program), draw)
+    plain = Deconv()
+    plain.main[0] = nn.ConvTranspose2d(7, 6, 4)
+    with pytest.raises(cp.ProbeError, match="by itself to see why") as error:  # the control
+        cp.wrap(plain, draw)
+    assert "dynamic_shapes" not in str(error.value)

@@ -44,6 +44,16 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("influence.attribute(n_pairs=4)", "influence.attribute(n_pairs=4, precision='int3')", "int3"),
     ("influence.attribute(n_pairs=4)", "influence.attribute(n_pairs=4, hybrids_per_eval=0)", "hybrids_per_eval is 0"),
     ("influence.attribute(n_pairs=4)", "influence.attribute(n_pairs=5)", "has another n_pairs than rank 0"),
+    (
+        "influence.attribute(n_pairs=4)",
+        "influence.attribute(n_pairs=4, strength=0.5)",
+        "has another strength than rank 0",
+    ),
+    (
+        "influence.attribute(n_pairs=4)",
+        "influence.attribute(n_pairs=4, where=torch.eye(16))",
+        "has another where than rank 0",
+    ),
     ("influence.attribute(n_pairs=4)", "influence.attribute(generator.sample(4))", "z2"),
     ("influence.attribute(n_pairs=4)", "influence.attribute(n_pairs=4, checkpoint=5)", "the path is"),
     (
