@@ -14,7 +14,7 @@ import torch
 import counterfactual_probe as cp
 
 WORDS = ["<start>", "<end>", "<unknown>", "a", "red", "blue", "cat", "dog", "on", "the", "moon", "grass"]
-POSITIONS = 9  # of the longest prompt, with start and end
+POSITIONS = 8  # of the longest prompt, with start and end
 RANDOM = "a tiny pipeline with random weights: how it works is real, what the images show is not"
 
 
