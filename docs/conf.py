@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinxarg.ext",
+    "sphinx_llms_txt",
     "site_extension",
 ]
 nitpicky = True  # a broken reference is a warning, and warnings are errors
@@ -58,7 +59,14 @@ html_css_files = ["site.css"]
 html_extra_path = ["site/index.html"]
 html_show_copyright = False
 html_show_sphinx = False
-html_copy_source = False
+html_baseurl = "https://counterfactual-probe.github.io/counterfactual-probe/"
+html_copy_source = True  # as Markdown, for those who read by machine: llms.txt lists all pages
+html_show_sourcelink = False
+llms_txt_title = "counterfactual-probe"
+llms_txt_summary = (
+    "A Python library that takes pretrained image generators apart: hybrids, influence maps and modules of any "
+    "torch.nn.Module that makes images."
+)
 highlight_language = "text"  # for blocks that name no language; examples in docstrings are still Python
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
