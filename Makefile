@@ -19,7 +19,7 @@ ARGS ?=
 LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo study pictures test examples lint types site wheel-check reports bench compare clean
+.PHONY: help demo study pictures test examples lint types site wheel-check reports explorers bench compare clean
 
 help:  ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
@@ -31,7 +31,7 @@ demo: $(LIGHT)/.installed  ## probe the pretrained face generator, in about a mi
 study: $(LIGHT)/.installed  ## the same with all figures of the papers, in some minutes: out/study/report.html
 	$(LIGHT)/bin/counterfactual-probe study --out out/study $(ARGS)
 
-pictures: $(READY)  ## the pictures of README.md and of the pages on modules and samplers; ARGS=modules renews one page's
+pictures: $(READY)  ## the pictures of README.md and of the pages (the explorer's need chromium); ARGS=modules renews one page's
 	$(BIN)/python .ci/pictures.py $(ARGS)
 
 # One thread a process: more of them wait for each other, and tests take twice the processor time.
@@ -64,6 +64,11 @@ reports: $(READY)  ## a report of every model that ships, into out/reports; CIFA
 		$(BIN)/counterfactual-probe report $$name $$more --out out/reports/$$name $(ARGS) || exit; \
 	done
 	$(BIN)/counterfactual-probe report vae-cifar10 $(if $(CIFAR),--pictures $(CIFAR)) --out out/reports/vae-cifar10 $(ARGS)
+
+explorers: $(READY)  ## an explorer of every model that ships, beside the site: out/site/explorers; about ten minutes
+	for name in vae-faces vae-faces-sharp vae-cifar10 began-faces dcgan-faces dcgan-faces-small dcgan-cifar10 cdcgan-eyes flow-faces; do \
+		$(BIN)/counterfactual-probe explore $$name --save out/site/explorers/$$name.html $(ARGS) || exit; \
+	done
 
 bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fails on a clear regression
 	$(BIN)/python benchmarks/throughput.py --short --out out/throughput.json $(ARGS)

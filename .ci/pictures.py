@@ -1,4 +1,4 @@
-"""Make the pictures of README.md and of the pages anew: python .ci/pictures.py [hybrids] [modules] [samplers]
+"""Make the pictures of README.md and of the pages anew: python .ci/pictures.py [NAME ...]
 
 Each name is a command of the library or an example, and the pictures that are taken from its output into docs/images;
 without a name, all of them run.
@@ -76,6 +76,16 @@ def _as_webp(picture: Path) -> Path:
     return target
 
 
+def explorer() -> None:
+    """The animation at the top of README.md, and the pictures of docs/explorer.md; it needs playwright and chromium."""
+    from visit import pictures
+
+    file = OUT / "explorer/explorer.html"
+    _command("explore", "dcgan-faces", "--save", str(file))
+    for picture in pictures(file, file.parent):
+        _take(picture, picture.stem)
+
+
 def _command(*arguments: str) -> None:
     if status := main(list(arguments)):
         raise SystemExit(status)
@@ -95,7 +105,7 @@ def _place(text: str, heading: str) -> int:
     return text.index(heading) if heading in text else len(text)
 
 
-PICTURES: dict[str, Callable[[], None]] = {take.__name__: take for take in (hybrids, modules, samplers)}
+PICTURES: dict[str, Callable[[], None]] = {take.__name__: take for take in (hybrids, modules, samplers, explorer)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -21,7 +21,7 @@ from ..version import __version__
 from .images import picture
 from .layer import LayerPart, Partition, coarse
 from .portable.program import PortableProgram
-from .precomputed import precomputed
+from .precomputed import LARGEST, precomputed
 
 SHOWN, POOL = 16, 64  # samples in the strip, and to shuffle from if the page computes their images itself
 SHOWN_ALONE = 6  # samples of a file that holds pictures of their hybrids
@@ -117,10 +117,11 @@ class Contents:
         return made | {"method": partition.finder.features, "modules": partition.finder.n_modules, "units": units}
 
     def _limits(self) -> str:
+        scaled = f", in pictures of at most {LARGEST} pixels" if max(self.generator.image_size[1:]) > LARGEST else ""
         return (
             f"This file holds pictures and not the generator: {self.why}. It shows {SHOWN_ALONE} samples, each module "
-            "set alone and wholly; regions show where modules and channels act. In Python, cp.explore(gen) computes "
-            "the same page live, for any choice."
+            f"set alone and wholly{scaled}; regions show where modules and channels act. In Python, cp.explore(gen) "
+            "computes the same page live, for any choice."
         )
 
     def _about(self) -> str:

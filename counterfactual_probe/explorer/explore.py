@@ -20,6 +20,7 @@ from ..registry.segmentation import RegionsLike, regions_of
 from ..reporting.choice import default_layers
 from .bundle import single_file
 from .contents import Contents, require_colours
+from .hosts.embedding import Embedding
 from .hosts.requests import Answers
 from .hosts.server import PORT, Server
 from .hosts.widget import still_picture, widget_of
@@ -95,6 +96,10 @@ class Explorer(Described):
                 "the explorer's widget needs anywidget; run: pip install 'counterfactual-probe[notebook]'; or save it"
             )
         return widget_of(Answers(self._contents))
+
+    def embedding(self) -> Embedding:
+        """The page inside one of another program, such as Gradio: a script, and a function that answers it."""
+        return Embedding(Answers(self._contents))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """The widget where it can be shown, and a picture for where nothing computes, such as a notebook on GitHub."""

@@ -25,7 +25,9 @@ FORBIDDEN = (
 
 
 def test_the_script_holds_every_module_once() -> None:
-    made = bundle.script("file.js") + bundle.script("server.js") + bundle.value("widget.js")
+    made = (
+        bundle.script("file.js") + bundle.script("server.js") + bundle.value("widget.js") + bundle.value("embedded.js")
+    )
     names = re.findall(r"^const (module_\w+) = \(\(\) => \{$", made, re.MULTILINE)
     assert sorted({*names}) == sorted(map(bundle._variable, SOURCES))
     for entry in ("file.js", "server.js"):

@@ -124,7 +124,7 @@ class Explorer {
     if (answer === null) return;
     const [base, source] = await Promise.all([recipe.base, recipe.source].map((sample) => computer.picture(sample, true)));
     if (!base || state.base !== this.store.state.base || state.source !== this.store.state.source) return;
-    const size = sizeOf(answer.pixels, contents.size);
+    const size = answer.size ?? contents.size; // pictures in place of a generator may be smaller than its images
     figures.show("base", base, size);
     if (source) figures.show("source", source, size);
     const changed = figures.showHybrid(answer.pixels, base, size, state.region, contents.grid);
@@ -154,10 +154,4 @@ class Explorer {
     this.figures.showMap(map, layer?.height, layer?.width);
     this.pointed.textContent = map ? text : "";
   }
-}
-
-// Pictures in place of a generator may be smaller than its images.
-function sizeOf(pixels, [channels, height, width]) {
-  const scale = Math.sqrt(pixels.length / (channels * height * width));
-  return [channels, Math.round(height * scale), Math.round(width * scale)];
 }

@@ -8,7 +8,7 @@ export class Precomputed {
   async answer(request) {
     const address = request.kind === "hybrid" ? this.hybrid(request.recipe) : this.contents.samples.pictures[request.sample];
     if (!address) return { ...request, error: "this hybrid is not in the file" };
-    return { ...request, pixels: await this.pixels(address), milliseconds: 0 };
+    return { ...request, ...(await this.pixels(address)), milliseconds: 0 };
   }
 
   // The picture of one whole module of a layer, wholly set.
@@ -39,6 +39,6 @@ export class Precomputed {
     for (let c = 0; c < channels; c++) {
       for (let i = 0; i < size; i++) pixels[c * size + i] = low + (data[4 * i + c] / 255) * (high - low);
     }
-    return pixels;
+    return { pixels, size: [channels, canvas.height, canvas.width] };
   }
 }
