@@ -40,13 +40,17 @@ def reproducible_words(ari: float) -> tuple[str, Level]:
     return ("partly reproducible", "fair") if ari >= RELATED_FROM else ("not reproducible", "poor")
 
 
-def kept_sentence(kept: float, ari: float) -> str:
-    """How many channels would keep their module, in a sentence for someone new to this."""
+def kept_sentence(kept: float, ari: float, sizes: Sequence[int]) -> str:
+    """How many channels would keep their module, in a sentence for someone new to this.
+
+    Beside it stands how many would by chance, in modules of the same sizes: one in which nearly all are keeps most.
+    """
     if np.isnan(ari):
         return "All channels are in one module: none acts on a part of the image that the others leave alone."
+    chance = sum((size / sum(sizes)) ** 2 for size in sizes)
     return (
-        f"With other random images, {100 * kept:.0f} of 100 channels would be expected to end up in the same module "
-        f"(adjusted Rand index {ari:.2f})."
+        f"With other random images, {percent(kept)} of the channels are expected to end up in the same module, and "
+        f"{percent(chance)} would by chance (adjusted Rand index {ari:.2f})."
     )
 
 

@@ -16,9 +16,11 @@ import torch
 from torch import nn
 
 import counterfactual_probe as cp
+from counterfactual_probe.registry.naming import Shown
 from counterfactual_probe.registry.regions import generic_regions
 from counterfactual_probe.reporting import write_report
 from counterfactual_probe.reporting.choice import default_layers, map_size, study_layers
+from counterfactual_probe.reporting.layer import screen
 from counterfactual_probe.reporting.study import Settings, Study, run_study, shown_pairs
 from support.toys import seeded
 from support.wide import wide
@@ -221,7 +223,10 @@ def test_little_is_read_before_the_first_fold(report: Path) -> None:
 def test_the_report_says_how_well_modules_come_back(study: Study, report: Path) -> None:
     text, best = report.read_text(), study.layers[0]
     assert f"(adjusted Rand index {best.expected_ari:.2f})" in text
-    assert f"{100 * best.kept:.0f} of 100 channels" in text
+    assert f"{100 * best.kept:.0f} % of the channels are expected" in text
+    total = sum(units.size for units in best.modules)
+    chance = sum(units.size * units.size for units in best.modules) / total**2
+    assert f"and {100 * chance:.0f} % would by chance" in text
     for layer in study.layers:
         assert layer.other is not None
         labels = layer.other.labels_
@@ -278,6 +283,26 @@ def test_one_group_of_all_channels_is_no_reproducible_module(tmp_path: Path) -> 
     assert "No layer has modules" in screen
     assert ">one group<" in screen
     assert ">reproducible<" not in screen
+
+
+def test_a_title_names_a_part_only_where_the_map_clearly_shows_it() -> None:
+    assert screen._called("eyes", 0, Shown("eyes", 0.8)) == ("eyes", "whose map matches this part: correlation 0.80")
+    title, part = screen._called("resembles eyes", 1, Shown("eyes", 0.4))
+    assert (title, part) == ("module 2", "on no part that has a name; nearest: eyes (0.40)")
+    assert screen._called("module 3", 2, Shown(None, 0.1)) == ("module 3", "on no part that has a name")
+
+
+def test_the_outline_runs_around_the_area_and_leaves_the_rest() -> None:
+    area = np.zeros((8, 8), np.bool_)
+    area[2:6, 0:5] = True  # at the picture's edge there is no line
+    lined = screen._outlined(np.full((8, 8, 1), 0.5), area)
+    inner, outer = (lined == screen._INNER).all(-1), (lined == screen._OUTER).all(-1)
+    for y, x in itertools.product(range(8), range(8)):
+        near = [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        crossed = any(0 <= j < 8 and 0 <= i < 8 and area[j, i] != area[y, x] for j, i in near)
+        assert inner[y, x] == (crossed and area[y, x])
+        assert outer[y, x] == (crossed and not area[y, x])
+        assert inner[y, x] or outer[y, x] or (lined[y, x] == 0.5).all()
 
 
 def test_the_same_call_gives_the_same_bytes(study: Study, report: Path, tmp_path: Path) -> None:
