@@ -102,11 +102,20 @@ def _made(program: Program, op: Op, rows: Mapping[int, Rows]) -> list[Rows] | No
         return _reshaped(rows.get(op.reads[0]), numbers[0])
     if _is_along_samples(program, op):
         return _joined(op, rows, numbers) if op.kind in CONCATENATIONS else _parts(op, read[0], numbers)
+    return _in_step(program, op, rows, numbers)
+
+
+def _in_step(program: Program, op: Op, rows: Mapping[int, Rows], numbers: Sequence[int]) -> list[Rows] | None:
+    """The rows of an operation that works on each row alone are those of what it reads."""
+    read = [rows[number] for number in op.reads if number in rows]
     common = _common(read)
     if common is None or set(numbers) != {common.each} or (_is_sized(op) and not _sizes_are_rows(op, common.each)):
         return None
-    apart = _is_by_row(program, op, rows.keys()) or _is_along_others(program, op)
-    return [common] * len(numbers) if apart else None
+    if not (_is_by_row(program, op, rows.keys()) or _is_along_others(program, op)):
+        return None
+    if isinstance(op.run, Edit) and common.alike:  # each hybrid may set it to something else
+        return [ONE_EACH] if common.each == 1 else None
+    return [common] * len(numbers)
 
 
 def _is_same_for_all(program: Program, op: Op) -> bool:

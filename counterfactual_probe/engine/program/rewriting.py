@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .independence import rows_of_samples
 from .operators import Convolution, Edit
-from .program import Op, Program, Ref, Size, leaves, outputs
+from .program import Op, Program, Ref, Size, leaves, map_leaves, outputs
 
 Shape = tuple[Any, ...]
+
+# With a value of one row in place of as many as samples, these give the same.
+_BROADCASTING = ("add", "sub", "mul", "div")
 
 
 class Rewriting:
@@ -91,6 +96,47 @@ class Rewriting:
             else:
                 self.constants.update(outputs(op, op(self.constants, 0)))
         self.ops = kept
+
+    def fold_alike(self) -> None:
+        """Compute once what is the same for every sample, such as the time of a step and what networks make of it.
+
+        Proved so, it is a constant of one row: what a time adds to a convolution's channels becomes a part of the
+        bias. Readers that need all rows get a view of it.
+        """
+        rows, _ = rows_of_samples(self.program())
+        known, kept = dict(self.constants), []
+        for op in self.ops:
+            made = [rows.get(number) for number in op.outs if number is not None]
+            alike = bool(made) and all(of_value is not None and of_value.alike for of_value in made)
+            if alike and not isinstance(op.run, Edit) and known.keys() >= set(op.reads):
+                known.update(outputs(op, op(known, 1)))
+            else:
+                kept.append(op)
+        folded = sorted(known.keys() - self.constants.keys())
+        short = {number: self.add_constant(known[number][:1].clone()) for number in folded}
+        kept = [self._reading_one_row(op, short) for op in kept]
+        read = {number for op in kept for number in op.reads} | {self.image}
+        views = [
+            Op(torch.ops.aten.expand.default, (short[number], list(self.shapes[number])), {}, (number,))
+            for number in folded
+            if number in read
+        ]
+        self.ops = [*views, *kept]
+
+    def _reading_one_row(self, op: Op, short: Mapping[int, Ref]) -> Op:
+        """The operation reading one row where that is enough: another argument has all rows, in as many dimensions."""
+        if op.kind not in _BROADCASTING:
+            return op
+        made = self.shapes[op.out]
+        whole = [self.shapes[number] for number in op.reads if number not in short and number not in self.constants]
+        if not any(len(shape) == len(made) and shape[0] == made[0] for shape in whole):
+            return op
+
+        def one_row(leaf: Any) -> Any:
+            fits = isinstance(leaf, Ref) and leaf.number in short and len(self.shapes[leaf.number]) == len(made)
+            return short[leaf.number] if fits else leaf
+
+        return replace(op, args=map_leaves(op.args, one_row))
 
     def lay_out_kernels(self) -> None:
         """Kernels in channels-last layout, in which CPU convolutions are fastest, and which outputs inherit."""

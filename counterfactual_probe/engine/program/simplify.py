@@ -46,6 +46,8 @@ def simplify(program: Program, sites: Sequence[Site]) -> Simplified:
     work.each(lambda op: [_of_any_layout(op)])
     work.drop_unused()
     work.fold_constants()
+    work.fold_alike()
+    work.drop_unused()
     _drop_identities(work)
     work.each(lambda op: [canonical(op, work.shapes)])
     ordinary_convolutions(work)

@@ -23,13 +23,17 @@ from ....generator.state.randomness import random_states
 from ...interception import Invocation, NotReplayable, Observer, intercepted, storage_of
 from ..operators import EachSample
 from ..program import Draw, Op, Program, Ref, Size, leaves, map_leaves
-from ..vocabulary import is_pointwise, makes_new_memory
+from ..vocabulary import arguments_of, is_pointwise, makes_new_memory
 from .aliasing import Aliases
 from .loops import rolled
 from .noise import draw_of, is_mask
 from .reads import OutOfTorch, has_shape_of_values
 
 _FEW, _MORE = 2, 3
+
+
+# Operations that fill a new tensor of the form of another with one value; None: with an argument.
+_FILLS = {"new_zeros": 0, "zeros_like": 0, "new_ones": 1, "ones_like": 1, "new_full": None, "full_like": None}
 
 
 class NotRecordable(NotReplayable):
@@ -202,6 +206,9 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
         if written is not None:
             self._write(func, written, args, kwargs, (op_args, op_kwargs))
             return result
+        if func.overloadpacket.__name__ in _FILLS and type(result) is Tensor and result.layout is torch.strided:
+            self._emit_fill(func, args, kwargs, result)
+            return result
         if moves and has_shape_of_values(func, args):
             raise NotRecordable(f"the forward makes a tensor whose shape depends on values, with {func}")
         outs = tuple(self._new(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves(result))
@@ -248,6 +255,16 @@ class _Recorder(Observer):  # type: ignore[no-untyped-call]
             self._moving.add(number)
         self.ops.append(op)
         return number
+
+    def _emit_fill(self, func: Any, args: Any, kwargs: Any, result: Tensor) -> None:
+        """A new tensor of one value reads nothing, though it has the form of another that may depend on the latents."""
+        fill = _FILLS[func.overloadpacket.__name__]
+        if fill is None:
+            fill = arguments_of(func, args, kwargs)["fill_value"]
+        like = {"dtype": result.dtype, "device": result.device}
+        self._numbers[result] = self._emit(
+            torch.ops.aten.full.default, [list(result.shape), fill], tuple(result.shape), like
+        )
 
     def _note_views(self, func: Any, args: Any, result: Any) -> None:
         for index, leaf in enumerate(leaves(result)):
