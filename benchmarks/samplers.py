@@ -2,7 +2,7 @@
 
     python benchmarks/samplers.py                 flow-faces, 8 steps, its bottleneck, 16 pairs
     python benchmarks/samplers.py --short         a smoke test of the same
-    python benchmarks/samplers.py --large         and the memory of a U-Net of 100 million parameters, 50 steps, 64×64
+    python benchmarks/samplers.py --large         the memory of a U-Net of 100 million parameters, 50 steps, 64×64
 
 Both take turns in every round on the same channels and pairs, and the median ratio of their times is what matters.
 """
@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from live import LiveBytes
 from throughput import machine, seconds_of
 from torch import Tensor, nn
 
@@ -93,6 +94,36 @@ def compared(
     }
 
 
+def large(steps: int = 50) -> dict[str, Any]:
+    """Memory at the peak of hybrids in a U-Net of 100 million parameters at 64×64, of random weights.
+
+    Bytes of tensors that are made and alive, beside the network's own weights: of the first call, which records the
+    program, and of a later one.
+    """
+    from counterfactual_probe.adapters.flow import UNet, flow
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = UNet((32, 64, 256, 512, 1536))
+    gen = flow(network.state_dict(), image_size=64, steps=steps)
+    weights = sum(value.numel() for value in network.parameters())
+    layer = f"{LAYER}#{steps - steps // 10}"
+    z1, z2 = gen.sample(2, seed=0), gen.sample(2, seed=1)
+    probe, peaks = cp.InfluenceMap(gen, layer), []
+    for _ in range(2):
+        with LiveBytes() as live:
+            maps = probe.attribute(z1, z2, units=[[channel] for channel in range(6)], hybrids_per_eval=6)
+        peaks.append(live.peak)
+    return {
+        "parameters": weights,
+        "steps": steps,
+        "layer": layer,
+        "weights_bytes": 4 * weights,
+        "peak_bytes": {"first call": peaks[0], "later call": peaks[1]},
+        "executor": maps.provenance["executor"],
+    }
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'layer':24}{'ours':>9}{'hooks':>9}{'ratio':>8}   range       largest error"]
     for row in rows:
@@ -104,6 +135,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def written(result: dict[str, Any], out: Path | None) -> None:
+    if out is None:
+        print(json.dumps(result, indent=2))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, help="pairs of latents (16; short form: 2)")
@@ -111,10 +150,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds (3; short form: 1)")
     parser.add_argument("--threads", type=int, help="torch's threads; by default torch's own choice")
     parser.add_argument("--short", action="store_true", help="a smoke test, not a result; fails where maps are wrong")
+    parser.add_argument("--large", action="store_true", help="the memory of a large sampler alone; some minutes")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.large:
+        written({"machine": machine(torch.device("cpu")), **large()}, args.out)
+        return
     pairs, channels = args.pairs or (2 if args.short else 16), args.channels or (4 if args.short else 128)
     rounds = args.rounds or (1 if args.short else 3)
     gen = cp.load(GENERATOR)
@@ -131,9 +174,7 @@ def main() -> None:
         rows.append(compared(gen, address, calls, pairs=pairs, n=channels, rounds=rounds))
     print(table(rows))
     result: dict[str, Any] = {"generator": GENERATOR, "rounds": rounds, "machine": machine(gen.device), "rows": rows}
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    written(result, args.out)
     if wrong := [row["layer"] for row in rows if not row["error"] <= EXACT]:
         raise SystemExit(f"maps of {', '.join(wrong)} differ from plain hooks by more than {EXACT}")
 

@@ -168,8 +168,7 @@ def _last_uses(program: Program, kept: frozenset[int]) -> list[list[int]]:
         for number in (*op.reads, *(number for number in op.outs if number is not None)):
             last[number] = position
     frees: list[list[int]] = [[] for _ in program.ops]
-    edited = {number for op in program.ops if op.kind == "edit" for number in op.reads}
     for number, position in last.items():
-        if number not in kept and number != program.image and number not in program.constants and number not in edited:
+        if number not in kept and number != program.image and number not in program.constants:
             frees[position].append(number)
     return frees

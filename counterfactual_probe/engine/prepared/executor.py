@@ -92,14 +92,14 @@ class Prepared:
         values: dict[int, Tensor] = dict(program.constants)
         values.update(zip(program.inputs, in_order(latents), strict=True))
         values.update(self._noise(program.draws, latents, numbers, seed))
+        set_at = {simplified.edited[layer][0]: layer for layer in layers}
+        activations: dict[str, Tensor] = {}
         for op, frees in zip(program.ops, self._preparation.frees, strict=True):
+            if op.kind == "edit" and (layer := set_at.get(op.reads[0])) is not None:
+                activations[layer] = self.generator.layer(layer).channels_first(values[op.reads[0]]).clone()
             values.update(outputs(op, op(values, n)))
             for number in frees:
                 del values[number]
-        activations = {
-            layer: self.generator.layer(layer).channels_first(values[simplified.edited[layer][0]]).clone()
-            for layer in layers
-        }
         images = values[program.image]
         # Kept values must not change, and callers get views: so the image is a copy.
         kept = {number: laid_out(values[number]) for number in self._preparation.needs} if base else {}

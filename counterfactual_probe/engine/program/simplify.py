@@ -146,6 +146,7 @@ def _fold_into_convolutions(work: Rewriting) -> None:
     makers, uses = work.makers(), work.uses()
     folded: dict[int, Op] = {}
     gone: set[int] = set()
+    scaled = _ScaledKernels(work)
     for op in work.ops:
         before = makers.get(op.reads[0]) if isinstance(op.run, Affine) else None
         if before is None or not isinstance(before.run, Convolution) or uses[before.out] != 1:
@@ -154,15 +155,37 @@ def _fold_into_convolutions(work: Rewriting) -> None:
         weight, bias, scale, shift = (work.constant(item) for item in parts)
         if weight is None or any(item is not None and work.constant(item) is None for item in parts):
             continue
+        kernel = before.args[1] if scale is None else scaled(before, scale)
+        if kernel is None:
+            continue
         if scale is not None:
-            weight = before.run.scaled(weight, scale.flatten())
             bias = None if bias is None else bias * scale.flatten()
         if shift is not None:
             bias = shift.flatten() if bias is None else bias + shift.flatten()
-        refs = (before.args[0], work.add_constant(weight), None if bias is None else work.add_constant(bias))
+        refs = (before.args[0], kernel, None if bias is None else work.add_constant(bias))
         folded[op.out] = Op(before.run, refs, {}, op.outs)
         gone.add(before.out)
     work.replace(folded, gone)
+
+
+class _ScaledKernels:
+    """Kernels times scales, one for each kernel: calls of one layer share it, and steps of a sampler take no memory.
+
+    A layer that runs in fifty steps is scaled by the same batch norm in each, or by a scale of each step.
+    """
+
+    def __init__(self, work: Rewriting) -> None:
+        self._work = work
+        self._made: dict[int, tuple[Tensor, Ref]] = {}
+
+    def __call__(self, convolution: Op, scale: Tensor) -> Ref | None:
+        """The scaled kernel; None if this kernel is used with another scale."""
+        number = convolution.args[1].number
+        if number not in self._made:
+            weight = convolution.run.scaled(self._work.constants[number], scale.flatten())  # type: ignore[attr-defined]
+            self._made[number] = scale, self._work.add_constant(weight)
+        known, kernel = self._made[number]
+        return kernel if torch.equal(known, scale) else None
 
 
 def _compose(work: Rewriting) -> None:
