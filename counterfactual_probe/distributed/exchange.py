@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,23 +13,44 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..base.errors import Interrupted, ProbeError, first_line
-from .group import arrived, collective, failure_of_another, uninterrupted
+from ..base.errors import ProbeError, first_line
+from .group import arrived, collective, failure_of_another, interrupted, uninterrupted
 from .ranks import Ranks, current_ranks
 
 _CURE = "mend that and run all ranks again"
 _SECONDS_BETWEEN_LOOKS = 1.0
+_calling = threading.RLock()
 
 
 @contextmanager
 def together(ranks: Ranks) -> Iterator[Exchange]:
     """A failure on one rank inside is raised on every rank, so no rank blocks on a collective that never completes."""
+    with _alone(ranks):
+        yield from _together(ranks)
+
+
+@contextmanager
+def _alone(ranks: Ranks) -> Iterator[None]:
+    """One call at a time: nothing would tell the exchanges of two threads apart."""
+    if ranks.world > 1 and not _calling.acquire(blocking=False):
+        raise ProbeError(
+            f"another thread of rank {ranks.rank} is in a call that all ranks make; make such calls one after the "
+            "other, in the same order on every rank"
+        )
+    try:
+        yield
+    finally:
+        if ranks.world > 1:
+            _calling.release()
+
+
+def _together(ranks: Ranks) -> Iterator[Exchange]:
     exchange = Exchange(ranks)
     failure: BaseException | None = None
     try:
         yield exchange
     except KeyboardInterrupt as stop:
-        failure = _interrupted(stop)
+        failure = interrupted(stop)
     except BaseException as error:
         failure = error
     try:
@@ -39,18 +61,9 @@ def together(ranks: Ranks) -> Iterator[Exchange]:
             with contextlib.suppress(ProbeError):  # a rank that has died meanwhile is not why this one failed
                 exchange.agree(failure)
     except KeyboardInterrupt as stop:
-        failure = failure or _interrupted(stop)
+        failure = failure or interrupted(stop)
     if failure is not None:
         raise failure
-
-
-def _interrupted(stop: KeyboardInterrupt) -> Interrupted:
-    """Ctrl-C as the error that says what it left, also where it came while nothing of the module's ran."""
-    if isinstance(stop, Interrupted):
-        return stop
-    interrupted = Interrupted("interrupted; everything is as it was and nothing was saved; start again to get a result")
-    interrupted.__cause__ = stop
-    return interrupted
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ..base.errors import ProbeError, first_line
+from ..base.errors import Interrupted, ProbeError, first_line
 from .launcher import Store, launched, missing_ranks, patience_of_ranks, stores
 
 _FAREWELL = timedelta(seconds=10)
+_joining = threading.Lock()  # two threads must not initialise it both
 
 
 class _Notes:
@@ -68,6 +69,23 @@ def join_group(device: torch.device) -> bool:
     """Whether this process is in a process group; one is initialised here if a launcher, such as torchrun, wants it."""
     if not dist.is_available():
         return False
+    try:
+        with _joining:
+            return _joined(device)
+    except KeyboardInterrupt as stop:
+        raise interrupted(stop) from stop
+
+
+def interrupted(stop: KeyboardInterrupt) -> Interrupted:
+    """Ctrl-C as the error that says what it left, also where it came while nothing of the module's ran."""
+    if isinstance(stop, Interrupted):
+        return stop
+    interrupted = Interrupted("interrupted; everything is as it was and nothing was saved; start again to get a result")
+    interrupted.__cause__ = stop
+    return interrupted
+
+
+def _joined(device: torch.device) -> bool:
     if not dist.is_initialized():
         place = launched()
         if place is None:

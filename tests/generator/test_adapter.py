@@ -369,3 +369,52 @@ def test_hooks_of_a_wrapper_are_a_part_of_it(wrap: Callable[[nn.Module], nn.Modu
     found = cp.Hybridizer(generator, layer).hybridize(z, z.flip(0), units=[[0], [1], [2]])
     torch.testing.assert_close(found.base, expected)
     assert float((found.images - found.base).abs().max()) > 1e-4
+
+
+class Unanswering(nn.Module):
+    """Raises what is no AttributeError for an attribute that it does not have."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, z: Tensor) -> Tensor:
+        image: Tensor = self.inner(z) / 2
+        return image
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise RuntimeError(f"no {name}") from None
+
+
+def test_a_module_that_answers_no_question_is_probed() -> None:
+    module = Unanswering(Deconv()).eval()
+    generator = cp.wrap(module, Z)
+    z = generator.sample(12)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(z), module(z))
+    layer = next(name for name in generator.layers if name.endswith("main.2"))
+    found = cp.Hybridizer(generator, layer).hybridize(z, z.flip(0), units=[[0], [1]])
+    assert found.provenance["executor"] == "prepared"
+
+
+@pytest.mark.parametrize("attribute", ["forward", "helper"])
+def test_compiled_functions_of_a_module_run_as_written(attribute: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What traces the forward is not compiled along with it."""
+    module, stances = Deconv(), []
+    if attribute == "forward":
+        module.forward = torch.compile(module.forward, backend="eager")  # type: ignore[method-assign]
+    else:
+        module.helper = torch.compile(lambda x: x, backend="eager")
+    set_stance = torch.compiler.set_stance
+    monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: stances.append(stance) or set_stance(stance))
+    generator, plain = cp.wrap(module, Z), cp.wrap(Deconv(), Z)
+    assert "force_eager" in stances
+    plain.module.load_state_dict(module.state_dict())
+    z = generator.sample(3)
+    torch.testing.assert_close(generator(z), plain(z))
+    del stances[:]
+    plain(z)
+    assert stances == []  # the control

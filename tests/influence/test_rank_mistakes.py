@@ -211,3 +211,40 @@ SUBSETS: list[Any] = [some for size in (1, 2, 3, 4) for some in combinations(ran
 @pytest.mark.parametrize("interrupted", SUBSETS, ids=str)
 def test_an_interrupt_of_any_subset_ends_all(tmp_path: Path, interrupted: tuple[int, ...], units: str) -> None:
     assert_all_end(4, tmp_path, interrupted, units, 2.0 + 0.37 * len(interrupted))
+
+
+# --- threads --------------------------------------------------------------------------------------------
+
+
+def test_two_threads_of_a_rank_do_not_mix_their_maps(tmp_path: Path) -> None:
+    """One call at a time is right to the bit; the other is told, and nobody waits for it."""
+    code = """
+import threading
+found, told = {}, []
+def call(seed):
+    try:
+        found[seed] = float(influence.attribute(n_pairs=8, seed=seed, hybrids_per_eval=2).maps.sum())
+    except cp.ProbeError as error:
+        told.append(str(error))
+threads = [threading.Thread(target=call, args=(seed,)) for seed in (1, 2, 3)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+call(4)
+Path(f"{rank}.json").write_text(json.dumps([found, told]))
+"""
+    finish(start(2, code, tmp_path, patience=20))
+    code = """
+Path("alone.json").write_text(json.dumps([
+    float(influence.attribute(n_pairs=8, seed=seed, hybrids_per_eval=2).maps.sum()) for seed in (1, 2, 3, 4)]))
+"""
+    finish(start(1, code, tmp_path))
+    alone = dict(zip("1234", json.loads((tmp_path / "alone.json").read_text()), strict=True))
+    for rank in range(2):
+        found, told = json.loads((tmp_path / f"{rank}.json").read_text())
+        for seed, value in found.items():
+            assert abs(value - alone[seed]) < 1e-6 * abs(alone[seed])
+        assert len(found) + len(told) >= 3
+        for sentence in told:
+            assert re.search(
+                "another thread of rank|has another seed than rank 0|rank . failed|cannot be reached", sentence
+            )

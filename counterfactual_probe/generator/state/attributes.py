@@ -97,6 +97,7 @@ class _Weight:
 
 @dataclass
 class _Snapshot:
+    kinds: list[tuple[nn.Module, type[nn.Module]]]
     containers: list[tuple[Container, Any]]
     slots: list[tuple[Any, str, Any]]
     tensors: list[tuple[Tensor, Tensor]]
@@ -111,6 +112,7 @@ class _Snapshot:
         weights = [value for value in tensors if isinstance(value, nn.Parameter)]
         others = [value for value in tensors if not isinstance(value, nn.Parameter)]
         return cls(
+            kinds=[(part, type(part)) for part in everything.modules],
             containers=[(item, _copy(item)) for item in everything.containers],
             slots=[(item, name, getattr(item, name, _MISSING)) for item, name in everything.slotted],
             tensors=[(value, value.detach().clone()) for value in others],
@@ -122,6 +124,9 @@ class _Snapshot:
 
     def restore(self) -> list[Tensor]:
         """Restore everything; returns the parameters whose values a forward changed."""
+        for part, kind in self.kinds:
+            if type(part) is not kind:
+                part.__class__ = kind
         for item, before in self.containers:
             _restore_container(item, before)
         for item, name, value in self.slots:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Generic, TypeVar
 
 from torch import nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .reachable import reachable
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -25,6 +27,26 @@ class Borrowing:
 
     depth: int = 0
     thread: int | None = None
+
+
+class _ByModule(Generic[T]):
+    """A value for each module, as long as that lives, by identity: what a module answers to a comparison, or to an
+    attribute that it does not have, is its own affair."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[nn.Module], T]] = {}
+
+    def get(self, module: nn.Module) -> T | None:
+        reference, value = self._known.get(id(module), (None, None))
+        return value if reference is not None and reference() is module else None
+
+    def setdefault(self, module: nn.Module, value: T) -> T:
+        found = self.get(module)
+        if found is None:
+            number, known = id(module), self._known
+            known[number] = weakref.ref(module, lambda _: known.pop(number, None)), value
+            found = value
+        return found
 
 
 @dataclass(frozen=True)
@@ -39,9 +61,8 @@ class _GroupLock:
 class _Locks:
     def __init__(self) -> None:
         self.registry = threading.Lock()
-        # By identity: what a module says to a comparison is its own affair.
-        self.groups: Any = WeakIdKeyDictionary()
-        self.borrowings: Any = WeakIdKeyDictionary()
+        self.groups = _ByModule[_GroupLock]()
+        self.borrowings = _ByModule[Borrowing]()
         self.random = threading.RLock()
 
     def of(self, module: nn.Module) -> tuple[list[_GroupLock], Borrowing]:
@@ -50,7 +71,7 @@ class _Locks:
         Networks that it keeps in plain lists are parts, too. None are needed again by the thread that has them.
         """
         with self.registry:
-            borrowing: Borrowing = self.borrowings.setdefault(module, Borrowing())
+            borrowing = self.borrowings.setdefault(module, Borrowing())
             if borrowing.thread == threading.get_ident():
                 return [], borrowing
             parts = reachable(module).modules

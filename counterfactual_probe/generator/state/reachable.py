@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from argparse import Namespace
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import Queue
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
@@ -37,6 +39,8 @@ _KEEPERS = (
     ChainMap,
     SimpleNamespace,
     Namespace,
+    Queue,
+    threading.local,
 )  # of the standard library, with state of the user's
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
 

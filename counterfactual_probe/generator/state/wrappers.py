@@ -5,6 +5,8 @@ A module may hand unknown attributes on to another one, so that ``hasattr(module
 
 from __future__ import annotations
 
+from types import FunctionType
+
 from torch import nn
 
 
@@ -25,4 +27,10 @@ def original(module: nn.Module) -> nn.Module:
 
 
 def has_compiled_parts(module: nn.Module) -> bool:
-    return any(compiled_original(part) is not None for part in module.modules())
+    return any(compiled_original(part) is not None or _holds_compiled(part) for part in module.modules())
+
+
+def _holds_compiled(module: nn.Module) -> bool:
+    """Whether an attribute is a compiled function, such as in ``module.forward = torch.compile(module.forward)``."""
+    functions = (value for value in module.__dict__.values() if isinstance(value, FunctionType))
+    return any("_torchdynamo_orig_callable" in function.__dict__ for function in functions)

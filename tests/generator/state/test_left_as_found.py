@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import ChainMap, OrderedDict, UserDict, deque
 from collections.abc import Callable
 from functools import lru_cache, partial
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -411,3 +413,29 @@ def test_the_notes_of_an_observer_stay() -> None:
     assert held.calls == 3
     for handle in handles:
         handle.remove()
+
+
+def test_queues_thread_locals_and_classes_are_put_back() -> None:
+    class Filling(Calling):
+        def __init__(self) -> None:
+            super().__init__(lambda z: z)
+            self.queue, self.local = Queue[int](), threading.local()
+            self.local.seen = [1]
+
+        def forward(self, z: Tensor) -> Tensor:
+            self.queue.put(2)
+            self.local.seen.append(z)
+            self.local.late = z
+            if type(self.inner) is Deconv:
+                self.inner.__class__ = type("Other", (Deconv,), {})
+            return super().forward(z)
+
+    module = Filling()
+    generator = cp.wrap(module, Z)
+    cp.InfluenceMap(generator, "inner.main.2").attribute(n_pairs=5)
+    assert module.queue.qsize() == 0
+    assert vars(module.local) == {"seen": [1]}
+    assert type(module.inner) is Deconv
+    module(generator.sample(1))  # the control
+    assert module.queue.qsize() == 1
+    assert type(module.inner) is not Deconv
