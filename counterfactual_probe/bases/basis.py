@@ -220,6 +220,9 @@ class LinearBasis(Basis):
         channels, features = directions.shape[1:], len(directions)
         if directions.dim() < 2 or tuple(mean.shape) != tuple(channels) or not features or not prod(channels):
             raise ValueError(f"directions are {tuple(directions.shape)} and mean {tuple(mean.shape)}")
+        info, sizes = basis.layer, tuple(channels)
+        if info is not None and sizes not in ((info.channels,), (info.channels, *info.size)):
+            raise ValueError(f"directions are {tuple(directions.shape)} and its layer has {info.channels} channels")
         if readers is not None and tuple(readers.shape) != (prod(channels), features):
             raise ValueError(f"readers are {tuple(readers.shape)} for {features} features")
         if not all(value.is_floating_point() and bool(torch.isfinite(value).all()) for value in tensors.values()):

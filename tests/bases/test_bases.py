@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -303,3 +304,14 @@ def test_dictionaries_that_are_none_are_refused() -> None:
     for kind, message in ((Coupled, "another code for a sample of layer 'main.2' alone"), (Broken, "no such kernel")):
         with pytest.raises(cp.ProbeError, match=message):
             cp.Hybridizer(generator, "main.2", features=cp.bases.Dictionary(kind().double()))
+
+
+@pytest.mark.parametrize("over", ["position", "layer"])
+def test_a_file_whose_layer_has_other_channels_is_refused(over: Any, tmp_path: Path) -> None:
+    basis = cp.bases.PCA(3, over=over).fit(PLAIN.generator(), "main.2", n_samples=10)
+    path = basis.save(tmp_path / "basis")
+    cp.bases.load(path)  # the control
+    assert basis.layer is not None
+    basis.layer = dataclasses.replace(basis.layer, channels=7)
+    with pytest.raises(cp.ProbeError, match=r"directions are \(3, 6.*\) and its layer has 7 channels"):
+        cp.bases.load(basis.save(path))
