@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from .latents import Latents
 from .layers import Trace, Tracing
 from .state.randomness import random_states
 
-SAMPLES = 3  # in one batch
-TRACED = 2  # of these, in a batch of their own, and each alone
+SAMPLES = 3  # in one batch, if memory allows
+TRACED = 2  # of these, each alone
 
 # Between batches of one sample and of two, fifty convolutions round to within 2e-5 of each other.
 _RELATIVE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
@@ -34,7 +33,8 @@ class Examination:
 
     Attributes:
         images: of the first two samples.
-        traces: what ran in the forward of the first two samples, and in that of each alone.
+        traces: what ran in the forward of a batch, and in those of its samples alone: of two, or of all if others than
+            samples are folded with them anywhere.
         draws_noise: whether the forward draws random numbers.
         batchable: whether samples of a batch are independent, and none draws noise.
         ignores_latents: whether all latents give the same image.
@@ -80,37 +80,39 @@ def examine(
         seed(latents)
         return run(latents)
 
-    def followed() -> tuple[Tensor, Trace]:
+    def traced(latents: Latents, *, follow: bool) -> tuple[Tensor, Trace]:
+        tracing = Tracing(submodules, lt.count(latents), follow=follow)
+        return tracing.run(lambda: seeded(latents)), tracing.trace
+
+    def followed(latents: Latents) -> tuple[Tensor, Trace]:
         """Channels are followed where the forward runs under a mode; compiled control flow, for one, does not."""
         try:
-            tracing = Tracing(submodules, TRACED, follow=True)
-            return tracing.run(lambda: seeded(pair)), tracing.trace
+            return traced(latents, follow=True)
         except ProbeError:
-            tracing = Tracing(submodules, TRACED, follow=False)
-            return tracing.run(lambda: seeded(pair)), tracing.trace
+            return traced(latents, follow=False)
 
     pair = lt.take(example, slice(0, TRACED))
     seed(pair)
     before = random_states(module)
-    images, trace = followed()
-    traces = [trace]
+    try:
+        images, trace = followed(example)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        images, trace = followed(pair)  # batches of two are as large as they get here
     draws_noise = random_states(module) != before
-
-    def one(i: int) -> Tensor:
-        return seeded(lt.take(example, slice(i, i + 1)))
-
-    alone = []
-    for i in range(TRACED):
-        tracing = Tracing(submodules, 1, follow=False)
-        alone.append(tracing.run(partial(one, i)))
-        traces.append(tracing.trace)
-    # A sample with the same image alone and in a batch is reproducible.
-    if draws_noise or not is_same(torch.cat(alone), images, dtype):
-        _require_reproducible(name, images, seeded(pair), dtype)
+    # Which of the samples a row of a folded dimension is of, is seen from those of each.
+    is_folded = any(seen is not None and seen.rows is not None for seen in trace.seen.values())
+    ones = [lt.take(example, slice(i, i + 1)) for i in range(trace.samples if is_folded else TRACED)]
+    runs = [traced(one, follow=False) for one in ones]
+    alone, images = torch.cat([image for image, _ in runs[:TRACED]]), images[:TRACED]
+    same = is_same(alone, images, dtype)
+    if draws_noise or not same:  # a sample with the same image alone and in a batch is reproducible
+        _require_reproducible(name, alone[:1], seeded(ones[0]), dtype)
     differ = any(not torch.equal(*value) for _, value in lt.named_tensors(pair))  # two may be of one class, say
     ignored = differ and torch.equal(*alone)
-    batchable = not draws_noise and _are_independent(torch.cat(alone), images, example, run, dtype)
-    return Examination(images, traces, draws_noise, batchable, ignored)
+    traces = [trace, *(each for _, each in runs)]
+    return Examination(images, traces, draws_noise, same and not draws_noise, ignored)
 
 
 def _require_reproducible(name: str, images: Tensor, again: Tensor, dtype: torch.dtype | None) -> None:
@@ -127,21 +129,3 @@ def is_same(one: Tensor, two: Tensor, dtype: torch.dtype | None) -> bool:
     tolerance = _RELATIVE_TOLERANCE.get(dtype or one.dtype, 1e-2)
     scale = float(torch.nan_to_num(one).abs().max())
     return torch.allclose(one, two, rtol=0.0, atol=tolerance * max(scale, 1e-30), equal_nan=True)
-
-
-def _are_independent(
-    alone: Tensor,
-    pair: Tensor,
-    example: Latents,
-    run: Callable[[Latents], Tensor],
-    dtype: torch.dtype | None,
-) -> bool:
-    """Whether the first samples give the same images alone as in batches of two and of three."""
-    if not is_same(alone, pair, dtype):
-        return False
-    try:
-        return is_same(alone, run(example)[:TRACED], dtype)
-    except Exception as error:
-        if is_out_of_memory(error):  # batches of two are as large as they get here
-            return True
-        raise

@@ -112,6 +112,7 @@ class MapRequest:
             **self.extent.about,
             "seed": self.seed,
             "n_pairs": self.pairs.n,
+            "first latents": lt.fingerprint(self.generator.example),  # of whatever draws them
             "latents": [None if latents is None else lt.fingerprint(latents) for latents in self.latents],
             "hybrids_per_eval": self.hybrids_per_eval,
             "tolerance": options.tolerance,

@@ -15,6 +15,8 @@ from ..base.files import as_path
 from ..base.progress import progress_bar
 from ..distributed.exchange import Exchange
 from ..engine import Stream
+from ..generator.examination import is_same
+from ..generator.images import thumbnails
 from .components import components_on_all_ranks
 from .estimate import Estimate, SharedEstimate, pairs_are_shared
 from .maps import InfluenceMaps
@@ -47,6 +49,7 @@ class Run:
         if checkpoint is not None or ranks.world > 1:  # long runs only: it reads all given latents
             identity = request.identity(about)
             self.exchange.require_same(identity)
+            self._require_same_images()
         file = self._checkpoint(checkpoint, identity)
         self._require_one_path(checkpoint)
         request.options.require_room(len(self.sets), device)
@@ -57,6 +60,20 @@ class Run:
         if not self.by_pairs:
             arrays = arrays.gathered(self.exchange, len(request.sets), device)
         return InfluenceMaps(**vars(arrays), units=tuple(request.sets), provenance=self.exchange.from_first(provenance))
+
+    def _require_same_images(self) -> None:
+        """Hooks and ways to read images have no names that could be compared; what they give can be."""
+        if self.ranks.world == 1:
+            return
+        generator = self.request.generator
+        images = self.exchange.objects(thumbnails(generator(generator.example)).cpu().numpy())
+        first, *others = map(torch.from_numpy, images)
+        for rank, other in enumerate(others, 1):
+            if first.shape != other.shape or not is_same(first, other, None):
+                raise ProbeError(
+                    f"rank {rank} gives other images of the same latents than rank 0; make the same generator on every "
+                    "rank, with the same image= and hooks"
+                )
 
     def _require_one_path(self, checkpoint: CheckpointPath) -> None:
         """Ranks that are given a file are given the same, or those of two runs could be mixed up."""

@@ -114,7 +114,7 @@ def test_what_is_not_a_sampling_module() -> None:
     cure = "give a torch.nn.Module whose forward calls it to make images from latents, with its networks as submodules"
     with pytest.raises(cp.ProbeError, match=f"the generator is an EulerSampler; {cure}"):
         cp.wrap(EulerSampler(), noise)
-    with pytest.raises(cp.ProbeError, match="Trained gives one number for 2 latents, as a training step gives a loss"):
+    with pytest.raises(cp.ProbeError, match="Trained gives one number for 3 latents, as a training step gives a loss"):
         cp.wrap(Trained(), noise)
     hidden = Sampler(torch.nn.Identity(), lambda z: Net()(z, torch.zeros(())))
     with pytest.raises(cp.ProbeError, match=r"no submodule that gives a tensor with channels.* put the parts"):

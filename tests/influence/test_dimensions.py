@@ -68,7 +68,7 @@ def test_without_image_three_dimensions_are_refused() -> None:
     """They may be tokens, which are read off the output by the user alone."""
     with pytest.raises(cp.ProbeError, match=r"where images \(n, C, H, W\) are needed; pass image=.* or to sound"):
         cp.wrap(VOCODER.plain(), VOCODER.sampler)
-    with pytest.raises(cp.ProbeError, match=r"gives \(2, 8\) for 2 latents where images"):
+    with pytest.raises(cp.ProbeError, match=r"gives \(3, 8\) for 3 latents where images"):
         cp.wrap(torch.nn.Linear(5, 8), lambda n, rng: torch.randn(n, 5, generator=rng), image=lambda out: out)
 
 

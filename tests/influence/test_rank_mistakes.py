@@ -29,6 +29,10 @@ torch.set_num_threads(1)
 rank = int(os.environ["RANK"])
 generator = toys.PLAIN.generator()
 influence = cp.InfluenceMap(generator, "main.6")
+
+def other(draw=lambda z: z, image=lambda z: z):
+    sample = generator._sample_latents
+    return cp.wrap(toys.PLAIN.plain(), lambda n, rng: draw(sample(n, rng)), image=image, name=generator.name)
 """
 
 # One call each, right and wrong, of which one rank makes the wrong one, and what all are told.
@@ -53,6 +57,16 @@ MISTAKES: list[tuple[str, str, str]] = [
         "influence.attribute(n_pairs=4)",
         "influence.attribute(n_pairs=4, where=torch.eye(16))",
         "has another where than rank 0",
+    ),
+    (
+        "influence.attribute(n_pairs=4)",
+        "cp.InfluenceMap(other(draw=lambda z: z + 1), 'main.6').attribute(n_pairs=4)",
+        "has another first latents than rank 0",
+    ),
+    (
+        "influence.attribute(n_pairs=4)",
+        "cp.InfluenceMap(other(image=lambda z: z * 2), 'main.6').attribute(n_pairs=4)",
+        "gives other images of the same latents than rank 0",
     ),
     ("influence.attribute(n_pairs=4)", "influence.attribute(generator.sample(4))", "z2"),
     ("influence.attribute(n_pairs=4)", "influence.attribute(n_pairs=4, checkpoint=5)", "the path is"),

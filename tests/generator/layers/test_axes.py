@@ -255,8 +255,8 @@ def test_a_guess_is_said_and_axes_settle_it() -> None:
     ("axes", "message"),
     [
         ({"rew": "n c h w"}, "no layer is named 'rew', as axes say; nearest: 'raw'"),
-        ({"raw": "n c"}, r"axes 'n c' of 'raw' fit no layer: layer 'raw' has shape \(2, 4, 3, 6\) for 2 samples, axes"),
-        ({"raw": "(3 n) c h w"}, "2 is no \\(3 n\\) of axes"),
+        ({"raw": "n c"}, r"axes 'n c' of 'raw' fit no layer: layer 'raw' has shape \(3, 4, 3, 6\) for 3 samples, axes"),
+        ({"raw": "(3 n) c h w"}, "3 is no \\(3 n\\) of axes"),
         ({"raw": "n c h q q"}, "axes are 'n c h q q'; name every dimension once"),
         ("n c h w", "axes are a str; give"),
     ],
@@ -337,5 +337,5 @@ def test_an_even_batch_alone_is_no_folded_one() -> None:
             return self.out(self.net(both)[: len(x)])
 
     generator = cp.wrap(Crossed(), lambda n, rng: torch.randn(n, 3, 4, 4, generator=rng))
-    with pytest.raises(cp.ProbeError, match=r"its output has shape \(4, 4, 4, 4\) for 2 samples; say what its dim"):
+    with pytest.raises(cp.ProbeError, match=r"its output has shape \(6, 4, 4, 4\) for 3 samples; say what its dim"):
         generator.layer("net")

@@ -104,7 +104,7 @@ class Odd(nn.Module):
         ("relu#two", "asks for call 'two'"),
         ("up#2", "layer 'up' runs 1 time in one forward"),
         ("text", "layer 'text' has no channels to set: its output is not a tensor"),
-        ("turned", r"layer 'turned' has no channels to set: its output has shape \(96,\) for 2 samples"),
+        ("turned", r"layer 'turned' has no channels to set: its output has shape \(144,\) for 3 samples"),
         (3, "a layer is named by a string and 3 is a int"),
     ],
 )

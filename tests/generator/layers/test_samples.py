@@ -73,7 +73,7 @@ def test_two_rows_that_are_the_same_for_any_batch_are_no_samples() -> None:
 
     generator = cp.wrap(Codes(), lambda n, rng: torch.randn(n, 4, 4, 4, generator=rng))
     assert list(generator.layers) == ["conv"]
-    with pytest.raises(cp.ProbeError, match=r"its output has shape \(2, 4\) for 2 samples"):
+    with pytest.raises(cp.ProbeError, match=r"its output has shape \(2, 4\) for 3 samples"):
         generator.layer("codes")
 
 
