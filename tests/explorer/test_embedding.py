@@ -10,19 +10,12 @@ import pytest
 
 import counterfactual_probe as cp
 from support.explored import faces
-from support.explorer_page import Visitor, gap
+from support.explorer_hosts import in_other_page
+from support.explorer_page import gap
 from support.paths import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-PAGE = """() => {
-  const made = EMBEDDING;
-  const el = document.createElement("main");
-  document.body.append(el);
-  globalThis.explorer = made(el, (request) => toPython(request));
-  el.lastChild.id = "explorer";
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +29,8 @@ def explorer(gen: cp.GeneratorAdapter) -> Any:
 
 
 def test_the_page_gives_pythons_hybrids(explorer: Any, gen: cp.GeneratorAdapter, browser: Browser) -> None:
-    embedding = explorer.embedding()
     page = browser.new_page()
-    visitor = Visitor(page)
-    page.expose_function("toPython", embedding.answer)
-    page.goto("about:blank")
-    page.evaluate(PAGE.replace("EMBEDDING", embedding.script))
-    visitor.settles()
+    visitor = in_other_page(page, explorer.embedding())
     visitor.clicks("sample 3")
     visitor.cell(1).click()
     visitor.settles()

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import counterfactual_probe as cp
 from support.explored import Faces, faces, normal
@@ -149,6 +150,25 @@ def test_a_region_ranks_modules_and_channels(visitor: Visitor, gen: cp.Generator
     assert visitor.button(HOSTILE, "Region").count() == 1
     visitor.clicks("Clear", "Region")
     assert order() == whole
+
+
+def test_nothing_is_computed_anew_for_a_region_or_what_is_taken_back(visitor: Visitor) -> None:
+    hybrid, state = visitor.hybrid, visitor.state
+    visitor.page.evaluate(
+        "() => { const { computer } = explorer, ask = computer.ask.bind(computer);"
+        " computer.ask = (request) => { explorer.hybrids += request.kind === 'hybrid'; return ask(request); };"
+        " explorer.hybrids = 0; }"
+    )
+    visitor.clicks("right", "Region")
+    assert "Inside the region," in visitor.said
+    assert visitor.page.evaluate("explorer.hybrids") == 0
+    # Changed and taken back at once: the picture is that of the state, whatever was asked for meanwhile.
+    visitor.page.evaluate("explorer.store.change({ strength: 0.5 }); explorer.store.undo(); explorer.store.undo()")
+    visitor.settles()
+    visitor.page.wait_for_timeout(300)
+    assert torch.equal(visitor.hybrid, hybrid)
+    assert visitor.state == state
+    assert visitor.page.evaluate("explorer.hybrids") == 1
 
 
 def test_pointing_shows_where_a_channel_and_a_module_act(visitor: Visitor) -> None:
@@ -311,5 +331,53 @@ def test_a_file_of_pictures_says_so_and_shows_whole_modules(
     visitor.chip(1).click()
     visitor.settles()
     assert gap(visitor, gen) <= 0.5 / 255 + 1e-6
+    assert visitor.complaints == []
+    page.close()
+
+
+def enlarged(channels: int, factor: int) -> cp.GeneratorAdapter:
+    """4×4 with so many channels, of which three colours are made, and repeated."""
+
+    class Enlarged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.start, self.colours = nn.ConvTranspose2d(5, channels, 4), nn.Conv2d(channels, 3, 1)
+            self.enlarge = nn.Upsample(scale_factor=factor)
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            colours = torch.tanh(self.colours(torch.relu(self.start(z[:, :, None, None]))))
+            return self.enlarge(colours)  # type: ignore[no-any-return]
+
+    return cp.wrap(Enlarged().eval(), normal(5), layers=["start"], name="enlarged")
+
+
+def test_large_images_are_small_in_the_strip_and_whole_when_saved(browser: Browser, tmp_path: Path) -> None:
+    from PIL import Image
+
+    explorer = cp.explore(enlarged(4, 128), n_pairs=1)
+    assert explorer.computes
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    visitor = Visitor(page).opens(explorer.save(tmp_path / "large.html").as_uri())
+    assert page.locator(".sample canvas").first.evaluate("(canvas) => canvas.width") == 128
+    with page.expect_download() as download:
+        visitor.button("Save picture").click()
+    download.value.save_as(tmp_path / "hybrid.png")
+    with Image.open(tmp_path / "hybrid.png") as picture:
+        assert picture.size == (512, 512)
+    assert visitor.complaints == []
+    page.close()
+
+
+def test_many_channels_are_shown_in_parts(browser: Browser, tmp_path: Path) -> None:
+    gen = enlarged(1500, 4)
+    page = browser.new_page()
+    visitor = Visitor(page).opens(cp.explore(gen, n_pairs=1).save(tmp_path / "wide.html").as_uri())
+    assert page.locator(".cell").count() == 96
+    page.get_by_role("button", name="Show more of the other 1404 channels").click()
+    assert page.locator(".cell").count() == 480
+    page.locator(".cell").last.click()
+    visitor.settles()
+    assert gap(visitor, gen) <= MOST
     assert visitor.complaints == []
     page.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import threading
@@ -17,6 +16,7 @@ import torch
 
 import counterfactual_probe as cp
 from support.explored import Faces, faces, normal
+from support.explorer_hosts import Running
 from support.explorer_page import Visitor, gap
 
 pytest.importorskip("starlette", reason="starlette is not installed")
@@ -32,37 +32,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 EXACT = 1e-6  # of the range: the same computation as Python's
-
-
-class Running:
-    """A server in a thread, and requests to it."""
-
-    def __init__(self, contents: Contents, **options: Any) -> None:
-        self.server = Server(Answers(contents), port=0, **options)
-        self._uvicorn = self.server.uvicorn()
-        self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": [self.server.socket]})
-        self._thread.start()
-
-    def ask(
-        self, body: Any = None, *, path: str = "answers", method: str = "POST", token: str | None = None, **headers: str
-    ) -> tuple[int, bytes, dict[str, str]]:
-        """Status, body and headers of the answer; headers that are given take the place of a browser's."""
-        address = urlsplit(self.server.address)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
-        sent = {"Host": address.netloc, "Origin": f"http://{address.netloc}", "Content-Type": "application/json"}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        content = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-        place = f"/{self.server.guard.token if token is None else token}/{path}"
-        connection.request(method, place, content, {name: value for name, value in sent.items() if value})
-        response = connection.getresponse()
-        answer = response.status, response.read(), {name.lower(): value for name, value in response.getheaders()}
-        connection.close()
-        return answer
-
-    def ends(self) -> None:
-        self._uvicorn.should_exit = True
-        self._thread.join(10)
-        assert not self._thread.is_alive()
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ class Visitor:
 
     @property
     def state(self) -> dict[str, Any]:
-        return self.page.evaluate("JSON.parse(decodeURIComponent(location.hash.slice(1)))")  # type: ignore[no-any-return]
+        return self.page.evaluate("JSON.parse(explorer.text)")  # type: ignore[no-any-return]
 
     @property
     def hybrid(self) -> torch.Tensor:

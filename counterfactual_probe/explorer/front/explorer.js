@@ -84,7 +84,7 @@ class Explorer {
 
   // A link that is followed while the page is open.
   follow(text) {
-    if (!text || text === asJson(this.store.state, this.contents)) return;
+    if (!text || text === this.text) return;
     this.said = "";
     const { contents } = this;
     try {
@@ -102,34 +102,58 @@ class Explorer {
     this.modules.show(state, region);
     this.channels.show(state, region);
     this.compute(state);
-    this.address.write(asJson(state, this.contents));
+    this.address.write(this.text);
+  }
+
+  // The state, as links hold it.
+  get text() {
+    return asJson(this.store.state, this.contents);
   }
 
   async compute(state) {
-    const { contents, computer, figures } = this, recipe = recipeOf(state, contents);
-    for (const name of ["base", "source"]) {
-      figures.note(name, `sample ${state[name]}`);
-      const known = contents.samples.pictures[state[name]];
-      if (known && this[`${name}Shown`] !== state[name]) {
-        figures.showPicture(name, known);
-        if (name === "base" && !this.begun) figures.showPicture("hybrid", known);
-      }
-      this[`${name}Shown`] = state[name];
+    const { contents, computer, figures } = this, recipe = recipeOf(state, contents), key = JSON.stringify(recipe);
+    if (this.latest?.key === key) {
+      // The region alone has changed, or what was asked for meanwhile has been taken back.
+      computer.outdate();
+      this.draw(state);
+      return;
     }
-    this.begun = true;
+    this.preview(state);
     this.el.setAttribute("aria-busy", "true");
     const answer = await computer.hybrid(recipe);
     if (answer === undefined) return;
-    if (answer === null) this.el.setAttribute("aria-busy", "false");
-    if (answer === null) return;
-    const [base, source] = await Promise.all([recipe.base, recipe.source].map((sample) => computer.picture(sample, true)));
-    if (!base || state.base !== this.store.state.base || state.source !== this.store.state.source) return;
-    const size = answer.size ?? contents.size; // pictures in place of a generator may be smaller than its images
-    figures.show("base", base, size);
-    if (source) figures.show("source", source, size);
-    const changed = figures.showHybrid(answer.pixels, base, size, state.region, contents.grid);
-    this.latest = { recipe, pixels: answer.pixels, milliseconds: answer.milliseconds };
-    this.tell(recipe, changed, answer.milliseconds);
+    const [base, source] = answer === null ? [null, null]
+      : await Promise.all([recipe.base, recipe.source].map((sample) => computer.picture(sample, true)));
+    if (!computer.isLatest(answer)) return;
+    if (base && source) {
+      const size = answer.size ?? contents.size; // pictures in place of a generator may be smaller than its images
+      this.latest = { key, recipe, pixels: answer.pixels, base, source, size, milliseconds: answer.milliseconds };
+      this.draw(this.store.state);
+    }
+    this.el.setAttribute("aria-busy", "false");
+  }
+
+  // What is known of base and source before anything is computed.
+  preview({ base, source }) {
+    const { pictures } = this.contents.samples;
+    for (const [name, sample] of [["base", base], ["source", source]]) {
+      if (this.previewed?.[name] === sample) continue;
+      this.figures.note(name, `sample ${sample}`);
+      if (pictures[sample]) this.figures.showPicture(name, pictures[sample]);
+    }
+    if (!this.previewed && pictures[base]) this.figures.showPicture("hybrid", pictures[base]);
+    this.previewed = { base, source };
+  }
+
+  draw({ region }) {
+    const { latest, figures, contents } = this, { recipe, size } = latest;
+    for (const name of ["base", "source"]) {
+      figures.show(name, latest[name], size);
+      figures.note(name, `sample ${recipe[name]}`);
+    }
+    this.previewed = { base: recipe.base, source: recipe.source };
+    const changed = figures.showHybrid(latest.pixels, latest.base, size, region, contents.grid);
+    this.tell(recipe, changed, latest.milliseconds);
     this.el.setAttribute("aria-busy", "false");
   }
 

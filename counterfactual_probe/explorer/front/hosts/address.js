@@ -1,16 +1,28 @@
 // Where the state of a page is kept: in the page's own address, so that reloading keeps it and links hold it.
 
+// Browsers take few changes of an address in a second, and a slider makes many.
+const OFTEN = 200; // milliseconds
+let waiting = null, latest = "";
+
+function flush() {
+  clearTimeout(waiting);
+  if (waiting === null) return;
+  waiting = null;
+  try {
+    history.replaceState(null, "", `#${encodeURIComponent(latest)}`);
+  } catch {
+    // A page inside another may have no address of its own.
+  }
+}
+
 export const pageAddress = {
   title: "A link to what you see",
 
   read: () => decoded(location.hash.slice(1)),
 
   write(text) {
-    try {
-      history.replaceState(null, "", `#${encodeURIComponent(text)}`);
-    } catch {
-      // A page inside another may have no address of its own.
-    }
+    latest = text;
+    waiting ??= setTimeout(flush, OFTEN);
   },
 
   link(text) {
@@ -19,7 +31,14 @@ export const pageAddress = {
     return address.href;
   },
 
-  follow: (listener) => globalThis.addEventListener("hashchange", () => listener(pageAddress.read())),
+  follow(listener) {
+    globalThis.addEventListener("pagehide", flush);
+    globalThis.addEventListener("hashchange", () => {
+      clearTimeout(waiting); // a link counts more than what was there before
+      waiting = null;
+      listener(pageAddress.read());
+    });
+  },
 
   keys: () => document,
 };

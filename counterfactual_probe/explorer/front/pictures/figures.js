@@ -16,7 +16,7 @@ export class Figures {
       const picture = canvas(width, height, { role: "img", "aria-label": name, class: "picture" });
       const note = element("span", { class: "note" });
       const frame = element("div", { class: "frame" }, picture, ...(name === "base" ? [this.overlay, brush.surface] : []));
-      return [name, { picture, note, figure: element("figure", { class: name }, frame, element("figcaption", {},
+      return [name, { picture, note, turn: null, figure: element("figure", { class: name }, frame, element("figcaption", {},
         element("strong", {}, name[0].toUpperCase() + name.slice(1)), note)) }];
     }));
     this.group = element("section", { class: "figures", "aria-label": "Pictures" },
@@ -25,15 +25,17 @@ export class Figures {
   }
 
   show(name, pixels, size = this.contents.size) {
+    this.made[name].turn = null; // what is still being decoded comes too late
     paintImage(this.made[name].picture, pixels, size, this.contents.range);
   }
 
   // Draws a picture that is an address of data, before anything is computed.
   async showPicture(name, address) {
-    const image = new Image();
+    const image = new Image(), { picture } = this.made[name];
+    this.made[name].turn = image;
     image.src = address;
     await image.decode();
-    const { picture } = this.made[name];
+    if (this.made[name].turn !== image) return;
     picture.width = image.naturalWidth;
     picture.height = image.naturalHeight;
     picture.getContext("2d").drawImage(image, 0, 0);

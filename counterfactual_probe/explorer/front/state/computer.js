@@ -38,8 +38,21 @@ export class Computer {
   // undefined if a newer one has been asked for meanwhile, null if it could not be computed.
   async hybrid(recipe) {
     const mine = ++this.latest;
+    this.asked = mine;
     const answer = await this.ask({ kind: "hybrid", recipe });
-    return mine === this.latest ? answer : undefined;
+    if (mine !== this.latest) return undefined;
+    this.given = answer;
+    return answer;
+  }
+
+  // Whether nothing newer than this answer has been asked for since.
+  isLatest(answer) {
+    return this.given === answer && this.asked === this.latest;
+  }
+
+  // What is being computed is not wanted any more.
+  outdate() {
+    this.latest++;
   }
 }
 
