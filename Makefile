@@ -73,6 +73,7 @@ explorers: $(READY)  ## an explorer of every model that ships, beside the site: 
 bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fails on a clear regression
 	$(BIN)/python benchmarks/throughput.py --short --out out/throughput.json $(ARGS)
 	$(BIN)/python benchmarks/compare.py --short
+	$(BIN)/python benchmarks/samplers.py --short
 
 compare: $(READY)  ## influence maps here and with other libraries, the whole table; about 15 minutes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
