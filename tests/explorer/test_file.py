@@ -299,6 +299,18 @@ def test_accessibility(width: int, scheme: Any, browser: Browser, file: Path) ->
     page.close()
 
 
+def test_accessibility_of_the_dialog_and_of_a_file_of_pictures(browser: Browser, tmp_path: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    page = browser.new_page(bypass_csp=True)
+    visitor = Visitor(page).opens(cp.explore(noisy(), n_pairs=1).save(tmp_path / "pictures.html").as_uri())
+    for shown in ("page", "dialog"):
+        if shown == "dialog":
+            visitor.button("Python").click()
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+    page.close()
+
+
 def test_without_workers_the_page_computes_by_itself(browser: Browser, file: Path, gen: cp.GeneratorAdapter) -> None:
     page = browser.new_page()
     page.add_init_script("delete globalThis.Worker")
@@ -310,14 +322,18 @@ def test_without_workers_the_page_computes_by_itself(browser: Browser, file: Pat
     page.close()
 
 
-def test_a_file_of_pictures_says_so_and_shows_whole_modules(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def noisy() -> cp.GeneratorAdapter:
+    """Faces that no page computes, because a forward draws noise (which it does not use)."""
+
     class Noisy(Faces):
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return super().forward(z) + 0 * torch.randn(len(z), 3, 16, 16)
 
-    gen = cp.wrap(Noisy().eval(), normal(6), layers=["second"], name="noisy")
+    return cp.wrap(Noisy().eval(), normal(6), layers=["second"], name="noisy")
+
+
+def test_a_file_of_pictures_says_so_and_shows_whole_modules(browser: Browser, tmp_path: Path) -> None:
+    gen = noisy()
     explorer = cp.explore(gen, n_pairs=16)
     assert not explorer.computes
     page = browser.new_page()

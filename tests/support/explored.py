@@ -76,6 +76,13 @@ class Flat(nn.Module):
         return self.back(F.gelu(self.norm(self.squeeze(x.flatten(1))))).view(-1, 8, 8, 8)
 
 
+def graded() -> nn.PReLU:
+    """A slope of its own for each channel."""
+    made = nn.PReLU(8)
+    made.weight.data = torch.linspace(-0.5, 0.9, 8)
+    return made
+
+
 def pixel_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
 
@@ -107,12 +114,15 @@ TAILS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], int]] = {
     "linear and layer norm": (Flat(), 8),
     "pixel norm": (pixel_norm, 8),
     "parts and joins": (shuffled, 12),
+    "one of many": (lambda x: x * x[:, 3].unsqueeze(1) + x.sum((1, 3), keepdim=True) / 30, 8),
+    "prelu": (graded(), 8),
+    "prelu, one slope": (nn.PReLU(), 8),
     "scale of channels": (lambda x: x / (1 + x.abs().mean((2, 3), keepdim=True)), 8),
     **{
         type(one).__name__: (one, 8)
         for one in (
             nn.ReLU(), nn.LeakyReLU(0.2), nn.ELU(0.7), nn.SELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Sigmoid(),
-            nn.Tanh(), nn.Softplus(), nn.Hardtanh(), nn.Hardsigmoid(), nn.Hardswish(),
+            nn.ReLU6(), nn.Tanh(), nn.Softplus(), nn.Hardtanh(), nn.Hardsigmoid(), nn.Hardswish(),
         )
     },
 }  # fmt: skip

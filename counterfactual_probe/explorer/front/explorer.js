@@ -69,17 +69,17 @@ class Explorer {
   }
 
   layout(contents) {
+    const limits = contents.live ? null : element("p", { class: "limits", role: "note" }, contents.why);
     const head = element("header", {}, element("h1", {}, contents.name),
       element("p", { class: "lede" }, "Click a module: its channels in the base take the values they have in the source, and "
         + "all that follows is computed anew."),
-      this.actions.panel);
-    const limits = contents.live ? null : element("p", { class: "limits", role: "note" }, contents.why);
+      this.actions.panel, limits);
     const left = element("div", { class: "left" }, this.figures.group, element("div", { class: "below" }, this.status, this.pointed),
       this.strip.panel);
     const right = element("div", { class: "right" }, this.choices.panel, this.modules.panel, this.strength.panel,
       this.region.panel, this.channels.panel);
     const foot = element("footer", {}, contents.about);
-    return [head, ...(limits ? [limits] : []), element("main", {}, left, right), foot];
+    return [head, element("main", {}, left, right), foot];
   }
 
   // A link that is followed while the page is open.

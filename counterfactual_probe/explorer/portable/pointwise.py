@@ -22,6 +22,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "softplus": ("beta", "threshold"),
     "hardtanh": ("min_val", "max_val"),
     "clamp": ("min", "max"),
+    "relu6": (),
     "hardsigmoid": (),
     "hardswish": (),
     "neg": (),

@@ -72,8 +72,22 @@ def _batch_norm(call: Call) -> Plain:
 
 def _mean(call: Call) -> Plain:
     dims = call.given.get("dim")
-    rank = len(call.context.shape(call.given["input"] if "input" in call.given else call.given["self"]))
+    rank = len(call.context.shapes[call.read])
     return {"kind": "mean", "in": [call.read], "dims": [d % rank for d in (dims or range(rank))]}
+
+
+def _sum(call: Call) -> Plain:
+    return _mean(call) | {"sum": True}
+
+
+def _prelu(call: Call) -> Plain:
+    return {"kind": "prelu", "in": call.op.reads}
+
+
+def _select(call: Call) -> Plain:
+    shape = call.context.shapes[call.read]
+    dim = call.given["dim"] % len(shape)
+    return {"kind": "select", "in": [call.read], "dim": dim, "index": call.given["index"] % shape[dim]}
 
 
 def _slice(call: Call) -> Plain:
@@ -133,6 +147,9 @@ TORCH_OPERATIONS: dict[str, Callable[[Call], Plain]] = {
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,
     "mean": _mean,
+    "sum": _sum,
+    "prelu": _prelu,
+    "select": _select,
     "slice": _slice,
     "permute": _permute,
     "transpose": _transpose,

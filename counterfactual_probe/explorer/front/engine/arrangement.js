@@ -34,6 +34,12 @@ export function slice(operation, [x]) {
   return gathered(operation, x, strides, start);
 }
 
+export function select(operation, [x]) {
+  const strides = stridesOf(x.shape);
+  const [stride] = strides.splice(operation.dim, 1);
+  return gathered(operation, x, strides, stride * operation.index);
+}
+
 export function cat(operation, values) {
   const { dim, shape } = operation;
   const outer = shape.slice(0, dim).reduce((a, b) => a * b, 1);

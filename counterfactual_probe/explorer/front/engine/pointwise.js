@@ -30,6 +30,7 @@ const FUNCTIONS = {
   softplus: (beta, threshold) => (x) => (beta * x > threshold ? x : softplus(beta * x) / beta),
   hardtanh: (low, high) => (x) => Math.min(high, Math.max(low, x)),
   clamp: (low, high) => (x) => Math.min(high ?? Infinity, Math.max(low ?? -Infinity, x)),
+  relu6: () => (x) => Math.min(6, Math.max(0, x)),
   hardsigmoid: () => (x) => Math.min(1, Math.max(0, x / 6 + 0.5)),
   hardswish: () => (x) => x * Math.min(1, Math.max(0, x / 6 + 0.5)),
   neg: () => (x) => -x,
@@ -47,6 +48,13 @@ export function pointwise(operation, [x]) {
   const each = FUNCTIONS[operation.name](...operation.parameters);
   const data = new Float32Array(x.data.length);
   for (let i = 0; i < data.length; i++) data[i] = each(x.data[i]);
+  return { data, shape: operation.shape };
+}
+
+// Negative numbers times a slope, which is one for each channel, or one for all.
+export function prelu(operation, [x, slopes]) {
+  const size = x.data.length / x.shape[1];
+  const data = x.data.map((value, i) => (value > 0 ? value : value * slopes.data[Math.floor(i / size) % slopes.data.length]));
   return { data, shape: operation.shape };
 }
 

@@ -1,15 +1,15 @@
 // A generator as a list of operations: images of samples, and hybrids of two of them.
 
-import { bilinear, cat, nearest, pad, permute, pixelShuffle, reshape, slice } from "./arrangement.js";
+import { bilinear, cat, nearest, pad, permute, pixelShuffle, reshape, select, slice } from "./arrangement.js";
 import { convolution, polyphase } from "./convolutions.js";
 import { enlargedMask, pooledMask } from "./masks.js";
 import { floatsOf } from "./numbers.js";
-import { affine, binary, expand, pointwise } from "./pointwise.js";
+import { affine, binary, expand, pointwise, prelu } from "./pointwise.js";
 import { averagePool, linear, mean, norm } from "./statistics.js";
 
 const OPERATIONS = {
   affine, averagePool, bilinear, binary, cat, convolution, expand, linear, mean, nearest, norm, pad, permute,
-  pixelShuffle, pointwise, polyphase, reshape, slice,
+  pixelShuffle, pointwise, polyphase, prelu, reshape, select, slice,
 };
 const KEPT = 6; // samples whose values are kept: the base and the source, and some that were shown before
 

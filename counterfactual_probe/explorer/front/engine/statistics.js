@@ -37,7 +37,7 @@ export function norm(operation, [x, weight, bias]) {
   return { data, shape: operation.shape };
 }
 
-// The mean over some dimensions.
+// The mean over some dimensions, or the sum.
 export function mean(operation, [x]) {
   const { dims, shape } = operation;
   const sums = new Float64Array(shape.reduce((a, b) => a * b, 1));
@@ -54,7 +54,7 @@ export function mean(operation, [x]) {
       index[d] = 0;
     }
   }
-  const count = x.data.length / sums.length;
+  const count = operation.sum ? 1 : x.data.length / sums.length;
   return { data: Float32Array.from(sums, (value) => value / count), shape };
 }
 
