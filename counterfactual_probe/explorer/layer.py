@@ -29,6 +29,7 @@ NUMBERS = (2, 3, 4, 5)  # of modules
 _BLOCKS, _FEWEST_BLOCKS = 16, 8
 _NUMBERS_IN_BLOCKS = 2**25  # of sums over blocks: 128 MiB for each of the two kinds
 _MODULE_PAIRS = 32
+_SEEN = 0.1  # of the influence of the strongest module
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,17 @@ class Partition:
     confidence: Floats | None
 
     def telling_module(self) -> UnitSet:
-        """The module to begin with: one that shows a part of the image, and is the most confident."""
-        labels = self.finder.labels_
+        """The module to begin with: the most confident of those that show a part of the image and act clearly."""
+        labels, influence = self.finder.labels_, {number: float(map_.mean()) for number, map_ in self.maps.items()}
+        most = max(influence.values())
 
         def key(number: int) -> tuple[bool, float]:
-            members = labels == number
-            sure = float(members.mean()) if self.confidence is None else float(self.confidence[members].mean())
-            return not self.names[number].startswith(("module", "all but", "resembles")), sure
+            named = not self.names[number].startswith(("module", "all but", "resembles"))
+            if not named or influence[number] < _SEEN * most:
+                return False, influence[number]
+            return True, 0.0 if self.confidence is None else float(self.confidence[labels == number].mean())
 
-        best = max((number for number in range(len(self.names)) if (labels == number).any()), key=key)
+        best = max(influence, key=key)
         return self.finder.unit_sets()[best].named(self.names[best])
 
     def as_json(self) -> dict[str, Any]:

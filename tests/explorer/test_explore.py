@@ -13,7 +13,7 @@ from torch import nn
 import counterfactual_probe as cp
 from counterfactual_probe.explorer.contents import POOL, SHOWN, Contents
 from counterfactual_probe.explorer.explore import _layers
-from counterfactual_probe.explorer.layer import coarse, map_size, quantised
+from counterfactual_probe.explorer.layer import Partition, coarse, map_size, quantised
 from support.explored import Faces, faces, normal
 
 
@@ -152,6 +152,21 @@ def test_sizes_of_maps() -> None:
     assert map_size((64, 64), 2000) == (16, 16)
     assert map_size((16, 32), 100) is None
     assert quantised(np.zeros((2, 2)))[1] == 0
+
+
+def test_a_page_begins_with_a_module_that_is_seen(gen: cp.GeneratorAdapter) -> None:
+    maps = cp.InfluenceMap(gen, "second").attribute(n_pairs=4)
+    finder = cp.ModuleFinder(3, features="bits").fit(maps)
+    strong, weak, none = np.full((4, 4), 0.2), np.full((4, 4), 0.03), np.full((4, 4), 0.001)
+
+    def begins(names: list[str], *given: np.ndarray, confidence: list[float]) -> str:
+        sure = np.array([confidence[label] for label in finder.labels_])
+        return Partition(finder, names, dict(enumerate(given)), sure).telling_module().name
+
+    assert begins(["all but eyes", "eyes", "top"], strong, weak, weak, confidence=[1, 0.8, 0.7]) == "eyes"
+    assert begins(["all but eyes", "eyes", "top"], strong, weak, weak, confidence=[1, 0.7, 0.8]) == "top"
+    assert begins(["all but eyes", "eyes", "top"], strong, none, weak, confidence=[1, 0.9, 0.1]) == "top"
+    assert begins(["all but eyes", "eyes", "module 3"], strong, none, weak, confidence=[1, 1, 1]) == "all but eyes"
 
 
 def test_it_prints_what_it_is(contents: Contents) -> None:
