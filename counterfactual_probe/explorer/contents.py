@@ -15,6 +15,7 @@ from ..base.files import safe_name
 from ..generator.adapter import GeneratorAdapter
 from ..generator.images import require_pictures
 from ..generator.latents import Latents
+from ..modules.confidence import ENOUGH
 from ..registry.pretrained import available
 from ..registry.regions import Regions
 from ..version import __version__
@@ -102,10 +103,12 @@ class Contents:
         return [picture(one, self.generator.image_range, LARGEST_PICTURE, lossless=lossless) for one in images]
 
     def beginning(self) -> tuple[LayerPart, Partition | None]:
-        """The layer that the registry names, or whose modules are the most reproducible; three modules if it has."""
+        """The layer that the registry names, or whose modules are the most reproducible; three of them, or as many as are
+        reproducible and nearest to three."""
         best = max(self.parts, key=lambda part: (part.layer.name == self.regions.layer, _expected(part)))
         several = best.partitions.get("l2") or best.partitions.get("bits") or []
-        return best, min(several, key=lambda one: abs(one.finder.n_modules - 3), default=None)
+        sure = [one for one in several if one.confidence is not None and one.finder.expected_ari_ >= ENOUGH]
+        return best, min(sure or several, key=lambda one: abs(one.finder.n_modules - 3), default=None)
 
     def _start(self) -> dict[str, Any]:
         """What the page begins with."""

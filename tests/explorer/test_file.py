@@ -174,8 +174,12 @@ def test_nothing_is_computed_anew_for_a_region_or_what_is_taken_back(visitor: Vi
 def test_pointing_shows_where_a_channel_and_a_module_act(visitor: Visitor) -> None:
     overlay, told = visitor.page.locator(".overlay"), visitor.page.locator(".pointed")
     assert overlay.is_hidden()
+    title = visitor.page.locator("figure.difference strong")
+    assert title.inner_text() == "Difference"
     visitor.cell(2).hover()
     assert overlay.is_visible()
+    assert title.inner_text() == "Where it acts"
+    assert visitor.page.locator("figure.difference .overlay").count() == 1, "the base stays to be compared"
     assert "Channel 2" in told.inner_text()
     assert "±" in told.inner_text()
     visitor.page.mouse.move(0, 0)
@@ -207,7 +211,13 @@ def test_layers_methods_and_numbers_of_modules(visitor: Visitor) -> None:
                 assert 1 <= len(chips) <= number
                 channels = sum(int(text.split(" channel")[0].split()[-1]) for text in chips)
                 assert channels <= most
-                assert "reproducible (" in visitor.page.locator(".verdict").inner_text()
+                verdict = visitor.page.locator(".verdict").inner_text()
+                assert "reproducible (" in verdict
+                assert ("have channels" in verdict) == (len(chips) < number)
+                if "not reproducible" in verdict:
+                    assert all("confident" not in text and "fairly sure" not in text for text in chips)
+                elif "partly reproducible" in verdict:
+                    assert all("confident" not in text for text in chips)
 
 
 def test_samples_are_shuffled_and_pinned(visitor: Visitor) -> None:
@@ -218,6 +228,7 @@ def test_samples_are_shuffled_and_pinned(visitor: Visitor) -> None:
     assert after[6] == 6
     assert {0, 1, 6} <= set(after)
     assert len(set(after) - set(before)) == len(before) - 3
+    assert [visitor.state["base"], visitor.state["source"]] == [0, 1], "those that are compared stay"
     visitor.page.locator(".sample").nth(9).click()
     visitor.settles()
     assert visitor.state["base"] == after[9]

@@ -65,7 +65,7 @@ class Explorer {
     this.channels = new Channels(layers, store, point, live);
     this.region = new Region(contents, store, this.brush, live);
     this.strength = new Strength(store, live);
-    this.actions = new Actions(contents, store, this.address, () => this.figures.hybrid, (text) => this.say(text));
+    this.actions = new Actions(contents, store, this.address, () => this.figures.hybrid, (...said) => this.say(...said));
   }
 
   layout(contents) {
@@ -153,24 +153,23 @@ class Explorer {
     }
     this.previewed = { base: recipe.base, source: recipe.source };
     const changed = figures.showHybrid(latest.pixels, latest.base, size, region, contents.grid);
-    this.tell(recipe, changed, latest.milliseconds);
+    this.tell(recipe, changed);
     this.el.setAttribute("aria-busy", "false");
   }
 
-  tell({ units }, { mean, inside }, milliseconds) {
+  tell({ units }, { mean, inside }) {
     const parts = Object.entries(units).map(([layer, channels]) => (
       `${channels.length} of ${counted(this.layers.get(layer).channels, "channel")} of ${layer}`));
     this.figures.note("hybrid", parts.length ? `${percent(mean)} changed` : "nothing is set yet");
     const where = inside === null ? "" : ` Inside the region, ${percent(inside)} of the range changed.`;
-    const time = milliseconds ? ` ${Math.round(milliseconds)} ms.` : "";
-    const set = parts.length ? `Set: ${parts.join(", ")}.${where}${time}` : "Nothing is set: the hybrid is the base.";
+    const set = parts.length ? `Set: ${parts.join(", ")}.${where}` : "Nothing is set: the hybrid is the base.";
     this.status.textContent = [this.said, set].filter(Boolean).join(" ");
     this.said = "";
   }
 
-  // Something that the next status line must not wipe away unseen.
-  say(text) {
-    this.said = text;
+  // Something that the next status line must not wipe away unseen, unless it is of no more than this moment.
+  say(text, brief = false) {
+    this.said = brief ? "" : text;
     this.status.textContent = text;
   }
 

@@ -21,10 +21,12 @@ export function reproducible(ari) {
     : { level: "poor", text: `not reproducible (${number})` };
 }
 
-// How often a channel or module would be found again.
-export function confidence(value) {
+// How often a channel or module would be found again. It is called no surer than all modules of the layer together are
+// by their adjusted Rand index, since in few or unequal modules many channels come back by chance.
+export function confidence(value, ari) {
   if (value === null) return { level: "unknown", text: "confidence unknown" };
-  const level = value >= CONFIDENT ? "good" : value >= RELIABLE ? "fair" : "poor";
+  const levels = ["poor", "fair", "good"], own = value >= CONFIDENT ? "good" : value >= RELIABLE ? "fair" : "poor";
+  const level = levels[Math.min(levels.indexOf(own), Math.max(0, levels.indexOf(reproducible(ari).level)))];
   const word = { good: "confident", fair: "fairly sure", poor: "unreliable" }[level];
   return { level, text: `${word} ${value.toFixed(2)}` };
 }

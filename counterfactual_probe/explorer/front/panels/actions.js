@@ -25,13 +25,14 @@ export class Actions {
     this.text.value = text;
     this.dialog.showModal();
     this.text.select();
+    this.text.scrollTop = 0;
   }
 
   async copy() {
     this.text.select();
     try {
       await navigator.clipboard.writeText(this.text.value);
-      this.say("Copied.");
+      this.say("Copied.", true);
       this.dialog.close();
     } catch {
       this.say("The browser does not let pages copy; press Ctrl+C.");
@@ -41,7 +42,9 @@ export class Actions {
   save() {
     this.hybrid().toBlob((blob) => {
       const address = URL.createObjectURL(blob);
-      element("a", { href: address, download: `${this.contents.file}-hybrid.png` }).click();
+      const { base, source } = this.store.state, name = `${this.contents.file}-${base}-${source}-hybrid.png`;
+      element("a", { href: address, download: name }).click();
+      this.say(`Saved as ${name}.`, true);
       setTimeout(() => URL.revokeObjectURL(address), 1000);
     });
   }

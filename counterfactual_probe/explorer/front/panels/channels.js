@@ -66,7 +66,7 @@ export class Channels {
   words(channel, action, partition) {
     const label = partition?.labels[channel] ?? -1;
     const of = label < 0 ? "in no module" : `in ${partition.modules[label].name}`;
-    const sure = label < 0 ? "" : `, ${confidence(partition.confidence?.[channel] ?? null).text}`;
+    const sure = label < 0 ? "" : `, ${confidence(partition.confidence?.[channel] ?? null, partition.expected).text}`;
     const error = this.layer.errors[channel];
     const range = error === null ? "" : ` ± ${percent(action * error)}`;
     return `${of}${sure}; changes ${percent(action)}${range} of the range ${this.region ? "here" : "on average"}`;

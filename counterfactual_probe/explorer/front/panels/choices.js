@@ -45,8 +45,10 @@ export class Choices {
     this.count.show(state.modules);
     const layer = this.layers.get(state.layer), partition = layer.partition(state.method, state.modules);
     const found = partition ? reproducible(partition.expected) : { level: "poor", text: "none were found in this layer" };
+    const filled = partition?.modules.filter(({ channels }) => channels.length).length ?? 0;
+    const empty = partition && filled < partition.modules.length ? `; ${filled} of ${partition.modules.length} have channels` : "";
     this.verdict.replaceChildren(element("span", { class: `level ${found.level}` }, `Modules: ${found.text}`),
-      ` with another sample of ${counted(layer.pairs, "pair")}`);
+      ` with another sample of ${counted(layer.pairs, "pair")}${empty}`);
   }
 }
 

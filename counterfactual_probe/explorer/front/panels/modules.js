@@ -33,13 +33,13 @@ export class Modules {
 
   make(layer, partition) {
     const modules = partition?.modules.filter(({ channels }) => channels.length) ?? [];
-    this.chips = modules.map((module) => [module, this.chip(layer, module)]);
+    this.chips = modules.map((module) => [module, this.chip(layer, module, partition.expected)]);
     this.list.replaceChildren(...(modules.length ? this.chips.map(([, chip]) => chip)
       : [element("p", { class: "hint" }, "No modules were found in this layer; its channels can be set one by one.")]));
   }
 
-  chip(layer, module) {
-    const sure = confidence(module.confidence), picture = canvas(1, 1, { class: "map", "aria-hidden": "true" });
+  chip(layer, module, ari) {
+    const sure = confidence(module.confidence, ari), picture = canvas(1, 1, { class: "map", "aria-hidden": "true" });
     paintMap(picture, module.map, layer.height, layer.width);
     const bar = element("span", { class: `bar ${sure.level}`, "aria-hidden": "true" });
     bar.style.setProperty("--share", module.confidence ?? 0);

@@ -8,7 +8,7 @@ export class Strip {
   constructor(contents, store, picture) {
     Object.assign(this, { contents, store, picture, role: "base", cells: new Map(), key: "" });
     this.roles = ["base", "source"].map((role) => button(`Choose ${role}`, { class: "option", onclick: () => this.setRole(role) }));
-    const shuffle = button("Shuffle", { class: "quiet", title: "other samples; pinned ones stay", onclick: () => this.shuffle() });
+    const shuffle = button("Shuffle", { class: "quiet", title: "other samples; base, source and pinned ones stay", onclick: () => this.shuffle() });
     const swap = button("Swap", { class: "quiet", title: "base and source change places",
       onclick: () => store.change({ base: store.state.source, source: store.state.base }) });
     this.list = element("div", { class: "samples", role: "group", "aria-label": "Samples" });
@@ -39,19 +39,18 @@ export class Strip {
       if (kept.has(sample) || !others.length) return sample;
       return others.splice(Math.floor(Math.random() * others.length), 1)[0];
     });
-    if (!free.length) { this.rearranged(strip); return; }
-    const pick = strip.filter((sample) => !state.pinned.includes(sample));
-    const source = state.pinned.includes(state.source) || pick.length < 2 ? state.source : pick[Math.floor(Math.random() * pick.length)];
-    this.store.change({ strip, source });
+    if (free.length) this.store.change({ strip });
+    else this.anotherPair();
   }
 
-  // Where the file holds no further samples, another pair is chosen.
-  rearranged(strip) {
-    const { pinned, base, source } = this.store.state;
-    const free = strip.filter((sample) => !pinned.includes(sample));
-    const one = () => free[Math.floor(Math.random() * free.length)];
-    this.store.change({ base: pinned.includes(base) || !free.length ? base : one(),
-      source: pinned.includes(source) || !free.length ? source : one() });
+  // Where the file holds no further samples, two others of them are base and source, as far as these are not pinned.
+  anotherPair() {
+    const { strip, pinned, base, source } = this.store.state, pair = { base, source };
+    for (const role of ["base", "source"].filter((one) => !pinned.includes(pair[one]))) {
+      const others = strip.filter((sample) => !pinned.includes(sample) && sample !== pair.base && sample !== pair.source);
+      if (others.length) pair[role] = others[Math.floor(Math.random() * others.length)];
+    }
+    this.store.change(pair);
   }
 
   pin(sample) {

@@ -15,9 +15,10 @@ export class Figures {
     this.made = Object.fromEntries(["base", "hybrid", "source", "difference"].map((name) => {
       const picture = canvas(width, height, { role: "img", "aria-label": name, class: "picture" });
       const note = element("span", { class: "note" });
-      const frame = element("div", { class: "frame" }, picture, ...(name === "base" ? [this.overlay, brush.surface] : []));
-      return [name, { picture, note, turn: null, figure: element("figure", { class: name }, frame, element("figcaption", {},
-        element("strong", {}, name[0].toUpperCase() + name.slice(1)), note)) }];
+      const frame = element("div", { class: "frame" }, picture, ...(name === "base" ? [brush.surface] : name === "difference" ? [this.overlay] : []));
+      const title = element("strong", {}, name[0].toUpperCase() + name.slice(1));
+      return [name, { picture, note, title, turn: null,
+        figure: element("figure", { class: name }, frame, element("figcaption", {}, title, note)) }];
     }));
     this.group = element("section", { class: "figures", "aria-label": "Pictures" },
       ...Object.values(this.made).map(({ figure }) => figure));
@@ -50,7 +51,7 @@ export class Figures {
     this.show("hybrid", hybrid, size);
     paintDifference(this.made.difference.picture, hybrid, base, size, range, full);
     const mean = changes.reduce((sum, change) => sum + change, 0) / changes.length;
-    this.made.difference.note.textContent = `mean ${percent(mean)}, yellow: ${percent(full)}`;
+    this.made.difference.note.textContent = most ? `${percent(mean)} on average, ${percent(full)} where yellow` : "none";
     return { mean, inside: region ? meanInside(changes, size, region, grid) : null };
   }
 
@@ -58,9 +59,12 @@ export class Figures {
     this.made[name].note.textContent = text;
   }
 
-  // A map over the base picture; null takes it away.
+  // A map of where something acts, in place of the difference; null takes it away.
   showMap(map, height, width) {
+    const { title, note } = this.made.difference;
     this.overlay.hidden = map === null;
+    title.textContent = map ? "Where it acts" : "Difference";
+    note.hidden = map !== null;
     if (map) paintMap(this.overlay, map, height, width, true);
   }
 
