@@ -103,8 +103,8 @@ class Contents:
         return [picture(one, self.generator.image_range, LARGEST_PICTURE, lossless=lossless) for one in images]
 
     def beginning(self) -> tuple[LayerPart, Partition | None]:
-        """The layer that the registry names, or whose modules are the most reproducible; three of them, or as many as are
-        reproducible and nearest to three."""
+        """The layer that the registry names, or whose modules are the most reproducible; three of these, or the number
+        nearest to three that is reproducible."""
         best = max(self.parts, key=lambda part: (part.layer.name == self.regions.layer, _expected(part)))
         several = best.partitions.get("l2") or best.partitions.get("bits") or []
         sure = [one for one in several if one.confidence is not None and one.finder.expected_ari_ >= ENOUGH]
