@@ -20,7 +20,14 @@ release = version = counterfactual_probe.__version__
 
 # The sources are the repository's files, so that the links between them work on the site as well.
 root_doc = "docs/index"
-include_patterns = ["docs/**", "benchmarks/RESULTS.md", "examples/*", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = [
+    "docs/**",
+    "benchmarks/RESULTS.md",
+    "examples/*",
+    "examples/space/live/app.py",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 exclude_patterns = ["docs/*.py"]
 extensions = [
     "myst_parser",
