@@ -65,7 +65,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
                 f"{what} is TorchScript ({type(part).__name__}), whose layers run outside Python's reach; give the "
                 "nn.Module that it was scripted from"
             )
-    while not _has_hooks(module):  # of its own, which are a part of what it does
+    while not _does_more(module):
         if (inner := compiled_original(module)) is not None:
             module = inner
         elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -75,8 +75,19 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return any(module.__dict__.get(name) for name in ("_forward_hooks", "_forward_pre_hooks"))
+def _does_more(wrapper: nn.Module) -> bool:
+    """Whether it has a part of its own in the images: hooks, or a forward or call that torch did not write."""
+    own = wrapper.__dict__
+    if any(own.get(name) for name in ("_forward_hooks", "_forward_pre_hooks")):
+        return True
+    if "forward" in own and not hasattr(own["forward"], "_torchdynamo_orig_callable"):
+        return True
+    return not all(_is_of_torch(type(wrapper), name) for name in ("forward", "__call__"))
+
+
+def _is_of_torch(kind: type, method: str) -> bool:
+    writer = next(parent for parent in kind.__mro__ if method in parent.__dict__)
+    return writer.__module__.partition(".")[0] == "torch"
 
 
 def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:

@@ -418,3 +418,43 @@ def test_compiled_functions_of_a_module_run_as_written(attribute: str, monkeypat
     del stances[:]
     plain(z)
     assert stances == []  # the control
+
+
+class Halving(nn.DataParallel):  # type: ignore[type-arg]
+    def forward(self, *given: Any) -> Tensor:
+        image: Tensor = super().forward(*given) / 2
+        return image
+
+
+class HalvingCall(nn.DataParallel):  # type: ignore[type-arg]
+    def __call__(self, *given: Any) -> Tensor:
+        image: Tensor = super().__call__(*given) / 2
+        return image
+
+
+def halved(wrapper: nn.Module, inner: nn.Module) -> nn.Module:
+    wrapper.forward = lambda z: inner(z) / 2  # type: ignore[method-assign]
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Halving,
+        HalvingCall,
+        lambda inner: halved(nn.DataParallel(inner), inner),
+        lambda inner: halved(torch.compile(inner, backend="eager"), inner),
+        lambda inner: torch.compile(Halving(inner), backend="eager"),
+    ],
+    ids=["forward", "call", "parallel, set", "compiled, set", "compiled"],
+)
+def test_a_wrapper_with_a_forward_of_its_own_is_kept(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    inner = Deconv().eval()
+    module, plain = wrap(inner).eval(), cp.wrap(nn.DataParallel(inner), Z)
+    generator = cp.wrap(module, Z)
+    z = generator.sample(4)
+    torch.testing.assert_close(generator(z), plain(z) / 2)
+    layer = next(name for name in generator.layers if name.endswith("main.2"))
+    found = cp.Hybridizer(generator, layer).hybridize(z, z.flip(0), units=[[0], [1], [2]])
+    expected = cp.Hybridizer(plain, "main.2").hybridize(z, z.flip(0), units=[[0], [1], [2]])
+    torch.testing.assert_close(found.images, expected.images / 2)
