@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,8 +59,8 @@ def _refuse(module: nn.Module, changed: Sequence[Tensor], cause: ProbeError | No
 
 
 @dataclass
-class _Weight:
-    """A parameter, and what can be restored of it."""
+class _Holder:
+    """A tensor, and what can be restored of it beside its values."""
 
     value: Tensor
     needs_grad: bool
@@ -69,20 +70,22 @@ class _Weight:
     hooks: dict[Any, Any]  # of its gradients
 
     @classmethod
-    def of(cls, value: Tensor) -> _Weight:
+    def of(cls, value: Tensor) -> _Holder:
         attributes, hooks = dict(vars(value)), dict(value._backward_hooks or {})
-        return cls(value, value.requires_grad, value.grad, value.data, attributes, hooks)
+        grad = value.grad if value.is_leaf else None
+        return cls(value, value.requires_grad, grad, value.data, attributes, hooks)
 
     def restore(self) -> bool:
         """Restore all but values, of which there is no copy; tells whether others were put in their place."""
-        exchanged = self.value.data_ptr() != self.storage.data_ptr()
+        exchanged = _place(self.value) != _place(self.storage)
         others = exchanged and self._has_other_values()
         if exchanged:  # `.data = …`: the old values are still there
             self.value.data = self.storage
-        if self.value.requires_grad != self.needs_grad:
-            self.value.requires_grad_(self.needs_grad)
-        if self.value.grad is not self.grad:
-            self.value.grad = self.grad
+        if self.value.is_leaf:
+            if self.value.requires_grad != self.needs_grad:
+                self.value.requires_grad_(self.needs_grad)
+            if self.value.grad is not self.grad:
+                self.value.grad = self.grad
         _restore_container(vars(self.value), self.attributes)
         if self.value._backward_hooks is not None:
             _restore_container(self.value._backward_hooks, self.hooks)
@@ -95,19 +98,30 @@ class _Weight:
         return self.value.shape != self.storage.shape or not torch.equal(self.value.data, self.storage)
 
 
+def _place(value: Tensor) -> tuple[Any, ...]:
+    """Where its values are, and how they are read."""
+    return value.data_ptr(), value.dtype, value.shape, value.stride()
+
+
 @dataclass
 class _Snapshot:
     kinds: list[tuple[nn.Module, type[nn.Module]]]
     containers: list[tuple[Container, Any]]
     slots: list[tuple[Any, str, Any]]
-    tensors: list[tuple[Tensor, Tensor]]
+    tensors: list[tuple[_Holder, Tensor]]
+    sparse: list[tuple[Tensor, Tensor, int]]  # which get new indices and values, and where the old values are
     arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
     generators: list[tuple[Random, Any]]
-    weights: list[_Weight]
+    weights: list[_Holder]
     checksums: list[tuple[Any, ...]]
 
     @classmethod
     def of(cls, everything: Reachable) -> _Snapshot:
+        with _as_plain_tensors():
+            return cls._of(everything)
+
+    @classmethod
+    def _of(cls, everything: Reachable) -> _Snapshot:
         tensors = [value for value in everything.tensors if _is_plain(value)]
         weights = [value for value in tensors if isinstance(value, nn.Parameter)]
         others = [value for value in tensors if not isinstance(value, nn.Parameter)]
@@ -115,15 +129,24 @@ class _Snapshot:
             kinds=[(part, type(part)) for part in everything.modules],
             containers=[(item, _copy(item)) for item in everything.containers],
             slots=[(item, name, getattr(item, name, _MISSING)) for item, name in everything.slotted],
-            tensors=[(value, value.detach().clone()) for value in others],
+            tensors=[(_Holder.of(value), value.detach().clone()) for value in others],
+            sparse=[
+                (value, value.data, value._values().data_ptr())
+                for value in everything.tensors
+                if value.layout is torch.sparse_coo
+            ],
             arrays=[(value, value.copy()) for value in everything.arrays if value.flags.writeable],
             generators=[(item, _random_state(item)) for item in everything.generators],
-            weights=[_Weight.of(value) for value in weights],
+            weights=[_Holder.of(value) for value in weights],
             checksums=checksums(weights),
         )
 
     def restore(self) -> list[Tensor]:
         """Restore everything; returns the parameters whose values a forward changed."""
+        with _as_plain_tensors():
+            return self._restore()
+
+    def _restore(self) -> list[Tensor]:
         for part, kind in self.kinds:
             if type(part) is not kind:
                 part.__class__ = kind
@@ -131,13 +154,17 @@ class _Snapshot:
             _restore_container(item, before)
         for item, name, value in self.slots:
             _restore_slot(item, name, value)
-        for array, before in self.arrays:
-            if array.tobytes() != before.tobytes():
-                array[...] = before
+        for numbers, before in self.arrays:
+            if numbers.tobytes() != before.tobytes():
+                numbers[...] = before
         for generator, state in self.generators:
             _set_random_state(generator, state)
-        for tensor, before in self.tensors:
-            _restore_tensor(tensor, before)
+        for tensor, storage, place in self.sparse:
+            if tensor._values().data_ptr() != place:
+                tensor.data = storage
+        for holder, before in self.tensors:
+            holder.restore()
+            _restore_tensor(holder.value, before)
         exchanged = [weight.restore() for weight in self.weights]
         values = [weight.value for weight in self.weights]
         now = checksums(values)
@@ -145,11 +172,17 @@ class _Snapshot:
         return [value for value, *either in zip(values, changed, exchanged, strict=True) if any(either)]
 
 
+def _as_plain_tensors() -> Any:
+    """Inside, what a subclass of tensors has to say about operations is not asked."""
+    disabled: Any = torch._C.DisableTorchFunctionSubclass
+    return disabled()
+
+
 def _copy(item: Container) -> Any:
     """By the built-in type: a subclass may copy otherwise, or refuse to."""
     if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
         return dict(item)  # entries of weak ones live on until they are put back
-    return bytes(item) if isinstance(item, bytearray) else list(item)
+    return item[:] if isinstance(item, (bytearray, array)) else list(item)
 
 
 def _restore_container(item: Container, before: Any) -> None:
@@ -164,6 +197,8 @@ def _restore_container(item: Container, before: Any) -> None:
     elif isinstance(item, (set, WeakSet, WeakKeyDictionary, WeakValueDictionary)):
         item.clear()
         item.update(before)
+    elif isinstance(item, (bytearray, array)):
+        item[:] = before  # of the same length, this works while others look into it
     else:
         item.clear()
         item.extend(before)
@@ -171,7 +206,7 @@ def _restore_container(item: Container, before: Any) -> None:
 
 def _is_same(item: Container, before: Any) -> bool:
     """The same objects in the same order."""
-    if isinstance(item, bytearray):
+    if isinstance(item, (bytearray, array)):
         return bool(item == before)
     if len(item) != len(before):
         return False
@@ -184,13 +219,17 @@ def _is_same(item: Container, before: Any) -> bool:
 def _random_state(item: Random) -> Any:
     if isinstance(item, torch.Generator):
         return item.get_state()
+    if isinstance(item, np.random.BitGenerator):
+        return item.state
     if isinstance(item, np.random.Generator):
         return item.bit_generator.state
     return item.get_state(legacy=False) if isinstance(item, np.random.RandomState) else item.getstate()
 
 
 def _set_random_state(item: Random, state: Any) -> None:
-    if isinstance(item, np.random.Generator):
+    if isinstance(item, np.random.BitGenerator):
+        item.state = state
+    elif isinstance(item, np.random.Generator):
         item.bit_generator.state = state
     elif isinstance(item, random.Random):
         item.setstate(state)
@@ -219,8 +258,11 @@ def _restore_tensor(tensor: Tensor, before: Tensor) -> None:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether its values can be read and copied: it has some, dense, and is of no kind that a library made."""
-    return value.device.type != "meta" and value.layout is torch.strided and type(value) in (Tensor, nn.Parameter)
+    """Whether its values can be read and copied: it has some, dense, and they are in the tensor itself, as in those of
+    a subclass that says nothing of how operations are done."""
+    kind = type(value)
+    has_values = value.device.type != "meta" and value.layout is torch.strided and not nn.parameter.is_lazy(value)
+    return has_values and kind.__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def _words(value: Tensor) -> Tensor:

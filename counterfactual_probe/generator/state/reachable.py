@@ -2,8 +2,9 @@
 
 A forward reaches more than registered submodules: networks kept in a plain list, a scheduler's counters, a dict of
 grids. The walk follows attributes, slots and entries of containers, what methods and partial functions hold that
-are no hooks, and the networks in closures; nothing else: other parts of closures may lead to all that the user's
-program is doing, and classes and objects of the standard library are taken as they are.
+are no hooks, functions' defaults, and the networks in closures; nothing else: other parts of closures may lead to
+all that the user's program is doing, and classes, files, iterators and other objects of the standard library are taken
+as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import sys
 import threading
 from argparse import Namespace
+from array import array
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,17 +21,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import Queue
 from types import FunctionType, MethodType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    Numbers = array[Any]
+else:
+    Numbers = array  # which takes no type of its entries before Python 3.12
 WeakDict = WeakKeyDictionary[Any, Any] | WeakValueDictionary[Any, Any]
-Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | bytearray | WeakDict | WeakSet[Any]
+Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | bytearray | Numbers | WeakDict | WeakSet[Any]
 # Objects with random numbers of their own.
-Random = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+Random = torch.Generator | np.random.Generator | np.random.BitGenerator | np.random.RandomState | random.Random
 
 # Not walked into: they belong to the process, not to the module. Containers of `collections` are containers.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "counterfactual_probe"}
@@ -42,6 +48,7 @@ _KEEPERS = (
     Queue,
     threading.local,
 )  # of the standard library, with state of the user's
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
 
 
@@ -76,14 +83,19 @@ def _note(item: Any, result: Reachable) -> Iterator[Any]:
     """Put an item where it belongs; gives what it leads to."""
     if isinstance(item, Tensor):
         result.tensors.append(item)
+        yield from _values_of(item)
     elif isinstance(item, np.ndarray):
         result.arrays.append(item)
+        yield from list(item.flat) if item.dtype == object else ()
     elif isinstance(item, Random):
         result.generators.append(item)
     elif isinstance(item, dict):
         result.containers.append(item)
-        yield from list(item.values())  # whole, at one moment: another thread may be in a forward
-    elif isinstance(item, (bytearray, WeakKeyDictionary, WeakValueDictionary, WeakSet)):
+        # Whole, at one moment: another thread may be in a forward.
+        for key, value in list(item.items()):
+            yield key
+            yield value
+    elif isinstance(item, (bytearray, array, WeakKeyDictionary, WeakValueDictionary, WeakSet)):
         result.containers.append(item)
     elif isinstance(item, (list, set, deque)):
         result.containers.append(item)
@@ -101,6 +113,14 @@ def _note(item: Any, result: Reachable) -> Iterator[Any]:
         yield from _attributes(item, result)
 
 
+def _values_of(item: Tensor) -> Iterator[Tensor]:
+    """Those of a sparse tensor, which is written in place through them."""
+    if item.layout is torch.sparse_coo:
+        yield item.detach()._values()
+    elif item.layout in _COMPRESSED:
+        yield item.detach().values()
+
+
 def _hooks_of(module: nn.Module) -> Iterator[int]:
     for name, value in module.__dict__.items():
         if name.endswith("_hooks") and isinstance(value, dict):
@@ -114,7 +134,7 @@ def _of_function(item: Any) -> Iterator[Any]:
     elif isinstance(item, MethodType):
         yield item.__self__
     elif item.__module__ is None or item.__module__.partition(".")[0] not in _FOREIGN:
-        yield item.__dict__
+        yield from (item.__dict__, item.__defaults__, item.__kwdefaults__)
         for cell in item.__closure__ or ():
             with suppress(ValueError):  # an empty one
                 if isinstance(cell.cell_contents, nn.Module):
