@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 _SAMPLES_PAIRS = "give an InfluenceMap(generator, layer), which samples pairs"
 _ARRAYS = ("labels_", "templates_", "weights_")
+_FITTED = (*_ARRAYS, "modules_", "names_", "provenance_", "variance_explained_")
 _PARAMETERS = ("n_modules", "method", "features", "window", "percentile", "seed")
 
 
@@ -285,7 +286,6 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         )
 
     def _write(self, path: str | os.PathLike[str]) -> Path:
-        self.require_fit()
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         if self._confidence is not None:
             arrays |= {"kept": self._confidence.stability, "ari": self._confidence.ari}
@@ -339,8 +339,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
     if not TYPE_CHECKING:  # which would take any name for an attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Only what is not there: of what fitting sets, the error says so."""
-            if name in (*_ARRAYS, "modules_", "names_", "provenance_", "variance_explained_"):
+            """Only what is not there, or a property that raised: of what fitting sets, the error says so."""
+            if name in _FITTED or isinstance(getattr(type(self), name, None), property):
                 self.require_fit()
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -366,7 +366,6 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One for each unit: its module and weight there, and its confidence where that was computed."""
-        self.require_fit()
         units = list(map(str, range(len(self.labels_)))) if self._units is None else titles(self._units)
         confidence = None if self._confidence is None else self._confidence.stability
         return unit_records(units, self.names_, self.labels_, self.weights_, confidence)

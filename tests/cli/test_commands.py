@@ -112,14 +112,16 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 # --- options of Python's functions ----------------------------------------------------------------
 
 
-def test_maps_for_every_kind_of_features(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maps_for_every_kind_of_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
     more = ["--normalise", "pair", "--components", "4", "--blocks", "2", "--checkpoint", "~/progress", "--pairs", "8"]
     assert run("influence", *more, "--out", "maps") == 0
     maps = cp.InfluenceMaps.load("maps/maps-1.safetensors")
     generator = cp.InfluenceMap(_own(folder), "1")
     direct = generator.attribute(n_pairs=8, normalise="pair", components=4, blocks=2)
     assert all((getattr(maps, name) == getattr(direct, name)).all() for name in ("maps", "block_sums", "normalised"))
-    assert Path("~/progress").expanduser().exists()
+    assert (folder / "progress").exists()
     for features in ("bits", "l2", "pca"):
         given = ["--modules", "2", "--features", features, "--out", features]
         assert main(["modules", "maps/maps-1.safetensors", *given]) == 0

@@ -246,7 +246,17 @@ def test_an_unfitted_finder_says_so() -> None:
     ):
         with pytest.raises(cp.ProbeError, match=r"has no modules yet; fit it first, with \.fit\(maps\)"):
             use()
-    for name in ("labels_", "templates_", "weights_", "modules_", "names_", "provenance_", "variance_explained_"):
+    for name in (
+        "labels_",
+        "templates_",
+        "weights_",
+        "modules_",
+        "names_",
+        "provenance_",
+        "variance_explained_",
+        "confidence_",
+        "expected_ari_",
+    ):
         assert not hasattr(cp.ModuleFinder(), name)
         for family in (cp.ProbeError, NotFittedError, AttributeError):  # of the library, of scikit-learn, of Python
             with pytest.raises(family, match=r"^ModuleFinder\(.*\) has no modules yet; fit it first"):

@@ -84,5 +84,5 @@ def test_modules_of_a_file_are_swapped_as_what_they_are(
     hybrids = cp.Hybrids.load(folder / "out" / f"hybrids-{LAYER}.safetensors")
     assert {item.kind for item in hybrids.units} == {"token"}
     capsys.readouterr()
-    assert main(swap) == 2  # channels of the same numbers are others
+    assert main([*swap, "--force"]) == 2  # channels of the same numbers are others
     assert "the unit set holds tokens and units are channels here; give axis='token'" in capsys.readouterr().err

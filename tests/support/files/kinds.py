@@ -90,7 +90,7 @@ def _bases(folder: Path) -> dict[str, Kind]:
     kinds = {}
     for name, basis in (
         ("PCA", cp.bases.PCA(3).fit(generator, "main.2", n_samples=4)),
-        ("Linear", cp.bases.Linear(torch.eye(3)).of(generator, "main.2")),
+        ("Linear", cp.bases.Linear(torch.eye(6)[:3]).of(generator, "main.2")),
     ):
         content = basis.save(folder / name).read_bytes()
         kinds[f"basis {name}"] = Kind(content, changed_tensors(content), lambda p, b=basis: repr(type(b).load(p)))
