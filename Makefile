@@ -41,8 +41,8 @@ test: $(READY)  ## the tests, on up to four cores: five minutes on two; ARGS=--c
 	@echo "about 5 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
 	$(PYTEST) $(ARGS)
 
-examples: $(READY)  ## further tests: every example, and the code on every page, from end to end
-	$(PYTEST) -m "examples and not slow" $(ARGS)
+examples: $(READY)  ## further tests: every example, and the code on every page, from end to end; and long tests
+	$(PYTEST) -m "(examples or long) and not slow" $(ARGS)
 
 lint: $(READY)  ## style, format, and that imports run one way
 	$(BIN)/ruff check .

@@ -35,6 +35,7 @@ LAYERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*ADAPTERS, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_every_adapter_passes_the_test_kit(name: str) -> None:
     report = check_adapter((ADAPTERS | LARGE)[name](), layers=LAYERS.get(name), raise_on_failure=False)

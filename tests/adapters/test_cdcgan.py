@@ -86,6 +86,7 @@ def test_the_eyes_are_the_published_generator(eyes: cp.GeneratorAdapter) -> None
     assert (swapped.double() - expected).abs().max() > 0.1
 
 
+@pytest.mark.long
 def test_the_classes_have_the_colours_of_their_names(eyes: cp.GeneratorAdapter) -> None:
     """Mean colour in the middle of 24 eyes each, in 0…1: red, green, blue."""
     middle: dict[str, Any] = {}
@@ -112,6 +113,7 @@ def test_maps_of_the_eyes_take_the_fast_path(eyes: cp.GeneratorAdapter) -> None:
     assert expected.max() > 1e-3
 
 
+@pytest.mark.long
 def test_the_package_of_the_eyes_is_not_imported() -> None:
     assert "omniart_eye_generator" not in imported_by("import counterfactual_probe as cp; cp.load('cdcgan-eyes')")
 

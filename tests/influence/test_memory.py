@@ -80,6 +80,7 @@ def most_alive(name: str, extent: str, pairs: int, repeats: int, batch: int, mon
     return max(alive) - 2 * returned - 24 * len(found)  # running sums are in float64
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "extent"),
     [

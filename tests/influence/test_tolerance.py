@@ -119,6 +119,7 @@ def coverage(sample: np.ndarray, truth: float, tolerance: float | None, limit: i
     return float(np.mean(hits)), float(np.mean(used))
 
 
+@pytest.mark.long
 def test_error_bars_hold_what_they_promise_by_simulation() -> None:
     """Effects of a channel are heavy-tailed: log-normal with the spread measured on real maps.
 

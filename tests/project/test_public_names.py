@@ -47,6 +47,7 @@ def test_every_name_is_defined_where_the_package_looks_for_it() -> None:
         assert pickle.loads(pickle.dumps(found)) is found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["backwards", "shuffled", "rooms first"])
 def test_names_resolve_in_any_order_in_a_fresh_interpreter(order: str) -> None:
     names = sorted(cp.__all__)

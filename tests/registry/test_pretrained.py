@@ -318,6 +318,7 @@ def test_importing_loads_no_heavy_package() -> None:
     assert not HEAVY & imported_by()
 
 
+@pytest.mark.long
 def test_the_import_check_can_fail() -> None:
     assert {"sklearn", "scipy"} <= HEAVY & imported_by("import sklearn; from counterfactual_probe import *")
 

@@ -75,6 +75,7 @@ def killed_at(number: int, work: Callable[[], None]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_at_any_moment(folder: Path) -> None:
     number, pages = 0, []

@@ -123,6 +123,7 @@ def study() -> Study:
     return run_study(generator, list(names), settings=SETTINGS)
 
 
+@pytest.mark.long
 def test_layers_of_any_name_through_the_whole_report(study: Study, tmp_path: Path) -> None:
     """With figures drawn, where names are labels."""
     generic = generic_regions(*study.layers[0].maps.maps.shape[1:])

@@ -55,6 +55,7 @@ def test_every_toy_passes(toy: Toy) -> None:
     assert report[min(cut)].outcome == "passed" or not toy.full_cut
 
 
+@pytest.mark.long
 def test_the_pretrained_faces_pass(faces: cp.GeneratorAdapter) -> None:
     report = check_adapter(faces)
     assert {check.outcome for check in report.checks} == {"passed"}

@@ -210,6 +210,7 @@ def test_every_image_is_seen_once_an_epoch(tmp_path: Path) -> None:
     assert first != second
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_arguments_give_the_same_bits(tmp_path: Path, name: str) -> None:
     state = torch.random.get_rng_state()

@@ -68,6 +68,7 @@ def rename_setting(path: Path) -> None:
         checkpoints.Checkpoint(path, header["identity"] | {"stop_at": -1}).save(tensors, header["progress"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_can_be_made_longer(tmp_path: Path, name: str) -> None:
     whole = train(small(name), tmp_path / "whole", steps=13)

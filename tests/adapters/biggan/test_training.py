@@ -159,6 +159,7 @@ def test_batch_norms_take_the_batchs_own_statistics() -> None:
 # --- what is kept ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_stored_form_makes_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the samples that the statistics are of, and at every truncation where these are not interpolated."""
     monkeypatch.setattr(biggan_training, "KNOT", 1)
@@ -238,6 +239,7 @@ def trained(_trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_trained, tmp_path / "trained"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_run_can_be_made_longer_with_the_same_bits(tmp_path: Path, precision: Any) -> None:
     whole = train(tmp_path / "whole", 7, precision=precision)

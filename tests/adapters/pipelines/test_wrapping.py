@@ -62,6 +62,7 @@ def conditions(name: str) -> dict[str, Any]:
     return {} if name in ("ddim", "ddpm") else {"prompts": ["a cat on the moon", "a red dog"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_images_are_the_pipelines_own(name: str, made: dict[str, Any]) -> None:
     """Of one step where the scheduler draws noise between steps, which no two runs share."""
@@ -236,6 +237,7 @@ def test_modules_take_no_options_of_pipelines() -> None:
         cp.wrap(module)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "conditional"), [("stable_diffusion", 1), ("dit", 0), ("pixart", 1)])
 def test_one_half_of_a_folded_batch_equals_plain_hooks(name: str, conditional: int, made: dict[str, Any]) -> None:
     gen = generator(made, name)
