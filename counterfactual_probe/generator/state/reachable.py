@@ -21,19 +21,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import Queue
 from types import FunctionType, MethodType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    Numbers = array[Any]
-else:
-    Numbers = array  # which takes no type of its entries before Python 3.12
 WeakDict = WeakKeyDictionary[Any, Any] | WeakValueDictionary[Any, Any]
-Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | bytearray | Numbers | WeakDict | WeakSet[Any]
+# In quotation marks, because before Python 3.12 an array takes no type of its entries.
+Container: TypeAlias = (
+    "dict[Any, Any] | list[Any] | set[Any] | deque[Any] | bytearray | array[Any] | WeakDict | WeakSet[Any]"
+)
 # Objects with random numbers of their own.
 Random = torch.Generator | np.random.Generator | np.random.BitGenerator | np.random.RandomState | random.Random
 
