@@ -146,8 +146,13 @@ def unit_options(parser: argparse.ArgumentParser) -> None:
 def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:
     if pairs:
         parser.add_argument("--pairs", type=count, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
-    parser.add_argument("--seed", type=natural, default=0, help="of all that is drawn at random (default 0)")
     output_options(parser, out)
+    run_options(parser)
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """What every run has, wherever it writes."""
+    parser.add_argument("--seed", type=natural, default=0, help="of all that is drawn at random (default 0)")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 

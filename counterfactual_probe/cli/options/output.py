@@ -89,7 +89,7 @@ def _is_of_another_run(folder: Path, name: str, record: dict[str, Any], force: b
 
 def _files(folder: Path, name: str) -> Sequence[Path]:
     try:
-        return [path for path in folder.iterdir() if path.stem == name and not path.name.endswith(RECORD)]
+        return [path for path in folder.iterdir() if path.stem == name]  # a record has another stem
     except OSError:  # there is no such folder, or it cannot be read: writing will say so
         return []
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..common import PAIRS, generator_options, made_by, open_generator, require_none, show
+from ..common import PAIRS, generator_options, made_by, open_generator, require_none, run_options, show
 from ..options.output import force_option, results
 from ..options.values import count, names, natural
 
@@ -54,24 +54,25 @@ def add_explore(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="a factory of what names parts of the image: masks by name, or a module or function from images to "
         "label maps (default: the registry's, or centre, border and sides)",
     )
-    parser.add_argument("--seed", type=natural, default=0, help="of all that is drawn at random (default 0)")
     force_option(parser)
-    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
+    run_options(parser)
 
 
 def _explore(options: argparse.Namespace) -> None:
     from ...base.files import as_path
     from ...explorer.hosts.server import require_libraries
 
-    # What may be missing is missed now, and not after a minute.
+    # What may be missing is missed now, before the generator is opened, and not after a minute.
+    if options.save is None:
+        require_libraries()
+    else:
+        require_none(options, "port", "with --save, which writes a file and shows none")
     generator = open_generator(options.generator, options.device)
     for layer in options.layers or ():
         generator.layer(layer)
     if options.save is None:
-        require_libraries()
         _serve(options, _made(options, generator))
         return
-    require_none(options, "port", "with --save, which writes a file and shows none")
     page = as_path(options.save)
     with results(options, page.stem, folder=page.parent):
         explorer = _made(options, generator)
