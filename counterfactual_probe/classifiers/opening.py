@@ -11,9 +11,10 @@ import torch
 
 from ..base.errors import ProbeError, nearest
 from ..base.files import as_path
+from ..base.hub.address import HUB
 from ..base.plugins import by_name, imported
 from ..generator.state.settings import fresh_settings
-from ..registry.folders import HUB, is_folder
+from ..registry.folders import is_folder
 from ..registry.hub import hub_folder
 from .classifier import Classifier
 from .timm_models import PREFIX, load_timm_folder, timm_classifier, timm_names

@@ -13,8 +13,9 @@ from torch import nn
 
 from ..base.errors import ProbeError, first_line, nearest
 from ..base.files import write_bytes, write_json
+from ..base.hub.address import HUB
 from ..generator.state.settings import fresh_settings
-from ..registry.folders import CONFIG, HUB, WEIGHTS
+from ..registry.folders import CONFIG, WEIGHTS
 from ..registry.hub import hub_folder
 from ..registry.weights import built, load_weights, nested_state, tensors_only
 from .classifier import Classifier

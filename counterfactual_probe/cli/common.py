@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..generator.adapter import GeneratorAdapter
-    from ..generator.units import UnitSet
 
 PAIRS = 64
 NOTHING = 1  # the exit status where all went well and nothing was found
@@ -59,8 +58,9 @@ def give_up(stream: TextIO) -> None:
 
 def open_generator(name: str, device: str | None) -> GeneratorAdapter:
     """A generator that ``load`` knows, or from ``package.module:factory``, called without arguments."""
+    from ..base.hub.address import HUB
     from ..generator.adapter import GeneratorAdapter
-    from ..registry.folders import HUB, is_folder
+    from ..registry.folders import is_folder
     from ..registry.pretrained import load
 
     if ":" not in name or name.startswith(HUB) or is_folder(name):
@@ -139,7 +139,10 @@ def unit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", help="the layer of --units, by its name; 'layers' lists all")
     parser.add_argument("--units", help="numbers of the layer's units, such as 3,17,40; separate sets by ';'")
     parser.add_argument(
-        "--modules-file", type=os.path.expanduser, metavar="FILE", help="a JSON file made by 'modules' or 'report'"
+        "--modules-file",
+        type=os.path.expanduser,
+        metavar="FILE",
+        help="a JSON file made by 'modules' or 'report', or one on the hub, hf:user/name/modules.json",
     )
 
 
@@ -162,48 +165,24 @@ def chosen_units(options: argparse.Namespace) -> tuple[list[Any], list[str] | No
         raise ProbeError("it is unclear which units to set; give either --units or --modules-file")
     if options.modules_file:
         require_none(options, "layer", "with --modules-file, which names the layers")
-        content = modules_of(options.modules_file)
-        named = zip(_names_in(content), sets_of(content, options.modules_file), strict=True)
-        names, units = zip(*((name, item) for name, item in named if item.size), strict=True)
-        return list(units), list(names), list(dict.fromkeys(layer for item in units for layer in item))
+        from ..registry.modules import named_sets
+
+        units = named_sets(options.modules_file)
+        return (
+            list(units),
+            [item.name for item in units],
+            list(dict.fromkeys(layer for item in units for layer in item)),
+        )
     if options.layer is None:
         raise ProbeError("no layer was named; give --layer with --units")
     return [_numbers(group) for group in options.units.split(";")], None, [options.layer]
 
 
 def modules_of(path: str) -> dict[str, Any]:
-    from ..base.files import read_json
-    from ..base.formats.schema import conform
-    from ..generator.results import ModulesFile
+    """The content of a file of modules."""
+    from ..registry.modules import read_modules
 
-    try:
-        content: dict[str, Any] = read_json(path, nan=True)
-        conform(content, ModulesFile)
-    except ValueError as error:
-        raise ProbeError(
-            f"{path} holds no modules ({first_line(error)}); give a file made by 'modules' or 'report'"
-        ) from error
-    return content
-
-
-def sets_of(content: dict[str, Any], path: str) -> list[UnitSet]:
-    """The modules of a file as unit sets of what they were found of, so that others are not swapped in their place."""
-    from ..generator.results import kind_of, units_from_json
-
-    sets = list(units_from_json(content["modules"], kind=kind_of(content.get("provenance"))))
-    if not any(item.size for item in sets):
-        raise ProbeError(f"{path} holds {len(sets)} modules and none has a unit; give a file with one that has")
-    return sets
-
-
-def _names_in(content: dict[str, Any]) -> list[str]:
-    """What the modules of a file are called: by the part of the image that each shows, or by number."""
-    from ..registry.naming import numbered_names
-
-    modules, shows = content["modules"], content.get("shows")
-    if not isinstance(shows, list) or len(shows) != len(modules):
-        shows = [None] * len(modules)  # a file of an earlier version, which names none
-    return numbered_names([name if isinstance(name, str) else None for name in shows])
+    return read_modules(path)
 
 
 def trust(content: dict[str, Any]) -> str:

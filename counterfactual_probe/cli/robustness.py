@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..base.errors import ProbeError
 from ..registry.pretrained import available, pretrained
-from .common import GENERATOR, PAIRS, common, device_option, made_by, modules_of, open_generator, sets_of, show
+from .common import GENERATOR, PAIRS, common, device_option, made_by, modules_of, open_generator, show
 from .defaults import ROBUSTNESS_HYBRIDS
 from .options.output import results
 from .options.values import count, names
@@ -131,9 +131,10 @@ def _score(
 
 def open_classifier(name: str, device: str | None) -> Classifier:
     """A classifier that ``load_classifier`` knows, or from ``package.module:factory``, called without arguments."""
+    from ..base.hub.address import HUB
     from ..classifiers import Classifier, load_classifier
     from ..classifiers.timm_models import PREFIX
-    from ..registry.folders import HUB, is_folder
+    from ..registry.folders import is_folder
 
     if ":" not in name or name.startswith((HUB, PREFIX)) or is_folder(name):
         return load_classifier(name, device=device)
@@ -170,6 +171,8 @@ def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tu
 
 def _from_files(paths: list[str]) -> dict[str, Any]:
     """{layers of the file: {module: units}}."""
+    from ..registry.modules import sets_of
+
     by_layer: dict[str, Any] = {}
     for path in paths:
         modules = {str(k): item.placed() for k, item in enumerate(sets_of(modules_of(path), path), 1) if item.size}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..base.errors import ProbeError, whole
 from ..base.formats.elsewhere import require_dense
+from ..base.formats.schema import Schema
+from ..base.formats.types import Name
 
 Latents: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 PAIR_DIGESTS = 256  # of a sample of pairs, that results keep
@@ -199,3 +201,32 @@ def form(named: list[tuple[str, Tensor]]) -> str:
 def stream_seed(seed: int, stream: int, index: int) -> int:
     """The seed of one sample. Through SeedSequence, so neighbouring seeds share no samples."""
     return int(np.random.SeedSequence([whole(seed, "the seed", 0), stream, index]).generate_state(1, np.uint64)[0])
+
+
+class LatentsForm(Schema):
+    """The structure of latents whose tensors a file of a result holds, as ``latents/NAME``."""
+
+    kind: Literal["tensor", "tuple", "dict"]
+    names: list[Name]
+
+    @classmethod
+    def of(cls, latents: Latents) -> LatentsForm:
+        """The structure of these."""
+        if isinstance(latents, Tensor):
+            return cls("tensor", ["0"])
+        if isinstance(latents, dict):
+            return cls("dict", list(latents))
+        return cls("tuple", [str(place) for place in range(len(latents))])
+
+    def parts(self, latents: Latents) -> dict[str, Tensor]:
+        """The tensors of such latents by their names in the file."""
+        return {f"latents/{name}": value for name, (_, value) in zip(self.names, named_tensors(latents), strict=True)}
+
+    def taken_from(self, tensors: dict[str, Tensor]) -> Latents:
+        """The latents, whose tensors are taken out of a file's; a ValueError unless all hold as many samples."""
+        values = [tensors.pop(f"latents/{name}") for name in self.names]
+        if not values or any(value.dim() == 0 or len(value) != len(values[0]) for value in values):
+            raise ValueError("its latents do not hold as many samples each")
+        if self.kind == "tensor":
+            return values[0]
+        return dict(zip(self.names, values, strict=True)) if self.kind == "dict" else tuple(values)

@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_type_hints
 
 import numpy as np
@@ -22,6 +23,9 @@ from ..base.formats.arrays import require_agreement
 from ..base.formats.provenance import Provenance
 from ..base.formats.schema import OpenSchema, Schema, conform
 from ..base.formats.types import Name, Text, Units
+from ..base.hub.address import FileAddress, is_on_hub, repository_of, require_file_name
+from ..base.hub.client import local_file, push
+from .latents import LatentsForm
 from .units import UnitSet
 from .units.axis import CHANNEL
 
@@ -34,15 +38,42 @@ _NUMBERED = re.compile(r"(module \d+( with \d+)?)?")
 class Saved(ABC):
     """``save`` and ``load``: one file, written atomically and without pickle, that says what kind of thing it holds."""
 
+    SUFFIX: ClassVar[str] = ".safetensors"  # of its files on the hub
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a file, atomically; ``load`` of the same class reads it back."""
         return self._write(path)
 
+    def push_to_hub(
+        self, repository: str, file: str | None = None, *, private: bool = False, revision: str | None = None
+    ) -> str:
+        """Write the file into a repository of the Hugging Face hub; gives the address that ``load`` takes.
+
+        >>> maps.push_to_hub("user/name", "maps.safetensors")  # doctest: +SKIP
+        'hf:user/name/maps.safetensors'
+        >>> cp.InfluenceMaps.load("hf:user/name/maps.safetensors")  # doctest: +SKIP
+
+        The repository is created where there is none, ``private`` or not; other files in it stay. The file is by
+        default called after the class, and ``revision`` is a branch that there is.
+        """
+        kind = type(self).__name__
+        name = require_file_name(f"{kind}{self.SUFFIX}" if file is None else file)
+        if not name.endswith(self.SUFFIX):
+            raise ProbeError(f"the name in the repository is {name!r} and a {kind} is kept in a {self.SUFFIX} file")
+        with TemporaryDirectory() as folder:
+            written = self.save(Path(folder) / f"result{self.SUFFIX}")
+            push(repository, {name: written}, message=f"Add {name}", private=private, revision=revision)
+        return FileAddress(repository_of(repository), revision, name).text
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file written by ``save``; a corrupt or foreign file raises a ProbeError."""
+        """Read a file written by ``save``; a corrupt or foreign file raises a ProbeError.
+
+        ``path`` may be that of a file on the Hugging Face hub, ``"hf:user/name/maps.safetensors"``, also at a revision,
+        ``"hf:user/name@v1/maps.safetensors"``.
+        """
         try:
-            return cls._read(path)
+            return cls._read(local_file(path) if is_on_hub(path) else path)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise ProbeError(
                 f"{path} lacks a part of {cls.__name__} or holds one of another form ({first_line(error)}); "
@@ -80,7 +111,11 @@ class Result(Described, Tabulated, Saved):
         header: dict[str, Any] = {"arrays": [], "fields": {}}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, Tensor):
+            if field.name == "latents":
+                form = LatentsForm.of(value)
+                header["latents"] = {"kind": form.kind, "names": form.names}
+                tensors |= form.parts(value)
+            elif isinstance(value, Tensor):
                 tensors[field.name] = value
             elif isinstance(value, np.ndarray):
                 tensors[field.name] = torch.from_numpy(np.ascontiguousarray(value))
@@ -99,8 +134,13 @@ class Result(Described, Tabulated, Saved):
         if unknown := [name for name in kept.arrays if name not in tensors]:
             raise ValueError(f"it holds no array {unknown[0]!r:.60}")
         values: dict[str, Any] = dict(kept.fields)
+        latents = None if kept.latents is None else kept.latents.taken_from(tensors)
         for name, tensor in tensors.items():
             values[name] = tensor.numpy() if name in kept.arrays else tensor
+        if "latents" in values:
+            raise ValueError("its latents have no form")
+        if latents is not None:
+            values["latents"] = latents
         if "units" in values:
             kind = kind_of(values.get("provenance"))
             values["units"] = units_from_json(conform(values["units"], Units, "units"), kept.unit_names, kind)
@@ -119,7 +159,8 @@ class Result(Described, Tabulated, Saved):
         if missing := [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]:
             raise ValueError(f"it lacks {missing[0]!r}")
         for name, kind in get_type_hints(cls).items():
-            if name in values and not (values[name] is None and type(None) in get_args(kind)):
+            absent = name == "latents" or (values.get(name) is None and type(None) in get_args(kind))
+            if name in values and not absent:
                 cls._require_field(name, values[name], kind)
         require_agreement(values, cls.SHAPES)
 
@@ -153,6 +194,7 @@ class Header(Schema):
     arrays: list[Name]
     fields: dict[Name, Any]
     unit_names: list[Text] | None = None
+    latents: LatentsForm | None = None
 
 
 class ModulesFile(OpenSchema):

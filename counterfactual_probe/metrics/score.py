@@ -54,6 +54,8 @@ class Score(Result):
     matrix: Floats
     provenance: dict[str, Any]
 
+    SUFFIX: ClassVar[str] = ".json"
+
     SHAPES: ClassVar[Mapping[str, str]] = {
         "matrix": "float codes factors",
         "per_code": "float codes",

@@ -19,13 +19,13 @@ from ..base.errors import ProbeError, first_line, nearest
 from ..base.files import as_path, read_json, write_bytes, write_text
 from ..base.formats.schema import OpenSchema, conform
 from ..base.formats.types import Name
+from ..base.hub.address import HUB
 from ..base.plugins import blamed_on_plugin, by_name, imported
 from ..generator.adapter import GeneratorAdapter
 from ..generator.state.settings import fresh_settings
 from .weights import load_weights, nested_state, tensors_only
 
 GROUP = "counterfactual_probe.architectures"
-HUB = "hf:"
 CONFIG, CARD, DISCRIMINATOR = "config.json", "README.md", "discriminator.safetensors"
 # Tried in this order; the second is what older repositories hold.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -96,6 +96,7 @@ def load_folder(
     build, beside = architecture.discriminator, folder / DISCRIMINATOR
     if build is not None and beside.is_file():
         gen.make_partner = partial(_built, build, beside, checksums)
+    gen.config, gen.folder = {**config, "architecture": architecture.name}, folder
     return gen
 
 

@@ -92,8 +92,9 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
         ProbeError: unknown name (with the nearest), weights not installed (with the one command
             that installs them) or altered, a hub that cannot be reached.
     """
+    from ..base.hub.address import HUB
     from ..generator.state.settings import fresh_settings
-    from .folders import HUB, is_folder
+    from .folders import is_folder
     from .foreign import open_folder
     from .hub import hub_folder
 

@@ -73,7 +73,7 @@ def generator_of_the_hub(place: Path, content: bytes) -> None:
     folder = generator_folder(place / "g")
     old_weights(folder, content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "_fetch", lambda repository, revision: str(folder))
+        patch.setattr(hub, "fetched", lambda repository, revision, usual, wanted: folder)
         cp.load("hf:user/repo")
 
 

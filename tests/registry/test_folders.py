@@ -407,7 +407,7 @@ def test_what_is_asked_of_the_hub(
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert cp.load("hf:user/repo@v1").name == "small"
-    beside = ["config.json", "README.md", "discriminator.safetensors"]
+    beside = ["config.json", "README.md", "discriminator.safetensors", "modules.json"]
     assert asked == [
         ("user/repo", {"revision": "v1", "allow_patterns": [*beside, *wanted]}),
     ]
