@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import autoencoders, bases, metrics
     from .base.errors import Interrupted, ProbeError
     from .classifiers import Classifier, Preprocessing, load_classifier
+    from .editing.result import Edited
     from .explorer.explore import explore
     from .fidelity.compare import FidelityTest
     from .fidelity.frechet import frechet_distance
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from .invariance import transformations
     from .invariance.result import Invariance
     from .invariance.stretch import StretchTest
+    from .inversion.invert import invert
+    from .inversion.result import Inversion
     from .modules.calls.comparison import modules_by_call
     from .modules.calls.result import ModulesByCall
     from .modules.finder import ModuleFinder
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivationRatios",
     "Classifier",
+    "Edited",
     "Fidelity",
     "FidelityTest",
     "FilterRemoval",
@@ -77,6 +81,7 @@ __all__ = [
     "InfluenceMaps",
     "Interrupted",
     "Invariance",
+    "Inversion",
     "LayerInfo",
     "ModuleFinder",
     "ModuleMatch",
@@ -103,6 +108,7 @@ __all__ = [
     "bases",
     "explore",
     "frechet_distance",
+    "invert",
     "load",
     "load_classifier",
     "match_modules",
@@ -122,6 +128,7 @@ __all__ = [
 _HOMES = {
     "ActivationRatios": "spectral.ratios",
     "Classifier": "classifiers.classifier",
+    "Edited": "editing.result",
     "Fidelity": "fidelity.result",
     "FidelityTest": "fidelity.compare",
     "FilterRemoval": "spectral.removal",
@@ -132,6 +139,7 @@ _HOMES = {
     "InfluenceMaps": "influence.maps",
     "Interrupted": "base.errors",
     "Invariance": "invariance.result",
+    "Inversion": "inversion.result",
     "LayerInfo": "generator.layers.info",
     "ModuleFinder": "modules.finder",
     "ModuleMatch": "modules.matching",
@@ -155,6 +163,7 @@ _HOMES = {
     "available": "registry.pretrained",
     "explore": "explorer.explore",
     "frechet_distance": "fidelity.frechet",
+    "invert": "inversion.invert",
     "load": "registry.pretrained",
     "load_classifier": "classifiers.opening",
     "match_modules": "modules.matching",

@@ -27,6 +27,7 @@ from .state.pickling import Picklable
 from .state.randomness import random_state_kept, seed_everything
 from .state.session import borrowed, needs_inference
 from .state.settings import fresh_settings, torch_defaults, unusual_settings
+from .verbs import Acting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ SampleLatents: TypeAlias = Callable[..., Latents]
 BASE, SOURCE, NOISE = 0, 1, 2  # streams of random numbers
 
 
-class GeneratorAdapter(Picklable, Described):
+class GeneratorAdapter(Acting, Picklable, Described):
     """A module, its latents and its images: what every analysis takes. Made by :func:`wrap`.
 
     Attributes:
@@ -89,6 +90,7 @@ class GeneratorAdapter(Picklable, Described):
         self.noise_is_latent = noise == "latent"
         self._inference = False
         self._known_hash: str | None = None
+        self.config, self.folder = {}, None
         self.make_partner: Callable[[], nn.Module] | None = None
         self.device, self.dtype = home(self.module)
         self.submodules, aliases = named_layers(self.module)

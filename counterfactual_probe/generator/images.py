@@ -11,6 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ..base.caller import blamed_on
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError
 from ..base.formats.elsewhere import require_dense
 
@@ -64,6 +65,10 @@ def require_images(images: Any, size: tuple[int, ...], image_range: tuple[float,
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise ProbeError(f"the images are {kind}; give a tensor of floats from {low:g} to {high:g}")
     require_dense(images, "the images")
+    if images.dim() == len(size) + 1 and images.shape[2:] == size[1:] and images.shape[1] != size[0]:
+        given = counted(images.shape[1], "colour")
+        cure = f"repeat it, .expand(-1, {size[0]}, -1, -1)" if images.shape[1] == 1 else "convert them"
+        raise ProbeError(f"the images have {given} and this generator's {size[0]}; {cure}")
     if tuple(images.shape[1:]) != size:
         raise ProbeError(
             f"the images are {tuple(images.shape)} and this generator's are (n, {', '.join(map(str, size))}); resize "

@@ -73,6 +73,8 @@ def test_a_repr_has_at_most_ten_lines(result: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("Inversion", lambda r: [*r.error, *r.relative_error, *r.start_errors.max(1).values]),
+        ("Edited", lambda r: [*(r.images - r.base).abs().mean((1, 2, 3)), r.relative_error.max()]),
         ("Hybrids", lambda r: [(r.images[0] - r.base).abs().mean(), (r.images[1] - r.source).abs().mean()]),
         ("InfluenceMaps", lambda r: [*r.influence, r.influence_standard_error[1]]),
         ("Invariance", lambda r: [r.mse, *r.mse_per_scale, *r.relative_mse_per_scale]),

@@ -24,6 +24,8 @@ def same(one: Any, two: Any) -> bool:
         return one.dtype == two.dtype and torch.equal(torch.nan_to_num(one), torch.nan_to_num(two))
     if isinstance(one, np.ndarray):
         return one.dtype == two.dtype and np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
+    if isinstance(one, dict) and one and isinstance(next(iter(one.values())), torch.Tensor):
+        return list(one) == list(two) and all(same(one[name], two[name]) for name in one)
     return type(one) is type(two) and bool(one == two)
 
 

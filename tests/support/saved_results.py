@@ -43,13 +43,31 @@ def results() -> dict[str, Any]:
     found = {**_of_generators(), **_of_modules(), **_of_spectra()}
     named = {f"{type(result).__name__}.safetensors": result for result in found.values()}
     named["Hybrids-without-source.safetensors"] = _hybrids(None)
+    named["Inversion-of-classes.safetensors"] = _inversion({"z": count(3, 2), "classes": torch.tensor([1, 0, 1])})
+    named["Edited-of-latents.safetensors"] = _edited(None)
     named["ModuleFinder.safetensors"] = finder()
-    return named | {f"{type(score).__name__}.json": score for score in _scores()}
+    return named | {f"{type(score).__name__}.json": score for score in scores()}
 
 
 def _hybrids(source: Tensor | None) -> cp.Hybrids:
     about = {**ABOUT, "intervention": "source"}
     return cp.Hybrids(count(2, 2, 3, 4, 4, scale=0.01), count(2, 3, 4, 4, scale=0.02), UNITS, about, source)
+
+
+def _inversion(latents: Any) -> cp.Inversion:
+    about = {**ABOUT, "inversion": {"starts": 2, "steps": 5, "seed": 0, "variance_of_own_images": 0.5}}
+    pictures, error = count(3, 3, 4, 4, scale=0.01), count(3, scale=0.05)
+    return cp.Inversion(latents, pictures, 2 * pictures, error, 2 * error, count(3, 2) + 0.1, about)
+
+
+def _edited(pictures: Tensor | None) -> cp.Edited:
+    given = "latents" if pictures is None else "inverted pictures"
+    units = (cp.UnitSet({"main.2": (0, 3)}, "few, at the top"),)
+    about = {**ABOUT, "edit": {"module": units[0].name, "given": given, "source": given}}
+    images = [count(3, 3, 4, 4, scale=scale) for scale in (0.01, 0.02, 0.03)]
+    if pictures is None:
+        return cp.Edited(*images, units, about)
+    return cp.Edited(*images, units, about, pictures, count(3, scale=0.05), count(3), count(3, scale=0.2))
 
 
 def _of_generators() -> dict[str, Any]:
@@ -70,8 +88,10 @@ def _of_generators() -> dict[str, Any]:
         realism=array(3, 4), inside=(array(3, 4) > 0.3).astype(np.float64), examples=count(3, 2, 3, 4, 4),
         units=UNITS, provenance=ABOUT | {"real": "a folder", "features": {"name": "pixels"}, "n_images": 4},
     )  # fmt: skip
-    return {"hybrids": _hybrids(count(2, 3, 4, 4, scale=0.03)), "maps": maps, "inv": invariance, "fid": fidelity,
-            "robustness": _robustness()}  # fmt: skip
+    given = {"inverted": _inversion(count(3, 5)), "edited": _edited(count(3, 3, 4, 4, scale=0.015))}
+    hybrids = _hybrids(count(2, 3, 4, 4, scale=0.03))
+    named = {"hybrids": hybrids, "maps": maps, "inv": invariance, "fid": fidelity, "robustness": _robustness()}
+    return named | given
 
 
 def _robustness() -> cp.Robustness:
@@ -89,11 +109,10 @@ def _robustness() -> cp.Robustness:
     )  # fmt: skip
 
 
-def _of_modules() -> dict[str, Any]:
+def stability() -> cp.Stability:
     about = {"method": "nmf", "features": "bits", "seed": 0, "maps": ABOUT}
-    numbers = np.array([2, 3])
-    stability = cp.Stability(
-        numbers,
+    return cp.Stability(
+        np.array([2, 3]),
         array(2, 3) + 0.2,
         array(2, 3) + 0.4,
         about,
@@ -101,6 +120,11 @@ def _of_modules() -> dict[str, Any]:
         np.array([0.8, 0.5]),
         np.array([1, 0.7]),
     )
+
+
+def _of_modules() -> dict[str, Any]:
+    about = {"method": "nmf", "features": "bits", "seed": 0, "maps": ABOUT}
+    numbers = np.array([2, 3])
     selection = cp.Selection(numbers, array(2, 3), np.array([0.95, 0.5]), np.array([0.3, 0.6]), about)
     quality = cp.ModuleQuality(
         UNITS, np.array([0.2, 0.3]), np.array([2.0, 1.5]), array(2, 4), ABOUT | {"modules": [1, 3], "controls": 4}
@@ -119,7 +143,7 @@ def _of_modules() -> dict[str, Any]:
         UNITS, np.array([1, 2, 4]), np.array([[0, 0, 1], [0, 1, 1], [0, 1, -1]]), array(3, 2, 4, 4), array(2, 2) + 0.4,
         np.array([0.75, 0.5]), array(2, 4), 0.25, array(4), about, np.array([0.125, 0.05]), np.array([0.9, 0.8, 0.7]),
     )  # fmt: skip
-    of_layers = {"stability": stability, "selection": selection, "quality": quality, "match": match}
+    of_layers = {"stability": stability(), "selection": selection, "quality": quality, "match": match}
     return of_layers | {"parts": parts, "calls": calls}
 
 
@@ -151,7 +175,7 @@ def _of_spectra() -> dict[str, Any]:
     }
 
 
-def _scores() -> list[cp.metrics.Score]:
+def scores() -> list[cp.metrics.Score]:
     about = {
         "metric": "any", "rows": 90, "test_rows": 10, "codes": 3, "factors": 2, "continuous": [False, True], "bins": 20,
         "seed": 0, "versions": {"counterfactual-probe": "0.1.0", "scikit-learn": "1.5"},

@@ -144,7 +144,7 @@ def test_arrays_that_disagree(change: dict[str, Any], sentence: str) -> None:
 def test_every_array_of_a_result_has_a_declared_form(name: str) -> None:
     result = saved_results.results()[name]
     arrays = {item.name for item in dataclasses.fields(result) if hasattr(getattr(result, item.name), "shape")}
-    assert arrays <= type(result).SHAPES.keys()
+    assert arrays - {"latents"} <= type(result).SHAPES.keys()  # of which a file says the form itself
     assert isinstance(result, Result)
 
 
