@@ -34,8 +34,22 @@ class Faces(nn.Module):
         return self.image(self.second(self.first(z[:, :, None, None])))  # type: ignore[no-any-return]
 
 
+# A name that is text wherever it stands.
+HOSTILE = "</script><img src=x onerror=alert(1)><!--"
+
+
 def faces(colours: int = 3, name: str = "toy-faces") -> cp.GeneratorAdapter:
     return cp.wrap(Faces(colours).eval(), normal(6), layers=["first", "second"], name=name)
+
+
+def noisy() -> cp.GeneratorAdapter:
+    """Faces that no page computes, because a forward draws noise (which it does not use)."""
+
+    class Noisy(Faces):
+        def forward(self, z: Tensor) -> Tensor:
+            return super().forward(z) + 0 * torch.randn(len(z), 3, 16, 16)
+
+    return cp.wrap(Noisy().eval(), normal(6), layers=["second"], name="noisy")
 
 
 class Tail(nn.Module):
@@ -92,6 +106,27 @@ def shuffled(x: Tensor) -> Tensor:
     return torch.cat([two.transpose(2, 3), F.pad(one[:, :, 1:, :], (0, 0, 0, 1)), one.clamp(-0.3, 0.4)], 1)
 
 
+class Attention(nn.Module):
+    """Each place of 4×4 attends to all, in two heads, by torch's own function or step by step."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused, self.three = fused, nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = F.avg_pool2d(x, 2).flatten(2).transpose(1, 2)
+        query, key, value = (one.view(-1, 16, 2, 4).transpose(1, 2) for one in (4 * self.three(places)).chunk(3, 2))
+        if self.fused:
+            made = F.scaled_dot_product_attention(query, key, value)
+        else:
+            made = torch.softmax(query @ key.transpose(2, 3) / 2, -1) @ value
+        return made.transpose(1, 2).reshape(-1, 16, 8).transpose(1, 2).reshape(-1, 8, 4, 4)
+
+
+def padded(mode: str) -> Callable[[Tensor], Tensor]:
+    return lambda x: F.pad(x, (1, 3, 2, 0), mode=mode)
+
+
 # name -> what comes between 8 channels of 8×8 and the colours, and how many channels it gives
 TAILS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], int]] = {
     "convolution": (nn.Conv2d(8, 6, 3, padding=1), 6),
@@ -115,6 +150,15 @@ TAILS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], int]] = {
     "pixel norm": (pixel_norm, 8),
     "parts and joins": (shuffled, 12),
     "one of many": (lambda x: x * x[:, 3].unsqueeze(1) + x.sum((1, 3), keepdim=True) / 30, 8),
+    "attention": (Attention(True), 8),
+    "attention, step by step": (Attention(False), 8),
+    "softmax of channels": (lambda x: 5 * torch.softmax(3 * x, 1), 8),
+    "reflected": (padded("reflect"), 8),
+    "reflected, as a layer": (nn.Sequential(nn.ReflectionPad2d((2, 1, 0, 3)), nn.Conv2d(8, 6, 3)), 6),
+    "replicated": (padded("replicate"), 8),
+    "replicated, as a layer": (nn.ReplicationPad2d(2), 8),
+    "padded in a circle": (padded("circular"), 8),
+    "convolved in a circle": (nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular"), 6),
     "prelu": (graded(), 8),
     "prelu, one slope": (nn.PReLU(), 8),
     "scale of channels": (lambda x: x / (1 + x.abs().mean((2, 3), keepdim=True)), 8),

@@ -155,7 +155,12 @@ def _require_small(program: Program, operations: Sequence[Plain]) -> None:
 
 
 def _products(made: Plain, program: Program) -> int:
-    """Multiplications of a convolution or a linear map."""
+    """Multiplications of a convolution, a linear map or a product of matrices."""
+    if made["kind"] == "matmul":
+        return int(np.prod(made["shape"])) * program.size(made["in"][0], 1)[-1]
+    if made["kind"] == "attention":  # of queries and keys, and of what comes of them and values
+        query, key = (program.size(number, 1) for number in made["in"][:2])
+        return 2 * int(np.prod(query)) * key[-2]
     if made["kind"] not in ("convolution", "polyphase", "linear"):
         return 0
     weight, shape = program.size(made["in"][1], 1), made["shape"]

@@ -112,13 +112,20 @@ def _transpose(call: Call) -> Plain:
 
 
 def _pad(call: Call) -> Plain:
-    rank, sizes = len(call.shape), list(call.given["pad"])
+    rank, sizes = len(call.shape), list(call.given["padding" if "padding" in call.given else "pad"])
     if min(sizes) < 0:
         raise NotPortable("padding by less than nothing")
     before = [0] * rank
     for place in range(len(sizes) // 2):
         before[rank - 1 - place] = sizes[2 * place]
-    return {"kind": "pad", "in": [call.read], "before": before, "number": call.given["value"] or 0.0}
+    made: Plain = {"in": [call.read], "before": before}
+    mode = _PADDINGS.get(call.op.kind) or call.given.get("mode", "constant")
+    if mode == "constant":
+        return made | {"kind": "pad", "number": call.given["value"] or 0.0}
+    return made | {"kind": "padFrom", "mode": mode}
+
+
+_PADDINGS = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate"}
 
 
 def _average_pool(call: Call) -> Plain:
@@ -130,6 +137,33 @@ def _average_pool(call: Call) -> Plain:
 
 def _pair(value: Any) -> list[int]:
     return [value, value] if isinstance(value, int) else list(value) * (2 if len(value) == 1 else 1)
+
+
+def _matmul(call: Call) -> Plain:
+    if any(len(call.context.shapes[number]) < 2 for number in call.op.reads):
+        raise NotPortable("a product with a vector")
+    return {"kind": "matmul", "in": call.op.reads}
+
+
+def _softmax(call: Call) -> Plain:
+    return {"kind": "softmax", "in": [call.read], "dim": call.given["dim"] % len(call.shape)}
+
+
+def _attention(call: Call) -> Plain:
+    given = call.given
+    if (
+        given.get("attn_mask") is not None
+        or given.get("is_causal")
+        or given.get("dropout_p")
+        or given.get("enable_gqa")
+    ):
+        raise NotPortable("attention with a mask, dropout or shared heads")
+    heads = {tuple(call.context.shapes[number][:-2]) for number in call.op.reads}
+    if len(heads) > 1:
+        raise NotPortable("attention of stretched heads")
+    scale = given.get("scale")
+    scale = call.context.shapes[call.read][-1] ** -0.5 if scale is None else scale
+    return {"kind": "attention", "in": call.op.reads, "scale": float(scale)}
 
 
 def _expand(call: Call) -> Plain:
@@ -155,6 +189,13 @@ TORCH_OPERATIONS: dict[str, Callable[[Call], Plain]] = {
     "transpose": _transpose,
     "constant_pad_nd": _pad,
     "pad": _pad,
+    "reflection_pad2d": _pad,
+    "replication_pad2d": _pad,
+    "matmul": _matmul,
+    "bmm": _matmul,
+    "softmax": _softmax,
+    "_softmax": _softmax,
+    "scaled_dot_product_attention": _attention,
     "avg_pool2d": _average_pool,
     "expand": _expand,
 }

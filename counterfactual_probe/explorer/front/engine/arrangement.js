@@ -72,6 +72,30 @@ export function pad(operation, [x]) {
   return { data, shape };
 }
 
+// Padding with numbers of the image itself: reflected at its edges, the edges' own, or those of the other side.
+const BEYOND = {
+  reflect: (at, size) => (at < 0 ? -at : at >= size ? 2 * size - 2 - at : at),
+  replicate: (at, size) => Math.min(size - 1, Math.max(0, at)),
+  circular: (at, size) => (at + size) % size,
+};
+
+export function padFrom(operation, [x]) {
+  const { before, mode, shape } = operation, strides = stridesOf(x.shape);
+  // For each dimension, where each place of the result reads.
+  const reads = shape.map((size, d) => Array.from({ length: size }, (_, i) => strides[d] * BEYOND[mode](i - before[d], x.shape[d])));
+  const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+  const index = new Array(shape.length).fill(0), last = shape.length - 1;
+  for (let i = 0; i < data.length;) {
+    const row = index.reduce((sum, place, d) => (d < last ? sum + reads[d][place] : sum), 0);
+    for (const column of reads[last]) data[i++] = x.data[row + column];
+    for (let d = last - 1; d >= 0; d--) {
+      if (++index[d] < shape[d]) break;
+      index[d] = 0;
+    }
+  }
+  return { data, shape };
+}
+
 export function nearest(operation, [x]) {
   const [, channels, height, width] = operation.shape, [, , rows, columns] = x.shape;
   const data = new Float32Array(channels * height * width);

@@ -96,7 +96,7 @@ export function expand(operation, [x]) {
 }
 
 // The numbers of a value at every place of a larger shape; dimensions of 1 are repeated.
-function stretched({ data, shape }, target) {
+export function stretched({ data, shape }, target) {
   const total = target.reduce((a, b) => a * b, 1);
   if (data.length === total) return data;
   const result = new Float32Array(total);

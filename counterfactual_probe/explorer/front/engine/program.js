@@ -1,15 +1,15 @@
 // A generator as a list of operations: images of samples, and hybrids of two of them.
 
-import { bilinear, cat, nearest, pad, permute, pixelShuffle, reshape, select, slice } from "./arrangement.js";
+import { bilinear, cat, nearest, pad, padFrom, permute, pixelShuffle, reshape, select, slice } from "./arrangement.js";
 import { convolution, polyphase } from "./convolutions.js";
 import { enlargedMask, pooledMask } from "./masks.js";
 import { floatsOf } from "./numbers.js";
 import { affine, binary, expand, pointwise, prelu } from "./pointwise.js";
-import { averagePool, linear, mean, norm } from "./statistics.js";
+import { attention, averagePool, linear, matmul, mean, norm, softmax } from "./statistics.js";
 
 const OPERATIONS = {
-  affine, averagePool, bilinear, binary, cat, convolution, expand, linear, mean, nearest, norm, pad, permute,
-  pixelShuffle, pointwise, polyphase, prelu, reshape, select, slice,
+  affine, attention, averagePool, bilinear, binary, cat, convolution, expand, linear, matmul, mean, nearest, norm, pad,
+  padFrom, permute, pixelShuffle, pointwise, polyphase, prelu, reshape, select, slice, softmax,
 };
 const KEPT = 6; // samples whose values are kept: the base and the source, and some that were shown before
 

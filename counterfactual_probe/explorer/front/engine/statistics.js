@@ -1,6 +1,8 @@
-// Operations that sum over many numbers: linear maps, norms, means.
+// Operations that sum over many numbers: linear maps, products, attention, norms, means.
 
+import { permute } from "./arrangement.js";
 import { multiply, pack } from "./matrix.js";
+import { stretched } from "./pointwise.js";
 
 const packedWeights = new WeakMap();
 
@@ -15,6 +17,42 @@ export function linear(operation, [x, weight, bias]) {
     data.set(made, row * outputs);
   }
   return { data, shape: operation.shape };
+}
+
+// Products of matrices, the last two dimensions of each value; those before are stretched to each other.
+export function matmul(operation, [a, b]) {
+  const { shape } = operation, batch = shape.slice(0, -2), [rows, columns] = shape.slice(-2), inner = a.shape.at(-1);
+  const left = stretched(a, [...batch, rows, inner]), right = stretched(b, [...batch, inner, columns]);
+  const data = new Float32Array(shape.reduce((x, y) => x * y, 1));
+  for (let i = 0; i * rows * columns < data.length; i++) {
+    const one = left.subarray(i * rows * inner, (i + 1) * rows * inner);
+    data.set(multiply(pack(one, rows, inner), right.subarray(i * inner * columns, (i + 1) * inner * columns), columns), i * rows * columns);
+  }
+  return { data, shape };
+}
+
+export function softmax(operation, [x]) {
+  const { dim, shape } = operation, size = shape[dim], step = shape.slice(dim + 1).reduce((a, b) => a * b, 1);
+  const data = new Float32Array(x.data.length);
+  for (let start = 0; start < data.length; start += size * step) {
+    for (let first = start; first < start + step; first++) {
+      let most = -Infinity, sum = 0;
+      for (let i = 0, at = first; i < size; i++, at += step) most = Math.max(most, x.data[at]);
+      for (let i = 0, at = first; i < size; i++, at += step) sum += data[at] = Math.exp(x.data[at] - most);
+      for (let i = 0, at = first; i < size; i++, at += step) data[at] /= sum;
+    }
+  }
+  return { data, shape };
+}
+
+// softmax(query · keyᵀ · scale) · value, for each head.
+export function attention(operation, [query, key, value]) {
+  const { scale, shape } = operation, rank = shape.length, heads = shape.slice(0, -2), [rows, columns] = [query, key].map((one) => one.shape.at(-2));
+  const dims = [...Array(rank - 2).keys(), rank - 1, rank - 2];
+  const turned = permute({ shape: [...heads, key.shape.at(-1), columns], dims }, [key]);
+  const scores = matmul({ shape: [...heads, rows, columns] }, [query, turned]);
+  for (let i = 0; i < scores.data.length; i++) scores.data[i] *= scale;
+  return matmul({ shape }, [softmax({ dim: rank - 1, shape: scores.shape }, [scores]), value]);
 }
 
 // Group and instance norms over consecutive channels, and layer norms over the last dimensions: all over runs of
