@@ -37,6 +37,7 @@ class Contents:
     Attributes:
         program: what a page computes with; None if it cannot.
         why: the reason, if it cannot.
+        missing: layers that would be shown by default, if their maps took less time.
     """
 
     generator: GeneratorAdapter
@@ -45,6 +46,7 @@ class Contents:
     seed: int
     program: PortableProgram | None
     why: str = ""
+    missing: Sequence[str] = ()
 
     def latents(self, sample: int) -> Latents:
         """Of a sample of the strip; maps are made with samples of another seed."""
@@ -129,11 +131,14 @@ class Contents:
 
     def _about(self) -> str:
         pairs = {part.n_pairs for part in self.parts}
+        missing = ""
+        if self.missing:
+            missing = f"Not shown by default, as maps of it take long: {', '.join(self.missing)}; name it in layers=. "
         return (
             f"{self.generator.name}, {'×'.join(map(str, self.generator.image_size))}. Maps of "
             f"{' or '.join(map(str, sorted(pairs)))} pairs; amounts are mean changes over pixels and colours, "
             "as shares of the image's range. Confidence: how often another sample of latents would put a channel into "
-            f"the same module. Made with counterfactual-probe {__version__}; weights "
+            f"the same module. {missing}Made with counterfactual-probe {__version__}; weights "
             f"{self.generator.weights_hash()[:12]}."
         )
 

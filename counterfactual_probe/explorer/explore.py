@@ -28,7 +28,8 @@ from .layer import layer_part
 from .portable.program import CannotCarry, Precision, portable_program
 
 _NO_WIDGET = "To see it in a notebook, install counterfactual-probe[notebook], or .save() it, and open the file."
-_MOST_HYBRIDS = 2**14  # of a layer's maps, by default: pairs × channels
+_MOST_HYBRIDS = 2**14  # of the maps of a default layer: pairs × channels
+_FEWEST_PAIRS = 16  # with which confidence is measured
 
 
 class Explorer(Described):
@@ -136,9 +137,9 @@ def explore(
     >>> cp.explore(cp.load("dcgan-faces-small")).save("explorer.html")  # doctest: +SKIP
 
     Args:
-        layers: names; by default the last of each resolution, without those whose maps of ``n_pairs`` pairs would take
-            more than 16,384 hybrids.
-        n_pairs: pairs of latents for the influence maps of each layer. At least 16 are needed to measure confidence.
+        layers: names; by default the last of each resolution with at most 1024 channels.
+        n_pairs: pairs of latents for the influence maps of each layer. Default layers of many channels get fewer, so
+            that their maps take no more than 16,384 hybrids, but at least 16: with fewer, confidence is not measured.
         seed: of these pairs; the samples that the page shows are drawn with ``seed + 1``.
         regions: named parts of the image, as in :func:`report`.
         precision: of the weights that a saved page carries, "float16" or "float32". Those of which float16 would change
@@ -152,19 +153,20 @@ def explore(
     if precision not in ("float16", "float32"):
         raise ProbeError(f"precision is {precision!r}; give 'float16' or 'float32'")
     n_pairs, seed = whole(n_pairs, "n_pairs", 1), whole(seed, "the seed", 0)
-    names = _layers(generator, layers, n_pairs)
+    pairs = _pairs_by_layer(generator, layers, n_pairs)
+    missing = [] if layers is not None else [name for name in default_layers(generator) if name not in pairs]
     named = regions_of(generator, regions)
     with generator.unchanged():
         program, why = None, ""
         try:
-            program = portable_program(generator, names, precision)
+            program = portable_program(generator, list(pairs), precision)
         except CannotCarry as reason:
             why = str(reason)
         parts = [
-            layer_part(generator, generator.layer(name), named, n_pairs=n_pairs, seed=seed, show_progress=show_progress)
-            for name in names
+            layer_part(generator, generator.layer(name), named, n_pairs=count, seed=seed, show_progress=show_progress)
+            for name, count in pairs.items()
         ]
-    return Explorer(Contents(generator, parts, named, seed + 1, program, why))
+    return Explorer(Contents(generator, parts, named, seed + 1, program, why, missing))
 
 
 def _to_stderr(text: str) -> None:
@@ -172,13 +174,14 @@ def _to_stderr(text: str) -> None:
     sys.stderr.flush()
 
 
-def _layers(generator: GeneratorAdapter, layers: Sequence[str] | str | None, n_pairs: int) -> list[str]:
-    """The layers to show, in the order of the forward's layers where they are listed."""
+def _pairs_by_layer(generator: GeneratorAdapter, layers: Sequence[str] | str | None, n_pairs: int) -> dict[str, int]:
+    """The layers to show, in the order of the forward's layers where they are listed, and the pairs for their maps."""
     if layers is not None:
         given = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
         if not given:
             raise ProbeError("layers is empty; name at least one, or leave it out")
-        return [generator.layer(name).name for name in given]
-    names = default_layers(generator)
-    cheap = [name for name in names if generator.layer(name).channels * n_pairs <= _MOST_HYBRIDS]
-    return cheap or [min(names, key=lambda name: generator.layer(name).channels)]
+        return {generator.layer(name).name: n_pairs for name in given}
+    channels = {name: generator.layer(name).channels for name in default_layers(generator)}
+    pairs = {name: min(n_pairs, max(_FEWEST_PAIRS, _MOST_HYBRIDS // count)) for name, count in channels.items()}
+    cheap = {name: count for name, count in pairs.items() if channels[name] * count <= _MOST_HYBRIDS}
+    return cheap or {min(channels, key=lambda name: channels[name]): n_pairs}

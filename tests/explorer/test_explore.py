@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import counterfactual_probe as cp
+from counterfactual_probe.explorer import explore
 from counterfactual_probe.explorer.contents import POOL, SHOWN, Contents
-from counterfactual_probe.explorer.explore import _layers
+from counterfactual_probe.explorer.explore import _pairs_by_layer
 from counterfactual_probe.explorer.layer import Partition, coarse, map_size, quantised
 from support.explored import Faces, faces, normal
 
@@ -82,11 +83,23 @@ def test_few_pairs_give_a_page_without_confidence(gen: cp.GeneratorAdapter) -> N
     assert set(layer["errors"]) == {None}
 
 
-def test_layers_that_would_take_long_are_left_out_unless_named(gen: cp.GeneratorAdapter) -> None:
-    assert _layers(gen, None, 64) == ["first", "second"]
-    assert _layers(gen, None, 2**14 // 11) == ["second"]
-    assert _layers(gen, None, 2**20) == ["second"]  # at least the one of fewest channels
-    assert _layers(gen, ["first"], 2**20) == ["first"]
+def test_layers_that_would_take_long_get_fewer_pairs_or_are_left_out(gen: cp.GeneratorAdapter) -> None:
+    assert _pairs_by_layer(gen, None, 64) == {"first": 64, "second": 64}
+    assert _pairs_by_layer(gen, None, 2**14 // 11) == {"first": 2**14 // 12, "second": 2**14 // 11}
+    assert _pairs_by_layer(gen, ["first"], 2**20) == {"first": 2**20}  # whoever names a layer waits for it
+
+
+def test_a_layer_of_too_many_channels_is_named_on_the_page(
+    gen: cp.GeneratorAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore, "_MOST_HYBRIDS", 11 * 16)
+    assert _pairs_by_layer(gen, None, 64) == {"second": 17}
+    made = cp.explore(gen, n_pairs=16)._contents.as_json(4, 4, live=True)
+    assert [layer["name"] for layer in made["layers"]] == ["second"]
+    assert "maps of it take long: first" in made["about"]
+    assert "take long" not in cp.explore(gen, "second", n_pairs=16)._contents.as_json(4, 4, live=True)["about"]
+    monkeypatch.setattr(explore, "_MOST_HYBRIDS", 1)
+    assert _pairs_by_layer(gen, None, 2) == {"second": 2}  # at least the one of fewest channels
 
 
 def test_what_is_wrong_is_said(gen: cp.GeneratorAdapter, tmp_path: Path) -> None:
