@@ -50,7 +50,8 @@ class Visit:
 
 
 def choose(visit: Visit, base: int = BASE, source: int = SOURCE) -> None:
-    for sample in (base, source):
+    for role, sample in (("base", base), ("source", source)):
+        visit.page.get_by_role("button", name=f"Choose {role}").click()
         visit.page.locator(".sample").nth(sample).click()
         visit.settle()
     visit.page.evaluate("scrollTo(0, 0)")
@@ -59,7 +60,7 @@ def choose(visit: Visit, base: int = BASE, source: int = SOURCE) -> None:
 def animation(page: Page, target: Path) -> None:
     visit = Visit(page)
     choose(visit)
-    page.get_by_role("button", name="Set none").click()
+    page.get_by_role("button", name="Reset all").click()
     visit.goes(".chip >> nth=1")
     visit.shows()  # where the module acts
     visit.clicks(".chip >> nth=1")
@@ -68,20 +69,20 @@ def animation(page: Page, target: Path) -> None:
     visit.shows()
     visit.clicks(".chip >> nth=1")
     visit.clicks(".chip >> nth=0")
-    visit.goes("input[type=range]", (2 / 3, 0.5))
+    visit.goes(".strength input", (2 / 3, 0.5))
     for step in (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
-        page.get_by_role("slider").fill(str(step))
-        visit.goes("input[type=range]", ((step + 1) / 3, 0.5))
+        page.get_by_role("slider", name="Strength").fill(str(step))
+        visit.goes(".strength input", ((step + 1) / 3, 0.5))
         visit.shows(SHORT)
     visit.durations[-1] = LONG
-    page.get_by_role("slider").fill("1")
+    page.get_by_role("slider", name="Strength").fill("1")
     visit.goes("canvas.brush", (0.3, 0.4))
     page.mouse.down()
     for step in range(1, 5):
         visit.goes("canvas.brush", (0.3 + 0.1 * step, 0.4))
         visit.shows(SHORT)
     page.mouse.up()
-    visit.clicks("input[type=checkbox]")
+    visit.clicks(".check input")
     visit.shows(LONG + 700)
     first, *rest = visit.frames
     first.save(target, save_all=True, append_images=rest, duration=visit.durations, loop=0, quality=62, method=6)
@@ -101,14 +102,16 @@ def still(scheme: str, act: Callable[[Visit], None]) -> Callable[[Page, Path], N
 
 def region(visit: Visit) -> None:
     choose(visit)
-    visit.page.get_by_role("region", name="Region").get_by_role("button").nth(1).click()
+    visit.page.get_by_role("region", name="Region").get_by_role("group", name="Parts of the image").get_by_role(
+        "button"
+    ).nth(0).click()
     visit.settle()
     visit.page.mouse.move(5, 5)
 
 
 def pointing(visit: Visit) -> None:
     choose(visit, 2, 13)
-    visit.page.get_by_role("button", name="papers’").click()
+    visit.page.get_by_role("button", name="binarised").click()
     visit.page.locator(".chip").nth(1).click()
     visit.settle()
     visit.page.locator(".cell").nth(1).hover()

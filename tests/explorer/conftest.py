@@ -1,12 +1,18 @@
-"""A browser for the explorer's tests; they are skipped, with the reason, where there is none."""
+"""A browser for the explorer's tests, and the file that they open; skipped, with the reason, where there is none."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+
+import counterfactual_probe as cp
+from support.explored import HOSTILE, faces
+from support.explorer_page import Visitor
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -45,3 +51,36 @@ def calls(blank: Page) -> Any:
         return blank.evaluate(f"(a) => {{ const m = {value(module)}; return ({expression}); }}", argument)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def hostile() -> cp.GeneratorAdapter:
+    """Small faces, whose name is text wherever it stands."""
+    return faces(name=HOSTILE)
+
+
+@pytest.fixture(scope="session")
+def file(hostile: cp.GeneratorAdapter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their explorer."""
+    left = np.zeros((16, 16))
+    left[:, :8] = 1
+    explorer = cp.explore(hostile, n_pairs=16, regions={HOSTILE: left, "right": 1 - left})
+    return explorer.save(tmp_path_factory.mktemp("explorer") / "explorer.html")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def visitor(page: Page, file: Path) -> Iterator[Visitor]:
+    """At the page as it opens; in the end nothing must have been fetched, and nothing complained of."""
+    page.goto("about:blank")
+    visitor = Visitor(page).opens(file.as_uri())
+    yield visitor
+    outside = [url for url in visitor.requests if not url.startswith((file.as_uri(), "blob:", "data:"))]
+    assert outside == []
+    assert visitor.complaints == []

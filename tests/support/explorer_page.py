@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,15 +48,28 @@ class Visitor:
         self.button(name, inside).click()
         self.settles()
 
+    def chooses(self, base: int, source: int) -> None:
+        """Base and source, among the samples of the strip."""
+        for role, sample in (("base", base), ("source", source)):
+            self.button(f"Choose {role}").click()
+            self.page.get_by_role("button", name=re.compile(rf"^sample {sample}\b")).click()
+            self.settles()
+
     def chip(self, number: int) -> Locator:
         return self.page.locator(".chip").nth(number)
+
+    def module(self, number: int) -> Locator:
+        """The checkbox of a module."""
+        return self.chip(number).get_by_role("checkbox")
 
     def cell(self, channel: int) -> Locator:
         return self.page.locator(f'.cell[data-channel="{channel}"]')
 
     def draws(self, places: list[tuple[float, float]]) -> None:
         """Draw on the base picture through these places (down, across), as shares of its sides."""
-        box = self.page.locator("canvas.brush").bounding_box()
+        brush = self.page.locator("canvas.brush")
+        brush.scroll_into_view_if_needed()
+        box = brush.bounding_box()
         assert box is not None
         at = [(box["x"] + across * box["width"], box["y"] + down * box["height"]) for down, across in places]
         self.page.mouse.move(*at[0])
@@ -74,6 +89,11 @@ class Visitor:
         return torch.tensor(self.page.evaluate("Array.from(explorer.latest.pixels)"))
 
     @property
+    def edits(self) -> str:
+        """What the page says is set."""
+        return self.page.get_by_role("region", name="What is set").inner_text()
+
+    @property
     def said(self) -> str:
         return self.page.get_by_role("status").inner_text()
 
@@ -84,6 +104,14 @@ class Visitor:
         text = self.page.get_by_label("Text to copy").input_value()
         self.button("Close").click()
         return text
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait for what a page forbids playwright to wait for: its policy allows no text to be evaluated."""
+    end = time.monotonic() + 20
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
 
 
 def image_of(lines: str, gen: cp.GeneratorAdapter) -> torch.Tensor:

@@ -2,10 +2,11 @@
 
 import { element } from "./look/dom.js";
 import { Layer } from "./look/layer.js";
-import { counted, percent } from "./look/words.js";
+import { percent } from "./look/words.js";
 import { Actions } from "./panels/actions.js";
 import { Channels } from "./panels/channels.js";
 import { Choices } from "./panels/choices.js";
+import { Edits } from "./panels/edits.js";
 import { Modules } from "./panels/modules.js";
 import { Region } from "./panels/region.js";
 import { Strength } from "./panels/strength.js";
@@ -36,6 +37,7 @@ class Explorer {
     this.store.listen((state) => this.show(state));
     this.show(this.store.state);
     address.follow((text) => this.follow(text));
+    new ResizeObserver(([{ contentRect }]) => this.choices.fit(contentRect.width)).observe(el);
     address.keys(el).addEventListener("keydown", (event) => this.actions.key(event));
   }
 
@@ -57,10 +59,11 @@ class Explorer {
     this.brush = new Brush(contents.grid, (region, more) => {
       store.change({ region, inside: store.state.inside && region !== null }, "brush");
       if (!more) store.pause();
-    });
+    }, () => this.say("To draw a region with a finger, press Draw on the picture.", true));
     this.figures = new Figures(contents, this.brush);
     this.strip = new Strip(contents, store, (sample) => this.computer.picture(sample));
     this.choices = new Choices(contents, layers, store);
+    this.edits = new Edits(layers, store, (layer) => this.choices.choose({ layer }));
     this.modules = new Modules(layers, store, point, live);
     this.channels = new Channels(layers, store, point, live);
     this.region = new Region(contents, store, this.brush, live);
@@ -71,11 +74,11 @@ class Explorer {
   layout(contents) {
     const limits = contents.live ? null : element("p", { class: "limits", role: "note" }, contents.why);
     const head = element("header", {}, element("h1", {}, contents.name),
-      element("p", { class: "lede" }, "Click a module: its channels in the base take the values they have in the source, and "
-        + "all that follows is computed anew."),
+      element("p", { class: "lede" }, "Check a module: its channels in the base take the values they have in the "
+        + "source, and all that follows is computed anew."),
       this.actions.panel, limits);
     const left = element("div", { class: "left" }, this.figures.group, element("div", { class: "below" }, this.status, this.pointed),
-      this.strip.panel);
+      this.edits.panel, this.strip.panel);
     const right = element("div", { class: "right" }, this.choices.panel, this.modules.panel, this.strength.panel,
       this.region.panel, this.channels.panel);
     const foot = element("footer", {}, contents.about);
@@ -98,7 +101,7 @@ class Explorer {
   show(state) {
     const layer = this.layers.get(state.layer), region = layer.regionOf(state.region, this.contents.grid);
     this.brush.show(state.region);
-    for (const part of [this.strip, this.choices, this.region, this.strength, this.actions]) part.show(state);
+    for (const part of [this.strip, this.edits, this.choices, this.region, this.strength, this.actions]) part.show(state);
     this.modules.show(state, region);
     this.channels.show(state, region);
     this.compute(state);
@@ -158,12 +161,11 @@ class Explorer {
   }
 
   tell({ units }, { mean, inside }) {
-    const parts = Object.entries(units).map(([layer, channels]) => (
-      `${channels.length} of ${counted(this.layers.get(layer).channels, "channel")} of ${layer}`));
-    this.figures.note("hybrid", parts.length ? `${percent(mean)} changed` : "nothing is set yet");
+    const set = Object.keys(units).length > 0;
+    this.figures.note("hybrid", set ? `${percent(mean)} changed` : "as the base");
     const where = inside === null ? "" : ` Inside the region, ${percent(inside)} of the range changed.`;
-    const set = parts.length ? `Set: ${parts.join(", ")}.${where}` : "Nothing is set: the hybrid is the base.";
-    this.status.textContent = [this.said, set].filter(Boolean).join(" ");
+    const changed = set ? `Changed by ${percent(mean)} of the image’s range.${where}` : "";
+    this.status.textContent = [this.said, changed].filter(Boolean).join(" ");
     this.said = "";
   }
 

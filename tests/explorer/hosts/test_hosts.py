@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -17,32 +17,34 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-def events(visitor: Visitor) -> list[torch.Tensor]:
-    """The hybrid after each of a person's steps."""
-    page, seen = visitor.page, [visitor.hybrid]
+def events(visitor: Visitor) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
+    """The hybrid and the state after each of a person's steps."""
+    page, seen, states = visitor.page, [visitor.hybrid], [visitor.state]
 
     def step(*names: str) -> None:
         for name in names:
             visitor.clicks(name)
         visitor.settles()
         seen.append(visitor.hybrid)
+        states.append(visitor.state)
 
-    step("sample 3", "sample 8")
+    visitor.chooses(3, 8)
+    step()
     visitor.chip(0).click()
     step()
     page.get_by_role("button", name="first 4×4").click()
     for channel in (1, 7, 4):
         visitor.cell(channel).click()
     step()
-    page.get_by_role("slider").fill("0.45")
+    page.get_by_role("slider", name="Strength").fill("0.45")
     step()
     visitor.draws([(0.2, 0.2), (0.7, 0.3)])
-    page.get_by_role("checkbox").check()
+    page.get_by_label("Change only inside the region").check()
     step()
     step("Swap")
     step("Undo", "Undo")
-    step("Set none")
-    return seen
+    step("Reset all")
+    return seen, states
 
 
 def digests(pictures: list[torch.Tensor]) -> list[str]:
@@ -64,13 +66,18 @@ def test_the_same_events_give_the_same_pictures_on_all_hosts(browser: Browser, t
         in_notebook(pages[2], explorer.widget()),
         in_other_page(pages[3], explorer.embedding()),
     )
-    live = events(server)
+    live, states = events(server)
     # Those that Python computes are equal to the bit.
-    assert digests(events(notebook)) == digests(events(other)) == digests(live)
+    for visitor in (notebook, other):
+        pictures, chosen = events(visitor)
+        assert digests(pictures) == digests(live)
+        assert chosen == states
     assert len(set(digests(live))) >= len(live) - 2  # each step changes the picture, but what is undone comes again
     assert torch.equal(live[-1], image_of(server.lines, gen).flatten())
     # A file computes with rounded weights.
-    gaps = [float((one - two).abs().max()) / 2 for one, two in zip(events(file), live, strict=True)]
+    pictures, chosen = events(file)
+    assert chosen == states
+    gaps = [float((one - two).abs().max()) / 2 for one, two in zip(pictures, live, strict=True)]
     assert max(gaps) <= 2e-3
     for visitor in (file, server, notebook, other):
         assert visitor.complaints == []

@@ -89,7 +89,7 @@ def test_a_visitor_sees_the_same_as_in_a_file(running: Running, browser: Browser
     visitor.cell(2).click()
     visitor.draws([(0.3, 0.3), (0.3, 0.6)])
     page.get_by_label("Change only inside the region").check()
-    page.get_by_role("slider").press("ArrowLeft")
+    page.get_by_role("slider", name="Strength").press("ArrowLeft")
     visitor.settles()
     assert gap(visitor, gen) <= EXACT
     state = visitor.state

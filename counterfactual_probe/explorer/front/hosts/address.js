@@ -18,6 +18,9 @@ function flush() {
 export const pageAddress = {
   title: "A link to what you see",
 
+  // Where the link works, if not everywhere.
+  reach: () => reachOf(location),
+
   read: () => decoded(location.hash.slice(1)),
 
   write(text) {
@@ -43,6 +46,15 @@ export const pageAddress = {
   keys: () => document,
 };
 
+export function reachOf({ protocol, hostname }) {
+  if (protocol === "file:") {
+    return "This link works on this computer only. For someone else, send the file as well: the part of the link from # on, "
+      + "put behind the address of their copy, shows the same.";
+  }
+  return ["127.0.0.1", "localhost", "[::1]"].includes(hostname)
+    ? "This link works on this computer only, and until the program that computes is ended." : "";
+}
+
 function decoded(hash) {
   try {
     return decodeURIComponent(hash);
@@ -54,6 +66,7 @@ function decoded(hash) {
 // The same of a notebook, whose address is not ours: the widget's model keeps the state.
 export const modelAddress = (model) => ({
   title: "The state of what you see",
+  reach: () => "",
   read: () => model.get("state"),
   write(text) {
     model.set("state", text);

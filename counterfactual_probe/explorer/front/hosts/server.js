@@ -3,6 +3,9 @@
 import { Model } from "./model.js";
 import { Queue } from "./queue.js";
 
+// A program that was started again answers at another address, with a token of its own.
+const MOVED = "the program that computes was started again. Open the address that it has printed.";
+
 export class ServerModel extends Model {
   constructor(contents) {
     super({ contents });
@@ -24,10 +27,11 @@ async function answered(request) {
     const { kind, sample, recipe } = request;
     const body = JSON.stringify(kind === "picture" ? { kind, sample } : { kind, recipe });
     const response = await fetch("answers", { method: "POST", headers: { "content-type": "application/json" }, body });
+    if (response.status === 404) return { error: MOVED };
     if (!response.ok) return { error: await response.text() };
     const milliseconds = Number(response.headers.get("x-milliseconds"));
     return { pixels: new Float32Array(await response.arrayBuffer()), milliseconds };
   } catch {
-    return { error: "the program that computes has ended. Start it again, and reload this page." };
+    return { error: "the program that computes has ended. Start it again, and open the address that it prints." };
   }
 }

@@ -3,25 +3,30 @@
 import { button, element, unique } from "../look/dom.js";
 import { pythonLines } from "../state/python.js";
 import { asJson } from "../state/state.js";
+import { Save } from "./save.js";
 
 export class Actions {
   constructor(contents, store, address, hybrid, say) {
-    Object.assign(this, { contents, store, address, hybrid, say });
+    Object.assign(this, { contents, store, address, say });
     this.undo = button("Undo", { class: "quiet", title: "Ctrl+Z", onclick: () => store.undo() });
     this.redo = button("Redo", { class: "quiet", title: "Ctrl+Shift+Z", onclick: () => store.redo() });
     this.text = element("textarea", { readonly: true, rows: "14", "aria-label": "Text to copy", spellcheck: "false" });
     this.title = element("h2", { id: unique("title") });
-    this.dialog = element("dialog", { "aria-labelledby": this.title.id }, this.title, this.text,
-      element("div", { class: "head" }, button("Copy", { class: "option", onclick: () => this.copy() }),
+    this.note = element("p", { class: "note" });
+    this.dialog = element("dialog", { "aria-labelledby": this.title.id }, this.title, this.note, this.text,
+      element("div", { class: "options" }, button("Copy", { class: "option", onclick: () => this.copy() }),
         button("Close", { class: "quiet", onclick: () => this.dialog.close() })));
+    this.saving = new Save(contents, store, hybrid, say);
     this.panel = element("div", { class: "actions" }, this.undo, this.redo,
-      button("Link", { class: "quiet", onclick: () => this.offer(address.title, address.link(asJson(store.state, contents))) }),
+      button("Link", { class: "quiet",
+        onclick: () => this.offer(address.title, address.link(asJson(store.state, contents)), address.reach()) }),
       button("Python", { class: "quiet", onclick: () => this.offer("The same in Python", pythonLines(store.state, contents)) }),
-      button("Save picture", { class: "quiet", onclick: () => this.save() }), this.dialog);
+      this.saving.open, this.dialog, this.saving.dialog);
   }
 
-  offer(title, text) {
+  offer(title, text, note = "") {
     this.title.textContent = title;
+    this.note.textContent = note;
     this.text.value = text;
     this.dialog.showModal();
     this.text.select();
@@ -32,25 +37,16 @@ export class Actions {
     this.text.select();
     try {
       await navigator.clipboard.writeText(this.text.value);
-      this.say("Copied.", true);
+      this.say(["Copied.", this.note.textContent].filter(Boolean).join(" "), true);
       this.dialog.close();
     } catch {
       this.say("The browser does not let pages copy; press Ctrl+C.");
     }
   }
 
-  save() {
-    this.hybrid().toBlob((blob) => {
-      const address = URL.createObjectURL(blob);
-      const { base, source } = this.store.state, name = `${this.contents.file}-${base}-${source}-hybrid.png`;
-      element("a", { href: address, download: name }).click();
-      this.say(`Saved as ${name}.`, true);
-      setTimeout(() => URL.revokeObjectURL(address), 1000);
-    });
-  }
-
   key(event) {
-    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || this.dialog.open) return;
+    const asked = this.dialog.open || this.saving.dialog.open;
+    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || asked) return;
     event.preventDefault();
     if (event.shiftKey) this.store.redo();
     else this.store.undo();

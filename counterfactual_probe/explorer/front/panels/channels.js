@@ -13,9 +13,8 @@ export class Channels {
     this.order = element("span", { class: "note" });
     this.list = element("div", { class: "channels", role: "group", "aria-label": "Channels" });
     this.more = button("", { class: "quiet", onclick: () => { this.shown += 4 * AT_ONCE; this.again(); } });
-    this.none = button("Set none", { class: "quiet", onclick: () => this.store.change({ units: {} }) });
     this.panel = element("section", { "aria-label": "Channels" },
-      element("div", { class: "head" }, element("h2", {}, "Channels"), this.order, this.none), this.list, this.more);
+      element("div", { class: "head" }, element("h2", {}, "Channels"), this.order), legend(), this.list, this.more);
   }
 
   show(state, region) {
@@ -33,7 +32,6 @@ export class Channels {
     const hidden = layer.channels - cells.length;
     this.more.hidden = hidden <= 0;
     this.more.textContent = `Show more of the other ${counted(hidden, "channel")}`;
-    this.none.disabled = !Object.keys(state.units).length;
   }
 
   again() {
@@ -84,4 +82,10 @@ export class Channels {
     if (!chosen.delete(channel)) chosen.add(channel);
     this.store.change({ units: withUnits(state, state.layer, chosen).units });
   }
+}
+
+function legend() {
+  const look = (name, text) => element("li", {}, element("span", { class: `swatch ${name}`, "aria-hidden": "true" }), text);
+  return element("ul", { class: "legend" }, look("of", "above: its module"), look("acts", "below: how much it acts"),
+    look("unsure", `dashed: module unsure (below ${CONFIDENT})`), look("chosen", "filled: set"));
 }

@@ -1,7 +1,7 @@
-// Modules as chips: a click sets all channels of one to the source's values, another click gives them back.
+// Modules as a list of checkboxes: one that is checked has all its channels set to the source's values.
 
 import { moduleColour } from "../look/colours.js";
-import { button, canvas, element } from "../look/dom.js";
+import { canvas, element, unique } from "../look/dom.js";
 import { confidence, counted, percent } from "../look/words.js";
 import { paintMap } from "../pictures/painter.js";
 import { withUnits } from "../state/state.js";
@@ -12,8 +12,10 @@ export class Modules {
   // "point": called with a module's map while the pointer or the focus is on it, and with null after.
   constructor(layers, store, point, live) {
     Object.assign(this, { layers, store, point, live });
-    this.list = element("div", { class: "chips" });
-    this.panel = element("section", { "aria-label": "Modules" }, element("h2", {}, "Modules"), this.list);
+    this.of = element("span", { class: "note" });
+    this.list = element("div", { class: "chips", role: "group", "aria-label": "Modules of the layer" });
+    this.panel = element("section", { "aria-label": "Modules" },
+      element("div", { class: "head" }, element("h2", {}, "Modules"), this.of), this.list);
     this.key = null;
   }
 
@@ -23,18 +25,20 @@ export class Modules {
     if (key !== this.key) this.make(layer, partition);
     this.key = key;
     const chosen = new Set(state.units[state.layer] ?? []);
-    for (const [module, chip] of this.chips) {
-      const set = module.channels.filter((channel) => chosen.has(channel)).length;
-      chip.dataset.set = set === 0 ? "none" : set === module.channels.length ? "all" : "some";
-      chip.setAttribute("aria-pressed", set === 0 ? "false" : set === module.channels.length ? "true" : "mixed");
+    for (const { module, chip, box } of this.chips) {
+      const set = module.channels.filter((channel) => chosen.has(channel)).length, all = set === module.channels.length;
+      chip.dataset.set = set === 0 ? "none" : all ? "all" : "some";
+      box.checked = all;
+      box.indeterminate = set > 0 && !all;
       this.action(chip, layer, module, region);
     }
   }
 
   make(layer, partition) {
     const modules = partition?.modules.filter(({ channels }) => channels.length) ?? [];
-    this.chips = modules.map((module) => [module, this.chip(layer, module, partition.expected)]);
-    this.list.replaceChildren(...(modules.length ? this.chips.map(([, chip]) => chip)
+    this.of.replaceChildren(`of ${layer.name}`, element("span", { class: "narrow" }, ": check one to set it"));
+    this.chips = modules.map((module) => this.chip(layer, module, partition.expected));
+    this.list.replaceChildren(...(modules.length ? this.chips.map(({ chip }) => chip)
       : [element("p", { class: "hint" }, "No modules were found in this layer; its channels can be set one by one.")]));
   }
 
@@ -43,18 +47,16 @@ export class Modules {
     paintMap(picture, module.map, layer.height, layer.width);
     const bar = element("span", { class: `bar ${sure.level}`, "aria-hidden": "true" });
     bar.style.setProperty("--share", module.confidence ?? 0);
-    const chip = button("", {
-      class: `chip ${sure.level}`,
-      onclick: () => this.toggle(layer.name, module),
-      onpointerenter: () => this.point(module.map, layer, `${module.name}: ${sure.text}`),
-      onpointerleave: () => this.point(null),
-      onfocus: () => this.point(module.map, layer, `${module.name}: ${sure.text}`),
-      onblur: () => this.point(null),
-    }, picture, element("span", { class: "about" }, element("span", { class: "name" }, module.name),
-      element("span", { class: "sure" }, `${counted(module.channels.length, "channel")} · ${sure.text}`), bar,
-      element("span", { class: "here" })));
+    const [name, about, here] = ["name", "sure", "here"].map((text) => unique(text));
+    const over = () => this.point(module.map, layer, `${module.name}: ${sure.text}`), out = () => this.point(null);
+    const box = element("input", { type: "checkbox", "aria-labelledby": name, "aria-describedby": `${about} ${here}`,
+      onchange: () => this.toggle(layer.name, module), onfocus: over, onblur: out });
+    const chip = element("label", { class: `chip ${sure.level}`, onpointerenter: over, onpointerleave: out }, box, picture,
+      element("span", { class: "about" }, element("span", { class: "name", id: name }, module.name),
+        element("span", { class: "sure", id: about }, `${counted(module.channels.length, "channel")} · ${sure.text}`), bar,
+        element("span", { class: "here", id: here })));
     chip.style.setProperty("--colour", moduleColour(module.number));
-    return chip;
+    return { module, chip, box };
   }
 
   // What it does in the region, and how little that is of what it does where it acts most.

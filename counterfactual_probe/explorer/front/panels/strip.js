@@ -7,7 +7,9 @@ export class Strip {
   // "picture": (sample) -> a promise of its pixels.
   constructor(contents, store, picture) {
     Object.assign(this, { contents, store, picture, role: "base", cells: new Map(), key: "" });
-    this.roles = ["base", "source"].map((role) => button(`Choose ${role}`, { class: "option", onclick: () => this.setRole(role) }));
+    this.roles = ["base", "source"].map((role) => button("", { class: `option ${role}`, "aria-label": `Choose ${role}`,
+      title: "which of the two a click on a sample chooses; with Shift, a click chooses the other", onclick: () => this.setRole(role) },
+      element("span", { class: "wide" }, "Choose "), role));
     const shuffle = button("Shuffle", { class: "quiet", title: "other samples; base, source and pinned ones stay", onclick: () => this.shuffle() });
     const swap = button("Swap", { class: "quiet", title: "base and source change places",
       onclick: () => store.change({ base: store.state.source, source: store.state.base }) });
@@ -24,9 +26,8 @@ export class Strip {
     this.roles.forEach((one, i) => one.setAttribute("aria-pressed", String(["base", "source"][i] === role)));
   }
 
-  choose(sample) {
-    const role = this.role;
-    this.setRole(role === "base" ? "source" : "base"); // most people choose one after the other
+  choose(sample, other) {
+    const role = other ? { base: "source", source: "base" }[this.role] : this.role;
     this.store.change({ [role]: sample });
   }
 
@@ -67,7 +68,7 @@ export class Strip {
     for (const [sample, { choose, pin, role }] of this.cells) {
       const roles = [sample === base ? "base" : "", sample === source ? "source" : ""].filter(Boolean).join(" and ");
       role.textContent = roles;
-      choose.dataset.role = roles;
+      role.dataset.role = choose.dataset.role = roles;
       choose.setAttribute("aria-label", `sample ${sample}${roles ? `, ${roles}` : ""}`);
       pin.setAttribute("aria-pressed", String(pinned.includes(sample)));
     }
@@ -76,9 +77,9 @@ export class Strip {
   cell(sample) {
     const [, height, width] = this.contents.size, picture = canvas(width, height, { "aria-hidden": "true" });
     const role = element("span", { class: "role", "aria-hidden": "true" });
-    const choose = button("", { class: "sample", onclick: () => this.choose(sample) }, picture, role);
+    const choose = button("", { class: "sample", onclick: (event) => this.choose(sample, event.shiftKey) }, picture, role);
     const pin = button("", { class: "pin", "aria-label": `keep sample ${sample} when shuffling`, title: "keep when shuffling",
-      onclick: () => this.pin(sample) }, element("span", { "aria-hidden": "true" }, "●"));
+      onclick: () => this.pin(sample) });
     this.draw(sample, picture);
     return { holder: element("div", { class: "holder" }, choose, pin), choose, pin, role };
   }

@@ -1,40 +1,65 @@
-// The brush: a region on the base picture, by pointer or by keys.
+// The brush: a region on the base picture, by pointer, by finger or by keys.
 
-import { canvas } from "../look/dom.js";
+import { button, canvas } from "../look/dom.js";
+import { outlined, ring } from "./outline.js";
 
-const RADIUS = 0.055; // of the picture's side
+export const SIZES = { least: 4, usual: 11, most: 40 }; // across, in percent of the picture's longer side
+const CELL = 8; // pixels of the surface
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 export class Brush {
-  // "change": called with the new region (values on the grid, or null) and whether the stroke goes on.
-  constructor([height, width], change) {
-    Object.assign(this, { height, width, change, erasing: false, values: null, cursor: null, last: null });
-    this.surface = canvas(width * 8, height * 8, {
+  // "change": called with the new region (values on the grid, or null) and whether the stroke goes on; "touched": called
+  // when a finger is put on the picture to no effect.
+  constructor([height, width], change, touched) {
+    Object.assign(this, { height, width, change, size: SIZES.usual, erasing: false, values: null });
+    Object.assign(this, { cursor: null, last: null, over: null, fingers: false });
+    this.surface = canvas(width * CELL, height * CELL, {
       class: "brush", tabindex: "0", role: "application",
       "aria-label": "Region on the base picture. Arrow keys move, space paints, delete clears.",
     });
-    this.surface.addEventListener("pointerdown", (event) => this.start(event));
-    this.surface.addEventListener("pointermove", (event) => this.move(event));
-    for (const name of ["pointerup", "pointercancel"]) this.surface.addEventListener(name, () => this.stop());
-    this.surface.addEventListener("keydown", (event) => this.key(event));
-    this.surface.addEventListener("blur", () => { this.cursor = null; this.draw(); });
+    // A finger scrolls the page, unless it is to draw.
+    this.toggle = button("Draw", { class: "option draw", "aria-pressed": "false", title: "draw a region with a finger",
+      onclick: () => this.setFingers(!this.fingers) });
+    const { surface } = this;
+    surface.addEventListener("pointerdown", (event) => this.start(event));
+    surface.addEventListener("pointermove", (event) => this.move(event));
+    for (const name of ["pointerup", "pointercancel"]) surface.addEventListener(name, () => this.stop());
+    surface.addEventListener("pointerleave", () => this.hover(null));
+    surface.addEventListener("click", (event) => { if (this.scrolls(event)) touched(); });
+    surface.addEventListener("keydown", (event) => this.key(event));
+    surface.addEventListener("blur", () => { this.cursor = null; this.draw(); });
+  }
+
+  setFingers(fingers) {
+    this.fingers = fingers;
+    this.surface.dataset.fingers = String(fingers);
+    this.toggle.setAttribute("aria-pressed", String(fingers));
+  }
+
+  scrolls({ pointerType }) {
+    return pointerType === "touch" && !this.fingers;
   }
 
   start(event) {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary || this.scrolls(event)) return;
     event.preventDefault();
     this.surface.setPointerCapture(event.pointerId);
     this.last = this.place(event);
-    this.paint(this.last);
+    this.mark(this.last);
+    this.tell(true);
   }
 
   move(event) {
-    if (!this.last) return;
-    const to = this.place(event), steps = Math.max(1, Math.ceil(Math.hypot(to[0] - this.last[0], to[1] - this.last[1]) * 2));
+    const to = this.place(event);
+    if (!this.last) {
+      this.hover(event.pointerType === "touch" ? null : to);
+      return;
+    }
+    const steps = Math.max(1, Math.ceil(Math.hypot(to[0] - this.last[0], to[1] - this.last[1]) * 2));
     for (let i = 1; i <= steps; i++) {
       this.mark([0, 1].map((d) => this.last[d] + ((to[d] - this.last[d]) * i) / steps));
     }
-    this.last = to;
+    this.last = this.over = to;
     this.tell(true);
   }
 
@@ -44,21 +69,29 @@ export class Brush {
     this.tell(false);
   }
 
+  // Where the brush would paint.
+  hover(place) {
+    this.over = place;
+    this.draw();
+  }
+
+  showSize(shown) {
+    this.hover(shown ? [this.height / 2, this.width / 2] : null);
+  }
+
   place(event) {
     const box = this.surface.getBoundingClientRect();
     return [((event.clientY - box.top) / box.height) * this.height, ((event.clientX - box.left) / box.width) * this.width];
   }
 
-  paint(place) {
-    this.mark(place);
-    this.tell(true);
+  get radius() {
+    return Math.max(0.75, (this.size / 200) * Math.max(this.height, this.width));
   }
 
   mark([row, column]) {
-    const radius = Math.max(0.75, RADIUS * Math.max(this.height, this.width));
     const values = this.values ? Uint8Array.from(this.values) : new Uint8Array(this.height * this.width);
     for (let y = 0; y < this.height; y++) for (let x = 0; x < this.width; x++) {
-      if (Math.hypot(y + 0.5 - row, x + 0.5 - column) <= radius) values[y * this.width + x] = this.erasing ? 0 : 1;
+      if (Math.hypot(y + 0.5 - row, x + 0.5 - column) <= this.radius) values[y * this.width + x] = this.erasing ? 0 : 1;
     }
     this.values = values;
   }
@@ -88,41 +121,11 @@ export class Brush {
     this.draw();
   }
 
-  // Everything outside is veiled, and the region has an outline in black and white, which shows on any picture.
   draw() {
-    const context = this.surface.getContext("2d"), cell = 8;
+    const context = this.surface.getContext("2d");
     context.clearRect(0, 0, this.surface.width, this.surface.height);
-    if (this.values) {
-      const inside = (y, x) => y >= 0 && x >= 0 && y < this.height && x < this.width && this.values[y * this.width + x];
-      context.fillStyle = "rgb(0 0 0 / .38)";
-      for (const [colour, wide] of [["#000", 4], ["#fff", 2]]) {
-        context.strokeStyle = colour;
-        context.lineWidth = wide;
-        context.beginPath();
-        for (let y = 0; y < this.height; y++) for (let x = 0; x < this.width; x++) {
-          if (!inside(y, x)) {
-            if (wide === 4) context.fillRect(x * cell, y * cell, cell, cell);
-            continue;
-          }
-          if (!inside(y - 1, x)) line(context, x * cell, y * cell, cell, 0);
-          if (!inside(y + 1, x)) line(context, x * cell, (y + 1) * cell, cell, 0);
-          if (!inside(y, x - 1)) line(context, x * cell, y * cell, 0, cell);
-          if (!inside(y, x + 1)) line(context, (x + 1) * cell, y * cell, 0, cell);
-        }
-        context.stroke();
-      }
-    }
-    if (this.cursor) {
-      context.strokeStyle = "#fff";
-      context.lineWidth = 2;
-      context.strokeRect(this.cursor[1] * cell - 1, this.cursor[0] * cell - 1, cell + 2, cell + 2);
-      context.strokeStyle = "#000";
-      context.strokeRect(this.cursor[1] * cell - 3, this.cursor[0] * cell - 3, cell + 6, cell + 6);
-    }
+    if (this.values) outlined(context, this.values, this.height, this.width, CELL);
+    const at = this.over ?? this.cursor?.map((place) => place + 0.5);
+    if (at) ring(context, at.map((place) => place * CELL), this.radius * CELL, this.erasing);
   }
-}
-
-function line(context, x, y, right, down) {
-  context.moveTo(x, y);
-  context.lineTo(x + right, y + down);
 }

@@ -15,8 +15,9 @@ export class Figures {
     this.made = Object.fromEntries(["base", "hybrid", "source", "difference"].map((name) => {
       const picture = canvas(width, height, { role: "img", "aria-label": name, class: "picture" });
       const note = element("span", { class: "note" });
-      const frame = element("div", { class: "frame" }, picture, ...(name === "base" ? [brush.surface] : name === "difference" ? [this.overlay] : []));
-      const title = element("strong", {}, name[0].toUpperCase() + name.slice(1));
+      const more = { base: [brush.surface, brush.toggle], difference: [this.overlay] }[name] ?? [];
+      const frame = element("div", { class: "frame" }, picture, ...more);
+      const title = element("strong", { class: "title" }, name[0].toUpperCase() + name.slice(1));
       return [name, { picture, note, title, turn: null,
         figure: element("figure", { class: name }, frame, element("figcaption", {}, title, note)) }];
     }));
@@ -51,7 +52,7 @@ export class Figures {
     this.show("hybrid", hybrid, size);
     paintDifference(this.made.difference.picture, hybrid, base, size, range, full);
     const mean = changes.reduce((sum, change) => sum + change, 0) / changes.length;
-    this.made.difference.note.textContent = most ? `${percent(mean)} on average, ${percent(full)} where yellow` : "none";
+    this.made.difference.note.textContent = most ? `yellow: ${percent(full)}` : "none";
     return { mean, inside: region ? meanInside(changes, size, region, grid) : null };
   }
 

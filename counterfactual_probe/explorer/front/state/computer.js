@@ -39,6 +39,10 @@ export class Computer {
   async hybrid(recipe) {
     const mine = ++this.latest;
     this.asked = mine;
+    // The one before is not wanted any more, and hosts do not answer it if it still waits.
+    this.waiting.get(this.before)?.(undefined);
+    this.waiting.delete(this.before);
+    this.before = this.number + 1;
     const answer = await this.ask({ kind: "hybrid", recipe });
     if (mine !== this.latest) return undefined;
     this.given = answer;
