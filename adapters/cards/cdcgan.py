@@ -25,7 +25,9 @@ def _load_eyes(device: torch.device | str | None) -> GeneratorAdapter:
     from ..cdcgan.generator import cdcgan
 
     state = load_weights(wheel_file(PACKAGE, VERSION, WEIGHTS), WEIGHTS_SHA256)
-    return cdcgan(state, EYE_COLOURS, device=device, name=EYES.name)
+    generator = cdcgan(state, EYE_COLOURS, device=device, name=EYES.name)
+    generator.config = {"architecture": "cdcgan", "classes": list(EYE_COLOURS)}
+    return generator
 
 
 EYES = PretrainedGenerator(

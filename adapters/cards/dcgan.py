@@ -25,7 +25,9 @@ def _load_faces(device: torch.device | str | None) -> GeneratorAdapter:
     from ..dcgan.generator import dcgan
 
     checkpoint = load_weights(wheel_file(PACKAGE, VERSION, WEIGHTS), WEIGHTS_SHA256)
-    return dcgan(checkpoint["netG_state_dict"], device=device, name=FACES.name)
+    generator = dcgan(checkpoint["netG_state_dict"], device=device, name=FACES.name)
+    generator.config = {"architecture": "dcgan"}
+    return generator
 
 
 def _face_regions() -> Regions:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
+from ..base.hub.address import HUB, repository_of
 from .common import show
 from .defaults import TRAINING_IMAGES, TRAINING_PRECISIONS
 from .options.values import count, natural, number, positive
@@ -65,10 +66,14 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     run.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
     run.add_argument("--resume", action="store_true", help="resume from the checkpoint in the folder, if there is one")
     run.add_argument("--out", type=os.path.expanduser, help="folder to write into (default out/MODEL)")
+    run.add_argument(
+        "--push", metavar="USER/NAME", help="push the trained folder into this repository of the Hugging Face hub"
+    )
     run.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bars on stderr")
 
 
 def _train(options: argparse.Namespace) -> None:
+    from ..base.hub.client import require_client
     from ..training.record.output import holds_training
     from ..training.request import OPTIONS, RunOptions, TrainingRequest
     from ..training.train import execute, planned
@@ -79,6 +84,8 @@ def _train(options: argparse.Namespace) -> None:
         if first:
             show(text, to=sys.stderr)
 
+    if options.push is not None:  # what would fail in the end fails now
+        require_client(repr(f"{HUB}{repository_of(options.push)}"))
     settings = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     for text in options.set:
         name, value = _setting(text)
@@ -107,6 +114,8 @@ def _train(options: argparse.Namespace) -> None:
         say(f"resumed from step {trained.resumed_at}")
     if first:
         _print(trained)
+        if options.push is not None:
+            show(trained.push_to_hub(options.push))
 
 
 def _print(trained: Trained) -> None:

@@ -14,7 +14,7 @@ GROUP = "counterfactual_probe.verbs"
 
 
 class Acting:
-    """Edits of pictures.
+    """Edits of pictures, and sharing on the hub.
 
     Attributes:
         config: what config.json of the generator's folder says, and what its model card is to: the ``architecture``,
@@ -72,6 +72,51 @@ class Acting:
             starts=starts,
             steps=steps,
             show_progress=show_progress,
+        )
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        modules: Any = None,
+        trained_on: str | None = None,
+        terms: str | None = None,
+        licence: str | None = None,
+        private: bool = False,
+        revision: str | None = None,
+    ) -> str:
+        """Write weights, configuration and model card into a repository of the Hugging Face hub; ``load`` opens it.
+
+        >>> gen.push_to_hub("user/name", modules=finder, trained_on="my pictures", terms="CC BY 4.0")  # doctest: +SKIP
+        'hf:user/name'
+        >>> cp.load("hf:user/name").edit(z1, "eyes", source=z2)  # doctest: +SKIP
+
+        The repository is created where there is none, and all files are one commit. The card shows samples and, with
+        ``modules``, what they are called, how reproducible they were found to be, and hybrids of them.
+
+        Args:
+            repository: ``"user/name"``.
+            modules: a fitted :class:`ModuleFinder`, which is shared as modules.json.
+            trained_on, terms: what the card says of the training data and of its terms; by default what is known.
+            licence: an identifier of the hub, such as ``"mit"``, for its search.
+            private: whether a repository that is created is.
+            revision: a branch that there is; by default the main one.
+
+        Raises:
+            ProbeError: a module of your own, whose code no architecture knows, so that ``load`` could not build it; a
+                hub that cannot be reached or refuses.
+        """
+        return str(
+            self._verb("push_to_hub")(
+                self,
+                repository,
+                modules=modules,
+                trained_on=trained_on,
+                terms=terms,
+                licence=licence,
+                private=private,
+                revision=revision,
+            )
         )
 
     def _verb(self, name: str) -> Callable[..., Any]:

@@ -128,7 +128,7 @@ def save_folder(
     README.md.
     """
     folder = as_path(folder)
-    _architecture_named(architecture, f"{folder} cannot be written as the architecture {architecture!r}")
+    architecture_named(architecture, f"{folder} cannot be written as the architecture {architecture!r}")
     # Tied weights share memory under two names, which the format does not allow.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
@@ -179,7 +179,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def _architecture_of(config: Mapping[str, Any], folder: Path) -> Architecture:
     if "architecture" in config:
         name = config["architecture"]
-        return _architecture_named(name, f"the {CONFIG} of {folder} names the architecture {name!r:.80}")
+        return architecture_named(name, f"the {CONFIG} of {folder} names the architecture {name!r:.80}")
     known, faults = architectures()
     claimed = []
     for name, architecture in known.items():
@@ -203,7 +203,7 @@ def _first_keys(config: Mapping[str, Any]) -> str:
     return ", ".join(key[:60] for key in list(config)[:5]) or "none"
 
 
-def _architecture_named(name: Any, what: str) -> Architecture:
+def architecture_named(name: Any, what: str) -> Architecture:
     """The architecture of this name, importing no other package."""
     entries = _architecture_plugins()
     if not isinstance(name, str) or name not in entries:

@@ -93,6 +93,7 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
             that installs them) or altered, a hub that cannot be reached.
     """
     from ..base.hub.address import HUB
+    from ..generator.adapter import GeneratorAdapter
     from ..generator.state.settings import fresh_settings
     from .folders import is_folder
     from .foreign import open_folder
@@ -109,7 +110,16 @@ def load(name: str | os.PathLike[str], *, device: torch.device | str | None = No
         raise ProbeError(f"{name!r} is no pipeline and takes no {', '.join(options)}; leave it out")
     # Whatever another package does to load it.
     with fresh_settings(), blamed_on_plugin(f"generator {name!r}", "cannot be loaded"):
-        return entry.load(device)
+        generator = entry.load(device)
+    if isinstance(generator, GeneratorAdapter):
+        words = {
+            "summary": entry.summary,
+            "trained_on": entry.trained_on,
+            "terms": entry.licence,
+            "source": entry.source,
+        }
+        generator.config = words | generator.config
+    return generator
 
 
 def _generator_plugins() -> dict[str, list[EntryPoint]]:

@@ -70,3 +70,19 @@ class Trained(Described, Tabulated):
     def load(self) -> GeneratorAdapter:
         """The generator, as ``cp.load(folder)``."""
         return load_folder(self.folder)
+
+    def push_to_hub(
+        self, repository: str, *, licence: str | None = None, private: bool = False, revision: str | None = None
+    ) -> str:
+        """Push weights, card, pictures and losses into a repository of the Hugging Face hub; gives its address.
+
+        >>> cp.train("vae", "pictures", size=64, out="out/mine").push_to_hub("user/name")  # doctest: +SKIP
+        'hf:user/name'
+
+        It is created where there is none, ``private`` or not; all files are one commit. ``licence`` is an
+        identifier of the hub, such as ``"mit"``. To share what was measured as well, modules and hybrids, push the
+        generator: :meth:`GeneratorAdapter.push_to_hub`.
+        """
+        from .record.push import push_training
+
+        return push_training(self.folder, repository, licence=licence, private=private, revision=revision)

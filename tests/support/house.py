@@ -28,7 +28,7 @@ FLOORS = (
     ("fidelity", "modules", "training"),
     ("adapters", "editing", "parts", "robustness", "testing"),
     ("reporting",),
-    ("explorer",),
+    ("explorer", "sharing"),
     (TOP,),
     ("cli",),
     ("__main__",),

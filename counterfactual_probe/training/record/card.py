@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...base.display.markdown import code_block, escaped
+from ...base.hub.card import PLACEHOLDER
 from ...version import __version__
 from ..plan import TrainingPlan
 from .losses import Losses
@@ -20,7 +21,7 @@ _AVERAGED = 100  # last steps whose mean the table gives
 def model_card(plan: TrainingPlan, losses: Losses, *, seconds: float, device: torch.device, ranks: int) -> str:
     """The text of README.md."""
     lines = [f"# {escaped(plan.name)}", "", f"{_sentence(plan.summary)}", ""]
-    lines += ["```python", "import counterfactual_probe as cp", "", 'gen = cp.load("path/to/this/folder")', "```", ""]
+    lines += ["```python", "import counterfactual_probe as cp", "", f'gen = cp.load("{PLACEHOLDER}")', "```", ""]
     lines += _data_lines(plan) + _run_lines(plan, losses, seconds, device, ranks) + _losses_and_grids(plan, losses)
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ from ..plan import TrainingPlan
 from .card import model_card
 from .losses import Losses
 
-STATE = "state.safetensors"
+STATE, LOSSES = "state.safetensors", "losses.csv"
 
 
 class Output:
@@ -26,7 +26,7 @@ class Output:
 
     def __init__(self, plan: TrainingPlan, device: torch.device, ranks: Ranks) -> None:
         self.plan, self._device, self._ranks = plan, device, ranks
-        self.losses = plan.out / "losses.csv"
+        self.losses = plan.out / LOSSES
 
     def write(self, files: Mapping[str, Mapping[str, Tensor]], losses: Losses, seconds: float) -> None:
         """Write everything that resuming does not need."""
@@ -41,7 +41,7 @@ class Output:
             plan.out,
             plan.recipe.architecture,
             files["model"],
-            config={**plan.recipe.configuration(plan.images.size), "name": plan.name},
+            config={**plan.recipe.configuration(plan.images.size), **_words(plan), "name": plan.name},
             card=text,
         )
 
@@ -50,7 +50,7 @@ class Output:
         try:
             self.plan.out.mkdir(parents=True, exist_ok=True)
             # Temporary files of runs that were killed while they wrote.
-            for name in (CONFIG, CARD, "losses.csv", "*.safetensors", "*.png"):
+            for name in (CONFIG, CARD, LOSSES, "*.safetensors", "*.png"):
                 for path in self.plan.out.glob(f".{name}.*"):
                     path.unlink(missing_ok=True)
             free = shutil.disk_usage(self.plan.out).free
@@ -61,6 +61,13 @@ class Output:
                 f"a checkpoint takes {needed / 1e6:.0f} MB and {self.plan.out} has {free / 1e6:.0f} MB left; free some "
                 "space or choose another disk"
             )
+
+
+def _words(plan: TrainingPlan) -> dict[str, str]:
+    """What a model card says of the generator, where it is shared with what was measured of it."""
+    made = ", made by a generator, none of them real" if plan.images.generated else ""
+    trained_on = f"{len(plan.images)} images: {plan.images.source}{made}"
+    return {"summary": plan.summary, "trained_on": trained_on, "terms": plan.images.terms, "source": plan.command}
 
 
 def bytes_needed(parameters: int) -> int:
