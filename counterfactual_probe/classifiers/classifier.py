@@ -14,10 +14,10 @@ from ..base.errors import ProbeError, strings, text
 from ..base.formats.elsewhere import require_dense
 from ..base.memory import in_slices, room_for
 from ..generator import latents as lt
-from ..generator.device import home, on_device, unwrapped
+from ..generator.device import home, is_module, on_device, unwrapped
 from ..generator.images import all_finite
 from ..generator.state.pickling import Picklable
-from ..generator.state.session import borrowed
+from ..generator.state.session import borrowed, called
 from .labels import class_number, short_name
 from .preprocessing import Preprocessing
 
@@ -57,7 +57,7 @@ class Classifier(Picklable):
         device: torch.device | str | None = None,
         source: str | None = None,
     ) -> None:
-        if not isinstance(module, nn.Module):
+        if not is_module(module):
             raise ProbeError(f"the classifier is a {type(module).__name__}; give a torch.nn.Module")
         if not callable(transform):
             raise ProbeError(
@@ -163,7 +163,7 @@ class Classifier(Picklable):
         given = tuple(inputs.shape)
         cure = f"run the module by itself to see why, on a tensor of shape {given}"
         with blamed_on(f"classifier {self.name!r}", cure):
-            logits = _logits(self.module(inputs))
+            logits = _logits(called(self.module, inputs))
         if logits is None or logits.dim() != 2 or len(logits) != len(inputs):
             shape = None if logits is None else tuple(logits.shape)
             raise ProbeError(
@@ -177,14 +177,15 @@ class Classifier(Picklable):
         cure = "give the classifier features=, a function from its input to (n, d)"
         with blamed_on(f"the features of classifier {self.name!r}", cure):
             if self._features is not None:
-                features = self._features(inputs)
+                features = called(self._features, inputs)
             elif hasattr(self.module, "forward_features") and hasattr(self.module, "forward_head"):
                 head: Any = self.module.forward_head
                 body: Any = self.module.forward_features
-                features = head(body(inputs), pre_logits=True)
+                features = called(head, called(body, inputs), pre_logits=True)
             else:
                 features = _input_of_last_linear(self.module, inputs)
-        return features.flatten(1).float()
+        flat: Tensor = features.flatten(1).float()
+        return flat
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 A fast executor may fail to be set up, fail while it runs, or give wrong images: it rests on a recording
 of the generator's forward, and a forward is arbitrary code. So the first clean run and the first hybrids
 of each kind are compared with whole forwards, every exception means falling back, and
-:attr:`Checked.choice` says why. Three exceptions pass: an interrupt, a forward that changed
-its weights, and running out of memory in a run, after which the caller tries a smaller batch.
+:attr:`Checked.choice` says why. Four exceptions pass: an interrupt, a forward that changed its weights, another thread
+that disturbed the run, and running out of memory in a run, after which the caller tries a smaller batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ..base.memory import is_out_of_memory
 from ..generator.adapter import GeneratorAdapter
 from ..generator.images import all_finite
 from ..generator.latents import Latents
-from ..generator.state.attributes import ModuleChanged
+from ..generator.state.contents.attributes import ModuleChanged
+from ..generator.state.disturbance import Disturbed
 from .executors import Choice, FullForward, Rejection, Strategy
 from .interception import NotReplayable
 from .runs import CleanRun, Runs
@@ -184,7 +185,7 @@ def _attempt(work: Callable[[], T], *, memory: bool = False) -> tuple[T | None, 
     """What ``work`` returns, or None and why it failed. ``memory``: running out of it is a failure like others."""
     try:
         return work(), None
-    except (Interrupted, ModuleChanged):
+    except (Interrupted, ModuleChanged, Disturbed):
         raise
     except Exception as error:
         if is_out_of_memory(error) and not memory:

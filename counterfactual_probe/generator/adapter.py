@@ -18,14 +18,15 @@ from ..base.display.text import counted
 from ..base.errors import Interrupted, ProbeError, brief, text, whole
 from ..base.memory import default_batch, in_slices, memory_kept, room_for
 from . import latents as lt
-from .device import cure_of_forward, flat_graph, home, no_module, on_device, unwrapped
+from .device import cure_of_forward, flat_graph, home, is_module, no_module, on_device, unwrapped
 from .examination import SAMPLES, TRACED, Examination, examine
 from .images import default_image, plot_samples, read_image, require_finite, thumbnails
 from .latents import Latents
 from .layers import Action, Address, LayerIndex, LayerInfo, Layers, Site, clean_name, hooked, listed, named_layers
+from .state.disturbance import Draws, Modes
 from .state.pickling import Picklable
 from .state.randomness import random_state_kept, seed_everything
-from .state.session import borrowed, needs_inference
+from .state.session import borrowed, called, needs_inference
 from .state.settings import fresh_settings, torch_defaults, unusual_settings
 from .verbs import Acting
 
@@ -67,7 +68,7 @@ class GeneratorAdapter(Acting, Picklable, Described):
         device: torch.device | str | None = None,
         name: str | None = None,
     ) -> None:
-        if not isinstance(module, nn.Module):
+        if not is_module(module):
             raise no_module(module)
         try:
             low, high = map(float, image_range)
@@ -89,6 +90,7 @@ class GeneratorAdapter(Acting, Picklable, Described):
         self.draws_noise = True  # until a forward has shown that it does not
         self.noise_is_latent = noise == "latent"
         self._inference = False
+        self._draws, self._modes = Draws(), Modes()
         self._known_hash: str | None = None
         self.config, self.folder = {}, None
         self.make_partner: Callable[[], nn.Module] | None = None
@@ -218,6 +220,7 @@ class GeneratorAdapter(Acting, Picklable, Described):
             if stack.enter_context(borrowed(self.module, draws=self.draws_noise, inference=self._inference)):
                 stack.enter_context(memory_kept(self.device))
             yield
+            self._modes.require(self.name, self.submodules)
 
     def forward(
         self,
@@ -233,10 +236,17 @@ class GeneratorAdapter(Acting, Picklable, Described):
         None to leave it. ``noise`` numbers the noise of each sample, so that base, source and hybrid share it. A
         generator that is not batchable must be given one sample.
         """
-        if not self.batchable:
-            self.seed_noise(self.noise_seeds(latents, noise, seed)[0])
-        with hooked(self.submodules, [(self.site(layer), action) for layer, action in (actions or {}).items()]):
-            output = self._call(latents)
+        sites = [(self.site(layer), action) for layer, action in (actions or {}).items()]
+
+        def run() -> Any:
+            if self.draws_noise:
+                self.seed_noise(self.noise_seeds(latents, noise, seed)[0])
+            with hooked(self.submodules, sites):
+                return self._call(latents)
+
+        watched = self.draws_noise and len(noise) == 1  # a recording is of two samples
+        output = self._draws.watched(self.name, self.module, run) if watched else run()
+        self._modes.require(self.name, self.submodules)
         return self._image(output, len(noise))
 
     def noise_seeds(self, latents: Latents, numbers: Sequence[int], seed: int) -> list[int]:
@@ -353,7 +363,10 @@ class GeneratorAdapter(Acting, Picklable, Described):
 
         def examined() -> Examination:
             with self.session():
-                return examine(self.name, self.module, self.submodules, example, run=run, seed=seed, dtype=self.dtype)
+                found = examine(self.name, self.module, self.submodules, example, run=run, seed=seed, dtype=self.dtype)
+                self._draws.note(self.module)  # which has just run a sample alone
+                self._modes.require(self.name, self.submodules, first=True)
+                return found
 
         try:
             return examined()
@@ -370,10 +383,10 @@ class GeneratorAdapter(Acting, Picklable, Described):
         latents = lt.apply(latents, Tensor.clone)  # a forward may work in place on what it is given
         with blamed_on(f"the forward of {self.name}", cure_of_forward(self.module, given)):
             if isinstance(latents, Tensor):
-                return self.module(latents)
+                return called(self.module, latents)
             if isinstance(latents, dict):
-                return self.module(**latents)
-            return self.module(*latents)
+                return called(self.module, **latents)
+            return called(self.module, *latents)
 
     def _image(self, output: Any, n: int) -> Tensor:
         return read_image(self._read_image, output, n, self.name)

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from ..base.errors import ProbeError, brief, first_line
-from .state.wrappers import compiled_original
+from .state.wrappers import inside
+
+
+def is_module(given: object) -> bool:
+    """By its type: a proxy passes itself off as what it stands for, and may do more."""
+    return issubclass(type(given), nn.Module)
 
 
 def no_module(given: object) -> ProbeError:
@@ -23,6 +28,9 @@ def no_module(given: object) -> ProbeError:
         cure = (
             "give a torch.nn.Module whose forward calls it to make images from latents, with its networks as submodules"
         )
+    elif isinstance(given, nn.Module):  # by its own word
+        inner = given.__class__.__name__
+        cure = f"it stands for a torch.nn.Module; give that {inner} itself, or a torch.nn.Module whose forward calls it"
     elif isinstance(given, type):
         cure = f"give what it makes, such as {given.__name__}(...), in place of the class"
     elif isinstance(given, (str, os.PathLike)):
@@ -65,29 +73,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
                 f"{what} is TorchScript ({type(part).__name__}), whose layers run outside Python's reach; give the "
                 "nn.Module that it was scripted from"
             )
-    while not _does_more(module):
-        if (inner := compiled_original(module)) is not None:
-            module = inner
-        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            module = module.module
-        else:
-            break
+    while (inner := inside(module)) is not None:
+        module = inner
     return module
-
-
-def _does_more(wrapper: nn.Module) -> bool:
-    """Whether it has a part of its own in the images: hooks, or a forward or call that torch did not write."""
-    own = wrapper.__dict__
-    if any(own.get(name) for name in ("_forward_hooks", "_forward_pre_hooks")):
-        return True
-    if "forward" in own and not hasattr(own["forward"], "_torchdynamo_orig_callable"):
-        return True
-    return not all(_is_of_torch(type(wrapper), name) for name in ("forward", "__call__"))
-
-
-def _is_of_torch(kind: type, method: str) -> bool:
-    writer = next(parent for parent in kind.__mro__ if method in parent.__dict__)
-    return writer.__module__.partition(".")[0] == "torch"
 
 
 def on_device(module: nn.Module, device: torch.device | str | None) -> nn.Module:

@@ -8,12 +8,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base.errors import ProbeError
 from ..base.plugins import by_name, imported
 from .adapter import GeneratorAdapter, SampleLatents
-from .device import no_module
+from .device import is_module, no_module
 
 GROUP = "counterfactual_probe.wrappers"
 _RANGE = (-1.0, 1.0)  # of images, unless the wrapper of another library's objects knows theirs
@@ -100,7 +100,7 @@ def wrap(
         "device": device,
         "name": name,
     }
-    if not isinstance(module, nn.Module):
+    if not is_module(module):
         # By identity: a value of the user's may not be comparable.
         chosen = {name: value for name, value in given.items() if value is not None and value is not _RANGE}
         return _foreign(module, sample_latents, chosen | options)

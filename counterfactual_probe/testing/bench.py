@@ -172,7 +172,8 @@ class Bench:
         """One image, by one call of the module with hooks on its submodules."""
         adapter = self.adapter
         with adapter.session():
-            adapter.seed_noise(adapter.noise_seeds(latents, [number], self.seed)[0])
+            if adapter.draws_noise:
+                adapter.seed_noise(adapter.noise_seeds(latents, [number], self.seed)[0])
             handles = [_attached(adapter, layer, action) for layer, action in actions.items()]
             try:
                 output = _called(adapter, latents)

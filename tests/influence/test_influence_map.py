@@ -32,7 +32,7 @@ def close(found: Tensor, expected: Tensor, relative: float = 1e-6) -> None:
 class Watched(nn.Module):
     """Counts the rows of each forward, and can refuse large ones as a full device does.
 
-    The logs lie outside of it, where the library does not put them back.
+    The logs are a hook's, which is an observer, so that the library does not put them back.
     """
 
     logs: ClassVar[dict[int, tuple[list[int], list[int]]]] = {}
@@ -43,6 +43,12 @@ class Watched(nn.Module):
         self.logs[self.number] = ([], [])
         self.error: type[Exception] = torch.OutOfMemoryError
         self.count_live = False
+        self.inner.register_forward_pre_hook(self.note)
+
+    def note(self, _inner: nn.Module, given: tuple[Tensor]) -> None:
+        self.rows.append(len(given[0]))
+        if self.count_live:
+            self.live.append(live_numbers())
 
     @property
     def rows(self) -> list[int]:
@@ -55,9 +61,6 @@ class Watched(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         if len(z) > self.room:
             raise self.error("CUDA out of memory. Tried to allocate more than there is")
-        self.rows.append(len(z))
-        if self.count_live:
-            self.live.append(live_numbers())
         image: Tensor = self.inner(z)
         return image
 

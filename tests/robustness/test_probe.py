@@ -229,16 +229,16 @@ def test_a_list_of_unit_sets_and_a_single_pair() -> None:
 
 
 class Small(nn.Module):
-    """A classifier that has room for so many images. Its log lies outside, where the library does not put it back."""
+    """A classifier that has room for so many images. A hook keeps the log, since what a forward keeps is put back."""
 
     rows: ClassVar[list[int]] = []
 
     def __init__(self, inner: nn.Module, room: int) -> None:
         super().__init__()
         self.inner, self.room = inner, room
+        self.register_forward_pre_hook(lambda _, given: Small.rows.append(len(given[0])))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        self.rows.append(len(inputs))
         if len(inputs) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
         logits: Tensor = self.inner(inputs)

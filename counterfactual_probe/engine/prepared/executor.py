@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
+from ...generator.state.disturbance import Draws
 from ...generator.state.randomness import random_states
 from ...generator.units.axis import Coordinates
 from ..checked import disagreement
@@ -65,6 +67,7 @@ class Prepared:
         self.by_difference = False
         self.rounding = "" if difference_dtype is None else "bf16-diff"
         self._full = FullForward(generator)
+        self._draws = Draws()
         self._difference_dtype = difference_dtype
         self._preparations = Preparations(generator, paths, difference_dtype, coordinates or {})
         remembered = self._preparations.remembered()
@@ -109,10 +112,16 @@ class Prepared:
         """The noise that the forward of each sample draws."""
         drawn: dict[int, list[Tensor]] = {draw.op.out: [] for draw in draws}
         for noise_seed in self.generator.noise_seeds(latents, numbers, seed) if draws else ():
-            self.generator.seed_noise(noise_seed)
-            for draw in draws:
-                drawn[draw.op.out].append(draw())
+            run = partial(self._of_one_sample, draws, noise_seed)
+            for draw, row in zip(
+                draws, self._draws.watched(self.generator.name, self.generator.module, run), strict=True
+            ):
+                drawn[draw.op.out].append(row)
         return {value: torch.cat(rows) for value, rows in drawn.items()}
+
+    def _of_one_sample(self, draws: Sequence[Draw], seed: int) -> list[Tensor]:
+        self.generator.seed_noise(seed)
+        return [draw() for draw in draws]
 
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         if not isinstance(base, PreparedRun):

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .reachable import reachable
+from .contents.containers import value_at
+from .contents.opaque import WatchedIterator
+from .contents.reachable import reachable
 
 # Attributes of modules that a session sets and restores: without them a fingerprint is the same inside and outside.
 _BORROWED = ("training", "_compiled_call_impl")
@@ -30,7 +32,8 @@ def fingerprint(module: nn.Module) -> Hashable:
             entries.append(frozenset(map(_mark, container)))
         else:
             entries.append(tuple(map(_mark, container)))
-    entries += [(name, _mark(getattr(item, name, None))) for item, name in everything.slotted]
+    entries += [(name, _mark(value_at(owner, name))) for owner, name in everything.bindings]
+    entries += [tuple((name, _mark(value)) for name, value in vars(kind).items()) for kind in everything.classes]
     entries += [array.tobytes() for array in everything.arrays]
     return tuple(entries)
 
@@ -53,4 +56,4 @@ def _mark(item: Any) -> Hashable:
         return type(item), item
     if isinstance(item, Tensor):  # not held: it may be large
         return id(item), None if item.is_inference() else item._version, tuple(item.shape)
-    return _Same(item)
+    return _Same(item.iterator if isinstance(item, WatchedIterator) else item)

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 
-from .reachable import reachable
+from .contents.reachable import reachable
 
 T = TypeVar("T")
 
@@ -29,30 +29,36 @@ class Borrowing:
     thread: int | None = None
 
 
-class _ByModule(Generic[T]):
-    """A value for each module, as long as that lives, by identity: what a module answers to a comparison, or to an
-    attribute that it does not have, is its own affair."""
+class _ByIdentity(Generic[T]):
+    """A value for each object, such as a module, as long as that lives, by identity: what it answers to a comparison,
+    or to an attribute that it does not have, is its own affair. Names are compared."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[nn.Module], T]] = {}
+        self._known: dict[int, tuple[weakref.ref[Any], T]] = {}
+        self._named: dict[str, T] = {}
 
-    def get(self, module: nn.Module) -> T | None:
-        reference, value = self._known.get(id(module), (None, None))
-        return value if reference is not None and reference() is module else None
+    def get(self, item: Any) -> T | None:
+        if isinstance(item, str):
+            return self._named.get(item)
+        reference, value = self._known.get(id(item), (None, None))
+        return value if reference is not None and reference() is item else None
 
-    def setdefault(self, module: nn.Module, value: T) -> T:
-        found = self.get(module)
+    def setdefault(self, item: Any, value: T) -> T:
+        found = self.get(item)
         if found is None:
-            number, known = id(module), self._known
-            known[number] = weakref.ref(module, lambda _: known.pop(number, None)), value
+            if isinstance(item, str):
+                self._named[item] = value
+            else:
+                number, known = id(item), self._known
+                known[number] = weakref.ref(item, lambda _: known.pop(number, None)), value
             found = value
         return found
 
 
 @dataclass(frozen=True)
 class _GroupLock:
-    """Of modules that share parts. Several are taken in the order of their numbers, so that no two threads wait for
-    each other."""
+    """Of modules that share parts, or what their code keeps in a class or a file. Several are taken in the order of
+    their numbers, so that no two threads wait for each other."""
 
     number: int = field(default_factory=count().__next__)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -61,8 +67,8 @@ class _GroupLock:
 class _Locks:
     def __init__(self) -> None:
         self.registry = threading.Lock()
-        self.groups = _ByModule[_GroupLock]()
-        self.borrowings = _ByModule[Borrowing]()
+        self.groups = _ByIdentity[_GroupLock]()
+        self.borrowings = _ByIdentity[Borrowing]()
         self.random = threading.RLock()
 
     def of(self, module: nn.Module) -> tuple[list[_GroupLock], Borrowing]:
@@ -74,7 +80,8 @@ class _Locks:
             borrowing = self.borrowings.setdefault(module, Borrowing())
             if borrowing.thread == threading.get_ident():
                 return [], borrowing
-            parts = reachable(module).modules
+            everything = reachable(module)
+            parts = [*everything.modules, *everything.shared]
             known = {lock.number: lock for part in parts if (lock := self.groups.get(part)) is not None}
             locks = [known[number] for number in sorted(known)] or [_GroupLock()]
             for part in parts:

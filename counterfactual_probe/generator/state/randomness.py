@@ -6,6 +6,8 @@ A forward may draw from them, so a run that seeds them holds their lock until th
 from __future__ import annotations
 
 import random
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +17,19 @@ import torch
 from torch import nn
 
 from .locks import random_lock
+
+
+class _Reservations(threading.local):
+    """How many :func:`random_state_kept` a thread is in."""
+
+    reserved = 0
+
+
+_this_thread = _Reservations()
+
+
+class RandomNumbersDrawn(UserWarning):
+    """The global random generators moved during a run that has no use for them, and were put back."""
 
 
 def fitting(seed: int, bits: int) -> int:
@@ -29,7 +44,7 @@ def seed_everything(seed: int, module: nn.Module) -> None:
     device.
     """
     torch.default_generator.manual_seed(seed)
-    for device in _cuda_devices(module):
+    for device in cuda_devices(module):
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
     np.random.seed(seed % 2**32)
@@ -39,7 +54,7 @@ def seed_everything(seed: int, module: nn.Module) -> None:
 def random_states(module: nn.Module) -> list[bytes]:
     """A fingerprint of the global generators, which changes when a forward has used random numbers."""
     states = [torch.get_rng_state()]
-    states += [torch.cuda.get_rng_state(device) for device in _cuda_devices(module)]
+    states += [torch.cuda.get_rng_state(device) for device in cuda_devices(module)]
     keys = np.random.get_state(legacy=False)["state"]
     python = str(hash(random.getstate())).encode()
     return [state.numpy().tobytes() for state in states] + [
@@ -56,10 +71,12 @@ def random_state_kept(module: nn.Module | None = None) -> Iterator[None]:
     """
     with random_lock():
         numpy_state, python_state = np.random.get_state(), random.getstate()
+        _this_thread.reserved += 1
         try:
-            with torch.random.fork_rng(devices=_cuda_devices(module)):
+            with torch.random.fork_rng(devices=cuda_devices(module)):
                 yield
         finally:
+            _this_thread.reserved -= 1
             np.random.set_state(numpy_state)
             random.setstate(python_state)
 
@@ -70,15 +87,25 @@ def random_state_watched(module: nn.Module) -> Iterator[None]:
 
     It waits for no other thread: while one holds the generators, they are in no state that is worth keeping.
     """
-    before = _states_if_free(module)
+    before = None if _this_thread.reserved else _states_if_free(module)  # in a run that draws, nothing is found out
+    seen = None if before is None else random_states(module)
+    moved = False
     try:
         yield
     finally:
         if before is not None and random_lock().acquire(blocking=False):
             try:
+                moved = random_states(module) != seen
                 _put_back(*before)
             finally:
                 random_lock().release()
+    if moved:
+        warnings.warn(
+            f"random numbers were drawn during a run of {type(module).__name__}, whose forward drew none before, by it "
+            "or by another thread; the global random generators were put back",
+            RandomNumbersDrawn,
+            stacklevel=2,
+        )
 
 
 _States = tuple[list[tuple[torch.device | None, torch.Tensor]], dict[str, Any], tuple[Any, ...]]
@@ -90,7 +117,7 @@ def _states_if_free(module: nn.Module) -> _States | None:
         return None
     try:
         states: list[tuple[torch.device | None, torch.Tensor]] = [(None, torch.get_rng_state())]
-        states += [(device, torch.cuda.get_rng_state(device)) for device in _cuda_devices(module)]
+        states += [(device, torch.cuda.get_rng_state(device)) for device in cuda_devices(module)]
         return states, np.random.get_state(legacy=False), random.getstate()
     finally:
         random_lock().release()
@@ -110,7 +137,7 @@ def _put_back(
     random.setstate(python_state)
 
 
-def _cuda_devices(module: nn.Module | None) -> list[torch.device]:
+def cuda_devices(module: nn.Module | None) -> list[torch.device]:
     if module is None:
         used = torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
         return [torch.device("cuda", index) for index in range(torch.cuda.device_count())] if used else []

@@ -7,17 +7,18 @@ states of the random generators are those of before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from typing import Any
 
 import torch
 from torch import nn
 
-from .attributes import attributes_kept
+from .contents.attributes import attributes_kept
 from .locks import holding
 from .randomness import random_state_kept, random_state_watched
 from .settings import default_device, no_autocast
-from .wrappers import has_compiled_parts
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def borrowed(module: nn.Module, *, draws: bool = True, inference: bool = False) 
 
 def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
     reached = stack.enter_context(attributes_kept(module))
-    if has_compiled_parts(module):
+    if reached.compiled:
         # Compiled code ignores hooks (pytorch #117758), so its eager original is run.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
     stack.enter_context(torch.inference_mode(inference))
@@ -56,6 +57,11 @@ def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
         part.training = False
         if part.__dict__.get("_compiled_call_impl") is not None:
             part.__dict__["_compiled_call_impl"] = None  # compiled in place: run the original
+
+
+def called(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """The output of a module, or of a method of it. What it sets in context variables goes no further."""
+    return copy_context().run(forward, *given, **named)
 
 
 def _device_of(module: nn.Module) -> torch.device:

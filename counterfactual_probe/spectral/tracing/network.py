@@ -14,10 +14,10 @@ from ...base.errors import ProbeError, first_line, text
 from ...base.memory import in_slices
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
-from ...generator.device import home, on_device, unwrapped
+from ...generator.device import home, is_module, on_device, unwrapped
 from ...generator.latents import Latents
 from ...generator.layers import clean_name, named_layers
-from ...generator.state.session import borrowed
+from ...generator.state.session import borrowed, called
 
 # Sides of images that networks are commonly made for.
 _SIDES = (64, 32, 128, 256, 28, 224, 16, 512)
@@ -34,7 +34,7 @@ class Network:
             self.module, self.modules = model.module, model.submodules
             self.name = text("" if name is None else name, "name") or model.name
             return
-        if not isinstance(model, nn.Module):
+        if not is_module(model):
             raise ProbeError(f"the network is a {type(model).__name__}; give a generator or a torch.nn.Module")
         self.generator = None
         self.module = on_device(unwrapped(model), None)  # checked, and left where it is
@@ -109,7 +109,7 @@ class Network:
             example = torch.zeros(2, *shape, device=device, dtype=dtype)
             try:
                 with borrowed(self.module):
-                    self.module(example)
+                    called(self.module, example)
             except Exception as error:  # whatever a module raises for an input that it does not take
                 said = f"on {tuple(example.shape)} it raises {type(error).__name__}: {first_line(error)}"
             else:
@@ -138,5 +138,5 @@ def _shapes(module: nn.Module) -> Iterator[tuple[int, ...]]:
 
 def _call(module: nn.Module, inputs: Latents) -> Any:
     if isinstance(inputs, Tensor):
-        return module(inputs)
-    return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+        return called(module, inputs)
+    return called(module, **inputs) if isinstance(inputs, dict) else called(module, *inputs)

@@ -1,0 +1,92 @@
+"""Containers, and single places, as they were: the same objects in the same order."""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+from .reachable import Container
+
+MISSING = object()
+
+
+def copy_of(item: Container) -> Any:
+    """By the built-in type: a subclass may copy otherwise, or refuse to."""
+    if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
+        return dict(item)  # entries of weak ones live on until they are put back
+    return item[:] if isinstance(item, (bytearray, array)) else list(item)
+
+
+def restore_container(item: Container, before: Any) -> None:
+    if _is_same(item, before):
+        return
+    if isinstance(item, dict):
+        # By the built-in type, since a subclass may refuse; an OrderedDict keeps an order of its own beside the dict's.
+        kind = OrderedDict if isinstance(item, OrderedDict) else dict
+        kind.clear(item)
+        for key, value in before.items():
+            kind.__setitem__(item, key, value)
+    elif isinstance(item, (set, WeakSet, WeakKeyDictionary, WeakValueDictionary)):
+        item.clear()
+        item.update(before)
+    elif isinstance(item, (bytearray, array)):
+        item[:] = before  # of the same length, this works while others look into it
+    else:
+        item.clear()
+        item.extend(before)
+
+
+def _is_same(item: Container, before: Any) -> bool:
+    """The same objects in the same order."""
+    if isinstance(item, (bytearray, array)):
+        return bool(item == before)
+    if len(item) != len(before):
+        return False
+    if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
+        entries = zip(item.items(), before.items(), strict=True)
+        return all(one[0] is two[0] and one[1] is two[1] for one, two in entries)
+    return all(one is two for one, two in zip(item, before, strict=True))
+
+
+def value_at(owner: Any, name: str) -> Any:
+    """What an attribute, a variable's cell or a dict of globals holds under a name; MISSING if nothing."""
+    if isinstance(owner, dict):
+        return owner.get(name, MISSING)
+    if isinstance(owner, type):
+        return vars(owner).get(name, MISSING)
+    try:
+        return getattr(owner, name, MISSING)
+    except ValueError:  # an empty cell
+        return MISSING
+
+
+def put_at(owner: Any, name: str, value: Any) -> None:
+    if isinstance(owner, dict):
+        if value is MISSING:
+            owner.pop(name, None)
+        else:
+            owner[name] = value
+    elif isinstance(owner, type):
+        # As their own class would: a metaclass may refuse.
+        type.__delattr__(owner, name) if value is MISSING else type.__setattr__(owner, name, value)
+    elif value is MISSING:
+        object.__delattr__(owner, name)
+    else:
+        object.__setattr__(owner, name, value)
+
+
+def restore_at(owner: Any, name: str, value: Any) -> None:
+    if value_at(owner, name) is not value:
+        put_at(owner, name, value)
+
+
+def restore_class(kind: type, before: dict[str, Any]) -> None:
+    """The attributes of a class; what only Python itself writes there stays."""
+    now = dict(vars(kind))
+    for name in now.keys() | before.keys():
+        if now.get(name, MISSING) is not before.get(name, MISSING):
+            with suppress(AttributeError, TypeError):
+                put_at(kind, name, before.get(name, MISSING))

@@ -1,0 +1,279 @@
+"""What the code of a forward keeps outside of the module, in classes, files, closures and caches: all is put back."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache, cached_property, lru_cache
+from queue import SimpleQueue
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import counterfactual_probe as cp
+from counterfactual_probe.generator.state.contents.attributes import CacheGrown, ModuleChanged
+from support import toy_modules
+from support.toy_modules import Deconv, vectors
+
+Z = vectors(5, torch.float32)
+
+_calls, _tables, _seen = 0, dict[int, Tensor](), list[int]()
+_context: ContextVar[int] = ContextVar("_context")
+_inside: ContextVar[list[int]] = ContextVar("_inside")
+_local = threading.local()
+_frozen = nn.BatchNorm1d(5)
+
+
+class Shared:
+    """Holds what all of its kind share."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Shared.made += 1
+
+
+class Keeping(Deconv):
+    """A generator that does something before it makes an image."""
+
+    calls = 0
+    tables: ClassVar[dict[int, Tensor]] = {}
+
+    def __init__(self, act: Callable[[Keeping, Tensor], Any] = lambda *_: None, kept: Any = None) -> None:
+        super().__init__()
+        self.act, self.kept = act, kept
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.act(self, z)
+        return super().forward(z)
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def grid(self, n: int) -> Tensor:
+        return torch.linspace(0, 1, n)
+
+    @cached_property
+    def once(self) -> Tensor:
+        return torch.ones(1)
+
+
+@lru_cache
+def table(n: int) -> Tensor:
+    return torch.linspace(0, 1, n)
+
+
+@cache
+def unlimited(n: int) -> list[int]:
+    return [n]
+
+
+def count_in_class(module: Keeping, z: Tensor) -> None:
+    module.__class__.calls += 1
+    type(module).tables[len(type(module).tables)] = z
+    setattr(type(module), f"made_{len(z)}", z)
+
+
+def count_in_file(module: Keeping, z: Tensor) -> None:
+    global _calls, _made  # noqa: PLW0603
+    _calls += 1
+    _made = z  # type: ignore[name-defined]
+    _tables[len(_tables)] = z
+
+
+def count_by_name(module: Keeping, z: Tensor) -> None:
+    globals()["_calls"] += 1
+
+
+def helped(module: Keeping, z: Tensor) -> None:
+    count_in_file(module, z)
+    Shared()
+
+
+def count_in_another_file(module: Keeping, z: Tensor) -> None:
+    from support.toy_modules import N_CLASSES  # noqa: F401
+
+    toy_modules.N_CLASSES += 1  # type: ignore[misc]
+
+
+def in_context(module: Keeping, z: Tensor) -> None:
+    _context.set(_context.get(0) + 1)
+    _inside.get().append(1)
+
+
+def in_thread(module: Keeping, z: Tensor) -> None:
+    _local.calls = getattr(_local, "calls", 0) + 1
+
+
+def closure() -> tuple[Callable[[Keeping, Tensor], None], Callable[[], Any]]:
+    calls, seen, net = 0, [], nn.BatchNorm1d(5)
+
+    def act(module: Keeping, z: Tensor) -> None:
+        nonlocal calls
+        calls += 1
+        seen.append(net(z))
+
+    return act, lambda: (calls, len(seen), net.training, int(net.num_batches_tracked))  # type: ignore[arg-type]
+
+
+def decorated() -> tuple[Callable[[Keeping, Tensor], None], Callable[[], Any]]:
+    kept: dict[int, Tensor] = {}
+
+    def remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(module: Keeping, z: Tensor) -> Any:
+            if len(z) not in kept:
+                kept[len(z)] = function(module, z)
+            return kept[len(z)]
+
+        return inner
+
+    @torch.no_grad()
+    @remembering
+    def act(module: Keeping, z: Tensor) -> Tensor:
+        return torch.linspace(0, 1, len(z))
+
+    return act, lambda: list(kept)
+
+
+# What a forward does, and what is seen of it.
+ACTS: dict[str, tuple[Callable[[Keeping, Tensor], Any], Callable[[], Any]]] = {
+    "a class": (
+        count_in_class,
+        lambda: (Keeping.calls, len(Keeping.tables), [name for name in vars(Keeping) if name.startswith("made_")]),
+    ),
+    "a file": (count_in_file, lambda: (_calls, "_made" in globals(), len(_tables))),
+    "a file, by name": (count_by_name, lambda: _calls),
+    "a function that it calls": (helped, lambda: (_calls, Shared.made)),
+    "another file": (count_in_another_file, lambda: toy_modules.N_CLASSES),
+    "a context variable": (in_context, lambda: (_context.get(None), len(_inside.get()))),
+    "a thread": (in_thread, lambda: vars(_local).get("calls")),
+    "a network of a file": (lambda module, z: _frozen(z), lambda: (_frozen.training, int(_frozen.num_batches_tracked))),
+    "variables of a function": closure(),
+    "a decorator": decorated(),
+    "a cache of a function": (lambda module, z: table(len(z)), table.cache_info),
+    "a cache of a method": (lambda module, z: module.grid(len(z)), lambda: Keeping.grid.cache_info().currsize),
+    "a cache without limit": (
+        lambda module, z: (unlimited(0).append(1), unlimited(len(z))),
+        lambda: (unlimited.cache_info().currsize, unlimited(0)),
+    ),
+}
+
+
+def run_all(module: nn.Module) -> None:
+    generator = cp.wrap(module, Z)
+    z = generator.sample(3)
+    cp.Hybridizer(generator, "main.2").hybridize(z, z.flip(0))
+    cp.InfluenceMap(generator, "main.2").attribute(n_pairs=3)
+
+
+@pytest.mark.parametrize("what", ACTS)
+def test_what_the_code_of_a_forward_keeps_is_put_back(what: str) -> None:
+    act, look = ACTS[what]
+    _inside.set([])
+    unlimited(0)
+    module = Keeping(act)
+    before = look()
+    run_all(module)
+    assert look() == before
+    module(torch.randn(7, 5)).sum().backward()  # the control, and it still trains
+    assert look() != before
+
+
+def _log(module: Keeping, z: Tensor) -> None:
+    module.kept.write(module.kept.getvalue()[:0] + ("x" if isinstance(module.kept, io.StringIO) else b"x"))
+
+
+def _add(module: Keeping, z: Tensor) -> None:
+    module.kept[len(module.kept)].append(z)
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.calls = 0
+
+
+_plain = Plain()
+
+
+def _through_reference(module: Keeping, z: Tensor) -> None:
+    module.kept().calls += 1
+
+
+# What the module keeps, what a forward does to it, and what is seen of it.
+KEPT: dict[str, tuple[Callable[[], Any], Callable[[Keeping, Tensor], Any], Callable[[Any], Any]]] = {
+    "a text stream": (lambda: io.StringIO("ab"), _log, lambda s: (s.getvalue(), s.tell())),
+    "a stream of bytes": (lambda: io.BytesIO(b"ab"), _log, lambda s: (s.getvalue(), s.tell())),
+    "a simple queue": (SimpleQueue, lambda m, z: m.kept.put(z), lambda q: q.qsize()),
+    "a deque of few": (lambda: deque([1], 2), lambda m, z: m.kept.append(z), lambda d: (len(d), d.maxlen)),
+    "a dict with defaults": (lambda: defaultdict(list), _add, len),
+    "an event": (threading.Event, lambda m, z: m.kept.set(), lambda e: e.is_set()),
+    "a weak reference": (lambda: weakref.ref(_plain), _through_reference, lambda r: r().calls),
+    "a read-only view": (
+        lambda: MappingProxyType({"a": [0]}),
+        lambda m, z: m.kept["a"].append(1),
+        lambda view: len(view["a"]),
+    ),
+    "a memory view": (lambda: memoryview(bytearray(2)), lambda m, z: m.kept.__setitem__(0, 1), bytes),
+    "a method of a list": (lambda: [0].append, lambda m, z: m.kept(1), lambda append: len(append.__self__)),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_the_module_keeps_is_put_back(what: str) -> None:
+    make, act, look = KEPT[what]
+    module = Keeping(act, kept := make())
+    before = look(kept)
+    run_all(module)
+    assert module.kept is kept
+    assert look(kept) == before
+    module(torch.zeros(7, 5))  # the control
+    assert look(kept) != before
+
+
+def _forever() -> Iterator[int]:
+    while True:
+        yield 1
+
+
+_numbers = itertools.count()
+
+
+def _take_number(module: Keeping, z: Tensor) -> None:
+    next(_numbers)
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], Callable[[Keeping, Tensor], Any], str]] = {
+    "a count": (itertools.count, lambda m, z: next(m.kept), "takes from an iterator that it keeps"),
+    "a count of a file": (lambda: None, _take_number, "takes from an iterator that it keeps"),
+    "a count in a list": (lambda: [itertools.count()], lambda m, z: next(m.kept[0]), "takes from an iterator"),
+    "a generator": (_forever, lambda m, z: next(m.kept), "takes from an iterator"),
+    "a cycle": (lambda: itertools.cycle([1, 2]), lambda m, z: m.kept.__next__(), "takes from an iterator"),
+    "a sequence of seeds": (lambda: np.random.SeedSequence(0), lambda m, z: m.kept.spawn(1), "spawns from a SeedSeq"),
+    "a generator's seeds": (lambda: np.random.default_rng(0), lambda m, z: m.kept.spawn(1), "spawns from a SeedSeq"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_put_back_is_refused(what: str) -> None:
+    make, act, sentence = REFUSED[what]
+    with pytest.raises(ModuleChanged, match=f"the forward of Keeping {sentence}"):
+        cp.wrap(Keeping(act, make()), Z)
+    run_all(module := Keeping(lambda *_: None, kept := make()))  # the control: kept and not used
+    assert module.kept is kept
+
+
+def test_a_cache_that_is_not_empty_and_grows_is_told() -> None:
+    table.cache_clear()
+    module = Keeping(lambda module, z: table(len(z)))
+    table(100)
+    with pytest.warns(CacheGrown, match=r"the forward of Keeping adds to the cache of table.*table\.cache_clear\(\)"):
+        cp.wrap(module, Z)
+    cp.wrap(module, Z)  # the control: nothing more is added, and warnings are errors here
+    table.cache_clear()
