@@ -109,6 +109,7 @@ class MapRequest:
             **about["versions"],
             "units": units_to_json(self.sets),
             **self.space.provenance(),
+            **self.space.bases(),
             **self.extent.about,
             "seed": self.seed,
             "n_pairs": self.pairs.n,

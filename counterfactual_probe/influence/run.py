@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..base.checkpoint import Checkpoint
@@ -67,24 +68,29 @@ class Run:
             return
         generator = self.request.generator
         images = self.exchange.objects(thumbnails(generator(generator.example)).cpu().numpy())
-        first, *others = map(torch.from_numpy, images)
-        for rank, other in enumerate(others, 1):
-            if first.shape != other.shape or not is_same(first, other, None):
+        if (rank := _differing(images)) is not None:
+            raise ProbeError(
+                f"rank {rank} gives other images of the same latents than rank 0; make the same generator on every "
+                "rank, with the same image= and hooks"
+            )
+        for layer, codes in self.request.space.codes().items():
+            if (rank := _differing(self.exchange.objects(codes.numpy()))) is not None:
                 raise ProbeError(
-                    f"rank {rank} gives other images of the same latents than rank 0; make the same generator on every "
-                    "rank, with the same image= and hooks"
+                    f"rank {rank} gives other features of layer {layer!r} than rank 0; give features= the same object "
+                    "on every rank, such as one that was fitted once, saved, and is loaded by all"
                 )
 
     def _require_one_path(self, checkpoint: CheckpointPath) -> None:
-        """Ranks that are given a file are given the same, or those of two runs could be mixed up."""
-        paths = self.exchange.objects(None if checkpoint is None else os.fspath(checkpoint))
+        """Ranks that are given a file are given the same, or those of two runs could be mixed up: from wherever they
+        were started, to which a relative path belongs."""
+        paths = self.exchange.objects(None if checkpoint is None else str(as_path(checkpoint).absolute()))
         given = {rank: path for rank, path in enumerate(paths) if path is not None}
         if len(set(given.values())) > 1:
             first = min(given)
             other = next(rank for rank in given if given[rank] != given[first])
             raise ProbeError(
-                f"rank {other} has another checkpoint than rank {first} ({given[other]!r:.60} and "
-                f"{given[first]!r:.60}); give every rank the same path, to which each adds its number"
+                f"rank {other} has another checkpoint than rank {first} ({given[other]!r} and {given[first]!r}); give "
+                "every rank the same absolute path, to which each adds its number"
             )
 
     def _estimate(self) -> Estimate:
@@ -137,6 +143,15 @@ class Run:
             **request.digests(),
             "ranks": self.ranks.world,
         }
+
+
+def _differing(arrays: Sequence[np.ndarray[Any, Any]]) -> int | None:
+    """The first rank whose array is another than that of rank 0, by more than rounding."""
+    first, *others = map(torch.from_numpy, arrays)
+    for rank, other in enumerate(others, 1):
+        if first.shape != other.shape or not is_same(first, other, None):
+            return rank
+    return None
 
 
 def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool, exchange: Exchange) -> None:

@@ -128,7 +128,8 @@ def execute(plan: TrainingPlan, run: RunOptions) -> Trained:
     with together(current_ranks(group_device(plan.device))) as exchange:
         exchange.agree()
         with accelerated(plan.precision, plan.device) as accelerator:
-            exchange.require_same(plan.identity)
+            # A relative folder is another one on a rank that was started elsewhere.
+            exchange.require_same({**plan.identity, "folder": str(plan.out.absolute())})
             trainer = Trainer(plan, accelerator, exchange)
             parameters = sum(value.numel() for each in trainer.networks.plain.values() for value in each.parameters())
             if accelerator.is_main_process:

@@ -30,6 +30,33 @@ rank = int(os.environ["RANK"])
 generator = toys.PLAIN.generator()
 influence = cp.InfluenceMap(generator, "main.6")
 
+def of(features):
+    return cp.InfluenceMap(generator, "main.6", features=features)
+
+class Doubled:
+    # A user's own basis, whose numbers are in its code alone.
+    def __init__(self, factor):
+        self.encode, self.decode = lambda h: factor * h, lambda codes: codes / factor
+
+class Given:
+    def __init__(self, factor):
+        self.factor = [factor]
+
+    def encode(self, h):
+        return h * self.factor[0]
+
+    def decode(self, codes):
+        return codes / self.factor[0]
+
+def elsewhere(**arguments):
+    # The same call, from another working directory.
+    os.makedirs("elsewhere", exist_ok=True)
+    os.chdir("elsewhere")
+    try:
+        return influence.attribute(**arguments)
+    finally:
+        os.chdir("..")
+
 def other(draw=lambda z: z, image=lambda z: z):
     sample = generator._sample_latents
     return cp.wrap(toys.PLAIN.plain(), lambda n, rng: draw(sample(n, rng)), image=image, name=generator.name)
@@ -75,6 +102,22 @@ MISTAKES: list[tuple[str, str, str]] = [
         "influence.attribute(n_pairs=4, checkpoint='two')",
         "has another checkpoint than rank 0",
     ),
+    (
+        "influence.attribute(n_pairs=4, checkpoint='one')",
+        "elsewhere(n_pairs=4, checkpoint='one')",
+        "has another checkpoint than rank 0",
+    ),
+    (
+        "of(cp.bases.Linear(torch.eye(5))).attribute(n_pairs=4)",
+        "of(cp.bases.Linear(torch.eye(5)[[0, 1, 2, 4, 3]])).attribute(n_pairs=4)",
+        "has another basis than rank 0",
+    ),
+    (
+        "of(Given(torch.ones(1))).attribute(n_pairs=4)",
+        "of(Given(torch.ones(1) + 1e-6)).attribute(n_pairs=4)",
+        "has another basis than rank 0",
+    ),
+    ("of(Doubled(1)).attribute(n_pairs=4)", "of(Doubled(2)).attribute(n_pairs=4)", "gives other features of layer"),
     ("list(influence.growing(8, blocks=2))", "list(influence.growing(1, blocks=2))", "max_pairs is 1 with 2 blocks"),
     ("list(influence.growing(8, blocks=2))", "list(influence.growing(8, blocks=2, seed=-1))", "the seed is -1"),
 ]
@@ -97,6 +140,7 @@ for right, mistaken, _ in {MISTAKES!r}:
     except Exception as error:
         told.append(f"{{type(error).__name__}}: {{error}}")
 influence.attribute(n_pairs=4)  # together again after each
+of(Given(torch.ones(1))).attribute(n_pairs=4)  # the control: of the same numbers, another object on each rank
 Path(f"{{rank}}.json").write_text(json.dumps(told))
 """
     for status, errors in finish(start(world, code, folder)):

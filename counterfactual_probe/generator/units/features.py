@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ...base.caller import blamed_on
 from ...base.errors import ProbeError
+from ..latents import fingerprint
 from ..layers.dimensions import axes as ax
 from ..layers.info import LayerInfo
+from ..state.contents.reachable import reachable
 from .axis import FEATURE, Coordinates
 
 _ALONE = 1e-3  # of the largest code: far above rounding in float32, also of a threshold's neighbours
@@ -33,6 +35,7 @@ class Features(Coordinates):
     Attributes:
         basis: the user's object, or one of ours.
         codes_as: the codes as a layer, whose channels are the features.
+        shown: (samples, features + channels) means over positions of codes and what they decode to, of the example.
         directions: (features, channels) if a unit of a code adds this to its position, or (features, channels,
             *positions) if it adds that to the activation; None if nothing says so.
     """
@@ -51,10 +54,21 @@ class Features(Coordinates):
         if not bool(torch.isfinite(decoded).all()):
             raise ProbeError(f"features decode to NaN or infinite values of layer {layer.name!r}; fit them again")
         object.__setattr__(self, "directions", self._directions(getattr(basis, "directions", None)))
+        means = [value.flatten(2).mean(2) if value.dim() > 2 else value for value in (self.codes(example), decoded)]
+        object.__setattr__(self, "shown", torch.cat(means, 1).to("cpu", torch.float64))
 
     basis: Basis
+    shown: Tensor
     codes_as: LayerInfo
     directions: Tensor | None
+
+    def digest(self) -> str:
+        """SHA-256 of all tensors and arrays that the basis holds."""
+        held = reachable([self.basis, getattr(self.basis, "__dict__", None)])
+        arrays = [
+            torch.frombuffer(bytearray(array.tobytes()), dtype=torch.uint8) for array in held.arrays if array.size
+        ]
+        return fingerprint({str(place): value for place, value in enumerate([*held.tensors, *arrays])})
 
     def _directions(self, given: Any) -> Tensor | None:
         size = self.codes_as.size

@@ -110,6 +110,15 @@ class Space:
             }
         return about
 
+    def bases(self) -> dict[str, Any]:
+        """Digests of the numbers that features are made of, by layer, to compare runs; nothing for other units."""
+        features = {name: item for name, item in self.coordinates.items() if isinstance(item, Features)}
+        return {"basis": {name: item.digest() for name, item in features.items()}} if features else {}
+
+    def codes(self) -> dict[str, Tensor]:
+        """What features give for the generator's example, by layer: of code as well, which has no digest."""
+        return {name: item.shown for name, item in self.coordinates.items() if isinstance(item, Features)}
+
 
 def unit_space(
     generator: GeneratorAdapter,
