@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -149,6 +150,18 @@ class HalvingInside(nn.DataParallel):  # type: ignore[type-arg]
         return image
 
 
+class HalvingProperty(nn.DataParallel):  # type: ignore[type-arg]
+    @property
+    def forward(self) -> Any:
+        return lambda *given: self.module(*given) / 2
+
+
+class HalvingAnswer(nn.DataParallel):  # type: ignore[type-arg]
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        return (lambda *given: found(*given) / 2) if name == "forward" else found
+
+
 class Delegating(nn.Module):
     """Hands on every attribute that it does not have."""
 
@@ -190,6 +203,11 @@ def marked(inner: nn.Module) -> nn.Module:
     return halved(wrapper, inner, wraps(wrapper.forward))
 
 
+def bound(wrapper: nn.Module, inner: nn.Module) -> nn.Module:
+    wrapper.forward = MethodType(compiled(lambda _, z: inner(z) / 2), wrapper)  # type: ignore[method-assign]
+    return wrapper
+
+
 def called_otherwise(wrapper: nn.Module) -> nn.Module:
     call = wrapper._call_impl
     wrapper._call_impl = lambda *given, **named: call(*given, **named) / 2  # type: ignore[method-assign]
@@ -200,6 +218,9 @@ HALVED: dict[str, Callable[[nn.Module], nn.Module]] = {
     "forward": Halving,
     "call": HalvingCall,
     "inside the call": HalvingInside,
+    "property": HalvingProperty,
+    "answer": HalvingAnswer,
+    "compiled, set to a method": lambda inner: bound(compiled(inner), inner),
     "parallel, set": lambda inner: halved(nn.DataParallel(inner), inner),
     "parallel, call set": lambda inner: called_otherwise(nn.DataParallel(inner)),
     "compiled, set": lambda inner: halved(compiled(inner), inner),

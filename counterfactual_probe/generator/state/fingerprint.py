@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .contents.containers import value_at
 from .contents.opaque import WatchedIterator
-from .contents.reachable import reachable
+from .contents.reachable import entries, items, reachable
 
 # Attributes of modules that a session sets and restores: without them a fingerprint is the same inside and outside.
 _BORROWED = ("training", "_compiled_call_impl")
@@ -23,19 +23,19 @@ def fingerprint(module: nn.Module) -> Hashable:
     """
     everything = reachable(module)
     of_modules = {id(part.__dict__) for part in everything.modules}
-    entries: list[Hashable] = []
+    marks: list[Hashable] = []
     for container in everything.containers:
         if isinstance(container, dict):
             hidden = _BORROWED if id(container) in of_modules else ()
-            entries.append(tuple((_mark(key), _mark(value)) for key, value in container.items() if key not in hidden))
+            marks.append(tuple((_mark(key), _mark(value)) for key, value in entries(container) if key not in hidden))
         elif isinstance(container, set):
-            entries.append(frozenset(map(_mark, container)))
+            marks.append(frozenset(map(_mark, items(container))))
         else:
-            entries.append(tuple(map(_mark, container)))
-    entries += [(name, _mark(value_at(owner, name))) for owner, name in everything.bindings]
-    entries += [tuple((name, _mark(value)) for name, value in vars(kind).items()) for kind in everything.classes]
-    entries += [array.tobytes() for array in everything.arrays]
-    return tuple(entries)
+            marks.append(tuple(map(_mark, items(container))))
+    marks += [(name, _mark(value_at(owner, name))) for owner, name in everything.bindings]
+    marks += [tuple((name, _mark(value)) for name, value in vars(kind).items()) for kind in everything.classes]
+    marks += [array.tobytes() for array in everything.arrays]
+    return tuple(marks)
 
 
 class _Same:

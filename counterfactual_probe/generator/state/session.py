@@ -18,7 +18,7 @@ from torch import nn
 from .contents.attributes import attributes_kept
 from .locks import holding
 from .randomness import random_state_kept, random_state_watched
-from .settings import default_device, no_autocast
+from .settings import default_device, no_autocast, process_settings_kept
 
 
 @contextmanager
@@ -60,8 +60,9 @@ def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
 
 
 def called(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """The output of a module, or of a method of it. What it sets in context variables goes no further."""
-    return copy_context().run(forward, *given, **named)
+    """The output of a module, or of a method of it; what it sets for the process, or the context, is undone."""
+    with process_settings_kept():
+        return copy_context().run(forward, *given, **named)
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +61,60 @@ def no_autocast(kinds: set[str]) -> Iterator[None]:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
         yield
+
+
+def _set_deterministic(value: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
+
+
+def _set_environment(value: dict[str, str]) -> None:
+    for name in [name for name in os.environ if name not in value]:
+        del os.environ[name]
+    os.environ.update(value)
+
+
+def _set_list(place: list[Any], value: list[Any]) -> None:
+    place[:] = value
+
+
+# How each is read, and set.
+_OF_THE_PROCESS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, torch.set_default_device),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        _set_deterministic,
+    ),
+    *(
+        (partial(getattr, torch.backends.cudnn, name), partial(setattr, torch.backends.cudnn, name))
+        for name in ("enabled", "benchmark", "deterministic")
+    ),
+    (np.geterr, lambda value: np.seterr(**value)),
+    (gc.isenabled, lambda value: gc.enable() if value else gc.disable()),
+    (os.getcwd, os.chdir),
+    (lambda: list(sys.path), partial(_set_list, sys.path)),
+    (lambda: list(warnings.filters), lambda value: _set_list(warnings.filters, value)),  # type: ignore[arg-type]
+    (lambda: dict(os.environ), _set_environment),
+)
+
+
+@contextmanager
+def process_settings_kept() -> Iterator[None]:
+    """Settings of the process that are changed inside are set back: those of torch, NumPy and Python.
+
+    They are not the caller's alone: entered around a forward, and no longer, so that what others set meanwhile stays.
+    """
+    before = [read() for read, _ in _OF_THE_PROCESS]
+    try:
+        yield
+    finally:
+        for (read, write), value in zip(_OF_THE_PROCESS, before, strict=True):
+            if read() != value:
+                write(value)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 # By these a wrapper comes to its images; set on one itself, they are another's.
 _STEPS = ("_call_impl", "_wrapped_call_impl", "scatter", "gather", "replicate", "parallel_apply")
 # What a subclass of a wrapper may write anew without a part in the images.
-_HARMLESS = {"__init__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__dir__", "__repr__"}
+_HARMLESS = {"__init__", "__getattr__", "__setattr__", "__delattr__", "__dir__", "__repr__"}
 _HARMLESS |= {"__len__", "__getstate__", "__setstate__", "extra_repr", "train", "eval", "zero_grad", "no_sync"}
 _HARMLESS |= {"to", "cuda", "cpu", "half", "float", "double", "state_dict", "load_state_dict"}
 _HARMLESS |= {"parameters", "named_parameters", "named_modules", "children"}
@@ -55,23 +55,22 @@ def _does_more(wrapper: nn.Module, inner: nn.Module) -> bool:
     own = wrapper.__dict__
     if any(own.get(name) for name in ("_forward_hooks", "_forward_pre_hooks", *_STEPS)):
         return True
-    if "forward" in own and not _runs(own["forward"], inner):
+    if "forward" in own and not _runs(own["forward"], wrapper, inner):
         return True
     kinds = type(wrapper).__mro__
     of_torch = next(place for place, kind in enumerate(kinds) if _is_of_torch(kind.__module__))
     for kind in kinds[:of_torch]:
-        if any(
-            hasattr(kinds[of_torch], name) and callable(value) and name not in _HARMLESS
-            for name, value in vars(kind).items()
-        ):
+        anew = (name for name, value in vars(kind).items() if callable(value) or not name.startswith("__"))
+        if any(hasattr(kinds[of_torch], name) for name in anew if name not in _HARMLESS):
             return True
     return not all(_is_by_torch(getattr(kinds[of_torch], name)) for name in ("forward", "__call__"))
 
 
-def _runs(forward: Any, inner: nn.Module) -> bool:
+def _runs(forward: Any, wrapper: nn.Module, inner: nn.Module) -> bool:
     """Whether a wrapper's forward is the one that ``torch.compile`` has made of this module."""
     if isinstance(forward, MethodType):  # that of modules that are built when they first run
-        return _is_by_torch(forward.__func__)
+        its_own = getattr(type(wrapper), "_call_lazy_check", None)
+        return forward.__func__ is its_own and _runs(wrapper.__dict__.get("_forward"), wrapper, inner)
     if not _is_by_torch(forward):
         return False
     called = forward.__dict__.get("_torchdynamo_orig_callable")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import sys
 import threading
 import weakref
 from collections import defaultdict, deque
@@ -81,6 +83,31 @@ def count_in_class(module: Keeping, z: Tensor) -> None:
     setattr(type(module), f"made_{len(z)}", z)
 
 
+class Counting(type):
+    """The class of a class."""
+
+    made = 0
+
+
+class Counted(metaclass=Counting):
+    pass
+
+
+def count_in_metaclass(module: Keeping, z: Tensor) -> None:
+    type(Counted).made += 1
+
+
+def set_for_the_process(module: Keeping, z: Tensor) -> None:
+    torch.set_default_dtype(torch.float16)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    os.environ["MADE_BY_A_FORWARD"] = "1"
+    sys.path.append("/nowhere")
+
+
+def settings_of_the_process() -> Any:
+    return torch.get_default_dtype(), torch.get_num_threads(), "MADE_BY_A_FORWARD" in os.environ, "/nowhere" in sys.path
+
+
 def count_in_file(module: Keeping, z: Tensor) -> None:
     global _calls, _made  # noqa: PLW0603
     _calls += 1
@@ -148,6 +175,8 @@ ACTS: dict[str, tuple[Callable[[Keeping, Tensor], Any], Callable[[], Any]]] = {
         count_in_class,
         lambda: (Keeping.calls, len(Keeping.tables), [name for name in vars(Keeping) if name.startswith("made_")]),
     ),
+    "the class of a class": (count_in_metaclass, lambda: Counting.made),
+    "settings of the process": (set_for_the_process, settings_of_the_process),
     "a file": (count_in_file, lambda: (_calls, "_made" in globals(), len(_tables))),
     "a file, by name": (count_by_name, lambda: _calls),
     "a function that it calls": (helped, lambda: (_calls, Shared.made)),
@@ -176,14 +205,21 @@ def run_all(module: nn.Module) -> None:
 @pytest.mark.parametrize("what", ACTS)
 def test_what_the_code_of_a_forward_keeps_is_put_back(what: str) -> None:
     act, look = ACTS[what]
+    threads = torch.get_num_threads()
     _inside.set([])
     unlimited(0)
     module = Keeping(act)
     before = look()
     run_all(module)
     assert look() == before
-    module(torch.randn(7, 5)).sum().backward()  # the control, and it still trains
-    assert look() != before
+    try:
+        module(torch.randn(7, 5)).sum().backward()  # the control, and it still trains
+        assert look() != before
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_num_threads(threads)
+        os.environ.pop("MADE_BY_A_FORWARD", None)
+        sys.path[:] = [folder for folder in sys.path if folder != "/nowhere"]
 
 
 def _log(module: Keeping, z: Tensor) -> None:
@@ -192,6 +228,16 @@ def _log(module: Keeping, z: Tensor) -> None:
 
 def _add(module: Keeping, z: Tensor) -> None:
     module.kept[len(module.kept)].append(z)
+
+
+class Log(list[Any]):
+    """Of the user's own kind, with an attribute."""
+
+    total = 0
+
+    def append(self, item: Any) -> None:
+        self.total += 1
+        super().append(item)
 
 
 class Plain:
@@ -213,6 +259,7 @@ KEPT: dict[str, tuple[Callable[[], Any], Callable[[Keeping, Tensor], Any], Calla
     "a simple queue": (SimpleQueue, lambda m, z: m.kept.put(z), lambda q: q.qsize()),
     "a deque of few": (lambda: deque([1], 2), lambda m, z: m.kept.append(z), lambda d: (len(d), d.maxlen)),
     "a dict with defaults": (lambda: defaultdict(list), _add, len),
+    "a list of the user's kind": (Log, lambda m, z: m.kept.append(1), lambda log: log.total),
     "an event": (threading.Event, lambda m, z: m.kept.set(), lambda e: e.is_set()),
     "a weak reference": (lambda: weakref.ref(_plain), _through_reference, lambda r: r().calls),
     "a read-only view": (
@@ -267,6 +314,18 @@ def test_what_cannot_be_put_back_is_refused(what: str) -> None:
         cp.wrap(Keeping(act, make()), Z)
     run_all(module := Keeping(lambda *_: None, kept := make()))  # the control: kept and not used
     assert module.kept is kept
+
+
+def test_a_gradient_that_a_forward_changes_is_refused() -> None:
+    def accumulate(module: Keeping, z: Tensor) -> None:
+        if module.main[0].weight.grad is not None:
+            module.main[0].weight.grad.add_(1)
+
+    module = Keeping(accumulate)
+    run_all(module)  # the control: there is none
+    module(torch.randn(2, 5)).sum().backward()
+    with pytest.raises(ModuleChanged, match=r"changes the gradient of its parameter 'main\.0\.weight'"):
+        cp.wrap(module, Z)
 
 
 def test_a_cache_that_is_not_empty_and_grows_is_told() -> None:

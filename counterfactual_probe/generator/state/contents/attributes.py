@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +55,7 @@ def attributes_kept(module: nn.Module) -> Iterator[Reachable]:
 class _Changed:
     """What cannot be restored."""
 
-    weights: list[Tensor]
+    weights: list[Tensor]  # and gradients of weights
     others: list[str]  # each a verb with its object, and a cure
     caches: list[str]
 
@@ -68,12 +68,27 @@ def _refuse(module: nn.Module, changed: _Changed, cause: ProbeError | None = Non
         raise ModuleChanged(f"the forward of {kind} {changed.others[0]}") from cause
     if not changed.weights:
         return
-    names = [name for name, value in module.named_parameters() if any(value is other for other in changed.weights)]
+    for name, value in module.named_parameters():
+        if value.grad is not None and _is_among(value.grad, changed.weights):
+            raise ModuleChanged(
+                f"the forward of {kind} changes the gradient of its parameter {name!r}, which cannot be put back; call "
+                "zero_grad() of the module before"
+            ) from cause
+    names = [name for name, value in module.named_parameters() if _is_among(value, changed.weights)]
     raise ModuleChanged(
         f"the forward of {kind} changes its parameter {(names or ['(unnamed)'])[0]!r}; make it a "
         "function of latents and weights (a counter belongs into a buffer or an attribute, which are put back), "
         "and load the weights again; if it sets them from the first batch that it sees, run it on one before"
     ) from cause
+
+
+def _is_among(value: Tensor, values: Sequence[Tensor]) -> bool:
+    return any(value is other for other in values)
+
+
+def _gradients(values: Sequence[Tensor]) -> list[Tensor]:
+    gradients = [value.grad for value in values if value.is_leaf]  # others warn
+    return [value for value in gradients if value is not None and is_plain(value)]
 
 
 @dataclass
@@ -103,8 +118,10 @@ class _Snapshot:
     @classmethod
     def _of(cls, everything: Reachable) -> _Snapshot:
         tensors = [value for value in everything.tensors if is_plain(value)]
-        weights = [value for value in tensors if isinstance(value, nn.Parameter)]
+        weights: list[Tensor] = [value for value in tensors if isinstance(value, nn.Parameter)]
         others = [value for value in tensors if not isinstance(value, nn.Parameter)]
+        weights.extend(_gradients(weights))
+        others.extend(_gradients(others))
         places = [*everything.bindings, *everything.iterator_places]
         return cls(
             kinds=[(part, type(part)) for part in everything.modules],

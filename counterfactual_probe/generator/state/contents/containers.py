@@ -8,23 +8,22 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from .reachable import Container
+from .reachable import Container, entries, items
 
 MISSING = object()
 
 
 def copy_of(item: Container) -> Any:
-    """By the built-in type: a subclass may copy otherwise, or refuse to."""
     if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
-        return dict(item)  # entries of weak ones live on until they are put back
-    return item[:] if isinstance(item, (bytearray, array)) else list(item)
+        return dict(entries(item))  # of weak ones they live on until they are put back
+    return item[:] if isinstance(item, (bytearray, array)) else items(item)
 
 
 def restore_container(item: Container, before: Any) -> None:
     if _is_same(item, before):
         return
     if isinstance(item, dict):
-        # By the built-in type, since a subclass may refuse; an OrderedDict keeps an order of its own beside the dict's.
+        # By the built-in type, since a subclass may refuse.
         kind = OrderedDict if isinstance(item, OrderedDict) else dict
         kind.clear(item)
         for key, value in before.items():
@@ -46,9 +45,9 @@ def _is_same(item: Container, before: Any) -> bool:
     if len(item) != len(before):
         return False
     if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
-        entries = zip(item.items(), before.items(), strict=True)
-        return all(one[0] is two[0] and one[1] is two[1] for one, two in entries)
-    return all(one is two for one, two in zip(item, before, strict=True))
+        pairs = zip(entries(item), before.items(), strict=True)
+        return all(one[0] is two[0] and one[1] is two[1] for one, two in pairs)
+    return all(one is two for one, two in zip(items(item), before, strict=True))
 
 
 def value_at(owner: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ import random
 import sys
 import threading
 from array import array
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -44,6 +44,11 @@ _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.spars
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size, ModuleType)
 _CALLABLE = (FunctionType, MethodType, BuiltinMethodType, MethodWrapperType, partial)
 _DESCRIPTORS = (staticmethod, classmethod, property, cached_property, partialmethod)
+# Of which users make kinds of their own, with attributes.
+_OFTEN_SUBCLASSED: tuple[type, ...] = (
+    *(dict, OrderedDict, list, tuple, set, frozenset, deque, Tensor, nn.Parameter, np.ndarray),
+    *OPAQUE,
+)
 # What runs when code names a class, and what a forward need not name.
 _MAKING = ("__new__", "__init__", "__post_init__")
 _NOT_RUN = (*_MAKING, "__del__", "__repr__", "__getstate__", "__setstate__", "__reduce__", "__deepcopy__")
@@ -111,12 +116,12 @@ class _Walk:
         elif isinstance(item, dict):
             result.containers.append(item)
             # Whole, at one moment: another thread may be in a forward.
-            inner = [part for entry in list(item.items()) for part in entry if not isinstance(part, _PLAIN)]
+            inner = [part for entry in entries(item) for part in entry if not isinstance(part, _PLAIN)]
         elif isinstance(item, (tuple, frozenset)):
             inner = item
         elif isinstance(item, (list, set, deque)):
             result.containers.append(item)
-            inner = list(item)
+            inner = items(item)
         elif issubclass(type(item), nn.Module):  # what passes itself off as one has a class of its own
             result.modules.append(item)
             result.hooks.update(_hooks_of(item))
@@ -128,6 +133,8 @@ class _Walk:
             inner = () if id(item) in result.hooks else self._of_callable(item)
         else:
             inner = self._note_rare(item)
+        if isinstance(item, _OFTEN_SUBCLASSED) and type(item) not in _OFTEN_SUBCLASSED:
+            inner = [*inner, *self._own_parts(item)]
         return inner
 
     def _note_rare(self, item: Any) -> Iterator[Any]:
@@ -142,7 +149,7 @@ class _Walk:
             result.containers.append(item)
         elif isinstance(item, (WeakKeyDictionary, WeakValueDictionary)):
             result.containers.append(item)
-            yield from [part for entry in list(item.items()) for part in entry]
+            yield from [part for entry in entries(item) for part in entry]
         elif isinstance(item, WeakSet):
             result.containers.append(item)
             yield from list(item)
@@ -159,9 +166,8 @@ class _Walk:
             yield item.get(None)
         elif isinstance(item, (MappingProxyType, memoryview)):
             yield from proxied(item)
-        elif self._is_own_object(item):
-            yield from self._attributes(item)
-            yield type(item)
+        else:
+            yield from self._own_parts(item)
 
     # --- objects and classes ----------------------------------------------------------------------
 
@@ -173,6 +179,12 @@ class _Walk:
         if getter is not None and not isinstance(getter, FunctionType):  # functions and methods of any compiler's
             return False
         return package_of(kind.__module__) not in FOREIGN
+
+    def _own_parts(self, item: Any) -> Iterator[Any]:
+        """The attributes and the class of an object of the user's."""
+        if self._is_own_object(item):
+            yield from self._attributes(item)
+            yield type(item)
 
     def _attributes(self, item: Any) -> Iterator[Any]:
         # What its type says: a proxy gives the attributes of another object.
@@ -193,7 +205,7 @@ class _Walk:
             self.result.compiled = True
         if not self._is_users(package_of(kind.__module__)):
             return
-        yield from kind.__bases__
+        yield from (*kind.__bases__, type(kind))
         self.result.classes.append(kind)
         for name, value in list(vars(kind).items()):
             if name in self._mentioned or (name.startswith("__") and name not in _NOT_RUN):
@@ -288,6 +300,19 @@ class _Walk:
 
 
 CONTAINERS = (dict, list, set, deque, bytearray, array, WeakKeyDictionary, WeakValueDictionary, WeakSet)
+
+
+def entries(item: Any) -> list[tuple[Any, Any]]:
+    """Of a dict, by the built-in type: a subclass may make what it gives. An OrderedDict has an order of its own."""
+    if isinstance(item, (WeakKeyDictionary, WeakValueDictionary)):
+        return list(item.items())
+    return list((OrderedDict if isinstance(item, OrderedDict) else dict).items(item))
+
+
+def items(item: Any) -> list[Any]:
+    """Of a list, a set or the like, by the built-in type."""
+    kind = next((kind for kind in (list, set, deque) if isinstance(item, kind)), None)
+    return list(item if kind is None else kind.__iter__(item))
 
 
 def _values_of(item: Tensor) -> Iterator[Tensor]:
