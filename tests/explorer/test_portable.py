@@ -122,3 +122,23 @@ def test_weights_too_large_for_float16_are_kept_as_float32() -> None:
         module.second[0].weight.div_(1e7)  # type: ignore[union-attr, operator]
     gen = cp.wrap(module, normal(6), layers=["first", "second"])
     assert portable_program(gen, ["first", "second"], "float16").precision == "float32"
+
+
+def test_a_page_of_many_weights_begins_later(calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gen = faces()
+    whole = portable_program(gen, ["second"], "float32")
+    monkeypatch.setattr(portable, "_LARGE", 0)
+    monkeypatch.setattr(portable, "_SAMPLES", 0.01)  # so that samples cost little
+    short = portable_program(gen, ["second"], "float32")
+    assert len(short.operations) < len(whole.operations)
+    assert short.numbers < whole.numbers
+    assert sum(torch.Size(shape).numel() for _, shape in short.inputs) > 6
+    images = torch.cat([gen(z) for z in latents(gen)])
+    sent = {"program": short.as_json(latents(gen)), "samples": [0, 1, 2]}
+    assert gap(calls(ENGINE, _PICTURES, sent), images) <= 1e-5
+    # Layers that are set are in the page, however many its weights.
+    early = portable_program(gen, ["first", "second"], "float32")
+    assert {made["layer"] for made in early.operations if made["kind"] == "edit"} == {"first", "second"}
+    # What samples need counts as well.
+    monkeypatch.setattr(portable, "_SAMPLES", 10**6)
+    assert portable_program(gen, ["second"], "float32").inputs == whole.inputs

@@ -27,6 +27,9 @@ MOST_PRODUCTS = 2**30  # of a forward: some seconds in a browser
 # Largest difference from torch's images, as a share of the image's range.
 TOLERANCE: dict[Precision, float] = {"float16": 2e-3, "float32": 1e-4}
 _CHECKED = 4  # samples
+# A page of more weights begins right where it has the fewest numbers, those of its samples counted.
+_LARGE = 5 * 2**20
+_SAMPLES = 16  # in the strip
 
 
 class CannotCarry(ProbeError):
@@ -134,10 +137,34 @@ def _portable_part(program: Program) -> tuple[tuple[Op, ...], list[Plain]]:
         except NotPortable as error:
             reason = str(error)
             break
-    start = len(program.ops) - len(described)
-    if any(op.kind == "edit" for op in program.ops[:start]):
+    first = len(program.ops) - len(described)
+    if any(op.kind == "edit" for op in program.ops[:first]):
         raise CannotCarry(f"the page cannot compute {reason}")
-    return tuple(program.ops[:start]), [made for several in reversed(described) for made in several]
+    described.reverse()
+    start = _start(program, first, described)
+    return tuple(program.ops[:start]), [made for several in described[start - first :] for made in several]
+
+
+def _start(program: Program, first: int, described: Sequence[Sequence[Plain]]) -> int:
+    """The operation to begin with, from the first that the page has: another only where weights are many.
+
+    What comes before is computed here, and what it gives stands in the page for each sample.
+    """
+    if _numbers(program, described)[0] <= _LARGE:
+        return first
+    edited = next((place for place, op in enumerate(program.ops) if op.kind == "edit"), len(program.ops))
+    sizes = {start: sum(_numbers(program, described[start - first :])) for start in range(first, edited + 1)}
+    return min(sizes, key=lambda start: sizes[start])
+
+
+def _numbers(program: Program, described: Sequence[Sequence[Plain]]) -> tuple[int, float]:
+    """Numbers of 16 bits that a page holds with these operations: of its weights, and of its samples' inputs."""
+    read = _read([made for several in described for made in several], program)
+    weights = sum(program.constants[number].numel() for number in read if number in program.constants)
+    inputs = [number for number in read if number not in program.constants]
+    if not all(program.per_sample(number) for number in inputs):
+        return weights, float("inf")
+    return weights, 2 * _SAMPLES * sum(int(np.prod(program.size(number, 1))) for number in inputs)
 
 
 def _require_small(program: Program, operations: Sequence[Plain]) -> None:
