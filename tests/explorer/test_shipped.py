@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,21 @@ import pytest
 
 import counterfactual_probe as cp
 from support.explorer_page import Visitor, gap
-from support.paths import DOCS, run_python
+from support.paths import DOCS, ROOT, run_python
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+def test_every_model_that_ships_has_an_explorer_on_the_site() -> None:
+    names = re.search(r"^SHIPPED := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert names is not None
+    shipped = names[1].split()
+    assert sorted(shipped) == [name for name in cp.available() if not name.startswith("biggan-deep-")]
+    page = (DOCS / "explorer.md").read_text()
+    linked = re.findall(r"\]\(https://[^)]+/explorers/([\w-]+)\.html\)", page)
+    assert sorted(linked) == sorted(shipped)
+    assert "make site explorers" in (ROOT / ".github/workflows/site.yml").read_text()
 
 
 @pytest.mark.examples

@@ -1,7 +1,6 @@
 // What is set, in all layers: a chip for each layer with edits, and the way back to none.
 
 import { button, element } from "../look/dom.js";
-import { counted } from "../look/words.js";
 import { withUnits } from "../state/state.js";
 
 const NOTHING = { units: {}, strength: 1, region: null, inside: false };
@@ -33,9 +32,9 @@ export class Edits {
   }
 
   chip(name, count, shown) {
-    const of = `${count} of ${counted(this.layers.get(name).channels, "channel")}`;
+    const { channels } = this.layers.get(name);
     const see = button(name, { class: "option", "aria-current": shown ? "true" : null, title: `show layer ${name}`,
-      onclick: () => this.look(name) }, " ", element("small", {}, of));
+      onclick: () => this.look(name) }, " ", element("small", {}, `${count} of ${channels}`, element("span", { class: "wide" }, channels === 1 ? " channel" : " channels")));
     const back = button("×", { class: "quiet", "aria-label": `take back what is set in ${name}`, title: "take back",
       onclick: () => this.store.change({ units: withUnits(this.store.state, name, []).units }) });
     return element("span", { class: "edit" }, see, back);
