@@ -76,6 +76,15 @@ def _as_webp(picture: Path) -> Path:
     return target
 
 
+def editing() -> None:
+    """The picture of docs/editing.md: faces whose latents are searched, and edited by the name of a module."""
+    found, out = OUT / "editing/modules", OUT / "editing"
+    _command("modules", "dcgan-faces", "--layer", LAYER, "--features", "l2", "--out", str(found))
+    given = ["--modules-file", str(found / f"modules-{LAYER}.json"), "--pictures", "generator:dcgan-faces", "-n", "6"]
+    _command("edit", "dcgan-faces", "--module", "eyes and mouth", *given, "--out", str(out))
+    _take(_as_webp(out / "edited.png"), "editing")
+
+
 def explorer() -> None:
     """The animation at the top of README.md, and the pictures of docs/explorer.md; it needs playwright and chromium."""
     from visit import pictures
@@ -105,7 +114,9 @@ def _place(text: str, heading: str) -> int:
     return text.index(heading) if heading in text else len(text)
 
 
-PICTURES: dict[str, Callable[[], None]] = {take.__name__: take for take in (hybrids, modules, samplers, explorer)}
+PICTURES: dict[str, Callable[[], None]] = {
+    take.__name__: take for take in (hybrids, modules, samplers, editing, explorer)
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

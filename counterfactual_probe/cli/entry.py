@@ -15,8 +15,10 @@ from .fidelity import add_fidelity
 from .invariance import add_invariance
 from .options.completion import completion_option
 from .pages.explore import add_explore
+from .parts.edit import add_edit
 from .parts.hybridize import add_hybridize
 from .parts.influence import add_influence
+from .parts.invert import add_invert
 from .parts.listing import add_listing
 from .parts.modules import add_modules
 from .report import add_report
@@ -82,8 +84,9 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for add in (add_listing, add_influence, add_modules, add_hybridize, add_fidelity, add_invariance):
+    for add in (add_listing, add_influence, add_modules, add_hybridize, add_edit, add_invert, add_fidelity):
         add(command)
+    add_invariance(command)
     for add in (add_report, add_explore, add_robustness, add_spectral, add_train):
         add(command)
     return made

@@ -91,7 +91,7 @@ def read_pictures(
     terms: str | None = None,
     show_progress: bool = False,
 ) -> Images:
-    """All pictures in a folder (recursively) or a zip (``a.zip/train``: a folder inside), sorted by name.
+    """A picture, or all in a folder (recursively) or a zip (``a.zip/train``: a folder inside), sorted by name.
 
     With ``size``, the largest centred square of each picture is resized to it; without, all must have the same size.
     ``most`` limits their number, choosing evenly from the sorted names. Files that cannot be decoded are listed in
@@ -187,6 +187,9 @@ def _opened_archive(path: Path) -> Iterator[tuple[_Names, Callable[[str], bytes]
         names = list(_files_in(path))
         special = {name for name in names if not (path / name).is_file()}  # pipes, and links that lead nowhere
         yield _Names.among(names, special), lambda name: read_bytes(path / name, most=MOST_BYTES)
+        return
+    if path.is_file() and SUFFIX.fullmatch(path.suffix):
+        yield _Names([path.name], []), lambda _: read_bytes(path, most=MOST_BYTES)
         return
     archive = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
     if archive is None:

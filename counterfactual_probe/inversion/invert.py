@@ -189,25 +189,19 @@ def _found(
         return Objective(generator, lt.take(rows, index), list(scales), pictures[numbers], numbers.tolist(), seed)
 
     require_slopes(objective(slice(0, 1)))
-    with progress_bar(n * starts * steps, "inversion", "step", show_progress) as bar:
-        parts = list(
-            generator.batches(
-                n * starts,
-                lambda index: descend(objective(index), scales, steps, lambda: bar.update(len(owner[index]))),
-            )
-        )
-    errors = torch.cat([errors for _, errors in parts]).view(n, starts)
-    values = {label: torch.cat([part[label] for part, _ in parts]) for label in scales}
-    chosen = errors.argmin(1).cpu() + starts * torch.arange(n)
-    latents = [
-        _polished(
-            objective(slice(row, row + 1)),
-            {label: value[row : row + 1] for label, value in values.items()},
-            steps,
-            spread,
-        )
-        for row in chosen.tolist()
-    ]
+    with progress_bar(n * (starts + 1) * steps, "inversion", "step", show_progress) as bar:
+
+        def descended(index: slice) -> tuple[Values, Tensor]:
+            return descend(objective(index), scales, steps, lambda: bar.update(len(owner[index])))
+
+        parts = list(generator.batches(n * starts, descended))
+        errors = torch.cat([errors for _, errors in parts]).view(n, starts)
+        values = {label: torch.cat([part[label] for part, _ in parts]) for label in scales}
+        latents = []
+        for row in (errors.argmin(1).cpu() + starts * torch.arange(n)).tolist():
+            best = {label: value[row : row + 1] for label, value in values.items()}
+            latents.append(_polished(objective(slice(row, row + 1)), best, steps, spread))
+            bar.update(steps)
     return lt.join(latents), errors
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.files import write_json
 from counterfactual_probe.cli.entry import main, parser
 from counterfactual_probe.cli.options.output import RECORD
 from support.factories import FACTORY
@@ -24,6 +25,22 @@ SHORT: dict[str, list[str]] = {
     "influence": [GENERATOR, *LAYER, "--pairs", "2"],
     "modules": [GENERATOR, *LAYER, "--pairs", "2", "--modules", "2"],
     "hybridize": [GENERATOR, *LAYER, "--units", "0,3", "-n", "2"],
+    "edit": [
+        GENERATOR,
+        "--module",
+        "few",
+        "--modules-file",
+        "few.json",
+        "--pictures",
+        "pictures",
+        "-n",
+        "2",
+        "--starts",
+        "1",
+        "--steps",
+        "3",
+    ],
+    "invert": [GENERATOR, "pictures/0.png", "--starts", "1", "--steps", "3"],
     "invariance": [GENERATOR, "--layers", "1", "--images", "2"],
     "spectral": [GENERATOR],
     "report": [GENERATOR, "--layers", "1", "--pairs", "16", "--modules", "2"],
@@ -32,7 +49,15 @@ SHORT: dict[str, list[str]] = {
 
 @pytest.fixture
 def folder(users_module: Callable[[str, str], Path]) -> Path:
-    return users_module("users_own", FACTORY)
+    """Of a generator, with pictures and modules for it."""
+    from PIL import Image
+
+    made = users_module("users_own", FACTORY)
+    (made / "pictures").mkdir()
+    for number in range(2):
+        Image.new("RGB", (8, 8), (90 * number, 120, 30)).save(made / f"pictures/{number}.png")
+    write_json(made / "few.json", {"modules": [{"1": [0, 3]}, {"1": [1]}], "names": ["few units", "other"]})
+    return made
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -141,6 +166,8 @@ NUMBERS = {
     "influence": ["--pairs", "--blocks", "--components", "--heads"],
     "modules": ["--modules", "--pairs"],
     "hybridize": ["-n", "--heads"],
+    "edit": ["-n", "--starts", "--steps"],
+    "invert": ["-n", "--starts", "--steps"],
     "fidelity": ["--images", "--resamples"],
     "invariance": ["--images", "--levels"],
     "report": ["--modules", "--pairs", "--hybrids"],
@@ -177,6 +204,10 @@ def test_numbers_are_read_by_every_option(value: str, capsys: pytest.CaptureFixt
         ("invariance", ["--layers", "99"], "layer '99' is not in this generator"),
         ("report", ["--layers", "99"], "layer '99' is not in this generator"),
         ("spectral", ["--pair", "1"], "give two convolutions"),
+        ("edit", ["--module", "none"], "no module is called 'none'; there are 'few units', 'other'"),
+        ("edit", ["--modules-file", "none.json"], "none.json cannot be read"),
+        ("edit", ["--source", "none"], "there is no folder or zip none"),
+        ("edit", ["--strength", "much"], "argument --strength: it is 'much'; give a number"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_no_file(
@@ -279,3 +310,33 @@ def test_pipes_and_full_disks_end_without_a_traceback() -> None:
     piped = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert piped.stderr == ""
     assert piped.stdout.count("\n") == 1
+
+
+# --- edits ----------------------------------------------------------------------------------------
+
+
+def test_edit_and_invert_write_what_python_gives(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from counterfactual_probe.editing.pictures import pictures_for
+
+    generator = _own(folder)
+    pictures = pictures_for(generator, "pictures", most=8)
+    assert run("invert", "--out", "inverted") == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 picture not reached" in said
+    found = cp.Inversion.load("inverted/inversion.safetensors")
+    with pytest.warns(UserWarning, match="not reached"):
+        assert (found.latents == cp.invert(generator, pictures[:1], starts=1, steps=3).latents).all()
+    assert run("edit", "--strength", "0.5", "--out", "edited") == 0
+    said = capsys.readouterr()
+    assert "Edited('few units', 2 images)" in said.out
+    assert "NotReached" not in said.err
+    edited = cp.Edited.load("edited/edited.safetensors")
+    source = generator.sample(2, seed=0, stream=1)
+    with pytest.warns(UserWarning, match="not reached"):
+        direct = generator.edit(pictures, "few", source=source, modules="few.json", strength=0.5, starts=1, steps=3)
+    assert (edited.images == direct.images).all()
+    latents = [GENERATOR, "--module", "other", "--modules-file", "few.json", "-n", "3", "--no-progress"]
+    assert main(["edit", *latents, "--out", "of-latents"]) == 0
+    assert cp.Edited.load("of-latents/edited.safetensors").pictures is None
+    assert main(["edit", *latents, "--source", "pictures/1.png", "--steps", "2", "--out", "one-source"]) == 0
+    assert len(cp.Edited.load("one-source/edited.safetensors")) == 3

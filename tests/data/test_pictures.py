@@ -239,3 +239,15 @@ def test_pipes_and_links_to_nothing_are_left_out_with_a_note(tmp_path: Path) -> 
     images = open_images(tmp_path)
     assert len(images) == 1
     assert images.notes == ("2 files of other kinds are left out: b.png, c.png",)
+
+
+def test_a_single_picture_is_read(tmp_path: Path) -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    opened = open_images(tmp_path / "one.png")
+    assert len(opened) == 1
+    assert np.array_equal(opened.pixels[0].permute(1, 2, 0).numpy(), pixels)
+    assert open_images(str(tmp_path / "one.png"), size=2, colours=1).size == (1, 2, 2)
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    with pytest.raises(cp.ProbeError, match=r"none of the 1 images in .*torn\.png can be read"):
+        open_images(tmp_path / "torn.png")

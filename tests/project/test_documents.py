@@ -143,11 +143,19 @@ def shows_eyes(figure_of: SavedFigures, names: dict[str, Any]) -> None:
     assert cells(ax, 3, 2).shape[2:4] == (128, 128)
 
 
+def shows_edited(figure_of: SavedFigures, names: dict[str, Any]) -> None:
+    (ax,) = figure_of("edited.png").axes
+    cells(ax, 4, 2)
+    assert row_names(ax) == ["picture", "base", "source", "second"]
+    assert float(names["edited"].relative_error.max()) < 0.01
+    assert names["found"].reached.all()
+
+
 @pytest.mark.examples
 @pytest.mark.parametrize(
     ("page", "shows"),
-    [("index", shows_hybrids), ("modules", shows_modules), ("hybrids", shows_eyes)],
-    ids=["index", "modules", "hybrids"],
+    [("index", shows_hybrids), ("modules", shows_modules), ("hybrids", shows_eyes), ("editing", shows_edited)],
+    ids=["index", "modules", "hybrids", "editing"],
 )
 def test_the_first_pages_run(
     page: str, shows: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure_of: SavedFigures

@@ -1,1 +1,1 @@
-"""The commands on generators and their parts: list, layers, influence, modules and hybridize."""
+"""The commands on generators and their parts: list, layers, influence, modules, hybridize, edit, invert."""

@@ -13,6 +13,7 @@ from ...base.files import safe_name
 from ...data import open_images
 from ...data.order import epoch_order
 from ...data.sources import Data
+from ...editing.pictures import in_range
 from ...generator.adapter import GeneratorAdapter
 from ...hybrids.hybridizer import Hybridizer
 from ...hybrids.result import Hybrids
@@ -51,9 +52,8 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
     n = min(n, len(opened) // 2)
     if n == 0:
         raise ProbeError(f"{len(opened)} pictures are given and a hybrid is of two; give at least two")
-    low, high = generator.image_range
     chosen = epoch_order(len(opened), seed=study.settings.seed, epoch=0)[: 2 * n]
-    images = ((opened.floats(chosen) + 1) / 2 * (high - low) + low).to(generator.device)
+    images = in_range(generator, opened.floats(chosen))
     z1, z2 = encode(images[:n]), encode(images[n:])
     made = {layer.layer.name: _hybrids(generator, layer, z1, z2) for layer in study.layers if any(layer.modules)}
     about = f"{'; '.join((opened.source, *opened.notes))}; latents are means of the posterior; {n} pairs"
