@@ -138,6 +138,19 @@ def test_the_brush_has_a_size(visitor: Visitor) -> None:
     assert visitor.state["region"] is None
 
 
+@pytest.mark.parametrize(("width", "height"), [(844, 390), (768, 1024)])
+def test_on_a_phone_held_sideways_and_on_a_tablet_pictures_stand_in_a_row(
+    width: int, height: int, browser: Browser, file: Path
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    Visitor(page).opens(file.as_uri())
+    frames = [frame.bounding_box() for frame in page.locator(".frame").all()]
+    assert len({frame["y"] for frame in frames if frame}) == 1
+    assert all(frame and 100 <= frame["height"] <= 0.42 * height for frame in frames)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
 @pytest.fixture
 def phone(browser: Browser, file: Path) -> Iterator[Visitor]:
     context = browser.new_context(
