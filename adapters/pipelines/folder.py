@@ -50,7 +50,13 @@ def load_pipeline(folder: Path, *, device: torch.device | str | None = None, **o
 
 def _checked_index(folder: Path) -> tuple[Any, dict[str, str]]:
     """The class of the pipeline, and the components with the libraries that they come from."""
-    import diffusers
+    try:
+        import diffusers
+    except ImportError:
+        raise ProbeError(
+            f"{folder} holds a pipeline of diffusers, which is not installed; run: pip install "
+            "'counterfactual-probe[diffusion]'"
+        ) from None
 
     path = folder / INDEX
     index = read_object(path)

@@ -11,7 +11,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,25 @@ def _is_running(process: int) -> bool:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise a ProbeError now, and not after a long run, where no file can be written into a folder."""
+    """Raise a ProbeError now, and not after a long run, where no file can be written into a folder; leave none."""
+    made = missing_folders(folder)
     write_bytes(folder / ".counterfactual-probe", b"").unlink()
+    remove_empty(made)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there yet, innermost first."""
+    try:
+        return [place for place in (folder, *folder.parents) if not place.exists()]
+    except OSError:  # of a folder that may not be looked into, where nothing will be made either
+        return []
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those in which there is nothing, innermost first."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> Path:

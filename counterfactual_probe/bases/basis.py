@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..base.display.described import Described
 from ..base.display.description import Description
+from ..base.display.text import counted
 from ..base.errors import ProbeError
 from ..base.files import load_tensors, save_tensors
 from ..base.formats.provenance import Provenance
@@ -110,7 +111,7 @@ class Basis(Described, Saved):
         """How many features of how many channels, and of which layer."""
         features, channels = ("any number" if size is None else str(size) for size in self.shape)
         where = f"{self.provenance.get('generator', 'any generator')}, {self.layer.name}" if self.layer else "any layer"
-        about = f"{where}: {features} features of {channels} channels"
+        about = f"{where}: {counted(features, 'feature')} of {counted(channels, 'channel')}"
         facts = [(name, str(self.provenance[name])) for name in ("n_samples", "seed") if name in self.provenance]
         return Description(type(self).__name__, about, facts=tuple(facts), page="what-can-be-a-unit")
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.caller import blamed_on
+from ..base.display.text import counted
 from ..base.errors import ProbeError, strings, text
 from ..base.formats.elsewhere import require_dense
 from ..base.memory import in_slices, room_for
@@ -225,8 +226,8 @@ class Classifier(Picklable):
         n_classes = logits.shape[1]
         if self.class_names is not None and len(self.class_names) != n_classes:
             raise ProbeError(
-                f"classifier {self.name!r} gives {n_classes} logits and {len(self.class_names)} class names are given; "
-                "give one name for each"
+                f"classifier {self.name!r} gives {counted(n_classes, 'logit')} and has "
+                f"{counted(len(self.class_names), 'class name')}; give one name for each"
             )
         if n_classes < 2:
             raise ProbeError(f"classifier {self.name!r} gives {n_classes} logit; give one with at least two classes")

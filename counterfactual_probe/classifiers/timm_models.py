@@ -144,7 +144,9 @@ def _timm(what: str) -> Any:
     try:
         import timm
     except ImportError:
-        raise ProbeError(f"{what} comes from timm, which is not installed; run: pip install timm") from None
+        raise ProbeError(
+            f"{what} comes from timm, which is not installed; run: pip install 'counterfactual-probe[robustness]'"
+        ) from None
     return timm
 
 

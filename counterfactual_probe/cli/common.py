@@ -34,10 +34,14 @@ GENERATOR = "a name that 'list' shows, a folder, hf:user/repo, or package.module
 
 def show(text: Any, *, to: TextIO | None = None) -> None:
     """Print a line on stdout or another stream; names in it do not drive the terminal, whatever letters they hold."""
-    stream = sys.stdout if to is None else to
+    write_line(visible(str(text)), sys.stdout if to is None else to)
+
+
+def write_line(text: str, stream: TextIO) -> None:
+    """Print a line of our own; letters that the stream lacks are shown by their numbers."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
-        print(visible(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except BrokenPipeError:
         give_up(stream)
         raise

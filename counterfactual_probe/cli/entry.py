@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..base.errors import ProbeError, visible
 from ..version import __version__
-from .common import UNREAD, give_up, show
+from .common import UNREAD, give_up, show, write_line
 from .fidelity import add_fidelity
 from .invariance import add_invariance
 from .options.completion import completion_option
@@ -61,6 +61,11 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{NAME}: {visible(message)}; '{self.prog} --help' shows what can be given\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Of help and errors, as all else is printed: on terminals of any encoding, and on disks that are full."""
+        if message:
+            write_line(message.removesuffix("\n"), file or sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ProbeError
 from .common import GENERATOR, PAIRS, common, device_option, open_generator, show
-from .defaults import REPORT_HYBRIDS, REPORT_PAIRS
+from .defaults import FEATURES, REPORT_HYBRIDS, REPORT_PAIRS
 from .options.output import output_folder, results
 from .options.values import count, names, natural
 from .robustness import chosen_classes, judge_options, open_classifier
@@ -58,6 +58,12 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
             "--layers", type=names, help="names, separated by commas (default: the last of each resolution)"
         )
         made.add_argument("--modules", type=count, default=3, help="number of modules K (default 3)")
+        made.add_argument(
+            "--features",
+            choices=FEATURES,
+            help="of the maps that modules are found by, as in 'modules' (default: l2 or bits, in each layer the "
+            "more reproducible)",
+        )
         _options_of_pairs(made, name)
         made.add_argument("--sections", type=names, help="names of further sections, separated by commas")
         made.add_argument(
@@ -105,7 +111,13 @@ def _report(options: argparse.Namespace) -> None:
     generator = open_generator(options.generator, options.device)
     if options.pictures is not None:
         encoder_of(generator)  # now, and not after the study
-    settings = Settings(options.modules, max_pairs=options.pairs, max_hybrids=options.hybrids, seed=options.seed)
+    settings = Settings(
+        options.modules,
+        max_pairs=options.pairs,
+        max_hybrids=options.hybrids,
+        seed=options.seed,
+        features=options.features,
+    )
     makers = _section_makers(options)
     if options.pictures is not None:
         makers.append(pictures_maker(options.pictures))
@@ -181,11 +193,13 @@ def _in_order(generator: GeneratorAdapter, study: Study) -> list[Any]:
 
 
 def _printed(report: Report, failed: Sequence[str]) -> None:
+    from ..base.display.text import counted
+
     tensors = sum(path.suffix == ".safetensors" for path in report.results)
     show("\n".join(report.in_short))
     show(f"report:  {report.page} ({report.page.stat().st_size / 1e6:.1f} MB)")
-    show(f"figures: {report.page.parent / 'figures'} ({len(report.figures)} files)")
-    show(f"results: {report.page.parent} ({tensors} safetensors files, modules as JSON, channels as CSV)")
+    show(f"figures: {report.page.parent / 'figures'} ({counted(len(report.figures), 'file')})")
+    show(f"results: {report.page.parent} ({counted(tensors, 'safetensors file')}, modules as JSON, channels as CSV)")
     if failed:
         raise ProbeError(f"the report lacks the sections that failed: {', '.join(failed)}; the reasons are above")
 

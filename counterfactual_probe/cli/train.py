@@ -119,9 +119,11 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _print(trained: Trained) -> None:
+    from ..base.display.text import counted
+
     for name, values in trained.losses.items():
         show(f"{name}: {values[0]:.4g} in the first step, {values[-100:].mean():.4g} over the last 100")
-    show(f"{trained.steps} steps, {trained.steps_per_second:.3g} per second")
+    show(f"{counted(trained.steps, 'step')}, {trained.steps_per_second:.3g} per second")
     show(trained.folder)
 
 

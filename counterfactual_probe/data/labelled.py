@@ -132,7 +132,10 @@ class _Shapes3D:
         try:
             import h5py
         except ImportError:
-            raise ProbeError(f"{path.name} is read by h5py, which is not installed; run: pip install h5py") from None
+            raise ProbeError(
+                f"{path.name} is read by h5py, which is not installed; run: pip install "
+                "'counterfactual-probe[shapes3d]'"
+            ) from None
         try:
             file = h5py.File(path, "r")
         except OSError as error:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..base.display.text import counted
 from ..base.errors import ProbeError, first_few, first_line
 from ..base.files import as_path, read_bytes
 from ..base.memory import require_room
@@ -121,7 +122,7 @@ def _images_of(
     if size is None and len(seen) > 1:
         raise ProbeError(f"the images in {path} have {len(seen)} sizes ({_counted(seen)}); give size=, or --size")
     pixels: Any = filling.pixels[: filling.filled]
-    source = f"{filling.filled} images in {'/'.join(Path(path).parts[-2:])}"
+    source = f"{counted(filling.filled, 'image')} in {'/'.join(Path(path).parts[-2:])}"
     labels, classes = _classes_of_folders(filling.folders)
     return Images(
         pixels,

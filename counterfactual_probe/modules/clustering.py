@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..base.display.text import counted
 from ..base.errors import ProbeError
 from ..base.formats.arrays import require_agreement
 from ..base.formats.provenance import Provenance
@@ -95,7 +96,8 @@ def live_rows(rows: Floats, needed: int, kind: str) -> npt.NDArray[np.bool_]:
         raise ProbeError(f"every influence map is flat (all {kind}s dead); choose another layer or more pairs")
     if alive.sum() < needed:
         raise ProbeError(
-            f"{needed} modules asked of {int(alive.sum())} live {kind}s ({len(rows)} in all); ask for fewer modules"
+            f"{counted(needed, 'module')} asked of {counted(int(alive.sum()), f'live {kind}')} "
+            f"({len(rows)} in all); ask for fewer modules"
         )
     return alive
 
@@ -115,9 +117,13 @@ def most_modules(rows: Floats, method: Method) -> int:
 def require_distinct_rows(rows: Floats, k: int, method: Method) -> None:
     pixels = rows.shape[1]
     if method == "nmf" and pixels < k:
-        raise ProbeError(f"{k} modules asked of maps of {pixels} pixels; ask for at most {pixels}")
+        raise ProbeError(
+            f"{counted(k, 'module')} asked of maps of {counted(pixels, 'pixel')}; ask for at most {pixels}"
+        )
     if (different := most_modules(rows, "kmeans")) < k:
-        raise ProbeError(f"{k} modules asked of {different} different maps; ask for at most {different}")
+        raise ProbeError(
+            f"{counted(k, 'module')} asked of {counted(different, 'different map')}; ask for at most {different}"
+        )
 
 
 @sklearn_defaults()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..base.display.description import Table
+from ..base.display.text import counted
 from ..base.errors import ProbeError, number
 from ..generator.results import kind_of
 from ..generator.units import UnitSet
@@ -174,8 +175,9 @@ def advice(n_pairs: int, ari: float, kind: str) -> str:
             f"{ENOUGH}); trust the {kind}s of .assigned(0.9) alone, or take more pairs"
         )
     return (
-        f"another sample of {n_pairs} pairs is expected to give other modules (adjusted Rand index {ari:.2f}; below "
-        f"{ENOUGH}); trust the {kind}s of .assigned(0.9) alone, or take about {pairs_for(n_pairs, ari):,} pairs"
+        f"another sample of {counted(n_pairs, 'pair')} is expected to give other modules (adjusted Rand index "
+        f"{ari:.2f}; below {ENOUGH}); trust the {kind}s of .assigned(0.9) alone, or take about "
+        f"{pairs_for(n_pairs, ari):,} pairs"
     )
 
 

@@ -166,7 +166,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.require_fit()
         given = module_names(self.templates_, names) if isinstance(names, Regions) else strings(names, "names")
         if len(given) != self.n_modules:
-            raise ProbeError(f"{len(given)} names are given for {self.n_modules} modules; give one each")
+            raise ProbeError(f"{counted(len(given), 'name')} given for {self.n_modules} modules; give one each")
         self.names_ = tuple(given)
         self.modules_ = self.grouped(self.labels_)
         return self

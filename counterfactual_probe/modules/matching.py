@@ -11,6 +11,7 @@ import numpy as np
 from ..base.display.description import Description, Picture, Table
 from ..base.display.flat import as_pictures
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError, first_few, required
 from ..generator.results import Result, kind_of, origin
 from ..generator.units import UnitSet, union
@@ -55,7 +56,7 @@ class ModuleMatch(Result):
         poor = [name for name, cosine, _ in rows if float(cosine) < _ALIKE]
         return Description(
             "ModuleMatch",
-            f"{origin(self.provenance)}: {len(rows)} pairs of modules",
+            f"{origin(self.provenance)}: {counted(len(rows), 'pair')} of modules",
             table=Table(("modules", "cosine", f"{kind}s"), rows),
             pictures=(Picture("The matched templates, one pair in a column.", self.plot),),
             warning=f"{first_few(poor, 3)}: the templates are hardly alike (cosine below {_ALIKE})" if poor else "",

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError, first_few, whole
 from ..base.formats.provenance import Provenance
 from ..base.formats.types import Count
@@ -84,7 +85,8 @@ class ModuleQuality(Result):
         weak = [name for name, share in zip(self.names, self.above_random, strict=True) if share < _TYPICAL]
         return Description(
             "ModuleQuality",
-            f"{origin(self.provenance)}: {len(rows)} modules, {self.random.shape[1]} random sets each",
+            f"{origin(self.provenance)}: {counted(len(rows), 'module')}, "
+            f"{counted(self.random.shape[1], 'random set')} each",
             table=Table(
                 ("module", f"{kind}s", "influence", "specificity", "of random sets", "less specific"), tuple(rows)
             ),

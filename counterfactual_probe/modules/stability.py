@@ -142,8 +142,8 @@ def measure_stability(
     if repetitions and max(numbers) > smallest:
         samples_only = "" if other is None else ", or for repetitions=0 to compare samples only"
         raise ProbeError(
-            f"{max(numbers)} modules asked of subsets of {smallest} live {kind}s; ask for at most {smallest}"
-            f"{samples_only}"
+            f"{counted(max(numbers), 'module')} asked of subsets of {counted(smallest, f'live {kind}')}; ask for at "
+            f"most {smallest}{samples_only}"
         )
     if other is not None:
         _require_same_units(rows, other, max(numbers), kind)
@@ -197,7 +197,9 @@ def _require_same_units(rows: Floats, other: Floats, most: int, kind: str) -> No
         )
     alive = int((rows.any(1) & other.any(1)).sum())
     if alive < most:
-        raise ProbeError(f"{alive} {kind}s live in both samples and {most} modules are asked for; ask for fewer")
+        raise ProbeError(
+            f"{counted(alive, kind)} live in both samples and {counted(most, 'module')} asked for; ask for fewer"
+        )
 
 
 def _overlaps(one: Clusters, two: Clusters, shared: int) -> list[tuple[float, float]]:

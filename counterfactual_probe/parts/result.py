@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.formats.provenance import Provenance
 from ..base.formats.types import Name
 from ..generator.results import Result, kind_of
@@ -93,7 +94,7 @@ class PartsAgreement(Result):
             "PartsAgreement",
             f"mean IoU {_beside(self.mean_iou, self.chance_iou, self.majority_iou)}, "
             f"ARI {_beside(self.mean_ari, self.chance_ari, self.majority_ari)}; "
-            f"{k} modules, {p} parts, {len(self.ari)} images",
+            f"{counted(k, 'module')}, {counted(p, 'part')}, {counted(len(self.ari), 'image')}",
             facts=()
             if math.isnan(above)
             else (("random groups", f"{len(self.chance_iou)}, of which {above:.0%} agree less"),),

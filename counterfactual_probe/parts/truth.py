@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.display.text import counted
 from ..base.errors import ProbeError, strings
 from ..base.formats.elsewhere import plain_array
 from ..modules.clustering import Array, Floats, Labels
@@ -33,7 +34,7 @@ class Truth:
         n, p = values.shape[:2]
         self.names = [f"part {part + 1}" for part in range(p)] if names is None else strings(names, "names")
         if len(self.names) != p:
-            raise ProbeError(f"{len(self.names)} names are given for {p} parts; name each")
+            raise ProbeError(f"{counted(len(self.names), 'name')} given for {counted(p, 'part')}; name each")
         self.labels: Labels = strongest(values.reshape(n, p, -1))
         shown = np.stack([(self.labels == part).mean(0) for part in range(p)])
         if not shown.any(1).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..base.display.text import counted
 from ..base.errors import ProbeError
 from ..generator.adapter import GeneratorAdapter
 from ..generator.layers import LayerInfo
@@ -42,11 +43,13 @@ def study_layers(
     small = [info for info in infos if info.channels < n_modules]
     if layers is None and len(small) < len(infos):
         for info in small:
-            say(f"layer {info.name} is left out: {info.channels} channels are too few for {n_modules} modules")
+            few = counted(info.channels, "channel")
+            say(f"layer {info.name} is left out: {few} cannot make {counted(n_modules, 'module')}")
         return [info for info in infos if info not in small]
     for info in small:
         raise ProbeError(
-            f"{n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask "
+            f"{counted(n_modules, 'module')} asked of layer {info.name!r}, which has "
+            f"{counted(info.channels, 'channel')}; ask "
             "for fewer, or leave the layer out"
         )
     if not infos:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..base.files import as_path
 from ..generator.adapter import GeneratorAdapter
 from ..modules.confidence import ENOUGH
+from ..modules.features import Kind
 from ..registry.segmentation import RegionsLike, regions_of
 from .growth import Growth
 from .page import Report
@@ -26,6 +27,7 @@ def report(
     max_hybrids: int = 2**15,
     seed: int = 0,
     regions: RegionsLike | None = None,
+    features: Kind | None = None,
     sections: Sequence[str | SectionMaker] = (),
     show_progress: bool = False,
 ) -> Report:
@@ -47,13 +49,14 @@ def report(
         regions: named parts of the image that modules are named after: masks (height, width) by name, or a module or
             function from images (n, C, H, W) to labels (n, H, W), such as a segmentation network, whose ``names`` are
             those of the labels. By default those of the registry, or centre, border and sides.
+        features: of :class:`ModuleFinder`, if modules are to be of these; by default "l2" or "bits", as above.
         sections: further analyses, by the names that :func:`counterfactual_probe.reporting.available_sections` lists.
 
     Raises:
         ProbeError: an unknown layer, or one with fewer channels than modules; a folder that cannot be written into.
     """
     names = [layers] if isinstance(layers, str) else layers
-    settings = Settings(n_modules, expected_ari, max_pairs, max_hybrids, seed)
+    settings = Settings(n_modules, expected_ari, max_pairs, max_hybrids, seed, features=features)
     makers = [section_maker(one) if isinstance(one, str) else one for one in sections]
     growth = Growth(generator, names, settings, as_path(out), regions=regions_of(generator, regions), makers=makers)
     return growth.run(show_progress=show_progress)

@@ -21,6 +21,7 @@ from ..hybrids.result import Hybrids
 from ..influence.influence_map import InfluenceMap
 from ..influence.maps import InfluenceMaps
 from ..modules.confidence import ENOUGH
+from ..modules.features import Kind, MapFeatures
 from ..modules.finder import ModuleFinder
 from ..modules.quality import ModuleQuality
 from ..registry.naming import Evidence, Shown, numbered_names, shown_regions
@@ -45,6 +46,7 @@ class Settings:
         expected_ari: no more pairs are sampled in a layer once its modules are as reproducible.
         max_pairs, max_hybrids: nor above so many pairs, or hybrids in all: the cost of a layer is pairs × channels.
         shown: pairs of latents whose hybrids are shown.
+        features: of :class:`ModuleFinder`; by default "l2" or "bits", in each layer those that are more reproducible.
     """
 
     n_modules: int = 3
@@ -53,6 +55,7 @@ class Settings:
     max_hybrids: int = 2**15
     seed: int = 0
     shown: int = 8
+    features: Kind | None = None
 
     def require(self) -> None:
         """Raise a ProbeError for what no study can have."""
@@ -60,6 +63,8 @@ class Settings:
         whole(self.seed, "the seed", 0)
         whole(self.max_hybrids, "max_hybrids", 1)
         whole(self.shown, "shown", 1)
+        if self.features is not None:
+            MapFeatures(self.features)
         share(self.expected_ari, "expected_ari")
         if self.max_pairs < _FEWEST_PAIRS:
             raise ProbeError(
@@ -76,11 +81,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class LayerStudy:
-    """One layer: its maps, the modules by the method that is more reproducible here and by the other, and hybrids.
+    """One layer: its maps, the modules by the method that was asked for, or is more reproducible here, and by another.
 
     Attributes:
         maps: of all pairs, without sums over blocks.
-        finder: of the method whose modules another sample of latents is expected to reproduce better.
+        finder: of the method that the settings name, or whose modules another sample is expected to reproduce better.
         other: of the other method; None where that finds no modules.
         stopped: why no more pairs were sampled.
     """
@@ -163,7 +168,7 @@ class Study:
     def parameters(self, layer: LayerStudy) -> str:
         """What figures of the layer were made with."""
         pairs = int(layer.maps.n_pairs.max())
-        return f"{self.generator}, layer {layer.layer.name}, {pairs} pairs, seed {self.settings.seed}"
+        return f"{self.generator}, layer {layer.layer.name}, {counted(pairs, 'pair')}, seed {self.settings.seed}"
 
 
 def run_study(
@@ -196,7 +201,7 @@ def growing_study(
     done: list[LayerStudy] = []
     left_out: list[tuple[str, str]] = []
     for number, info in enumerate(infos, 1):
-        say(f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels")
+        say(f"layer {info.name} ({number} of {len(infos)}): {counted(info.channels, 'channel')}")
         try:
             done.append(_study_layer(generator, info, settings, show_progress))
         except Interrupted:
@@ -221,18 +226,21 @@ def _found(generator: GeneratorAdapter, info: LayerInfo, settings: Settings, sho
     influence, size = InfluenceMap(generator, info.name), map_size(generator, info.channels)
     height, width = size or generator.image_size[1:]
     pairs, blocks = settings.pairs(info.channels, height * width)
-    reproducible = ModuleFinder(settings.n_modules, features="l2", seed=settings.seed).fit_until(
+    wanted = settings.features or "l2"
+    grown = ModuleFinder(settings.n_modules, features=wanted, seed=settings.seed).fit_until(
         influence,
         expected_ari=settings.expected_ari,
         max_pairs=pairs,
         seed=settings.seed,
         blocks=blocks,
         map_size=size,
+        normalise="pair",  # so that the other method can have its modules of the same maps
         show_progress=show_progress,
     )
-    maps = reproducible.maps_
-    finder, other = _better(reproducible, _papers(settings, maps))
-    del reproducible.maps_  # its sums over blocks take many times the memory of all the rest
+    maps = grown.maps_
+    second = _of_same_maps(settings, maps, "l2" if wanted == "bits" else "bits")
+    finder, other = _better(grown, second) if settings.features is None else (grown, second)
+    del grown.maps_  # its sums over blocks take many times the memory of all the rest
     base, source = shown_pairs(generator, settings)
     return LayerStudy(
         info,
@@ -241,25 +249,25 @@ def _found(generator: GeneratorAdapter, info: LayerInfo, settings: Settings, sho
         other,
         Hybridizer(generator, info.name).hybridize(base, source, units=finder.modules_),
         _quality(finder, influence, settings),
-        reproducible.stopped_.partition(":")[0],  # what follows is of this method, which may not be the better one
+        grown.stopped_.partition(":")[0],  # what follows is of this method, which may not be the better one
     )
 
 
-def _papers(settings: Settings, maps: InfluenceMaps) -> ModuleFinder | None:
-    """The papers' pipeline on the same maps, with its confidence; None where it finds no modules."""
+def _of_same_maps(settings: Settings, maps: InfluenceMaps, features: Kind) -> ModuleFinder | None:
+    """Modules by another method, with their confidence; None where it finds none."""
     try:
-        finder = ModuleFinder(settings.n_modules, seed=settings.seed).fit(maps)
+        finder = ModuleFinder(settings.n_modules, features=features, seed=settings.seed).fit(maps)
         finder.expected_ari_  # noqa: B018  # measured now, while there are sums over blocks
     except ProbeError:
         return None
     return finder
 
 
-def _better(reproducible: ModuleFinder, papers: ModuleFinder | None) -> tuple[ModuleFinder, ModuleFinder | None]:
-    if papers is None:
-        return reproducible, None
-    worth = [(_divided(finder), finder.expected_ari_) for finder in (reproducible, papers)]
-    return (reproducible, papers) if worth[0] >= worth[1] else (papers, reproducible)
+def _better(first: ModuleFinder, second: ModuleFinder | None) -> tuple[ModuleFinder, ModuleFinder | None]:
+    if second is None:
+        return first, None
+    worth = [(_divided(finder), finder.expected_ari_) for finder in (first, second)]
+    return (first, second) if worth[0] >= worth[1] else (second, first)
 
 
 def expected_ari(finder: ModuleFinder) -> float:

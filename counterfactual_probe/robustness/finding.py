@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ..base.display.text import counted
 from ..base.errors import ProbeError, whole
 from ..base.files import as_path, safe_name
 from ..generator import latents as lt
@@ -41,7 +42,8 @@ def modules_by_layer(
     for info in parse_layers(generator, layers):
         if info.channels < n_modules:
             raise ProbeError(
-                f"{n_modules} modules asked of layer {info.name!r}, which has {info.channels} channels; ask for fewer, "
+                f"{counted(n_modules, 'module')} asked of layer {info.name!r}, which has "
+                f"{counted(info.channels, 'channel')}; ask for fewer, "
                 "or leave the layer out"
             )
         pairs = min(given, max(2, hybrids // info.channels))

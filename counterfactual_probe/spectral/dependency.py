@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..base.errors import ProbeError, nearest, one_of, text
 from ..base.memory import room_for
 from ..base.progress import progress_bar
@@ -72,7 +73,7 @@ class SpectralDependency:
         self._require_pairs(self._traced())
 
     def __repr__(self) -> str:
-        return f"SpectralDependency({self._network.name!r}, {len(self._all())} pairs of convolutions)"
+        return f"SpectralDependency({self._network.name!r}, {counted(len(self._all()), 'pair')} of convolutions)"
 
     def pairs(self) -> list[ConvolutionPair]:
         """Successive convolutions that can be compared, in execution order; those that skip others say so."""

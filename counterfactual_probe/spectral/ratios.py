@@ -146,8 +146,8 @@ class ActivationRatios(Result):
         maps, filters = self.ratio.shape
         return Description(
             "ActivationRatios",
-            f"{self.provenance.get('generator')}, {' → '.join(self.provenance['layers'])}: {maps} maps × {filters} "
-            f"filters, {self.n_samples} samples, {self.dead} maps dead",
+            f"{self.provenance.get('generator')}, {' → '.join(self.provenance['layers'])}: {counted(maps, 'map')} × "
+            f"{counted(filters, 'filter')}, {counted(self.n_samples, 'sample')}, {counted(self.dead, 'map')} dead",
             facts=summary_facts(self.summary()),
             pictures=(Picture("Histogram of the maps' ratios; 1 is no dependency.", self.plot),),
             page="spectral",
@@ -313,7 +313,9 @@ class SpectralTable(Result):
             raise ProbeError(f"most is {most}; give at least 1 panel")
         given = list(names) if names is not None else [str(table.provenance["generator"]) for table in tables]
         if len(given) != len(tables):
-            raise ProbeError(f"{len(given)} names are given for {len(tables)} networks; give one each")
+            raise ProbeError(
+                f"{counted(len(given), 'name')} given for {counted(len(tables), 'network')}; give one each"
+            )
         panels = [table.panels() for table in tables]
         if ax is None:
             return plot_layers(panels, given, most=most)

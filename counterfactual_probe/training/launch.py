@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,14 +21,21 @@ if TYPE_CHECKING:
 _DEVICES = (None, "cpu", "cuda")
 
 
+def require_accelerate() -> None:
+    """Raise a ProbeError where Accelerate is not installed."""
+    if find_spec("accelerate") is None:
+        raise ProbeError(
+            "training runs on Accelerate, which is not installed; run: pip install 'counterfactual-probe[train]'"
+        )
+
+
 @contextmanager
 def accelerated(precision: Precision, device: str | None) -> Iterator[Accelerator]:
     """An Accelerator for one training; the next one may have another precision."""
-    try:
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-        from accelerate.state import AcceleratorState
-    except ImportError:
-        raise ProbeError("training runs on Accelerate, which is not installed; run: pip install accelerate") from None
+    require_accelerate()
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
     if precision not in PRECISIONS:
         raise ProbeError(f"precision is {precision!r}; give one of {', '.join(PRECISIONS)}")
     if device not in _DEVICES or (device == "cuda" and not torch.cuda.is_available()):

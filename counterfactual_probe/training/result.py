@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.display.described import Described, Tabulated
 from ..base.display.description import Description, Picture
 from ..base.display.plot import Plot
+from ..base.display.text import counted
 from ..generator.adapter import GeneratorAdapter
 from ..registry.folders import load_folder
 from .record.losses import Values
@@ -47,7 +48,7 @@ class Trained(Described, Tabulated):
         facts += [("data", note) for note in self.notes]
         return Description(
             "Trained",
-            f"{str(self.folder)!r}, {self.steps} steps, {last}",
+            f"{str(self.folder)!r}, {counted(self.steps, 'step')}, {last}",
             facts=tuple(facts),
             pictures=(Picture("Losses by step.", self.plot),),
             page="training",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import ProbeError, whole
-from ..base.files import as_path
+from ..base.files import as_path, require_writable
 from ..data import Images, open_images
 from ..data.generated import PREFIX
 from ..data.scene import SCENE
 from ..data.sources import Data
 from ..distributed.exchange import together, told_to_all
 from ..distributed.ranks import current_ranks
-from .launch import accelerated, group_device
+from .launch import accelerated, group_device, require_accelerate
 from .plan import TrainingPlan
 from .recipe import Precision, Recipe, Trainable, trainable
 from .record.output import bytes_needed, holds_training
@@ -103,6 +103,8 @@ def _planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
             "folder"
         )
     whole(request.seed, "the seed", 0)
+    require_accelerate()  # now, and so is a folder, before images are decoded
+    require_writable(folder)
     images = _open_training_images(entry, request, run)
     recipe = recipe.suited(images)
     # The command need not repeat the model's own precision.

@@ -176,7 +176,7 @@ def failing(inputs: Tensor) -> Tensor:
         (lambda x: x, {}, r"gives \(2, 3, 8, 8\) for 2 images; let the module return logits"),
         (lambda x: "koala", {}, r"gives None for 2 images"),
         (lambda x: x.mean((2, 3)).softmax(1), {}, "gives probabilities, which sum to 1, and logits are needed"),
-        (lambda x: x.mean((2, 3)), {"class_names": ["a"]}, "gives 3 logits and 1 class names are given; give one name"),
+        (lambda x: x.mean((2, 3)), {"class_names": ["a"]}, "gives 3 logits and has 1 class name; give one name"),
         (lambda x: x.mean((1, 2, 3))[:, None], {}, "gives 1 logit; give one with at least two classes"),
         (failing, {}, "classifier 'Answering' raised ValueError: no weights; run the module by itself"),
     ],
@@ -274,7 +274,7 @@ def test_a_checkpoint(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(loaded.logits(images), made.logits(images))
     assert loaded.source == "timm test_resnet, mine.pth"
-    with pytest.raises(cp.ProbeError, match="gives 3 logits and 2 class names are given"):
+    with pytest.raises(cp.ProbeError, match="gives 3 logits and has 2 class names"):
         cp.load_classifier("test_resnet", checkpoint=path, class_names=["cat", "dog"])
     with pytest.raises(cp.ProbeError, match=r"mine\.pth has no head\.weight, so it is not that of timm's test_vit"):
         cp.load_classifier("test_vit", checkpoint=path)
@@ -300,7 +300,10 @@ def test_names_that_nobody_knows() -> None:
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(cp.ProbeError, match="comes from timm, which is not installed; run: pip install timm"):
+    with pytest.raises(
+        cp.ProbeError,
+        match=r"comes from timm, which is not installed; run: pip install 'counterfactual-probe\[robustness",
+    ):
         cp.load_classifier("resnetv2_50")
 
 

@@ -311,5 +311,8 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(cp.ProbeError, match=r"a\.txt is neither \.h5 \(3D-Shapes\) nor \.npz"):
         read_labelled(tmp_path / "a.txt")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(cp.ProbeError, match=r"a\.h5 is read by h5py, which is not installed; run: pip install h5py"):
+    with pytest.raises(
+        cp.ProbeError,
+        match=r"a\.h5 is read by h5py, which is not installed; run: pip install 'counterfactual-probe.shapes3d",
+    ):
         read_labelled(tmp_path / "a.h5")

@@ -42,7 +42,7 @@ def test_hybrids_by_modules_are_labelled_with_their_names(maps: cp.InfluenceMaps
         f"{name}\n{units.size} channels" for name, units in zip(finder.names_, finder.unit_sets(), strict=True)
     ]
     assert {row["module"] for row in finder.records()} == {"eyes and mouth", "frame"}
-    with pytest.raises(cp.ProbeError, match="1 names are given for 2 modules; give one each"):
+    with pytest.raises(cp.ProbeError, match="1 name given for 2 modules; give one each"):
         finder.name_modules(["one"])
 
 

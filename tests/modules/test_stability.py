@@ -159,7 +159,7 @@ def test_provenance_is_that_of_the_maps(plain: cp.GeneratorAdapter) -> None:
         ),
         (
             {"other": np.zeros((18, 16, 16)), "n_modules": 2},
-            "0 channels live in both samples and 2 modules are asked for",
+            "0 channels live in both samples and 2 modules asked for",
         ),
         ({"other": np.zeros((16, 16))}, r"influence maps have shape \(16, 16\)"),
     ],

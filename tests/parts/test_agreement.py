@@ -293,7 +293,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     ):
         with pytest.raises(cp.ProbeError, match=match):
             cp.parts_agreement(*arguments)
-    with pytest.raises(cp.ProbeError, match="2 names are given for 3 parts; name each"):
+    with pytest.raises(cp.ProbeError, match="2 names given for 3 parts; name each"):
         cp.parts_agreement(finder, masks, names=["a", "b"])
     with pytest.raises(cp.ProbeError, match="there are 5 maps and the finder was fitted on 18; give these"):
         cp.parts_agreement(finder, masks, maps=maps[:5])

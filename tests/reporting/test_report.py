@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import counterfactual_probe as cp
+from counterfactual_probe.modules.features import Kind
 from counterfactual_probe.registry.naming import Shown
 from counterfactual_probe.registry.regions import generic_regions
 from counterfactual_probe.reporting import write_report
@@ -100,7 +101,7 @@ def chain_of(*widths: int) -> cp.GeneratorAdapter:
 def test_default_layers_with_too_few_channels_are_left_out_and_said() -> None:
     generator, told = chain_of(5, 2), list[str]()
     assert [layer.name for layer in study_layers(generator, None, 3, told.append)] == ["1"]
-    assert told == ["layer 3 is left out: 2 channels are too few for 3 modules"]
+    assert told == ["layer 3 is left out: 2 channels cannot make 3 modules"]
     with pytest.raises(cp.ProbeError, match="3 modules asked of layer '3', which has 2 channels"):
         study_layers(generator, ["1", "3"], 3)
     with pytest.raises(cp.ProbeError, match="9 modules asked of layer '1', which has 5 channels"):
@@ -331,3 +332,22 @@ def test_no_clock_time_is_in_any_text_file(report: Path) -> None:
     for path in [report, *report.parent.glob("*.json")]:
         text = re.sub(r"base64,[^\"]*", "", path.read_text())
         assert not re.search(r"\b20\d\d-\d\d-\d\d\b|\b\d\d:\d\d:\d\d\b", text), path.name
+
+
+@pytest.mark.filterwarnings("ignore::counterfactual_probe.modules.confidence.ExpectedDisagreement")
+@pytest.mark.parametrize("features", ["bits", "l2", "pca"])
+def test_modules_are_of_the_features_that_were_asked_for(features: Kind, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, features=features)
+    study = run_study(wide(), ["main.3"], settings=settings)
+    (layer,) = study.layers
+    assert layer.finder.features == features
+    assert layer.other is not None
+    assert layer.other.features == ("l2" if features == "bits" else "bits")
+    page = write_report(study, tmp_path).page.read_text()
+    assert "shown is the method that was asked for" in page
+    assert "the more reproducible one is shown" not in page
+
+
+def test_features_that_there_are_not_are_refused_before_the_study() -> None:
+    with pytest.raises(cp.ProbeError, match="features is 'l1'; give one of 'bits', 'l2', 'pca'"):
+        cp.report(wide(), features="l1")  # type: ignore[arg-type]

@@ -182,7 +182,7 @@ def test_two_networks_are_superimposed_level_by_level(sd: cp.SpectralDependency)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "other"]
     assert len(sd.table().plot(most=1)[1]) == 1
     assert len(sd.table().plot(against=[other, sd.table()], names=["one", "two", "three"])[1][0].patches) == 6
-    with pytest.raises(cp.ProbeError, match="1 names are given for 2 networks"):
+    with pytest.raises(cp.ProbeError, match="1 name given for 2 networks"):
         sd.table().plot(against=other, names=["one"])
     with pytest.raises(cp.ProbeError, match="most is 0"):
         sd.table().plot(most=0)

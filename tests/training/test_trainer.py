@@ -290,7 +290,10 @@ def test_mixed_precision_is_close_and_not_the_same(tmp_path: Path) -> None:
 
 def test_without_accelerate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(cp.ProbeError, match="runs on Accelerate, which is not installed; run: pip install accelerate"):
+    with pytest.raises(
+        cp.ProbeError,
+        match=r"runs on Accelerate, which is not installed; run: pip install .counterfactual-probe\[train\]",
+    ):
         train(Toy(), tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 _SHELLS = ("bash", "zsh", "tcsh")
@@ -16,7 +17,7 @@ class _Print(argparse.Action):
             import shtab
         except ImportError:
             parser.error("--print-completion needs shtab; install counterfactual-probe[completion]")
-        print(shtab.complete(parser, shell))
+        parser._print_message(shtab.complete(parser, shell), sys.stdout)
         parser.exit()
 
 

@@ -42,10 +42,10 @@ def results(options: argparse.Namespace, *names: str, folder: Path | None = None
     Raise a ProbeError where it cannot be written, or where results of other arguments are and ``--force`` is not given.
     When the block ends, the arguments are recorded beside the results, so that the same command may run again.
     """
-    from ...base.files import require_writable, write_json
+    from ...base.files import missing_folders, require_writable, write_json
 
     folder, record = folder or output_folder(options), _record(options)
-    made = not folder.exists()
+    made = missing_folders(folder)
     others = [name for name in names if _is_of_another_run(folder, name, record, options.force)]
     require_writable(folder)
     for name in names:
@@ -62,14 +62,15 @@ def results(options: argparse.Namespace, *names: str, folder: Path | None = None
         write_json(folder / f"{name}{RECORD}", record)
 
 
-def _leave_no_trace(folder: Path, names: Sequence[str], *, made: bool) -> None:
-    """Of a run that ended before there was any result."""
+def _leave_no_trace(folder: Path, names: Sequence[str], *, made: Sequence[Path]) -> None:
+    """Of a run that ended before there was any result; of folders, those that it has made."""
+    from ...base.files import remove_empty
+
     with suppress(OSError):
         for name in names:
             if not _files(folder, name):
                 (folder / f"{name}{RECORD}").unlink(missing_ok=True)
-        if made:
-            folder.rmdir()  # which fails, and may, where there is anything
+    remove_empty(made)
 
 
 def _record(options: argparse.Namespace) -> dict[str, Any]:

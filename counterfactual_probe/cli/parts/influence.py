@@ -73,6 +73,8 @@ def measurement(options: argparse.Namespace) -> Callable[..., InfluenceMaps]:
 
 
 def _influence(options: argparse.Namespace) -> None:
+    from ...base.display.text import counted
+
     attribute = measurement(options)
     name = f"maps-{file_name([options.layer])}"
     with results(options, name) as out:
@@ -85,6 +87,7 @@ def _influence(options: argparse.Namespace) -> None:
             checkpoint=options.checkpoint,
         )
         if options.tolerance is not None:
-            show(f"{len(maps) - len(maps.missed)} of {len(maps)} maps reached the tolerance of {options.tolerance:g}")
+            reached = f"{len(maps) - len(maps.missed)} of {counted(len(maps), 'map')}"
+            show(f"{reached} reached the tolerance of {options.tolerance:g}")
         show(maps.save(out / f"{name}.safetensors"))
         show(save_figure(maps.plot(most=len(maps))[0], out / f"{name}.png"))

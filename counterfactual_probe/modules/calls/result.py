@@ -12,7 +12,7 @@ import numpy as np
 from ...base.display.description import Description, Picture, Table
 from ...base.display.flat import as_pictures
 from ...base.display.plot import Plot
-from ...base.display.text import plus_minus
+from ...base.display.text import counted, plus_minus
 from ...base.formats.provenance import Provenance
 from ...generator.results import Result, origin
 from ...generator.units import UnitSet
@@ -98,7 +98,8 @@ class ModulesByCall(Result):
 
     def describe(self) -> Description:
         """The share of channels that keep their module from each call to the next, beside chance."""
-        numbers = f"{len(self.units)} modules of {self.labels.shape[1]} channels at {len(self.calls)} calls"
+        channels, calls = counted(self.labels.shape[1], "channel"), counted(len(self.calls), "call")
+        numbers = f"{counted(len(self.units), 'module')} of {channels} at {calls}"
         chance = float(self.chance_throughout.mean())
         facts = [("in one module at all calls", f"{self.kept_throughout:.0%} of the channels (chance {chance:.0%})")]
         if self.reproducible is not None:

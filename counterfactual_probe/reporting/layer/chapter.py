@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ...base.display.records import csv_text
+from ...base.display.text import counted
 from ...base.files import safe_name
 from ...generator.results import units_to_json
 from ...modules import plots
@@ -26,6 +27,7 @@ from .figures import colour_key, confidence_figure, images_figure, mosaic_figure
 METHODS = {
     "l2": "pair-normalised maps (every pair of latents counts once, rows of unit L2 norm)",
     "bits": "the papers' pipeline (mean maps, binarised at their 75th percentile)",
+    "pca": "what channels change (shares of the principal components of all changes), wherever in the image",
 }
 
 
@@ -56,7 +58,7 @@ def _in_short(layer: LayerStudy, names: Sequence[str]) -> str:
 
 def _shows(layer: LayerStudy, found: Sequence[Shown]) -> str:
     parts = [
-        f"module {k} ({units.size} channels) {one.words}"
+        f"module {k} ({counted(units.size, 'channel')}) {one.words}"
         for k, (units, one) in enumerate(zip(layer.modules, found, strict=True), 1)
     ]
     return f"{listing(parts)[:1].upper()}{listing(parts)[1:]}."
@@ -72,8 +74,9 @@ def _method(layer: LayerStudy) -> str:
         return words
     if np.isnan(other := expected_ari(layer.other)):
         return f"{words} By {METHODS[layer.other.features]}, all channels are in one module."
+    less = "less" if other < layer.expected_ari else "no less"
     return (
-        f"{words} By {METHODS[layer.other.features]}, modules are expected to agree less with those of another "
+        f"{words} By {METHODS[layer.other.features]}, modules are expected to agree {less} with those of another "
         f"sample: adjusted Rand index {other:.2f} instead of {layer.expected_ari:.2f}."
     )
 
@@ -97,7 +100,7 @@ def _specific(layer: LayerStudy, names: Sequence[str]) -> str | None:
 def _precise(layer: LayerStudy) -> str:
     errors = layer.maps.relative_error[layer.maps.maps.flatten(1).any(1)].double().numpy()
     dead = layer.layer.channels - len(errors)
-    without = f"; {dead} channels have no effect at all" if dead else ""
+    without = f"; {counted(dead, 'channel')} without any effect" if dead else ""
     median = float(np.median(errors)) if len(errors) else 0.0
     return f"The standard error of the median channel's influence map is {percent(median)} of the map{without}."
 
@@ -110,7 +113,7 @@ def _figures(study: Study, layer: LayerStudy, names: Sequence[str], regions: Reg
     parameters, influence = study.parameters(layer), layer.maps.influence.numpy()
     order = layer.order(regions)
     rows = [hybrids.base, cast(Tensor, hybrids.source), *(hybrids.images[k] for k in order)]
-    of_modules = [f"{names[k]}\n{layer.modules[k].size} channels" for k in order]
+    of_modules = [f"{names[k]}\n{counted(layer.modules[k].size, 'channel')}" for k in order]
     yield images_figure(
         f"hybrids_{name}",
         rows=rows,
@@ -146,14 +149,14 @@ def _figures(study: Study, layer: LayerStudy, names: Sequence[str], regions: Reg
 def _templates_figure(layer: LayerStudy, names: Sequence[str], regions: Regions, parameters: str) -> CaptionedFigure:
     """Templates of the modules, with those of the other method below."""
     finders = [layer.finder] if layer.other is None else [layer.finder, layer.other]
-    titles = [f"{name}\n{units.size} channels" for name, units in zip(names, layer.modules, strict=True)]
+    titles = [f"{name}\n{counted(units.size, 'channel')}" for name, units in zip(names, layer.modules, strict=True)]
     stack, below = [layer.finder.templates_], ""
     if layer.other is not None:
         order = _best_order(*finders)
         stack.append(layer.other.templates_[order])
         other_names = module_names(layer.other.templates_, regions)
         sizes = [layer.other.unit_sets()[k].size for k in order]
-        listed = [f"{other_names[k]} ({size} channels)" for k, size in zip(order, sizes, strict=True)]
+        listed = [f"{other_names[k]} ({counted(size, 'channel')})" for k, size in zip(order, sizes, strict=True)]
         below = f" Below, matched to them, those of {METHODS[layer.other.features]}: {listing(listed)}."
     figure, _ = plots.plot_templates(np.stack(stack), titles)
     return shown(

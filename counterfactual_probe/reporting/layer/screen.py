@@ -142,11 +142,16 @@ def _layers(study: Study, regions: Regions) -> Iterator[Markup]:
             )
         )
     head = ("layer", "how sure", "modules", "expected ARI", "papers' ARI", "channels", "size", "pairs")
+    which = (
+        "of the two methods, the more reproducible one is shown."
+        if study.settings.features is None
+        else "shown is the method that was asked for."
+    )
     note = (
         "Expected ARI: how far these modules agree with those of other random images, from 0 (by chance) to 1 (the "
         f"same); reproducible from {ENOUGH:g} on, partly from {RELATED_FROM:g} on. Papers' ARI: the same for the "
-        "method of the papers; of the two methods, the more reproducible one is shown. Pairs of images were added "
-        "until modules were reproducible, or a limit was reached."
+        f"method of the papers; {which} Pairs of images were added until modules were reproducible, or a limit was "
+        "reached."
     )
     if rows:
         yield html.table(head, rows, note=note, text_columns=3, sortable=True)

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import torch
 
+from ...base.display.text import counted
 from ...base.files import safe_name
 from ...generator.results import units_to_json
 from ...modules import plots
@@ -43,7 +44,7 @@ def template_sentence(layer: PapersLayer, regions: Regions) -> str:
     """What the templates show, by correlation with named parts of the image."""
     parts = []
     for k, found in enumerate(shown_regions(layer.finder.templates_, regions), 1):
-        parts.append(f"module {k} ({layer.modules[k - 1].size} channels) {found.words}")
+        parts.append(f"module {k} ({counted(layer.modules[k - 1].size, 'channel')}) {found.words}")
     return f"At {layer.layer.name}, K = {layer.finder.n_modules}: {listing(parts)}."
 
 
@@ -77,8 +78,9 @@ def stability_sentence(layer: PapersLayer) -> str:
     ari = layer.at("ari", k)
     pairs = int(layer.maps[0].n_pairs[0])
     return (
-        f"Between two samples of {pairs} pairs of latents, {percent(layer.at('draw_agreement', k))} of the channels "
-        f"keep their module, matched templates have a cosine of {layer.at('draw_cosine', k):.2f}, and the adjusted "
+        f"Between two samples of {counted(pairs, 'pair')} of latents, "
+        f"{percent(layer.at('draw_agreement', k))} of the channels keep their module, matched templates have a cosine "
+        f"of {layer.at('draw_cosine', k):.2f}, and the adjusted "
         f"Rand index is {ari:.2f} (1: the same modules, 0: chance): {ari_words(ari)}. {_subsets_sentence(layer)}"
     )
 
@@ -226,7 +228,7 @@ def _hybrids_figure(layer: PapersLayer, names: Sequence[str], parameters: str) -
     rows, labels = [hybrids.base, cast(torch.Tensor, hybrids.source)], ["base", "source"]
     for k, units in enumerate(layer.modules):
         rows.append(hybrids.images[k])
-        labels.append(f"{names[k]}\n{units.size} channels")
+        labels.append(f"{names[k]}\n{counted(units.size, 'channel')}")
         if confident is not None:
             rows.append(confident.images[k])
             labels.append(f"its {confident.units[k].size}\nconfident ones")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ...base.display.description import Table
+from ...base.display.text import counted
 from ...base.files import safe_name
 from ...hybrids.result import Hybrids
 from ...modules import plots
@@ -87,7 +88,8 @@ def _influence_figures(study: PapersStudy) -> Iterator[CaptionedFigure]:
     by_layer = {layer.layer.name: layer.influence_by_count for layer in study.layers if layer.influence_by_count}
     if not by_layer:
         return
-    parameters = f"{study.generator}, K = {_range(study.settings.counts)}; means over {study.settings.n_pairs} pairs"
+    pairs = counted(study.settings.n_pairs, "pair")
+    parameters = f"{study.generator}, K = {_range(study.settings.counts)}; means over {pairs}"
     counts = {name: np.array(list(maps)) for name, maps in by_layer.items()}
     means = {name: np.array([float(m.influence.mean()) for m in maps.values()]) for name, maps in by_layer.items()}
     falling = sum(values[-1] < values[0] for values in means.values())

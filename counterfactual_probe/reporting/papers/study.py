@@ -150,8 +150,8 @@ class PapersStudy:
         """What figures of the layer were made with."""
         settings = self.settings
         return (
-            f"{self.generator}, layer {layer.layer.name}, {settings.n_pairs} pairs, seed {settings.seeds[0]}, "
-            f"K = {settings.n_modules}"
+            f"{self.generator}, layer {layer.layer.name}, {counted(settings.n_pairs, 'pair')}, "
+            f"seed {settings.seeds[0]}, K = {settings.n_modules}"
         )
 
 
@@ -175,8 +175,8 @@ def run_papers_study(
     studies = []
     for number, info in enumerate(infos, 1):
         say(
-            f"layer {info.name} ({number} of {len(infos)}): {info.channels} channels, two samples of "
-            f"{settings.n_pairs} pairs"
+            f"layer {info.name} ({number} of {len(infos)}): {counted(info.channels, 'channel')}, two samples of "
+            f"{counted(settings.n_pairs, 'pair')}"
         )
         studies.append(_study_layer(generator, info, settings, show_progress, say))
     successive = []

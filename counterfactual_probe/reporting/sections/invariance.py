@@ -39,7 +39,8 @@ def _section(generator: GeneratorAdapter, study: Study, say: Callable[[str], Non
         test = StretchTest(generator, info.name, levels=levels)
         results.append(test.measure(seed=study.settings.seed, keep=KEPT))
     first, *others = results
-    about = f"{study.generator}, {first.provenance['transformation']}, {len(first)} images, seed {study.settings.seed}"
+    images = counted(len(first), "image")
+    about = f"{study.generator}, {first.provenance['transformation']}, {images}, seed {study.settings.seed}"
     figures = (
         shown(
             "images",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...base import drawing
+from ...base.display.text import counted
 from ...base.errors import ProbeError
 from ...base.files import safe_name
 from ...data import open_images
@@ -56,7 +57,7 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
     images = in_range(generator, opened.floats(chosen))
     z1, z2 = encode(images[:n]), encode(images[n:])
     made = {layer.layer.name: _hybrids(generator, layer, z1, z2) for layer in study.layers if any(layer.modules)}
-    about = f"{'; '.join((opened.source, *opened.notes))}; latents are means of the posterior; {n} pairs"
+    about = f"{'; '.join((opened.source, *opened.notes))}; latents are means of the posterior; {counted(n, 'pair')}"
     first = next(iter(made.values()), None)
     sentences = (_error_sentence(images, first),) if first is not None else ("No layer has modules.",)
     return Section(
@@ -99,7 +100,7 @@ def _figure(study: Study, name: str, images: Tensor, hybrids: Hybrids, about: st
     source = hybrids.base if hybrids.source is None else hybrids.source
     rows = [images[:n], hybrids.base, images[n:], source, *hybrids.images]
     labels = ["base\npicture", "base", "source\npicture", "source"]
-    labels += [f"{units.title(k)}\n{units.size} channels" for k, units in enumerate(hybrids.units, 1)]
+    labels += [f"{units.title(k)}\n{counted(units.size, 'channel')}" for k, units in enumerate(hybrids.units, 1)]
     stack = torch.stack([row.float().cpu() for row in rows]).numpy()
     figure, _ = drawing.plot_images(stack, labels, hybrids.provenance["image_range"])
     return shown(

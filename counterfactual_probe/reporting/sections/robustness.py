@@ -81,7 +81,7 @@ class _Judges:
 
     def make(self, generator: GeneratorAdapter, study: Study, say: Callable[[str], None]) -> Section:
         first, second = two_classes(self.classes)
-        say(f"scoring {len(self.classifiers)} classifiers on hybrids of {first} and {second}")
+        say(f"scoring {counted(len(self.classifiers), 'classifier')} on hybrids of {first} and {second}")
         z1, z2 = pairs_of_classes(generator, (first, second), study.settings.max_pairs, study.settings.seed)
         modules = {
             layer.layer.name: {str(k): units for k, units in enumerate(layer.modules, 1) if units.size}
@@ -196,7 +196,8 @@ def _widest(result: Robustness) -> str:
 def _consensus(result: Robustness) -> str:
     first, second = result.classes
     if len(result.classifiers) == 1:
-        return f"Distances are means of {result.n_pairs} pairs; {first} is the bases' class and {second} the sources'."
+        pairs = counted(result.n_pairs, "pair")
+        return f"Distances are means of {pairs}; {first} is the bases' class and {second} the sources'."
     by_layer = np.nanmean(result.consensus, axis=1)
     parts = [f"{name} {percent(share)}" for name, share in zip(result.layers, by_layer, strict=True)]
     return f"Hybrids on which all classifiers agree ({first}, {second} or another class): {listing(parts)}."
@@ -249,8 +250,8 @@ def _ranking_table(result: Robustness, ranking: Ranking) -> Table:
         rows.append((*cells, f"{np.nanmean(result.entropy[c]):.2f}"))
     note = (
         "Recognition of hybrids: the larger of the two rates of each module, averaged over layers and modules. "
-        f"Intervals and “ranks first”: from 2000 resamples of the {result.n_pairs} pairs, the same for all "
-        "classifiers. Recognised: unchanged images."
+        f"Intervals and “ranks first”: from 2000 resamples of the {counted(result.n_pairs, 'pair')}, the same for "
+        "all classifiers. Recognised: unchanged images."
     )
     return Table(tuple(head), tuple(rows), note)
 
