@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import counterfactual_probe as cp
+from support.paths import module_of
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -86,3 +87,54 @@ def test_actions_are_pinned_and_may_do_little(path: Path) -> None:
         assert "${{ github." not in commands, "text from outside does not become a command"
         if name == "publish":
             assert "run" not in {key for step in job["steps"] for key in step}, "nothing runs beside the token"
+
+
+# --- lower bounds, and the recipe for conda-forge ---------------------------------------------------
+
+# conda-forge's names, where they are not PyPI's.
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "PyWavelets": "pywavelets"}
+
+
+def test_the_recipe_needs_what_the_package_needs() -> None:
+    yaml = pytest.importorskip("yaml")
+    recipe = yaml.safe_load((ROOT / "recipe/recipe.yaml").read_text())
+    needs = [re.fullmatch(r"([\w-]+)(>=.+)", need) for need in PROJECT["dependencies"]]
+    expected = {f"{CONDA.get(need[1], need[1])} {need[2]}" for need in needs if need}
+    assert len(expected) == len(PROJECT["dependencies"])
+    python = "python >=${{ python_min }}"
+    assert set(recipe["requirements"]["run"]) == {*expected, python}
+    (oldest,) = yaml.safe_load((ROOT / "recipe/variants.yaml").read_text())["python_min"]
+    assert PROJECT["requires-python"] == f">={oldest}"
+    assert recipe["context"]["version"] == cp.__version__
+    assert recipe["package"]["name"] == PROJECT["name"]
+    assert recipe["about"]["license"] == PROJECT["license"]
+    assert recipe["about"]["summary"] == PROJECT["description"]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {need.replace(">=", " >=") for need in build} <= set(recipe["requirements"]["host"])
+    (command,) = recipe["build"]["python"]["entry_points"]
+    name, _, target = command.partition(" = ")
+    assert PROJECT["scripts"] == {name: target}
+
+
+def test_the_oldest_versions_are_all_lower_bounds() -> None:
+    made = module_of(ROOT / ".ci/lowest.py")
+    pins = dict(pin.split("==") for pin in made.lowest(made.bounds()))
+    bounds = {
+        match[1]: match[2]
+        for extra in ["", *PROJECT["optional-dependencies"]]
+        for need in (PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"])
+        if (match := re.fullmatch(r"([\w.-]+)>=(.+)", need))
+    }
+    assert pins.keys() == bounds.keys()
+    assert pins["torch"] == bounds["torch"]
+    assert made.lowest({"": ["a>=1.9", "b==3"], "more": ["a>=1.10", "c"]}) == ["a==1.10"], "of two bounds the higher"
+
+
+def test_the_lowest_versions_are_tried_where_ci_runs() -> None:
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    steps = " ".join(step.get("run", "") for step in jobs["lowest"]["steps"])
+    assert ".ci/lowest.py" in steps
+    assert "pytest" in steps
+    (setup,) = [step["with"]["python-version"] for step in jobs["lowest"]["steps"] if "python" in step.get("uses", "")]
+    assert PROJECT["requires-python"] == f">={setup}"
