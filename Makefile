@@ -73,10 +73,11 @@ explorers: $(READY)  ## an explorer of every model that ships, beside the site: 
 		OMP_NUM_THREADS=1 $(BIN)/counterfactual-probe explore $$name $$more --save out/site/explorers/$$name.html $(ARGS) || exit; \
 	done
 
-bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fails on a clear regression
-	$(BIN)/python benchmarks/throughput.py --short --out out/throughput.json $(ARGS)
-	$(BIN)/python benchmarks/compare.py --short
-	$(BIN)/python benchmarks/samplers.py --short
+bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fails on a clear regression; ARGS=--keep keeps them
+	$(BIN)/python benchmarks/throughput.py --short --out out/bench/throughput.json
+	$(BIN)/python benchmarks/compare.py --short --out out/bench/compare.json
+	$(BIN)/python benchmarks/samplers.py --short --out out/bench/samplers.json
+	$(BIN)/python benchmarks/history.py out/bench $(ARGS)
 
 compare: $(READY)  ## influence maps here and with other libraries, the whole table; about 15 minutes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

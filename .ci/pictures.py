@@ -20,6 +20,35 @@ from counterfactual_probe.cli import main
 
 ROOT = Path(__file__).parent.parent
 OUT, IMAGES = ROOT / "out", ROOT / "docs/images"
+# Of docs/examples.md: a picture that the example has made, and which part of it is shown: left, top, right, bottom.
+GALLERY: dict[str, tuple[str, tuple[float, float, float, float]]] = {
+    "ganspace_components": ("docs/images/ganspace-hybrids.webp", (0, 0, 1, 1)),
+    "toy_model": ("docs/images/toy-model.png", (0, 0, 1, 0.55)),
+    "space": ("docs/images/explorer-region.webp", (0, 0, 1, 0.82)),
+    "flow_steps": ("docs/images/samplers-maps.webp", (0, 0, 1, 0.67)),
+    "which_word_where": ("docs/images/samplers-words.webp", (0, 0, 0.6, 1)),
+    "eye_colour_robustness": ("docs/images/robustness-recognition.png", (0, 0, 0.51, 1)),
+    "spectral_networks": ("docs/images/spectral_dcgan.png", (0, 0, 0.52, 1)),
+    "spectral_vae_sweep": ("docs/images/spectral_vae_sweep.png", (0, 0, 0.6, 1)),
+    "spectral_dcgan_dropout": ("docs/images/spectral_dropout.png", (0, 0, 0.5, 1)),
+    "spectral_training": ("docs/images/spectral_training_faces.png", (0, 0, 0.75, 0.75)),
+    "structural_autoencoders": ("docs/images/structural-samples.jpg", (0, 0, 1, 0.8)),
+    "structural_extrapolation": ("docs/images/structural-extrapolation.jpg", (0, 0, 1, 1)),
+    "many_devices": ("docs/images/modules-influence.webp", (0, 0, 0.6, 0.6)),
+    "eye_colours": ("out/gallery/eye_colours/colours.png", (0, 0, 1, 1)),
+    "diffusion_pipeline": ("out/gallery/diffusion_pipeline/calls.png", (0, 0, 1, 1)),
+    "sparse_autoencoder": ("out/gallery/sparse_autoencoder/features.png", (0, 0, 1, 1)),
+    "your_own_generator": ("out/gallery/your_own_generator/stylegan2.png", (0, 0, 1, 1)),
+    "biggan_koala_teddy": ("out/gallery/biggan_koala_teddy/genblock-4.png", (0, 0, 1, 1)),
+}
+THUMBNAIL = (480, 300)
+QUICK: dict[str, tuple[str, ...]] = {
+    "eye_colours": ("--pairs", "16", "--images", "6"),
+    "diffusion_pipeline": (),
+    "sparse_autoencoder": (),
+    "your_own_generator": (),
+    "biggan_koala_teddy": ("--random-weights",),
+}
 # Of the study of one layer, in docs/modules.md.
 LAYER, PAIRS = "main.8", 256
 # Of examples/flow_steps.py, in docs/samplers.md; "webp" are photographs and what has as many colours.
@@ -61,6 +90,29 @@ def samplers() -> None:
     if count != 1:
         raise SystemExit(f"{page} has {count} places for findings; it must have one")
     page.write_text(text)
+
+
+def gallery() -> None:
+    """The pictures of docs/examples.md: of those above, and of examples that run in a minute or two."""
+    for name, options in QUICK.items():
+        _example(name, *options, "--out", str(OUT / "gallery" / name))
+    thumbnails()
+
+
+def thumbnails() -> None:
+    """All pictures of the gallery, of one size, from those that there are."""
+    from PIL import ImageOps
+
+    for name, (picture, (left, top, right, bottom)) in GALLERY.items():
+        with Image.open(ROOT / picture) as image:
+            width, height = image.size
+            part = image.convert("RGB").crop(
+                (int(left * width), int(top * height), int(right * width), int(bottom * height))
+            )
+        target = IMAGES / "gallery" / f"{name}.webp"
+        target.parent.mkdir(exist_ok=True)
+        ImageOps.pad(part, THUMBNAIL, color="white").save(target, quality=85, method=6)
+        print(f"{target.relative_to(ROOT)}: {picture}")
 
 
 def _example(name: str, *arguments: str) -> None:
@@ -115,7 +167,7 @@ def _place(text: str, heading: str) -> int:
 
 
 PICTURES: dict[str, Callable[[], None]] = {
-    take.__name__: take for take in (hybrids, modules, samplers, editing, explorer)
+    take.__name__: take for take in (hybrids, modules, samplers, editing, explorer, gallery)
 }
 
 if __name__ == "__main__":

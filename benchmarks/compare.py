@@ -112,13 +112,21 @@ def compare(gen: cp.GeneratorAdapter, pairs: int, rounds: int, names: Sequence[s
     rows = {
         name: {
             "seconds": median(values),
-            "ratios_to": {other: median(a / b for a, b in zip(seconds[other], values, strict=True)) for other in names},
+            "ratios_to": {other: median(ratios) for other, ratios in _ratios(seconds, values, names).items()},
+            "ratio_ranges_to": {
+                other: [min(ratios), max(ratios)] for other, ratios in _ratios(seconds, values, names).items()
+            },
             "error": error.get(name),
             "share_timed": PEERS[name][2] if name in PEERS else 1.0,
         }
         for name, values in seconds.items()
     }
     return {"pairs": pairs, "rounds": rounds, "rows": rows}
+
+
+def _ratios(seconds: dict[str, list[float]], values: list[float], names: Sequence[str]) -> dict[str, list[float]]:
+    """How many times as fast as each of the named, round by round."""
+    return {other: [a / b for a, b in zip(seconds[other], values, strict=True)] for other in names}
 
 
 def roofline(gen: cp.GeneratorAdapter, pairs: int, seconds: float) -> dict[str, float]:
@@ -192,6 +200,13 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def write(result: dict[str, Any], out: Path | None) -> None:
+    if out is None:
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, nargs="+", default=[16, 4, 1])
@@ -208,6 +223,7 @@ def main() -> None:
     if args.short:
         result = compare(gen, 2, 3, ["hooks"])
         print(table(result))
+        write(result, args.out)
         ratio = result["rows"]["float32"]["ratios_to"]["hooks"]
         sys.exit(0 if ratio >= SHORT_BAR else f"hybrids are {ratio:.2f}× as fast as with hooks; at least {SHORT_BAR}")
     names = [name for name, (_, library, _) in PEERS.items() if library is None or importlib.util.find_spec(library)]
@@ -238,9 +254,7 @@ def main() -> None:
         from biggan import biggan_rows
 
         results["biggan"] = biggan_rows()
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write(results, args.out)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,9 +29,9 @@ include_patterns = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
-exclude_patterns = ["docs/*.py"]
+exclude_patterns = ["docs/*.py", "docs/tutorials/notebooks"]  # notebooks: made from the pages beside them
 extensions = [
-    "myst_parser",
+    "myst_nb",  # MyST, and pages that are notebooks: the tutorials
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -43,6 +44,15 @@ language = "en"
 smartquotes = False  # "--option" stays as it is typed
 
 myst_heading_anchors = 3
+
+# The tutorials are executed while the site is built, and an error in one is an error of the site.
+nb_execution_mode = "auto"
+os.environ["REPOSITORY"] = str(HERE.parent)  # for the page that draws the history of the benchmarks
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_merge_streams = True
+nb_number_source_lines = False
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import counterfactual_probe as cp
 from counterfactual_probe.cli import entry as cli
-from support.paths import DOCS, ROOT
+from support.paths import DOCS, ROOT, module_of
 
 PUBLIC = ["", ".autoencoders", ".classifiers", ".data", ".metrics", ".robustness", ".spectral", ".testing", ".training"]
 VERDICTS = {"holds", "in part", "does not hold", "not tried", "(pending)"}
@@ -94,3 +95,60 @@ def test_the_ledgers_commands_exist() -> None:
         else:
             assert program in {"python", "pytest"}
             assert (ROOT / first).is_file(), command
+
+
+# --- the gallery of examples ------------------------------------------------------------------------
+
+
+def gallery() -> dict[str, str]:
+    """By the example that a row begins with, its picture."""
+    rows = re.findall(r"^\| !\[.+\]\((.+)\) \| \[.+?\]\(\.\./(examples/\S+?)\)", examples_page(), re.MULTILINE)
+    return {example: picture for picture, example in rows}
+
+
+def examples_page() -> str:
+    return (DOCS / "examples.md").read_text()
+
+
+def test_every_example_is_in_the_gallery_and_every_row_has_a_picture() -> None:
+    linked = set(re.findall(r"\]\(\.\./(examples/[\w/.]+)\)", examples_page()))
+    there = {str(path.relative_to(ROOT)) for path in (ROOT / "examples").glob("*.*") if path.suffix in {".py", ".sh"}}
+    assert linked - {"examples/space/live/app.py"} == there
+    assert examples_page().count("\n| !") == len(gallery()) > 15
+    made = module_of(ROOT / ".ci/pictures.py").GALLERY
+    assert {f"images/gallery/{name}.webp" for name in made} == set(gallery().values())
+    assert all((DOCS / picture).is_file() for picture in gallery().values())
+
+
+# --- what a page is for -----------------------------------------------------------------------------
+
+# A page says in its first paragraph what it is for, and when something else serves better.
+_ELSE = re.compile(r"\b(not|no|nothing|only|instead|skip|without|alone|none|use|take|read|need)\b", re.IGNORECASE)
+_LONGEST = 80  # words
+
+
+def opening(text: str) -> str:
+    """The first paragraph below the title."""
+    body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL).strip()
+    title, _, rest = body.partition("\n")
+    return rest.strip().partition("\n\n")[0] if title.startswith("# ") else ""
+
+
+PAGES = sorted(path for path in [*DOCS.glob("**/*.md"), ROOT / "benchmarks/RESULTS.md", ROOT / "CONTRIBUTING.md"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_says_first_what_it_is_for_and_when_not(page: Path) -> None:
+    said = opening(page.read_text())
+    assert 10 <= len(said.split()) <= _LONGEST, said
+    assert not said.startswith(("|", "-", "!", "`", "#")), said
+    assert _ELSE.search(said), said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# A page\n\n## A section\n", "# A page\n\nIt shows how to do this and that with one thing or another one.\n"],
+)
+def test_a_page_that_does_not_say_it_is_found(text: str) -> None:
+    said = opening(text)
+    assert said.startswith("#") or not _ELSE.search(said)
