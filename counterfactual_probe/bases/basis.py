@@ -109,9 +109,12 @@ class Basis(Described, Saved):
 
     def describe(self) -> Description:
         """How many features of how many channels, and of which layer."""
-        features, channels = ("any number" if size is None else str(size) for size in self.shape)
+        features, channels = (
+            f"any number of {noun}s" if size is None else counted(size, noun)
+            for size, noun in zip(self.shape, ("feature", "channel"), strict=True)
+        )
         where = f"{self.provenance.get('generator', 'any generator')}, {self.layer.name}" if self.layer else "any layer"
-        about = f"{where}: {counted(features, 'feature')} of {counted(channels, 'channel')}"
+        about = f"{where}: {features} of {channels}"
         facts = [(name, str(self.provenance[name])) for name in ("n_samples", "seed") if name in self.provenance]
         return Description(type(self).__name__, about, facts=tuple(facts), page="what-can-be-a-unit")
 

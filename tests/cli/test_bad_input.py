@@ -93,6 +93,7 @@ READS: dict[str, list[str]] = {
     "robustness: modules": ["robustness", *ROBUSTNESS[:5], *ROBUSTNESS[7:], "--modules-file", "PATH"],
     "train: data": ["train", "vae", "--data", "PATH"],
 }
+ELSEWHERE = {"edit", "invert"}  # whose own tests do the same
 KINDS = {"missing": "no-such-thing", "text": "letter.txt", "folder": "empty folder"}
 
 
@@ -133,8 +134,8 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def test_every_command_and_every_path_is_tried() -> None:
-    assert {*SHORT, "list", "layers"} == {*commands()}
-    assert {name.partition(":")[0] for name in READS} == {*commands()} - {"list", "demo"}
+    assert {*commands()} - {*SHORT, "list", "layers"} <= ELSEWHERE
+    assert {name.partition(":")[0] for name in READS} == {*SHORT, "layers"} - {"demo"}
 
 
 # --- what is read -----------------------------------------------------------------------------------

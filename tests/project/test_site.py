@@ -123,7 +123,9 @@ def test_every_example_is_in_the_gallery_and_every_row_has_a_picture() -> None:
 # --- what a page is for -----------------------------------------------------------------------------
 
 # A page says in its first paragraph what it is for, and when something else serves better.
-_ELSE = re.compile(r"\b(not|no|nothing|only|instead|skip|without|alone|none|use|take|read|need)\b", re.IGNORECASE)
+_ELSE = re.compile(
+    r"\b(not|no|nothing|enough|only|instead|skip|without|alone|none|use|take|read|need)\b", re.IGNORECASE
+)
 _LONGEST = 80  # words
 
 

@@ -12,7 +12,7 @@ from ..files import as_path
 from .address import HUB, FileAddress, is_on_hub, repository_of, require_file_name
 
 PATIENCE = 10.0  # seconds for the hub to answer
-INSTALL = "pip install huggingface-hub"
+INSTALL = "pip install 'counterfactual-probe[hub]'"
 
 
 def require_client(what: str) -> None:
