@@ -11,7 +11,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache, singledispatchmethod
 from queue import SimpleQueue
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -62,9 +62,12 @@ class Keeping(Deconv):
     def grid(self, n: int) -> Tensor:
         return torch.linspace(0, 1, n)
 
-    @cached_property
-    def once(self) -> Tensor:
-        return torch.ones(1)
+    @singledispatchmethod
+    def note(self, item: Any) -> None: ...
+
+    @note.register
+    def _(self, item: Tensor) -> None:
+        type(self).calls += 1
 
 
 @lru_cache
@@ -175,6 +178,7 @@ ACTS: dict[str, tuple[Callable[[Keeping, Tensor], Any], Callable[[], Any]]] = {
         count_in_class,
         lambda: (Keeping.calls, len(Keeping.tables), [name for name in vars(Keeping) if name.startswith("made_")]),
     ),
+    "a class, by the type of an argument": (lambda module, z: module.note(z), lambda: Keeping.calls),
     "the class of a class": (count_in_metaclass, lambda: Counting.made),
     "settings of the process": (set_for_the_process, settings_of_the_process),
     "a file": (count_in_file, lambda: (_calls, "_made" in globals(), len(_tables))),
@@ -248,6 +252,12 @@ class Plain:
 _plain = Plain()
 
 
+def _file() -> Any:
+    file = io.TextIOWrapper(io.BytesIO(b"abc" * 50))
+    file.seek(0)
+    return file
+
+
 def _through_reference(module: Keeping, z: Tensor) -> None:
     module.kept().calls += 1
 
@@ -256,9 +266,16 @@ def _through_reference(module: Keeping, z: Tensor) -> None:
 KEPT: dict[str, tuple[Callable[[], Any], Callable[[Keeping, Tensor], Any], Callable[[Any], Any]]] = {
     "a text stream": (lambda: io.StringIO("ab"), _log, lambda s: (s.getvalue(), s.tell())),
     "a stream of bytes": (lambda: io.BytesIO(b"ab"), _log, lambda s: (s.getvalue(), s.tell())),
+    "the place in a file": (_file, lambda m, z: m.kept.read(1), lambda file: file.tell()),
     "a simple queue": (SimpleQueue, lambda m, z: m.kept.put(z), lambda q: q.qsize()),
     "a deque of few": (lambda: deque([1], 2), lambda m, z: m.kept.append(z), lambda d: (len(d), d.maxlen)),
     "a dict with defaults": (lambda: defaultdict(list), _add, len),
+    "a dict with other defaults": (
+        lambda: defaultdict(list),
+        lambda m, z: setattr(m.kept, "default_factory", dict),
+        lambda d: d.default_factory,
+    ),
+    "the shape of an array": (lambda: np.zeros(4), lambda m, z: setattr(m.kept, "shape", (2, 2)), np.shape),
     "a list of the user's kind": (Log, lambda m, z: m.kept.append(1), lambda log: log.total),
     "an event": (threading.Event, lambda m, z: m.kept.set(), lambda e: e.is_set()),
     "a weak reference": (lambda: weakref.ref(_plain), _through_reference, lambda r: r().calls),
@@ -303,6 +320,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Callable[[Keeping, Tensor], Any], st
     "a generator": (_forever, lambda m, z: next(m.kept), "takes from an iterator"),
     "a cycle": (lambda: itertools.cycle([1, 2]), lambda m, z: m.kept.__next__(), "takes from an iterator"),
     "a sequence of seeds": (lambda: np.random.SeedSequence(0), lambda m, z: m.kept.spawn(1), "spawns from a SeedSeq"),
+    "a file": (_file, lambda m, z: m.kept.write("x" * 200), "writes to a file that it keeps"),
     "a generator's seeds": (lambda: np.random.default_rng(0), lambda m, z: m.kept.spawn(1), "spawns from a SeedSeq"),
 }
 

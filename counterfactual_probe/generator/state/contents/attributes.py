@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ....base.errors import ProbeError
-from .containers import copy_of, put_at, restore_at, restore_class, restore_container, value_at
+from .containers import copy_of, put_at, restore_array, restore_at, restore_class, restore_container, value_at
 from .opaque import Restore, WatchedIterator, restorer
 from .reachable import Container, Random, Reachable, reachable
 from .tensors import Holder, as_plain_tensors, checksums, is_plain, restore_tensor
@@ -179,8 +179,7 @@ class _Snapshot:
         for kind, attributes in self.classes:
             restore_class(kind, attributes)
         for numbers, before in self.arrays:
-            if numbers.tobytes() != before.tobytes():
-                numbers[...] = before
+            restore_array(numbers, before)
         for generator, state in self.generators:
             _set_random_state(generator, state)
         for tensor, storage, place in self.sparse:

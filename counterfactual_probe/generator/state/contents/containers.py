@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+import numpy as np
 
 from .reachable import Container, entries, items
 
@@ -50,9 +52,14 @@ def _is_same(item: Container, before: Any) -> bool:
     return all(one is two for one, two in zip(items(item), before, strict=True))
 
 
+def _is_scope(owner: Any, name: str) -> bool:
+    """Whether the name is one of a dict of globals."""
+    return isinstance(owner, dict) and not (isinstance(owner, defaultdict) and name == "default_factory")
+
+
 def value_at(owner: Any, name: str) -> Any:
     """What an attribute, a variable's cell or a dict of globals holds under a name; MISSING if nothing."""
-    if isinstance(owner, dict):
+    if _is_scope(owner, name):
         return owner.get(name, MISSING)
     if isinstance(owner, type):
         return vars(owner).get(name, MISSING)
@@ -63,7 +70,7 @@ def value_at(owner: Any, name: str) -> Any:
 
 
 def put_at(owner: Any, name: str, value: Any) -> None:
-    if isinstance(owner, dict):
+    if _is_scope(owner, name):
         if value is MISSING:
             owner.pop(name, None)
         else:
@@ -75,6 +82,22 @@ def put_at(owner: Any, name: str, value: Any) -> None:
         object.__delattr__(owner, name)
     else:
         object.__setattr__(owner, name, value)
+
+
+def restore_array(numbers: np.ndarray[Any, Any], before: np.ndarray[Any, Any]) -> None:
+    """The numbers, shape and type of an array, in the memory that it has."""
+    if not numbers.flags.writeable:
+        numbers.setflags(write=True)
+    if numbers.shape == before.shape and numbers.dtype == before.dtype and numbers.tobytes() == before.tobytes():
+        return
+    if numbers.dtype != before.dtype:
+        settable: Any = numbers
+        settable.dtype = before.dtype
+    if numbers.size != before.size:
+        numbers.resize(before.shape, refcheck=False)
+    elif numbers.shape != before.shape:
+        numbers.shape = before.shape
+    numbers[...] = before
 
 
 def restore_at(owner: Any, name: str, value: Any) -> None:

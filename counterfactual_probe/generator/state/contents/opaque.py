@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import sys
 import threading
 from argparse import Namespace
 from collections import ChainMap, UserDict, UserList
@@ -34,7 +35,7 @@ KEEPERS = (
     threading.Event,
     threading.Semaphore,
 )
-OPAQUE = (io.StringIO, io.BytesIO, SimpleQueue, np.random.SeedSequence)
+OPAQUE = (io.IOBase, SimpleQueue, np.random.SeedSequence)
 Cache: Any = type(lru_cache(len))
 
 Restore = Callable[[], str]
@@ -44,6 +45,8 @@ def restorer(item: Any) -> Restore:
     """A function that puts back what an object is now; it returns "", or what cannot be put back and a cure."""
     if isinstance(item, (io.StringIO, io.BytesIO)):
         return _of_stream(item)
+    if isinstance(item, io.IOBase):
+        return _of_file(item)
     if isinstance(item, SimpleQueue):
         return _of_queue(item)
     return _of_cache(item) if isinstance(item, Cache) else _of_seeds(item)
@@ -63,6 +66,32 @@ def _of_stream(item: io.StringIO | io.BytesIO) -> Restore:
         return ""
 
     return restore
+
+
+def _of_file(item: io.IOBase) -> Restore:
+    """Where it is read, and how long it is; of the process's own streams, and of what cannot be sought in, nothing."""
+    before = None if item in (sys.stdout, sys.stderr, sys.stdin) else _place_and_length(item)
+
+    def restore() -> str:
+        now = None if before is None else _place_and_length(item)
+        if before is None or now == before:
+            return ""
+        if now is None or now[1] != before[1]:
+            return "writes to a file that it keeps, or closes it, which cannot be put back; let a hook write it"
+        item.seek(before[0])
+        return ""
+
+    return restore
+
+
+def _place_and_length(item: io.IOBase) -> tuple[int, int] | None:
+    try:
+        place = item.tell()
+        length = item.seek(0, io.SEEK_END)
+        item.seek(place)
+    except (OSError, ValueError):  # it is closed, a pipe, or being iterated over
+        return None
+    return place, length
 
 
 def _of_queue(item: SimpleQueue[Any]) -> Restore:

@@ -14,12 +14,12 @@ import random
 import sys
 import threading
 from array import array
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property, partial, partialmethod
+from functools import cached_property, partial, partialmethod, singledispatchmethod
 from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, TypeAlias
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, WeakValueDictionary
@@ -43,7 +43,7 @@ Random = torch.Generator | np.random.Generator | np.random.BitGenerator | np.ran
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size, ModuleType)
 _CALLABLE = (FunctionType, MethodType, BuiltinMethodType, MethodWrapperType, partial)
-_DESCRIPTORS = (staticmethod, classmethod, property, cached_property, partialmethod)
+_DESCRIPTORS = (staticmethod, classmethod, property, cached_property, partialmethod, singledispatchmethod)
 # Of which users make kinds of their own, with attributes.
 _OFTEN_SUBCLASSED: tuple[type, ...] = (
     *(dict, OrderedDict, list, tuple, set, frozenset, deque, Tensor, nn.Parameter, np.ndarray),
@@ -135,6 +135,9 @@ class _Walk:
             inner = self._note_rare(item)
         if isinstance(item, _OFTEN_SUBCLASSED) and type(item) not in _OFTEN_SUBCLASSED:
             inner = [*inner, *self._own_parts(item)]
+            if isinstance(item, defaultdict):
+                self._binding(item, "default_factory")
+                inner = [*inner, item.default_factory]
         return inner
 
     def _note_rare(self, item: Any) -> Iterator[Any]:
@@ -244,6 +247,8 @@ class _Walk:
             yield from (item.fget, item.fset, item.fdel)
         elif isinstance(item, cached_property):
             yield item.func
+        elif isinstance(item, singledispatchmethod):
+            yield from (item.func, item.dispatcher)
         elif isinstance(item, (staticmethod, classmethod)):
             yield item.__func__
         else:
