@@ -54,6 +54,11 @@ MISTAKES = {
     "a step fails": (IN_A_STEP.format(what="raise KeyError('mine')"), "rank 1 failed (KeyError: 'mine')", "KeyError"),
     "data": ("if rank == 1: data = data[:2]", "rank 1 failed (ProbeError: 2 images are fewer", "2 images are fewer"),
     "a setting": ("if rank == 1: options['seed'] = 7", "rank 1 has another seed than rank 0 (7 and 0)", "another seed"),
+    "a relative folder": (
+        "if rank == 1: os.chdir(Path(options['out']).parent)\noptions['out'] = 'counterfactual-probe-training'",
+        "rank 1 has another folder than rank 0",
+        "another folder",
+    ),
     "an argument": ("if rank == 1: options['steps'] = -1", "rank 1 failed (ProbeError: steps is -1", "steps is -1"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 from counterfactual_probe.generator.state.locks import holding
 from support import toys
+from support.toy_modules import Deconv
 
 
 class Halved(nn.Module):
@@ -90,6 +91,35 @@ def test_a_module_and_one_that_hides_it_in_threads() -> None:
     found = in_threads([lambda gen=gen: maps(*gen) for gen in gens])  # type: ignore[misc]
     assert all(torch.equal(each, alone[place % 2]) for place, each in enumerate(found))
     assert module.training
+
+
+class Remembering(Deconv):
+    """Keeps tables for all of its kind, as they are made."""
+
+    tables: ClassVar[dict[int, Tensor]] = {}
+
+    def forward(self, z: Tensor) -> Tensor:
+        if len(z) not in self.tables:
+            self.tables[len(z)] = torch.ones(len(z), 1)
+        return super().forward(z * self.tables[len(z)])
+
+
+@pytest.mark.parametrize(("make", "waits"), [(Remembering, True), (Deconv, False)], ids=["of a class", "alone"])
+def test_modules_whose_class_keeps_something_wait_for_each_other(make: Callable[[], nn.Module], *, waits: bool) -> None:
+    """What one thread puts back, another would miss."""
+    one, two = make(), make()
+    entered = threading.Event()
+
+    def enter() -> None:
+        with holding(two):
+            entered.set()
+
+    thread = threading.Thread(target=enter)
+    with holding(one):
+        thread.start()
+        assert entered.wait(0.3 if waits else 60) is not waits
+    thread.join(60)
+    assert entered.is_set()
 
 
 def test_modules_that_are_equal_are_not_the_same() -> None:
