@@ -58,7 +58,7 @@ def invert(
         conditions: of :meth:`GeneratorAdapter.sample`, such as ``classes``.
 
     Warns:
-        NotReached: an image's error is above a tenth of the variance of the generator's own images.
+        NotReached: an image's error is above a fiftieth of the variance of the generator's own images.
 
     Raises:
         ProbeError: images of another size or range, or with NaN; a generator without gradients from its images to its

@@ -88,6 +88,8 @@ def test_images_of_a_face_generator_are_reached_and_noise_is_not() -> None:
     with pytest.warns(NotReached, match="1 of 1 picture not reached"):
         other = cp.invert(gen, noise(gen), starts=2, steps=100)
     assert float(other.relative_error) > 0.5
+    upside_down = silently(gen, images.flip(2), starts=2, steps=100)
+    assert not upside_down.reached.all(), "faces that the generator does not make"
     assert not other.reached.any()
 
 

@@ -168,6 +168,13 @@ def modules_file(place: Path, content: bytes) -> None:
     modules_of(str(place / "modules.json"))
 
 
+def modules_beside_a_generator(place: Path, content: bytes) -> None:
+    folder = generator_folder(place / "g")
+    (folder / "modules.json").write_bytes(content)
+    gen = cp.load(folder)
+    gen.edit(gen.sample(1), "module 1", source=gen.sample(1))
+
+
 DOORS: dict[str, Any] = {
     "weights": generator_weights,
     "old weights": old_generator_weights,
@@ -194,6 +201,7 @@ DOORS: dict[str, Any] = {
     "picture": picture,
     "pictures' cache": picture_cache,
     "modules file": modules_file,
+    "modules beside a generator": modules_beside_a_generator,
 }
 
 

@@ -230,3 +230,27 @@ def test_without_the_hubs_client(monkeypatch: pytest.MonkeyPatch) -> None:
         cp.InfluenceMaps.load("hf:user/name/maps.safetensors")
     with pytest.raises(cp.ProbeError, match=f"'hf:user/name' {said}"):
         saved_results.scores()[0].push_to_hub("user/name")
+
+
+@needs_hub
+def test_commands_take_addresses_where_they_take_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = """from counterfactual_probe.cli.entry import main
+gen = cp.load("dcgan-faces-small")
+maps = cp.InfluenceMap(gen, "main.8").attribute(n_pairs=2)
+print(maps.push_to_hub("user/repo", "maps.safetensors"))
+quiet = ["--no-progress"]
+print(main(["modules", "hf:user/repo/maps.safetensors", "--modules", "2", "--out", "modules", *quiet]))
+import shutil
+shutil.copy("modules/modules-main.8.json", "repository/modules.json")
+score.push_to_hub("user/repo")  # another commit, since those that there are do not change
+given = ["dcgan-faces-small", "--modules-file", "hf:user/repo/modules.json", "-n", "1", *quiet]
+print(main(["hybridize", *given, "--out", "hybrids"]))
+names = [item.name for item in cp.Hybrids.load("hybrids/hybrids-main.8.safetensors").units]
+print(main(["edit", *given, "--module", names[0], "--out", "edited"]))
+print(main(["hybridize", *given[:1], "--modules-file", "hf:user/repo/none.json", "--out", "none", *quiet]))"""
+    with hub.hub_of(address(tmp_path)) as served:
+        found = on_hub(tmp_path, code, HF_ENDPOINT=served.address)
+    assert [line for line in found if line in ("0", "2")] == ["0", "0", "0", "2"]
+    assert (tmp_path / "edited/edited.safetensors").is_file()
+    assert not (tmp_path / "none").exists()
