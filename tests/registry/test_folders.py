@@ -296,9 +296,10 @@ def test_the_documents_architecture_works(folder: Path, monkeypatch: pytest.Monk
 
 def test_without_the_hubs_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(
-        cp.ProbeError, match=r"'hf:user/repo' is on the Hugging Face hub, .* not installed; run: pip install hugging"
-    ):
+    said = (
+        r"'hf:user/repo' is on the Hugging Face hub, .* not installed; run: pip install 'counterfactual-probe\[hub\]'"
+    )
+    with pytest.raises(cp.ProbeError, match=said):
         cp.load("hf:user/repo")
 
 

@@ -225,7 +225,7 @@ def test_without_the_hubs_client(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    said = "is on the Hugging Face hub, whose client is not installed; run: pip install hugging"
+    said = r"is on the Hugging Face hub, whose client is not installed; run: pip install 'counterfactual-probe\[hub\]'"
     with pytest.raises(cp.ProbeError, match=f"'hf:user/name/maps.safetensors' {said}"):
         cp.InfluenceMaps.load("hf:user/name/maps.safetensors")
     with pytest.raises(cp.ProbeError, match=f"'hf:user/name' {said}"):
