@@ -87,17 +87,22 @@ def load_folder(
         raise ProbeError(
             f"{folder / CONFIG} is not that of the architecture {architecture.name!r} ({first_line(error)}); correct it"
         ) from error
-    weights = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    if not weights:
-        raise ProbeError(
-            f"{folder} holds no weights; put {WEIGHTS[0]} (or {WEIGHTS[1]}) beside its {CONFIG}, or load another folder"
-        )
-    gen = architecture.build(config, _tensors(weights[0], checksums), device)
+    gen = architecture.build(config, folder_tensors(folder, checksums), device)
     build, beside = architecture.discriminator, folder / DISCRIMINATOR
     if build is not None and beside.is_file():
         gen.make_partner = partial(_built, build, beside, checksums)
     gen.config, gen.folder = {**config, "architecture": architecture.name}, folder
     return gen
+
+
+def folder_tensors(folder: Path, checksums: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+    """The tensors in a folder's file of weights, by name."""
+    weights = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if not weights:
+        raise ProbeError(
+            f"{folder} holds no weights; put {WEIGHTS[0]} (or {WEIGHTS[1]}) beside its {CONFIG}, or load another folder"
+        )
+    return _tensors(weights[0], checksums)
 
 
 def _tensors(path: Path, checksums: Mapping[str, str] | None) -> dict[str, Tensor]:

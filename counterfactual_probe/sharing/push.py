@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +19,7 @@ from ..base.hub.client import push, require_client
 from ..editing.choice import ModulesLike
 from ..generator.adapter import GeneratorAdapter
 from ..hybrids.hybridizer import Hybridizer
-from ..registry.folders import CARD, DISCRIMINATOR, architecture_named, load_folder, save_folder
+from ..registry.folders import CARD, DISCRIMINATOR, architecture_named, folder_tensors, load_folder, save_folder
 from ..registry.modules import MODULES
 from .card import CardFacts, model_card
 from .modules import SharedModules, shared_modules
@@ -57,7 +57,7 @@ def write_generator(folder: Path, generator: GeneratorAdapter, facts: CardFacts,
     """The folder of a generator with its card and pictures; a ProbeError unless it opens as the same generator."""
     words = {name: value for name in _WORDS if (value := getattr(facts, name))}
     config = {**generator.config, **words, "name": generator.name}
-    save_folder(folder, facts.architecture, generator.module.state_dict(), config=config)
+    _write_weights(folder, generator, facts.architecture, config)
     _write_discriminator(folder, generator, facts.architecture)
     if modules is not None:
         write_json(folder / MODULES, modules.content)
@@ -73,11 +73,6 @@ def write_generator(folder: Path, generator: GeneratorAdapter, facts: CardFacts,
             hybrids=None if hybrids is None else (hybrids, _PAIRS),
         ),
     )
-    if load_folder(folder).weights_hash() != generator.weights_hash():
-        raise ProbeError(
-            f"the folder of {generator.name} would open as another generator, for {facts.architecture!r} is in float32 "
-            f"and has other weights; push it as it was opened, in {generator.dtype}"
-        )
     return folder
 
 
@@ -100,6 +95,32 @@ def _facts(generator: GeneratorAdapter, address: str, *, licence: str | None, **
         licence=None if licence is None else licence_of(licence),
         **{name: value.strip().rstrip(".") for name, value in chosen.items()},
     )
+
+
+def _write_weights(folder: Path, generator: GeneratorAdapter, architecture: str, config: Mapping[str, Any]) -> None:
+    """Those of the module or, where its architecture stores others, as without spectral norms, of the folder that it is
+    from: whichever open as the same generator."""
+    for tensors in _tensors_of(generator):
+        save_folder(folder, architecture, tensors, config=config)
+        if _opens_as(folder, generator):
+            return
+    raise ProbeError(
+        f"the folder of {generator.name} would open as another generator: {architecture!r} builds none with these "
+        f"weights, in {generator.dtype}; push it as it was opened, or register an architecture of its own"
+    )
+
+
+def _tensors_of(generator: GeneratorAdapter) -> Iterator[Mapping[str, Tensor]]:
+    yield generator.module.state_dict()
+    if generator.folder is not None:
+        yield folder_tensors(generator.folder)
+
+
+def _opens_as(folder: Path, generator: GeneratorAdapter) -> bool:
+    try:
+        return load_folder(folder).weights_hash() == generator.weights_hash()
+    except ProbeError:  # the tensors do not fit
+        return False
 
 
 def _write_discriminator(folder: Path, generator: GeneratorAdapter, architecture: str) -> None:

@@ -135,7 +135,8 @@ def test_every_result_is_pushed_and_opened(tmp_path: Path) -> None:
         assert len(served.created) == 1
         assert served.created[0]["name"] == "repo"
         assert served.created[0].get("private") in (False, None)
-        assert served.commits[0] == ("Add results/Inversion.safetensors", ["results/Inversion.safetensors"])
+        first = f"results/{next(iter(saved_results.results()))}"
+        assert served.commits[0] == (f"Add {first}", [first])
         last = served.commits[-1][1][0].rpartition("/")[2]
         assert last == "DCI.json", "the newest commit, which is the one that is known without a connection"
         result = saved_results.results()["InfluenceMaps.safetensors"]
