@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import os
@@ -133,6 +134,11 @@ def count_in_another_file(module: Keeping, z: Tensor) -> None:
     toy_modules.N_CLASSES += 1  # type: ignore[misc]
 
 
+def count_by_strings(module: Keeping, z: Tensor) -> None:
+    other = importlib.import_module("support.toy_modules")
+    setattr(other, "N_CLASSES", getattr(other, "N_CLASSES") + 1)  # noqa: B009, B010
+
+
 def in_context(module: Keeping, z: Tensor) -> None:
     _context.set(_context.get(0) + 1)
     _inside.get().append(1)
@@ -185,6 +191,7 @@ ACTS: dict[str, tuple[Callable[[Keeping, Tensor], Any], Callable[[], Any]]] = {
     "a file, by name": (count_by_name, lambda: _calls),
     "a function that it calls": (helped, lambda: (_calls, Shared.made)),
     "another file": (count_in_another_file, lambda: toy_modules.N_CLASSES),
+    "another file, by strings": (count_by_strings, lambda: toy_modules.N_CLASSES),
     "a context variable": (in_context, lambda: (_context.get(None), len(_inside.get()))),
     "a thread": (in_thread, lambda: vars(_local).get("calls")),
     "a network of a file": (lambda module, z: _frozen(z), lambda: (_frozen.training, int(_frozen.num_batches_tracked))),
@@ -283,6 +290,11 @@ KEPT: dict[str, tuple[Callable[[], Any], Callable[[Keeping, Tensor], Any], Calla
         lambda: MappingProxyType({"a": [0]}),
         lambda m, z: m.kept["a"].append(1),
         lambda view: len(view["a"]),
+    ),
+    "another file": (
+        lambda: toy_modules,
+        lambda m, z: setattr(m.kept, "N_CLASSES", m.kept.N_CLASSES + 1),
+        lambda file: file.N_CLASSES,
     ),
     "a memory view": (lambda: memoryview(bytearray(2)), lambda m, z: m.kept.__setitem__(0, 1), bytes),
     "a method of a list": (lambda: [0].append, lambda m, z: m.kept(1), lambda append: len(append.__self__)),

@@ -29,7 +29,7 @@ class Names:
     """Of a function's code, and of the code inside it.
 
     Attributes:
-        read: globals and attributes, in the order in which they are met.
+        read: globals and attributes, in the order in which they are met, and strings that may name some.
         globals, attributes, variables: those that are assigned or deleted.
         imports: modules that are imported when it runs.
     """
@@ -54,6 +54,11 @@ def names_in(code: CodeType) -> Names:
 def _names_in(code: CodeType) -> Names:
     inner = [names_in(const) for const in code.co_consts if isinstance(const, CodeType)]
     found: dict[str, set[str]] = {"globals": set(), "attributes": set(), "variables": set(), "imports": set()}
+    strings = [const for const in code.co_consts if isinstance(const, str) and const.replace(".", "").isidentifier()]
+    if "import_module" in code.co_names:
+        found["imports"].update(strings)
+    if {"setattr", "delattr"} & {*code.co_names}:
+        found["attributes"].update(strings)
     argument = 0
     for kind, byte in zip(code.co_code[::2], code.co_code[1::2], strict=True):
         argument |= byte
@@ -66,7 +71,7 @@ def _names_in(code: CodeType) -> Names:
         elif kind in _IMPORTS:
             found["imports"].add(code.co_names[argument])
         argument = argument << 8 if kind == EXTENDED_ARG else 0
-    read = dict.fromkeys([*code.co_names, *(name for names in inner for name in names.read)])
+    read = dict.fromkeys([*code.co_names, *strings, *(name for names in inner for name in names.read)])
     return Names(
         tuple(read),
         **{kind: frozenset(names).union(*(getattr(each, kind) for each in inner)) for kind, names in found.items()},

@@ -15,10 +15,12 @@ from argparse import Namespace
 from collections import ChainMap, UserDict, UserList
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import lru_cache
 from queue import Empty, Queue, SimpleQueue
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
+from weakref import ReferenceType
 
 import numpy as np
 
@@ -36,6 +38,7 @@ KEEPERS = (
     threading.Semaphore,
 )
 OPAQUE = (io.IOBase, SimpleQueue, np.random.SeedSequence)
+POINTERS = (ReferenceType, ContextVar, memoryview, MappingProxyType)
 Cache: Any = type(lru_cache(len))
 
 Restore = Callable[[], str]
@@ -191,6 +194,10 @@ class WatchedIterator:
         return getattr(self.iterator, name)
 
 
-def proxied(item: Any) -> list[Any]:
-    """What a read-only view of a dict, or of memory, is of."""
+def pointed_at(item: Any) -> list[Any]:
+    """What a weak reference, a context variable, or a view of memory or of a dict leads to."""
+    if isinstance(item, ReferenceType):
+        return [item()]
+    if isinstance(item, ContextVar):
+        return [item.get(None)]
     return [item.obj] if isinstance(item, memoryview) else gc.get_referents(item)

@@ -17,12 +17,11 @@ from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property, partial, partialmethod, singledispatchmethod
-from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, MethodWrapperType, ModuleType
+from types import BuiltinMethodType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, TypeAlias
-from weakref import ReferenceType, WeakKeyDictionary, WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from ..wrappers import is_compiler
 from .code import FOREIGN, Named, globals_named, names_in, package_of
-from .opaque import KEEPERS, OPAQUE, Cache, held_by_cache, is_iterator, proxied
+from .opaque import KEEPERS, OPAQUE, POINTERS, Cache, held_by_cache, is_iterator, pointed_at
 
 WeakDict = WeakKeyDictionary[Any, Any] | WeakValueDictionary[Any, Any]
 # In quotation marks, because before Python 3.12 an array takes no type of its entries.
@@ -41,7 +40,7 @@ Container: TypeAlias = (
 Random = torch.Generator | np.random.Generator | np.random.BitGenerator | np.random.RandomState | random.Random
 
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
-_PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size, ModuleType)
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
 _CALLABLE = (FunctionType, MethodType, BuiltinMethodType, MethodWrapperType, partial)
 _DESCRIPTORS = (staticmethod, classmethod, property, cached_property, partialmethod, singledispatchmethod)
 # Of which users make kinds of their own, with attributes.
@@ -96,8 +95,8 @@ class _Walk:
         self._waiting: deque[Any] = deque([start])
         self._packages: set[str] = set()
         self._mentioned = {"forward"}
-        # By name, attributes of classes that no code has named yet.
-        self._unnamed: dict[str, list[tuple[type, Any]]] = {}
+        # By name, attributes of classes, and of modules of Python, that no code has named yet.
+        self._unnamed: dict[str, list[tuple[Any, Any]]] = {}
         seen, waiting = self._seen, self._waiting
         while waiting:
             item = waiting.popleft()
@@ -163,12 +162,10 @@ class _Walk:
             yield from held_by_cache(item)
         elif is_iterator(item):
             result.iterators.append(item)
-        elif isinstance(item, ReferenceType):
-            yield item()
-        elif isinstance(item, ContextVar):
-            yield item.get(None)
-        elif isinstance(item, (MappingProxyType, memoryview)):
-            yield from proxied(item)
+        elif isinstance(item, POINTERS):
+            yield from pointed_at(item)
+        elif isinstance(item, ModuleType):
+            yield from self._of_python_module(item)
         else:
             yield from self._own_parts(item)
 
@@ -215,6 +212,15 @@ class _Walk:
                 yield self._of_class_attribute(kind, name, value)
             else:
                 self._unnamed.setdefault(name, []).append((kind, value))
+
+    def _of_python_module(self, item: ModuleType) -> Iterator[Any]:
+        """One that an attribute or a variable holds; globals are found by the code that names them."""
+        if self._is_users(package_of(item.__name__)):
+            for name, value in list(vars(item).items()):
+                if name in self._mentioned:
+                    yield from self._of_global(Named(vars(item), name, assigned=True))
+                else:
+                    self._unnamed.setdefault(name, []).append((vars(item), value))
 
     def _of_class_attribute(self, kind: type, name: str, value: Any) -> Any:
         if is_iterator(value):
@@ -267,8 +273,11 @@ class _Walk:
             for name in names.read:
                 if name not in self._mentioned:
                     self._mentioned.add(name)
-                    for kind, value in self._unnamed.pop(name, ()):
-                        yield self._of_class_attribute(kind, name, value)
+                    for owner, value in self._unnamed.pop(name, ()):
+                        if isinstance(owner, type):
+                            yield self._of_class_attribute(owner, name, value)
+                        else:
+                            yield from self._of_global(Named(owner, name, assigned=True))
             for named in globals_named(item):
                 yield from self._of_global(named)
 
