@@ -30,6 +30,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_lasts_is_not_looked_through() -> None:
+    """What the files before have imported, too: Accelerate looks for garbage at the end of every training."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(params=TOYS, ids=lambda toy: toy.name)
 def toy(request: pytest.FixtureRequest) -> Toy:
     """Every toy of the table."""

@@ -238,11 +238,8 @@ def largest(n_pairs: int, units: Any, batch: int | None = 4) -> tuple[int, int]:
     module.count_live = True
     gc.collect()
     gc.freeze()  # so that only what comes now is looked through
-    try:
-        attribute = cp.InfluenceMap(generator, "inner.main.2").attribute
-        found = attribute(n_pairs=n_pairs, units=units, hybrids_per_eval=batch)
-    finally:
-        gc.unfreeze()
+    attribute = cp.InfluenceMap(generator, "inner.main.2").attribute
+    found = attribute(n_pairs=n_pairs, units=units, hybrids_per_eval=batch)
     returned = sum(getattr(found, name).nbytes for name in ("maps", "standard_error"))
     # The rest of the result: three numbers of 8 bytes per set.
     return max(module.rows), max(module.live) - returned - 24 * len(found)
