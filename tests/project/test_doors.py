@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -132,14 +133,20 @@ def checkpoint(place: Path, content: bytes) -> None:
     cp.InfluenceMap(PLAIN.generator(), "main.2").attribute(n_pairs=1, checkpoint=place / "progress")
 
 
+@cache
+def trained(parent: Path) -> Path:
+    """The folder of a short training, one for all payloads of a test."""
+    return train(Toy(), parent / "trained", steps=4).folder
+
+
 def training_state(place: Path, content: bytes) -> None:
-    train(Toy(), place / "t", steps=4)
+    shutil.copytree(trained(place.parent), place / "t")
     (place / "t" / "state.safetensors").write_bytes(content)
     train(Toy(), place / "t", steps=8, resume=True)
 
 
 def training_losses(place: Path, content: bytes) -> None:
-    train(Toy(), place / "t", steps=4)
+    shutil.copytree(trained(place.parent), place / "t")
     (place / "t" / "losses.csv").write_bytes(content)
     train(Toy(), place / "t", steps=8, resume=True)
 

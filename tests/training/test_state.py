@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ def test_what_does_not_fit_is_named(change: Callable[[Any, Any], Any], sentence:
         unpack(tensors, groups, networks, optimisers)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a toy after four steps."""
+    return train(Toy(), tmp_path_factory.mktemp("toy") / "t", steps=4).folder
+
+
 @pytest.mark.parametrize(
     ("progress", "sentence"),
     [
@@ -77,8 +84,10 @@ def test_what_does_not_fit_is_named(change: Callable[[Any, Any], Any], sentence:
         ({"more": 3}, "progress holds an unknown 'more'"),
     ],
 )
-def test_progress_of_another_form(progress: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: Any) -> None:
-    train(Toy(), tmp_path / "t", steps=4)
+def test_progress_of_another_form(
+    trained: Path, progress: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    shutil.copytree(trained, tmp_path / "t")
     loaded = Checkpoint.load
 
     def changed(self: Checkpoint) -> Any:

@@ -48,6 +48,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(Toy(), tmp_path_factory.mktemp("toy") / "whole", steps=50)
 
 
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A VAE of three steps, of whose folder tests take a copy."""
+    return cp.train(small("vae"), squares(), out=tmp_path_factory.mktemp("vae") / "three", steps=3, device="cpu")
+
+
 @pytest.mark.usefixtures("_often")
 @pytest.mark.parametrize("stop_at", [3, 17, 40])
 def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path: Path, whole: Trained, stop_at: int) -> None:
@@ -104,8 +110,8 @@ def test_what_kills_leave_half_written_is_cleared_and_nothing_else(tmp_path: Pat
         ({"data": squares(24)}, "its images is 23 and this run's 24|its data is "),
     ],
 )
-def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
-    cp.train(small("vae"), squares(), out=tmp_path, steps=3, device="cpu")
+def test_other_settings_are_refused(vae: Trained, tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+    shutil.copytree(vae.folder, tmp_path, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     recipe, data = small("vae", **change.pop("recipe", {})), change.pop("data", squares())
     with pytest.raises(cp.ProbeError, match=f"is of another run: {sentence}"):
