@@ -149,6 +149,21 @@ def section(name: str) -> Section:
     )
 
 
+@pytest.fixture(scope="module")
+def undrawn(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, list[str]]:
+    """The page and the files of plain names, without figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ENCODED, not_drawn)
+        return renamed(study, ["one", "other"], tmp_path_factory.mktemp("plain"))
+
+
+ENCODED = "counterfactual_probe.reporting.section.encoded"
+
+
+def not_drawn(_figure: Any, **_options: Any) -> tuple[bytes, str]:
+    return b"not drawn", ".png"
+
+
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(min_size=1, max_size=300), min_size=2, max_size=2, unique=True))
 @example(["x/y", "x-y"])
@@ -157,12 +172,12 @@ def section(name: str) -> Section:
 @example(["by_modules", "by_channels"])
 @example([SCRIPT, NAMES[2]])
 def test_any_two_names_give_a_page_of_the_same_elements(
-    study: Study, tmp_path_factory: pytest.TempPathFactory, names: list[str]
+    study: Study, undrawn: tuple[Reader, list[str]], tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("counterfactual_probe.reporting.section.encoded", lambda figure, **_: (b"not drawn", ".png"))
+        patch.setattr(ENCODED, not_drawn)
         page, files = renamed(study, names, tmp_path_factory.mktemp("named"))
-        other, same = renamed(study, ["one", "other"], tmp_path_factory.mktemp("plain"))
+    other, same = undrawn
     assert page.elements == other.elements
     assert len(set(files)) == len(files) == len(same)
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ def array(*shape: int, scale: float = 0.1) -> npt.NDArray[np.float64]:
 
 
 def results() -> dict[str, Any]:
-    """By the name of its file."""
+    """By the name of its file; tests leave them as they are, so one of each serves all."""
+    return dict(_made())
+
+
+@cache
+def _made() -> dict[str, Any]:
     found = {**_of_generators(), **_of_modules(), **_of_spectra()}
     named = {f"{type(result).__name__}.safetensors": result for result in found.values()}
     named["Hybrids-without-source.safetensors"] = _hybrids(None)
