@@ -24,15 +24,22 @@ class Asked:
     basis: Any = None
 
 
-def hybrids(toy: Toy, layer: str, z1: Any, z2: Any, sets: Sequence[Sequence[int]], asked: Asked) -> Tensor:
-    """(sets, n, …): base + strength · mask · (source − base), for one unit and one position after the other."""
-    module, rows = toy.plain(), []
+def hybrids(
+    toy: Toy, layer: str, z1: Any, z2: Any, sets: Sequence[Sequence[int]], asked: Asked, pairs: int | None = None
+) -> Tensor:
+    """(sets, n, …): base + strength · mask · (source − base), for one unit and one position after the other.
+
+    Of the first ``pairs``, or of all.
+    """
+    module, donors, rows = toy.plain(), [], []
+    for pair in range(twins.count(z1) if pairs is None else pairs):
+        donor: dict[str, Tensor] = {}
+        twins.forward(module, twins.one(z2, pair), {layer: twins.record(donor, layer)})
+        donors.append(donor[layer])
     for units in sets:
         row = []
-        for pair in range(twins.count(z1)):
-            donor: dict[str, Tensor] = {}
-            twins.forward(module, twins.one(z2, pair), {layer: twins.record(donor, layer)})
-            action = set_units(donor[layer], units, asked, pair, toy)
+        for pair, donated in enumerate(donors):
+            action = set_units(donated, units, asked, pair, toy)
             row.append(twins.image_of(toy, module, twins.one(z1, pair), {layer: action}))
         rows.append(torch.stack(row))
     return torch.stack(rows)
