@@ -63,8 +63,15 @@ def fitted(maps: cp.InfluenceMaps, kind: Any) -> cp.ModuleFinder:
 # --- calibration ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["bits", "l2"])
-@pytest.mark.parametrize("noise", [0.3, 0.7])
+@pytest.mark.parametrize(
+    ("kind", "noise"),
+    [
+        ("bits", 0.3),
+        ("l2", 0.7),
+        pytest.param("bits", 0.7, marks=pytest.mark.long),
+        pytest.param("l2", 0.3, marks=pytest.mark.long),
+    ],
+)
 def test_confidence_says_how_often_another_draw_agrees(kind: str, noise: float) -> None:
     """One finder's confidence against what its label really does in other draws of the same world."""
     finders = [fitted(noisy_draw(seed, 64, noise, kind), kind) for seed in range(8)]

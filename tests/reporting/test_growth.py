@@ -135,7 +135,7 @@ def grey(size: int) -> cp.GeneratorAdapter:
         return cp.wrap(module, lambda n, rng: torch.randn(n, 4, 1, 1, generator=rng), layers=["1"], name="grey")
 
 
-@pytest.mark.parametrize("size", [16, 1024])
+@pytest.mark.parametrize("size", [16, 128, pytest.param(1024, marks=pytest.mark.long)])
 def test_one_layer_and_grey_images_of_any_size(size: int, tmp_path: Path) -> None:
     report = cp.report(grey(size), "1", out=tmp_path, **SMALL)  # type: ignore[arg-type]
     assert "channels of layer 1 form" in body(report.page)
