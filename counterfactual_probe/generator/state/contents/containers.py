@@ -5,17 +5,20 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict, defaultdict
 from contextlib import suppress
+from operator import is_
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 
-from .reachable import Container, entries, items
+from .reachable import PLAIN_DICTS, Container, entries, items
 
 MISSING = object()
 
 
 def copy_of(item: Container) -> Any:
+    if isinstance(item, dict) and type(item) in PLAIN_DICTS:
+        return dict(item)
     if isinstance(item, (dict, WeakKeyDictionary, WeakValueDictionary)):
         return dict(entries(item))  # of weak ones they live on until they are put back
     return item[:] if isinstance(item, (bytearray, array)) else items(item)
@@ -42,6 +45,9 @@ def restore_container(item: Container, before: Any) -> None:
 
 def _is_same(item: Container, before: Any) -> bool:
     """The same objects in the same order."""
+    if isinstance(item, dict) and type(item) in PLAIN_DICTS:
+        same_size = len(item) == len(before)
+        return same_size and all(map(is_, item, before)) and all(map(is_, item.values(), before.values()))
     if isinstance(item, (bytearray, array)):
         return bool(item == before)
     if len(item) != len(before):
