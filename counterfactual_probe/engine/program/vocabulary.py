@@ -14,10 +14,24 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-# Pointwise, but not tagged so: they are made of others, or have a parameter for each channel. The second line is
+# Pointwise, but not tagged so: they are made of others, or have a parameter for each channel. The second group is
 # tagged in later versions of torch than the oldest that is supported.
 _UNTAGGED = frozenset(
-    ["hardswish", "relu6", "prelu", "rsub", "logsigmoid", "tanhshrink", "softsign", "leaky_relu", "leaky_relu_", "elu_", "celu_", "selu_", "hardtanh_", "hardsigmoid_", "ldexp", "rrelu", "float_power"]
+    [
+        *("hardswish", "relu6", "prelu", "rsub", "logsigmoid", "tanhshrink", "softsign"),
+        *(
+            "leaky_relu",
+            "leaky_relu_",
+            "elu_",
+            "celu_",
+            "selu_",
+            "hardtanh_",
+            "hardsigmoid_",
+            "ldexp",
+            "rrelu",
+            "float_power",
+        ),
+    ]
 )
 # Python's operators by the names of the functions behind them.
 _OPERATORS = {
