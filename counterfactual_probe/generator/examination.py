@@ -95,20 +95,24 @@ def examine(
     seed(pair)
     before = random_states(module)
     try:
-        images, trace = followed(example)
+        latents = example
+        first, trace = followed(latents)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        images, trace = followed(pair)  # batches of two are as large as they get here
+        latents = pair  # batches of two are as large as they get here
+        first, trace = followed(latents)
     draws_noise = random_states(module) != before
     # Which of the samples a row of a folded dimension is of, is seen from those of each.
     is_folded = any(seen is not None and seen.rows is not None for seen in trace.seen.values())
     ones = [lt.take(example, slice(i, i + 1)) for i in range(trace.samples if is_folded else TRACED)]
     runs = [traced(one, follow=False) for one in ones]
-    alone, images = torch.cat([image for image, _ in runs[:TRACED]]), images[:TRACED]
+    alone, images = torch.cat([image for image, _ in runs[:TRACED]]), first[:TRACED]
     same = is_same(alone, images, dtype)
     if draws_noise or not same:  # a sample with the same image alone and in a batch is reproducible
         _require_reproducible(name, alone[:1], seeded(ones[0]), dtype)
+    if not same:  # because of the batch, or because the very first forward differs from all that follow
+        _require_reproducible(name, first, seeded(latents), dtype)
     differ = any(not torch.equal(*value) for _, value in lt.named_tensors(pair))  # two may be of one class, say
     ignored = differ and torch.equal(*alone)
     traces = [trace, *(each for _, each in runs)]
@@ -120,7 +124,7 @@ def _require_reproducible(name: str, images: Tensor, again: Tensor, dtype: torch
         raise ProbeError(
             f"{name} gives two images for one latent although the random state is the same (largest difference "
             f"{float((images - again).abs().max()):.3g}); make its forward a function of latents, weights and torch's "
-            "global generator alone"
+            "global generator alone; if its first forward alone differs, run it once before"
         )
 
 

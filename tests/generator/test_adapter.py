@@ -193,6 +193,29 @@ def test_a_counter_on_the_module_is_seen_too() -> None:
         cp.wrap(Counts(), Z)
 
 
+class First(Deconv):
+    """Its first forward is another function than the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran = False
+
+    def forward(self, z: Tensor) -> Tensor:
+        factor, self.ran = (1.0 if self.ran else 0.5), True
+        return super().forward(z) * factor
+
+
+def test_a_first_forward_that_differs_is_refused() -> None:
+    """It is the first of every session, so that one sample of a batch would be of another function than the rest."""
+    with pytest.raises(cp.ProbeError, match=r"gives two images .*if its first forward alone differs, run it once"):
+        cp.wrap(First(), Z)
+    module = First().eval()
+    module(torch.zeros(2, 5))
+    generator = cp.wrap(module, Z)
+    z = generator.sample(3)
+    assert torch.allclose(generator(z), module(z), atol=1e-6)
+
+
 @pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
 def test_batchable_unless_noisy_or_coupled(toy: Toy) -> None:
     assert toy.generator().batchable == toy.batchable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,33 @@ def test_a_scripted_submodule_is_named() -> None:
     module = nn.Sequential(nn.ConvTranspose2d(5, 4, 4), torch.jit.script(nn.Conv2d(4, 3, 1)))
     with pytest.raises(cp.ProbeError, match="submodule '1' of the generator is TorchScript"):
         cp.wrap(module, lambda n, rng: torch.randn(n, 5, 1, 1, generator=rng))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_forward_that_copies_a_layer_copies_no_hooks_of_ours(kept: bool) -> None:
+    """As for an average of weights that is made when it is first needed: the edit is of the layer, not of its copy."""
+
+    class Copies(toys.Deconv):
+        def forward(self, z: Tensor) -> Tensor:
+            x = self.main[0](z[:, :, None, None])
+            copied = self.__dict__.get("copied") or deepcopy(self.main[0])
+            if kept:
+                self.__dict__["copied"] = copied
+            image: Tensor = self.main[1:](x + 0.5 * copied(z[:, :, None, None]))
+            return image
+
+    module = Copies().double().eval()
+    generator = cp.wrap(module, vectors(5))
+    z1, z2 = generator.sample(3, seed=1), generator.sample(3, seed=2)
+    hybrids = cp.Hybridizer(generator, "main.0").hybridize(z1, z2)
+    with torch.no_grad():
+        x1, x2 = (module.main[0](z[:, :, None, None]) for z in (z1, z2))
+        for channel in range(6):
+            edited = x1.clone()
+            edited[:, channel] = x2[:, channel]
+            expected = module.main[1:](edited + 0.5 * x1)
+            assert torch.allclose(hybrids.images[channel], expected, atol=1e-12)
+    assert "copied" not in module.__dict__
 
 
 def test_a_forward_that_changes_a_parameter_is_refused() -> None:

@@ -24,7 +24,8 @@ def hooked(modules: Mapping[str, nn.Module], actions: Iterable[tuple[Site, Actio
     """
     hooks: dict[tuple[str, bool], _Hook] = {}
     for site, action in actions:
-        hooks.setdefault((site.address.name, site.address.is_input), _Hook()).actions.append((site, action))
+        key = site.address.name, site.address.is_input
+        hooks.setdefault(key, _Hook(modules[site.address.name])).actions.append((site, action))
     handles = []
     try:
         for (name, is_input), hook in hooks.items():
@@ -43,16 +44,20 @@ def hooked(modules: Mapping[str, nn.Module], actions: Iterable[tuple[Site, Actio
 class _Hook:
     """The actions on one submodule's outputs, or on its inputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: nn.Module) -> None:
+        self._part = part
         self.actions: list[tuple[Site, Action]] = []
         self.fired: list[str] = []
         self._runs = 0
 
-    def on_output(self, _part: nn.Module, _given: Any, output: Any) -> Any:
-        return self._act(output)
+    def __deepcopy__(self, _memo: Any) -> _Hook:
+        return self  # a forward that copies a submodule copies its hooks
 
-    def on_input(self, _part: nn.Module, given: Any, named: Any) -> Any:
-        return self._act((given, named))
+    def on_output(self, part: nn.Module, _given: Any, output: Any) -> Any:
+        return self._act(output) if part is self._part else None
+
+    def on_input(self, part: nn.Module, given: Any, named: Any) -> Any:
+        return self._act((given, named)) if part is self._part else None
 
     def _act(self, handed: Any) -> Any:
         self._runs += 1

@@ -75,8 +75,13 @@ class Tracing:
             for handle in handles:
                 handle.remove()
 
+    def __deepcopy__(self, _memo: Any) -> Tracing:
+        return self  # a forward that copies a part copies its hooks
+
     def _before(self, part: nn.Module, given: Any, named: Any) -> None:
-        name = self._names[id(part)]
+        name = self._names.get(id(part))
+        if name is None:  # a copy of a part
+            return
         self._started[name] += 1
         number = self._started[name]
         for entry, value in arguments((given, named)):
@@ -84,7 +89,9 @@ class Tracing:
             self._note(Address(name, number, None if first else entry, is_input=True), value)
 
     def _after(self, part: nn.Module, _given: Any, output: Any) -> None:
-        name = self._names[id(part)]
+        name = self._names.get(id(part))
+        if name is None:
+            return
         self.trace.times_run[name] += 1
         number = self.trace.times_run[name]
         self.trace.seen[Address(name, number)] = None

@@ -69,9 +69,19 @@ def looked_into(value: Tensor) -> list[Tensor]:
     return [value, value[:1]]
 
 
+def _with_uses(value: Tensor) -> Tensor:
+    value.__dict__["uses"] = []
+    return value
+
+
 # What is kept, what a forward does to it, and what is seen of it.
 KEPT: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any]]] = {
     "an array of the standard library": (lambda: array("d", [1.0]), lambda a: a.append(2), list),
+    "a list that is an attribute of a tensor": (
+        lambda: _with_uses(nn.Parameter(torch.ones(2))),
+        lambda t: t.uses.append(1),
+        lambda t: list(t.uses),
+    ),
     "a tensor that is to need gradients": (lambda: torch.ones(2), Tensor.requires_grad_, lambda t: t.requires_grad),
     "a tensor with a gradient": (
         lambda: torch.ones(2),

@@ -111,7 +111,7 @@ class _Walk:
         inner: Iterable[Any] = ()
         if isinstance(item, Tensor):
             result.tensors.append(item)
-            inner = _values_of(item)
+            inner = [*_values_of(item), *(vars(item).values() if type(item) in _OFTEN_SUBCLASSED else ())]
         elif isinstance(item, dict):
             result.containers.append(item)
             # Whole, at one moment: another thread may be in a forward.
