@@ -191,12 +191,12 @@ def test_a_name_in_the_folder_of_the_environment(model: Any, tmp_path: Path, mon
 def test_a_name_in_the_cache_of_the_hub(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def snapshot(repository: str, revision: str | None) -> str:
+    def snapshot(repository: str, *_: Any) -> Path:
         asked.append(repository)
-        return str(publish(tmp_path, model))
+        return publish(tmp_path, model)
 
     monkeypatch.delenv(FOLDERS, raising=False)
-    monkeypatch.setattr(hub, "_fetch", snapshot)
+    monkeypatch.setattr(hub, "fetched", snapshot)
     assert cp.load("biggan-deep-128").name == "biggan-deep-16"
     assert asked == ["osanseviero/BigGAN-deep-128"]
 
@@ -209,7 +209,7 @@ def test_offline_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("no route to the hub")
 
     monkeypatch.delenv(FOLDERS, raising=False)
-    monkeypatch.setattr(hub, "_fetch", offline)
+    monkeypatch.setattr(hub, "fetched", offline)
     files = r"put the config\.json and pytorch_model\.bin \(or model\.safetensors\)"
     place = f"into a folder of that name and set {FOLDERS} to the folder around it, or load the folder itself with"
     message = f"the weights of {name} were not found; {files} of {name} {place}"
