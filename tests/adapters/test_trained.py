@@ -101,8 +101,8 @@ def likeness(one: Tensor, two: Tensor) -> float:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in FACES])
 def test_faces_are_like_those_trained_on(name: str, faces: cp.GeneratorAdapter) -> None:
-    gen = cp.load(name)
-    made, given = gen(gen.sample(64, seed=5)), faces(faces.sample(64, seed=5))
+    gen, n = cp.load(name), 32 if name == "flow-faces" else 64  # whose every image takes many forwards
+    made, given = gen(gen.sample(n, seed=5)), faces(faces.sample(n, seed=5))
     given = F.avg_pool2d(given, 64 // gen.image_size[1])
     assert likeness(made, given) > 0.7
     assert float(made.std(0).mean()) > 0.4 * float(given.std(0).mean())  # and not one face for all
@@ -112,7 +112,7 @@ def test_faces_are_like_those_trained_on(name: str, faces: cp.GeneratorAdapter) 
     network = Flow(velocity) if velocity else untrained.get("decoder", untrained.get("generator"))
     assert network is not None
     with torch.no_grad():
-        assert likeness(network.eval()(gen.sample(64, seed=5)), given) < 0.5
+        assert likeness(network.eval()(gen.sample(n, seed=5)), given) < 0.5
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("vae-faces")])

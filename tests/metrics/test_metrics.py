@@ -133,10 +133,11 @@ def test_explicitness_is_the_literal_one(kind: str) -> None:
 
 
 def test_dci_is_the_literal_one() -> None:
-    codes, tested = (codes_of("rotated", rows) + 0.3 * noise(len(rows), 3) for rows in (FACTORS, TEST))
-    found = metrics.dci(codes, FACTORS, test=(tested, TEST), seed=3)
+    factors, others = drawn(240), drawn(120, seed=1)
+    codes, tested = (codes_of("rotated", rows) + 0.3 * noise(len(rows), 3) for rows in (factors, others))
+    found = metrics.dci(codes, factors, test=(tested, others), seed=3)
     models = [
-        GradientBoostingClassifier(random_state=stream_seed(3, FITS, j) % 2**32).fit(codes, FACTORS[:, j])
+        GradientBoostingClassifier(random_state=stream_seed(3, FITS, j) % 2**32).fit(codes, factors[:, j])
         for j in range(3)
     ]
     matrix = np.stack([model.feature_importances_ for model in models], 1)
@@ -149,10 +150,10 @@ def test_dci_is_the_literal_one() -> None:
         completeness += matrix[:, i].sum() / matrix.sum() * (1 + sum(p * log(p, 3) for p in shares))
     assert found.disentanglement == found.score == pytest.approx(disentanglement, abs=1e-9)
     assert found.completeness == pytest.approx(completeness, abs=1e-9)
-    accuracies = [model.score(tested, TEST[:, j]) for j, model in enumerate(models)]
+    accuracies = [model.score(tested, others[:, j]) for j, model in enumerate(models)]
     assert found.informativeness == pytest.approx(np.mean(accuracies), abs=1e-9)
     assert found.informativeness_train > found.informativeness
-    assert metrics.dci(codes, FACTORS, test=(tested, TEST), seed=3).score == found.score
+    assert metrics.dci(codes, factors, test=(tested, others), seed=3).score == found.score
 
 
 def test_the_base_of_disentanglement_is_the_number_of_factors() -> None:

@@ -51,13 +51,11 @@ def pipeline(made: dict[str, Any], name: str) -> Any:
 
 
 def generator(made: dict[str, Any], name: str, **more: Any) -> cp.GeneratorAdapter:
-    """Wrapped with one layer and two steps, once for all tests that ask for no more."""
-    if not more:
-        key = f"wrapped {name}"
-        if key not in made:
-            made[key] = wrapped(made, name)
-        return cast("cp.GeneratorAdapter", made[key])
-    return wrapped(made, name, **more)
+    """Wrapped with one layer and two steps, once for all tests that ask for the same."""
+    key = f"{name} wrapped with {more!r}"
+    if key not in made:
+        made[key] = wrapped(made, name, **more)
+    return cast("cp.GeneratorAdapter", made[key])
 
 
 def wrapped(made: dict[str, Any], name: str, **more: Any) -> cp.GeneratorAdapter:
@@ -123,7 +121,15 @@ def hooked(gen: cp.GeneratorAdapter, layer: str, latents: Any, values: Tensor | 
     return seen[0], images
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("ddpm", "consistency")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The same network as stable_diffusion's, of twice the time.
+        pytest.param(name, marks=[pytest.mark.long] if name == "stable_diffusion_xl" else [])
+        for name in LAYERS
+        if name not in ("ddpm", "consistency")
+    ],
+)
 def test_hybrids_equal_plain_hooks(name: str, made: dict[str, Any]) -> None:
     gen = generator(made, name)
     layer = LAYERS[name][0]
