@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from .contents.places import Place, places_of
 from .contents.reachable import reachable
 
 T = TypeVar("T")
@@ -55,10 +56,28 @@ class _ByIdentity(Generic[T]):
         return found
 
 
+class _ByPlaces(Generic[T]):
+    """A value for each module that lives, which those find that reach a place in memory that it reaches as well.
+
+    Lists and dicts have no weak references; a place that is used again for something else makes modules wait for
+    each other, at worst.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[nn.Module], frozenset[Place], T]] = {}
+
+    def find(self, places: frozenset[Place]) -> list[T]:
+        return [value for _, known, value in list(self._known.values()) if not known.isdisjoint(places)]
+
+    def set(self, module: nn.Module, places: frozenset[Place], value: T) -> None:
+        number, known = id(module), self._known
+        known[number] = weakref.ref(module, lambda _: known.pop(number, None)), places, value
+
+
 @dataclass(frozen=True)
 class _GroupLock:
-    """Of modules that share parts, or what their code keeps in a class or a file. Several are taken in the order of
-    their numbers, so that no two threads wait for each other."""
+    """Of modules that share parts, objects or memory, or what their code keeps in a class or a file. Several are taken
+    in the order of their numbers, so that no two threads wait for each other."""
 
     number: int = field(default_factory=count().__next__)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -68,6 +87,7 @@ class _Locks:
     def __init__(self) -> None:
         self.registry = threading.Lock()
         self.groups = _ByIdentity[_GroupLock]()
+        self.places = _ByPlaces[_GroupLock]()
         self.borrowings = _ByIdentity[Borrowing]()
         self.random = threading.RLock()
 
@@ -81,11 +101,13 @@ class _Locks:
             if borrowing.thread == threading.get_ident():
                 return [], borrowing
             everything = reachable(module)
-            parts = [*everything.modules, *everything.shared]
-            known = {lock.number: lock for part in parts if (lock := self.groups.get(part)) is not None}
+            parts, places = [*everything.modules, *everything.shared], places_of(everything)
+            found = [lock for part in parts if (lock := self.groups.get(part)) is not None]
+            known = {lock.number: lock for lock in (*found, *self.places.find(places))}
             locks = [known[number] for number in sorted(known)] or [_GroupLock()]
             for part in parts:
                 self.groups.setdefault(part, locks[0])
+            self.places.set(module, places, locks[0])
             return locks, borrowing
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from collections import UserDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -104,8 +107,88 @@ class Remembering(Deconv):
         return super().forward(z * self.tables[len(z)])
 
 
-@pytest.mark.parametrize(("make", "waits"), [(Remembering, True), (Deconv, False)], ids=["of a class", "alone"])
-def test_modules_whose_class_keeps_something_wait_for_each_other(make: Callable[[], nn.Module], *, waits: bool) -> None:
+class Noting(Deconv):
+    """Writes a number into what it is given, which other modules may have been given as well."""
+
+    def __init__(self, notes: Any) -> None:
+        super().__init__()
+        self.notes = notes
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.notes[0] = float(z[0, 0])
+        return super().forward(z)
+
+
+class Board:
+    """Of notes, for whoever names it."""
+
+    last = 0.0
+
+
+class Writing(Deconv):
+    def forward(self, z: Tensor) -> Tensor:
+        Board.last = float(z[0, 0])
+        return super().forward(z)
+
+
+class Blank:
+    """A board without anything on it."""
+
+
+class FirstWriting(Deconv):
+    def forward(self, z: Tensor) -> Tensor:
+        Blank.last = float(z[0, 0])  # type: ignore[attr-defined]
+        return super().forward(z)
+
+
+def noted(z: Tensor) -> None:
+    noted.last = float(z[0, 0])  # type: ignore[attr-defined]
+
+
+noted.last = 0.0  # type: ignore[attr-defined]
+
+
+class Calling(Deconv):
+    def forward(self, z: Tensor) -> Tensor:
+        noted(z)
+        return super().forward(z)
+
+
+class Drawing(Deconv):
+    """Draws from a generator that it is given."""
+
+    def __init__(self, rng: Any) -> None:
+        super().__init__()
+        self.rng = rng
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z) + 0 * torch.rand(1, generator=self.rng)
+
+
+BOTH_HAVE: dict[str, Any] = {
+    "a dict": {0: 0.0},
+    "a list": [0.0],
+    "an object": UserDict({0: 0.0}),
+    "an array": np.zeros(3),
+    "a tensor": torch.zeros(3),
+}
+SHARING: dict[str, tuple[Callable[[], nn.Module], bool]] = {
+    "a class": (Remembering, True),
+    "nothing": (Deconv, False),
+    "nothing that is the same": (lambda: Noting({0: 0.0}), False),
+    **{what: (lambda notes=notes: Noting(notes), True) for what, notes in BOTH_HAVE.items()},
+    "memory of an array": (lambda: Noting(BOTH_HAVE["an array"][1:]), True),
+    "memory of a tensor": (lambda: Noting(BOTH_HAVE["a tensor"][1:]), True),
+    "memory of a tensor and an array": (lambda: Noting(torch.from_numpy(BOTH_HAVE["an array"])), True),
+    "a number of another class": (Writing, True),
+    "a number that another class is to have": (FirstWriting, True),
+    "an attribute of a function": (Calling, True),
+    "a generator of random numbers": (partial(Drawing, torch.Generator()), True),
+}
+
+
+@pytest.mark.parametrize(("make", "waits"), SHARING.values(), ids=SHARING)
+def test_modules_that_share_anything_wait_for_each_other(make: Callable[[], nn.Module], *, waits: bool) -> None:
     """What one thread puts back, another would miss."""
     one, two = make(), make()
     entered = threading.Event()

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 _GLOBALS = {opmap["STORE_GLOBAL"], opmap["DELETE_GLOBAL"]}
 _ATTRIBUTES = {opmap["STORE_ATTR"], opmap["DELETE_ATTR"]}
 _VARIABLES = {opmap["STORE_DEREF"], opmap["DELETE_DEREF"]}
+_NAME_BITS = 1 if sys.version_info >= (3, 11) else 0  # before the number of a global's name
 _IMPORTS = {opmap["IMPORT_NAME"]}
 
 # Not walked into: they belong to the process, not to the module.
@@ -31,6 +32,7 @@ class Names:
     Attributes:
         read: globals and attributes, in the order in which they are met, and strings that may name some.
         globals, attributes, variables: those that are assigned or deleted.
+        owners: globals and variables whose attributes are.
         imports: modules that are imported when it runs.
     """
 
@@ -38,6 +40,7 @@ class Names:
     globals: frozenset[str]
     attributes: frozenset[str]
     variables: frozenset[str]
+    owners: frozenset[str]
     imports: frozenset[str]
 
 
@@ -53,23 +56,30 @@ def names_in(code: CodeType) -> Names:
 
 def _names_in(code: CodeType) -> Names:
     inner = [names_in(const) for const in code.co_consts if isinstance(const, CodeType)]
-    found: dict[str, set[str]] = {"globals": set(), "attributes": set(), "variables": set(), "imports": set()}
+    found: dict[str, set[str]] = {kind: set() for kind in ("globals", "attributes", "variables", "owners", "imports")}
     strings = [const for const in code.co_consts if isinstance(const, str) and const.replace(".", "").isidentifier()]
     if "import_module" in code.co_names:
         found["imports"].update(strings)
     if {"setattr", "delattr"} & {*code.co_names}:
         found["attributes"].update(strings)
-    argument = 0
+    argument, loaded = 0, ""
     for kind, byte in zip(code.co_code[::2], code.co_code[1::2], strict=True):
         argument |= byte
         if kind in _GLOBALS:
             found["globals"].add(code.co_names[argument])
         elif kind in _ATTRIBUTES:
             found["attributes"].add(code.co_names[argument])
+            found["owners"].add(loaded)
         elif kind in _VARIABLES:
             found["variables"].add(code._varname_from_oparg(argument))  # type: ignore[attr-defined]
         elif kind in _IMPORTS:
             found["imports"].add(code.co_names[argument])
+        if kind == opmap["LOAD_GLOBAL"]:
+            loaded = code.co_names[argument >> _NAME_BITS]
+        elif kind == opmap["LOAD_DEREF"]:
+            loaded = code._varname_from_oparg(argument)  # type: ignore[attr-defined]
+        elif kind not in (EXTENDED_ARG, opmap.get("CACHE", EXTENDED_ARG)):
+            loaded = ""
         argument = argument << 8 if kind == EXTENDED_ARG else 0
     read = dict.fromkeys([*code.co_names, *strings, *(name for names in inner for name in names.read)])
     return Names(

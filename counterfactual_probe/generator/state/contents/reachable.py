@@ -42,6 +42,7 @@ Random = torch.Generator | np.random.Generator | np.random.BitGenerator | np.ran
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
 _CALLABLE = (FunctionType, MethodType, BuiltinMethodType, MethodWrapperType, partial)
+_OF_MODULES = frozenset(vars(nn.Module()))
 _DESCRIPTORS = (staticmethod, classmethod, property, cached_property, partialmethod, singledispatchmethod)
 # Of which users make kinds of their own, with attributes.
 _OFTEN_SUBCLASSED: tuple[type, ...] = (
@@ -63,6 +64,7 @@ class Reachable:
         iterator_places: those, and classes with names of attributes, where an iterator is.
         hooks: by identity, functions that are hooks: those of an observer, whose notes are not the module's, are not
             undone.
+        own: by identity, containers that other modules reach only with the module, or the function, that they are of.
         shared: what other modules may reach as well without sharing a part: classes, code, names of globals.
         compiled: whether anything is compiled by ``torch.compile``.
     """
@@ -79,6 +81,7 @@ class Reachable:
     iterators: list[Any] = field(default_factory=list)
     iterator_places: list[tuple[Any, str]] = field(default_factory=list)
     hooks: set[int] = field(default_factory=set)
+    own: set[int] = field(default_factory=set)
     shared: list[Any] = field(default_factory=list)
     compiled: bool = False
 
@@ -95,6 +98,7 @@ class _Walk:
         self._waiting: deque[Any] = deque([start])
         self._packages: set[str] = set()
         self._mentioned = {"forward"}
+        self._assigned: frozenset[str] = frozenset()
         # By name, attributes of classes, and of modules of Python, that no code has named yet.
         self._unnamed: dict[str, list[tuple[Any, Any]]] = {}
         seen, waiting = self._seen, self._waiting
@@ -104,6 +108,9 @@ class _Walk:
                 continue
             seen[id(item)] = item
             waiting.extend(self._note(item))
+        for kind in self.result.classes:
+            if any(name in self._assigned and _is_value(value) for name, value in vars(kind).items()):
+                self.result.shared.append(kind)
 
     def _note(self, item: Any) -> Iterable[Any]:
         """Put an item where it belongs; gives what it leads to."""
@@ -124,6 +131,7 @@ class _Walk:
         elif issubclass(type(item), nn.Module):  # what passes itself off as one has a class of its own
             result.modules.append(item)
             result.hooks.update(_hooks_of(item))
+            result.own.update(_own_containers(item))
             self._packages.add(package_of(type(item).__module__))
             inner = (item.__dict__, type(item))
         elif isinstance(item, type):
@@ -265,11 +273,14 @@ class _Walk:
             self.result.compiled = True
         if package_of(item.__module__) in FOREIGN:
             return
+        if not item.__dict__:  # as of every method of a class
+            self.result.own.add(id(item.__dict__))
         yield from (item.__dict__, item.__defaults__, item.__kwdefaults__)
         followed = self._is_users(package_of(item.__globals__.get("__name__")))
         yield from self._of_variables(item, followed)
         if followed:
             names = names_in(item.__code__)
+            self._assigned |= names.attributes
             for name in names.read:
                 if name not in self._mentioned:
                     self._mentioned.add(name)
@@ -279,6 +290,8 @@ class _Walk:
                         else:
                             yield from self._of_global(Named(owner, name, assigned=True))
             for named in globals_named(item):
+                if named.name in names.owners and isinstance(value := named.scope.get(named.name), type):
+                    self.result.shared.append(value)
                 yield from self._of_global(named)
 
     def _of_variables(self, item: FunctionType, followed: bool) -> Iterator[Any]:
@@ -294,6 +307,8 @@ class _Walk:
                 self.result.iterator_places.append((cell, "cell_contents"))
             if name in assigned or self._has_state(content):
                 self.result.shared.append(item.__code__)
+            if followed and isinstance(content, type) and name in names_in(item.__code__).owners:
+                self.result.shared.append(content)
             if followed or isinstance(content, (nn.Module, *_CALLABLE)):
                 yield content
 
@@ -338,6 +353,18 @@ def _values_of(item: Tensor) -> Iterator[Tensor]:
         yield item.detach()._values()
     elif item.layout in _COMPRESSED:
         yield item.detach().values()
+
+
+def _own_containers(module: nn.Module) -> Iterator[int]:
+    yield id(module.__dict__)
+    for name, value in module.__dict__.items():
+        if name in _OF_MODULES:
+            yield id(value)
+
+
+def _is_value(value: Any) -> bool:
+    """Of a class: no method, property or slot."""
+    return not hasattr(type(value), "__get__")
 
 
 def _hooks_of(module: nn.Module) -> Iterator[int]:
