@@ -132,7 +132,7 @@ class FullForward:
         def record(layer: str) -> Callable[[Tensor], None]:
             def action(activation: Tensor) -> None:
                 # A copy: an in-place activation may overwrite the layer's own output.
-                activations[layer] = activation.clone()
+                activations[layer] = activation.detach().clone()  # a forward may take gradients
 
             return action
 

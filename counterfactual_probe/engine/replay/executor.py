@@ -71,7 +71,7 @@ class Replay:
         def note(call: Call, handed: Any, *, is_input: bool) -> None:
             for site in _handed_over(sites, call, is_input=is_input):
                 runs[site.info.name] += 1
-                activations[site.info.name] = site.info.channels_first(_read(site, handed)).clone()
+                activations[site.info.name] = site.info.channels_first(_read(site, handed)).detach().clone()
 
         def handler(name: str, number: int, run: Invocation) -> Any:
             call = (name, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 import warnings
@@ -77,6 +78,19 @@ def _set_list(place: list[Any], value: list[Any]) -> None:
     place[:] = value
 
 
+def _levels() -> dict[str, int]:
+    known = list(logging.root.manager.loggerDict.items())
+    levels = {name: logger.level for name, logger in known if isinstance(logger, logging.Logger)}
+    return {"": logging.root.level, **levels}
+
+
+def _set_levels(value: dict[str, int]) -> None:
+    now = _levels()
+    for name, level in value.items():
+        if now.get(name) != level:
+            logging.getLogger(name).setLevel(level)
+
+
 # How each is read, and set.
 _OF_THE_PROCESS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -95,6 +109,9 @@ _OF_THE_PROCESS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     ),
     (np.geterr, lambda value: np.seterr(**value)),
     (gc.isenabled, lambda value: gc.enable() if value else gc.disable()),
+    (sys.getrecursionlimit, sys.setrecursionlimit),
+    (lambda: logging.root.manager.disable, logging.disable),
+    (_levels, _set_levels),
     (os.getcwd, os.chdir),
     (lambda: list(sys.path), partial(_set_list, sys.path)),
     (lambda: list(warnings.filters), lambda value: _set_list(warnings.filters, value)),  # type: ignore[arg-type]

@@ -158,7 +158,7 @@ def _features(generator: GeneratorAdapter, layers: Sequence[LayerInfo], given: A
 
     def keep(name: str) -> Any:
         def action(view: Tensor) -> None:
-            seen[name] = view.clone()
+            seen[name] = view.detach().clone()
 
         return action
 

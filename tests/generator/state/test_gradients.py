@@ -48,3 +48,34 @@ def test_gradients_inside_a_forward(leaves: bool, n: int) -> None:
         expected = forward(module, z1, {"first": lambda activation, c=c: put(c, activation)})  # type: ignore[misc]
         torch.testing.assert_close(found.images[c], expected, rtol=0, atol=1e-10)
     assert not torch.equal(found.images[0], found.base)
+
+
+class Descending(nn.Module):
+    """Calls ``backward``, which frees the graph of its first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.decode = nn.Linear(5, 6), nn.Linear(6, 48)
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = self.first(z)
+            self.decode(x).square().sum().backward()
+        image: Tensor = self.decode(x.detach().tanh()).view(-1, 3, 4, 4)
+        return image
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_graph_that_a_forward_frees_is_not_needed_again(n: int) -> None:
+    module = Descending().double()
+    gen = cp.wrap(module, vectors(5), image_range=(-9, 9))
+    z1, z2 = gen.sample(n, seed=0), gen.sample(n, seed=1)
+    found = cp.Hybridizer(gen, "first").hybridize(z1, z2)
+    assert module.first.weight.grad is None
+    with torch.no_grad():
+        x1, x2 = module.first(z1), module.first(z2)
+        for c in range(6):
+            edited = torch.cat([x1[:, :c], x2[:, [c]], x1[:, c + 1 :]], 1)
+            expected = module.decode(edited.tanh()).view(-1, 3, 4, 4)
+            torch.testing.assert_close(found.images[c], expected, rtol=0, atol=1e-10)

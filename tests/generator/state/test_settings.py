@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
@@ -28,6 +30,7 @@ from counterfactual_probe.classifiers.timm_models import architecture, save_clas
 from counterfactual_probe.generator import latents as lt
 from counterfactual_probe.generator.state.settings import fresh_settings
 from counterfactual_probe.registry.folders import load_folder, save_folder
+from support.toy_modules import Deconv, vectors
 from support.toys import seeded
 
 SEED_OF_32_BITS = 2**32
@@ -279,3 +282,29 @@ def test_the_settings_do_make_a_difference_without_fresh_ones() -> None:
         inside = torch.get_rng_state()
         torch.rand(3)
         assert not torch.equal(torch.get_rng_state(), inside)
+
+
+def test_levels_of_loggers_and_the_limit_of_recursion_are_put_back() -> None:
+    """As a library's ``set_verbosity_error()``, called in the forward, sets them."""
+
+    class Quiet(Deconv):
+        def forward(self, z: Tensor) -> Tensor:
+            logging.getLogger("a library").setLevel(logging.ERROR)
+            logging.disable(logging.INFO)
+            sys.setrecursionlimit(limit + 1)
+            return super().forward(z)
+
+    def seen() -> tuple[int, int, int]:
+        return logging.getLogger("a library").level, logging.root.manager.disable, sys.getrecursionlimit()
+
+    before, limit = seen(), sys.getrecursionlimit()
+    generator = cp.wrap(Quiet(), vectors(5, torch.float32))
+    generator(generator.sample(2))
+    assert seen() == before
+    try:
+        generator.module(torch.randn(3, 5))  # the control
+        assert seen() == (logging.ERROR, logging.INFO, limit + 1)
+    finally:
+        logging.getLogger("a library").setLevel(before[0])
+        logging.disable(before[1])
+        sys.setrecursionlimit(limit)
