@@ -1,7 +1,13 @@
-"""Which classifier is the most robust, with bootstrap intervals: the same resampled pairs for all classifiers."""
+"""Which classifier is the most robust, with intervals over pairs, which are the same for all classifiers.
+
+Ranked is the share of hybrids recognised as either original, which is a mean over pairs. S003's own measure, the larger
+of the two rates of each module, is not: where they are close, the larger one is chosen by chance, its bias differs
+between classifiers, and no interval around it is right.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,18 +24,19 @@ from ..generator.results import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROOM = 2**24  # resampled rates held at once
+_ROOM = 2**24  # weights of resampled pairs held at once
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ranking(Result):
-    """Classifiers in order of robustness: the share of hybrids recognised as one original, averaged over modules.
+    """Classifiers in order of robustness: the share of hybrids recognised as either original, averaged over modules.
 
     Attributes:
         classifiers: the most robust first.
-        score, low, high: (classifiers,), with a bootstrap interval over pairs.
-        first: (classifiers,), share of resamples in which it ranks first.
-        lead, lead_low, lead_high: (classifiers,), how far the first is ahead of each, on the same resampled pairs.
+        score, low, high: (classifiers,), with Student's t interval over pairs.
+        first: (classifiers,), share of bootstrap resamples of the pairs in which it ranks first.
+        lead, lead_low, lead_high: (classifiers,), how far the first is ahead of each, with the interval of the
+            differences: a pair that is hard for all classifiers widens it for none.
         confidence: of the intervals.
     """
 
@@ -83,8 +90,8 @@ class Ranking(Result):
         return Description(
             "Ranking",
             f"{counted(len(rows), 'classifier')}, intervals of {self.confidence:.0%}",
-            table=Table(("classifier", "recognition", "interval", "ranks first", "behind the first"), rows),
-            pictures=(Picture("Share of hybrids recognised as one of their originals, with its interval.", self.plot),),
+            table=Table(("classifier", "recognised as either", "interval", "ranks first", "behind the first"), rows),
+            pictures=(Picture("Share of hybrids recognised as either original, with its interval.", self.plot),),
             warning=f"the order of {rows[0][0]} and {rows[1][0]} is not significant; score more pairs"
             if unsure
             else "",
@@ -114,14 +121,13 @@ def ranked(
     repetitions, seed = whole(repetitions, "repetitions", 1), whole(seed, "the seed", 0)
     if not 0 < confidence < 1:
         raise ProbeError(f"confidence is {confidence!r}; give a number between 0 and 1, such as 0.95")
-    n = hits.shape[2]
-    score = _scores(hits, np.full((1, n), 1 / n))[:, 0]
-    samples = _resampled(hits, repetitions, seed)
+    of_pairs = hits.any(-1).mean(1)  # (classifier, pair): a pair's hybrids by several sets are not independent
+    score = of_pairs.mean(1)
     order = np.argsort(-score, kind="stable")
-    tails = 100 * (1 - confidence) / 2, 100 * (1 + confidence) / 2
-    low, high = np.percentile(samples, tails, axis=1)
-    leads = samples[order[0]] - samples
-    lead_low, lead_high = np.percentile(leads, tails, axis=1)
+    low, high = np.clip(_interval(of_pairs, confidence), 0, 1)
+    leads = of_pairs[order[0]] - of_pairs
+    lead_low, lead_high = np.clip(_interval(leads, confidence), -1, 1)
+    samples = _resampled(of_pairs, repetitions, seed)
     # Classifiers that tie in a resample share it.
     leading = samples >= samples.max(0) - 1e-12
     first = (leading / leading.sum(0)).mean(1)
@@ -132,19 +138,22 @@ def ranked(
     return Ranking(classifiers=tuple(names[k] for k in order), confidence=confidence, **sorted_all)
 
 
-def _resampled(hits: npt.NDArray[np.bool_], repetitions: int, seed: int) -> npt.NDArray[np.float64]:
-    """(classifier, repetition): scores on pairs resampled with replacement."""
-    n, rng = hits.shape[2], np.random.default_rng(seed)
-    step = max(1, _ROOM // (hits.shape[0] * hits.shape[1] * hits.shape[3] + n))
-    parts = []
+def _interval(values: npt.NDArray[np.float64], confidence: float) -> npt.NDArray[np.float64]:
+    """(2, rows): Student's t interval of each row's mean; from −∞ to ∞ of a single value."""
+    from scipy.stats import t
+
+    n = values.shape[1]
+    if n == 1:
+        return np.array([[-np.inf], [np.inf]]) * np.ones(len(values))
+    reach = t.ppf((1 + confidence) / 2, n - 1) * values.std(1, ddof=1) / math.sqrt(n)
+    return values.mean(1) + np.array([[-1], [1]]) * reach
+
+
+def _resampled(of_pairs: npt.NDArray[np.float64], repetitions: int, seed: int) -> npt.NDArray[np.float64]:
+    """(classifier, repetition): means over pairs resampled with replacement."""
+    n, rng = of_pairs.shape[1], np.random.default_rng(seed)
+    step, parts = max(1, _ROOM // n), []
     for start in range(0, repetitions, step):
         weights = rng.multinomial(n, np.full(n, 1 / n), size=min(step, repetitions - start)) / n
-        parts.append(_scores(hits, weights))
+        parts.append(of_pairs @ weights.T)
     return np.concatenate(parts, 1)
-
-
-def _scores(hits: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(classifier, repetition): the larger rate of each set, for each weighting of the pairs, averaged over sets."""
-    rates = np.einsum("cspk,rp->crsk", hits.astype(np.float64), weights, optimize=True)
-    scores: npt.NDArray[np.float64] = rates.max(-1).mean(-1)
-    return scores

@@ -233,7 +233,7 @@ class Robustness(Result, ScoreArrays):
         return shares
 
     def ranking(self, *, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0) -> Ranking:
-        """Classifiers by how often they recognise hybrids, with intervals from resampled pairs.
+        """Classifiers by how often they recognise hybrids as either original, with intervals over pairs.
 
         >>> print(result.ranking())  # doctest: +SKIP
         """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
@@ -67,10 +68,60 @@ def test_ranking_of_known_rates() -> None:
     ties = ranked(hits[[0, 0]], ["one", "two"], repetitions=50, confidence=0.9, seed=0)
     assert np.abs([ties.lead_low, ties.lead_high]).max() < 1e-12
     assert ties.first.tolist() == [0.5, 0.5]
-    again = ranked(hits, ["even", "a little better", "good"], repetitions=500, confidence=0.95, seed=0)
-    other = ranked(hits, ["even", "a little better", "good"], repetitions=500, confidence=0.95, seed=1)
-    assert again.low.tolist() == found.low.tolist() != other.low.tolist()
     assert str(found).splitlines()[0].startswith("1. good: 0.9")
+
+
+@pytest.mark.parametrize("n", [64, 256])
+@pytest.mark.parametrize("rates", [(0.45, 0.45), (0.48, 0.1)], ids=["tied", "apart"])
+@pytest.mark.parametrize("together", [0.0, 0.6], ids=["independent", "correlated"])
+def test_intervals_of_rankings_hold_what_they_say(n: int, rates: tuple[float, float], together: float) -> None:
+    hits = simulated_hits(1000, 6, n, rates, together)
+    found = [ranked(run[None], ["it"], repetitions=1, confidence=0.95, seed=0) for run in hits]
+    assert 0.93 <= np.mean([one.low[0] <= sum(rates) <= one.high[0] for one in found]) <= 0.97
+
+
+def test_the_larger_of_two_equal_rates_has_no_right_interval() -> None:
+    # The reason not to rank by it: the curve of S003 Fig. 6 says that it is biased, and orders nothing.
+    hits, covered = simulated_hits(200, 6, 64, (0.45, 0.45), 0.0), 0
+    for run, hit in enumerate(hits):
+        resampled = np.random.default_rng(run).integers(64, size=(200, 64))
+        low, high = np.percentile(hit[:, resampled].mean(2).max(-1).mean(0), [2.5, 97.5])
+        covered += bool(low <= 0.45 <= high)
+    assert covered / len(hits) < 0.5
+
+
+def test_a_ranking_of_equals_is_seldom_sure() -> None:
+    one, two = (simulated_hits(500, 6, 64, (0.46, 0.46), 0.3, seed=seed) for seed in (1, 2))
+    found = [
+        ranked(np.stack(both), ["one", "two"], repetitions=1, confidence=0.95, seed=0)
+        for both in zip(one, two, strict=True)
+    ]
+    assert 0.02 <= np.mean([one.lead_low[1] > 0 for one in found]) <= 0.08
+
+
+def test_how_often_a_classifier_ranks_first_depends_on_the_seed_alone() -> None:
+    near = simulated_hits(2, 3, 40, (0.4, 0.3), 0.0)
+    first = [
+        ranked(near, ["one", "two"], repetitions=50, confidence=0.95, seed=seed).first.tolist() for seed in (0, 0, 1)
+    ]
+    assert first[0] == first[1] != first[2]
+
+
+def test_a_single_pair_says_nothing() -> None:
+    found = ranked(np.ones((2, 1, 1, 2), np.bool_), ["one", "two"], repetitions=5, confidence=0.95, seed=0)
+    assert (found.low.tolist(), found.high.tolist()) == ([0, 0], [1, 1])
+    assert found.lead_low[1] == -1
+    assert "not significant" in found.describe().warning
+
+
+def simulated_hits(
+    runs: int, sets: int, n: int, rates: tuple[float, float], together: float, seed: int = 0
+) -> np.ndarray:
+    """(runs, sets, pairs, classes) of known rates; a pair's hits by several sets are correlated."""
+    rng = np.random.default_rng(seed)
+    shared, own = rng.normal(size=(runs, 1, n)), rng.normal(size=(runs, sets, n))
+    uniform = norm.cdf(math.sqrt(together) * shared + math.sqrt(1 - together) * own)
+    return np.stack([uniform < rates[0], uniform > 1 - rates[1]], -1)
 
 
 # --- what becomes of it ----------------------------------------------------------------------------

@@ -162,7 +162,7 @@ def _leader(ranking: Ranking) -> str:
     return (
         f"{first}, {more} {ranking.classifiers[1]} with {percent(ranking.score[1])}: the difference is "
         f"{100 * ranking.lead[1]:.1f} points ({percent(ranking.confidence)} interval {100 * ranking.lead_low[1]:.1f} "
-        f"to {100 * ranking.lead_high[1]:.1f}, pairs resampled)."
+        f"to {100 * ranking.lead_high[1]:.1f}, over pairs)."
     )
 
 
@@ -212,8 +212,8 @@ def _figures(result: Robustness) -> Iterator[CaptionedFigure]:
         "recognition",
         result.plot()[0],
         f"Left: how often hybrids are recognised as {first} or as {second}: the larger of the two rates of each "
-        "module, averaged over modules. Right: their pixel distance from both originals. Bars are one standard error "
-        "over pairs (S003 Fig. 6).",
+        "module, averaged over modules; chance makes it too large where both are close. Right: their pixel "
+        "distance from both originals. Bars are one standard error over pairs (S003 Fig. 6).",
     )
     for name in result.classifiers:
         yield _line_figure(
@@ -237,7 +237,7 @@ def _line_figure(name: str, figure: Any, sentence: str) -> CaptionedFigure:
 
 def _ranking_table(result: Robustness, ranking: Ranking) -> Table:
     first, second = result.classes
-    head = ["classifier", "recognition", "interval", "ranks first", "behind the first", "interval"]
+    head = ["classifier", "recognised as either", "interval", "ranks first", "behind the first", "interval"]
     head += [f"{first} recognised", f"{second} recognised", "mean entropy"]
     rows = []
     for k, name in enumerate(ranking.classifiers):
@@ -249,9 +249,9 @@ def _ranking_table(result: Robustness, ranking: Ranking) -> Table:
         cells += [percent(ranking.first[k]), *behind, *map(percent, result.original_recognition[c])]
         rows.append((*cells, f"{np.nanmean(result.entropy[c]):.2f}"))
     note = (
-        "Recognition of hybrids: the larger of the two rates of each module, averaged over layers and modules. "
-        f"Intervals and “ranks first”: from 2000 resamples of the {counted(result.n_pairs, 'pair')}, the same for "
-        "all classifiers. Recognised: unchanged images."
+        f"Hybrids recognised as {first} or {second}, averaged over layers and modules. "
+        f"Intervals over {counted(result.n_pairs, 'pair')}; “ranks first”: in how many of 2000 resamples of them. "
+        "Recognised: unchanged images."
     )
     return Table(tuple(head), tuple(rows), note)
 
