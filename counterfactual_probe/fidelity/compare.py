@@ -23,7 +23,7 @@ from ..generator.latents import stream_seed
 from ..generator.units import UnitSet, UnitsLike, parse_layers, parse_units
 from ..hybrids.hybridizer import Hybridizer
 from .frechet import FewSamples, Floats, Gaussian, few_samples
-from .realism import NEIGHBOURS, inside, realism
+from .realism import NEIGHBOURS, inside, realism, reference_error
 from .result import Fidelity
 
 DEFAULT_IMAGES = 1024
@@ -128,6 +128,7 @@ class FidelityTest:
             examples=torch.stack([images for _, images in collected]),
             units=tuple(sets),
             provenance=about | self._provenance(pictures, real_is) | settings,
+            reference_error=_reference_errors(features, neighbours, seed),
         )
 
     def _provenance(self, pictures: Images | None, real_is: str) -> dict[str, Any]:
@@ -277,3 +278,10 @@ def _by_group(measure: Any, features: Sequence[Floats], neighbours: int) -> Floa
     reference, *others = features
     rows = [np.asarray(measure(values, reference, neighbours=neighbours), np.float64) for values in others]
     return np.stack([np.full(len(reference), np.nan), *rows])
+
+
+def _reference_errors(features: Sequence[Floats], neighbours: int, seed: int) -> Floats:
+    """(groups,) of precision; NaN for the reference itself."""
+    reference, *others = features
+    errors = [reference_error(values, reference, neighbours=neighbours, seed=seed) for values in others]
+    return np.array([np.nan, *errors])

@@ -35,6 +35,36 @@ def inside(
     return np.concatenate([(block <= radii).any(1) for block in _distance_blocks(values, others)])
 
 
+def reference_error(
+    features: Tensor | npt.ArrayLike,
+    reference: Tensor | npt.ArrayLike,
+    *,
+    neighbours: int = NEIGHBOURS,
+    draws: int = 20,
+    seed: int = 0,
+) -> float:
+    """The standard error of the precision for another sample of reference images: that of its values for random halves.
+
+    >>> reference_error([[0.1], [9.0]], [[0.0], [1.0], [2.0], [3.0], [9.5]], neighbours=1) > 0
+    True
+
+    For a mean, the values of halves without replacement spread as much as those of new samples do. A bootstrap would
+    put copies of a reference image at a distance of 0 from it, and shrink its ball. NaN of fewer than twice as many
+    images as a ball needs.
+    """
+    values, others = _matched_features(features, reference, neighbours)
+    half = len(others) // 2
+    if half <= neighbours:
+        return float("nan")
+    rng = np.random.default_rng([seed, len(others)])
+    halves = [np.sort(rng.permutation(len(others))[:half]) for _ in range(draws)]
+    radii = [_radii(others[chosen], neighbours) for chosen in halves]
+    counts = np.zeros(draws)
+    for block in _distance_blocks(values, others):
+        counts += [(block[:, chosen] <= radius).any(1).sum() for chosen, radius in zip(halves, radii, strict=True)]
+    return float((counts / len(values)).std(ddof=1))
+
+
 def realism(
     features: Tensor | npt.ArrayLike, reference: Tensor | npt.ArrayLike, *, neighbours: int = NEIGHBOURS
 ) -> Floats:

@@ -54,6 +54,8 @@ class Fidelity(Result):
         examples: (groups, kept, C, H, W) the first images of each group.
         units: the unit sets of the hybrids.
         provenance: generator, layers, features with their weights and preprocessing, numbers, seed, versions.
+        reference_error: (groups,) the standard error of precision over reference images, NaN for the reference itself
+            and where there are too few; None in files of earlier versions.
     """
 
     groups: tuple[str, ...]
@@ -64,6 +66,7 @@ class Fidelity(Result):
     examples: Tensor
     units: tuple[UnitSet, ...]
     provenance: dict[str, Any]
+    reference_error: Floats | None = None
 
     SHAPES: ClassVar[Mapping[str, str]] = {
         "groups": "list groups",
@@ -72,7 +75,9 @@ class Fidelity(Result):
         "realism": "float groups n",
         "inside": "float groups n",
         "examples": "float groups kept C H W",
+        "reference_error": "float groups",
     }
+    ADDED: ClassVar[tuple[str, ...]] = ("reference_error",)
     PROVENANCE: ClassVar[type[Provenance]] = FidelityProvenance
 
     def __post_init__(self) -> None:
@@ -129,8 +134,9 @@ class Fidelity(Result):
 
     @property
     def precision_standard_error(self) -> Floats:
-        """(groups,) over images, for the reference images that there are."""
-        return np.asarray(self.inside.std(1, ddof=1) / np.sqrt(self.inside.shape[1]))
+        """(groups,) over images and over reference images; in files of earlier versions over images alone."""
+        of_images = self.inside.std(1, ddof=1) / np.sqrt(self.inside.shape[1])
+        return np.asarray(of_images if self.reference_error is None else np.hypot(of_images, self.reference_error))
 
     @property
     def head(self) -> tuple[str, ...]:
