@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .inversion.result import Inversion
     from .modules.calls.comparison import modules_by_call
     from .modules.calls.result import ModulesByCall
+    from .modules.evidence import Evidence
     from .modules.finder import ModuleFinder
     from .modules.matching import ModuleMatch, match_modules
     from .modules.quality import ModuleQuality
@@ -71,6 +72,7 @@ __all__ = [
     "ActivationRatios",
     "Classifier",
     "Edited",
+    "Evidence",
     "Fidelity",
     "FidelityTest",
     "FilterRemoval",
@@ -129,6 +131,7 @@ _HOMES = {
     "ActivationRatios": "spectral.ratios",
     "Classifier": "classifiers.classifier",
     "Edited": "editing.result",
+    "Evidence": "modules.evidence.result",
     "Fidelity": "fidelity.result",
     "FidelityTest": "fidelity.compare",
     "FilterRemoval": "spectral.removal",

@@ -100,6 +100,7 @@ class Result(Described, Tabulated, Saved):
     """
 
     SHAPES: ClassVar[Mapping[str, str]] = {}
+    ADDED: ClassVar[tuple[str, ...]] = ()  # fields of later versions: None is not written, as it was not then
     PROVENANCE: ClassVar[type[Provenance]] = Provenance
 
     @abstractmethod
@@ -111,6 +112,8 @@ class Result(Described, Tabulated, Saved):
         header: dict[str, Any] = {"arrays": [], "fields": {}}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
+            if value is None and field.name in self.ADDED:
+                continue
             if field.name == "latents":
                 form = LatentsForm.of(value)
                 header["latents"] = {"kind": form.kind, "names": form.names}

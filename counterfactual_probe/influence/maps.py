@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import ProbeError, required, whole
+from ..base.errors import ProbeError, required, share, whole
 from ..base.formats.provenance import Provenance
 from ..base.formats.types import Count, Name, Number
 from ..generator.latents import PAIR_DIGESTS, fingerprint
@@ -94,6 +95,20 @@ class InfluenceMaps(Result, MapArrays):
         norms = self.maps.flatten(1).double().norm(dim=1)
         errors = self.standard_error.flatten(1).double().norm(dim=1)
         return torch.where(norms > 0, errors / norms, 0.0).float()
+
+    def interval(self, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
+        """(sets,) and (sets,), the ends of an interval around each influence, for the pairs that there are.
+
+        >>> low, high = maps.interval()  # doctest: +SKIP
+
+        It is Student's t interval of the logarithm, m · exp(± t · standard error / m): influence is positive, and a few
+        pairs have much of it, so that an interval of equal sides ends too low. With 16, 64 and 256 pairs those of 95 %
+        hold the truth as often as docs/evidence.md says. From 0 to ∞ of a single pair.
+        """
+        level = share(confidence, "confidence")
+        if level == 1:
+            raise ProbeError(f"confidence is {confidence!r}; give a number between 0 and 1, such as 0.95")
+        return influence_interval(self.influence, self.influence_standard_error, self.n_pairs, level)
 
     @property
     def missed(self) -> tuple[UnitSet, ...]:
@@ -323,3 +338,16 @@ def _digests_of(maps: InfluenceMaps) -> set[str]:
 def _seeds_of(maps: InfluenceMaps) -> list[int | None]:
     seed = maps.provenance.get("seed")
     return seed if isinstance(seed, list) else [seed]
+
+
+def influence_interval(
+    influence: Tensor, standard_error: Tensor, n_pairs: Tensor, confidence: float
+) -> tuple[Tensor, Tensor]:
+    """The ends, (sets,) and (sets,), of Student's t interval of the logarithm: see :meth:`InfluenceMaps.interval`."""
+    from scipy.stats import t
+
+    freedom = (n_pairs.double() - 1).clamp_min(1)
+    quantile = torch.from_numpy(np.asarray(t.ppf((1 + confidence) / 2, freedom.numpy())))
+    mean, error = influence.double(), standard_error.double()
+    reach = torch.where(mean > 0, quantile * error / mean, 0.0).nan_to_num(nan=torch.inf)
+    return mean * (-reach).exp(), torch.where(mean > 0, mean * reach.exp(), 0.0)

@@ -31,6 +31,8 @@ from .clustering import (
     factorising,
     most_modules,
 )
+from .evidence.distances import noise_free_distances
+from .evidence.result import Evidence, evidence_for
 from .features import MapFeatures
 
 # A module is a unit set or, of maps given as an array, which names no layer, the numbers of its rows.
@@ -182,16 +184,19 @@ def advice(n_pairs: int, ari: float, kind: str) -> str:
 
 
 class Confident(ABC):
-    """The part of a :class:`ModuleFinder` that measures the confidence of its modules, for maps with blocks."""
+    """The part of a :class:`ModuleFinder` that measures how far its modules can be trusted, for maps with blocks."""
 
     labels_: Labels
+    names_: tuple[str, ...]
     n_modules: int
     method: Method
     seed: int
     provenance_: dict[str, Any]
+    variance_explained_: float
     _features: MapFeatures
     _blocks: Tensor | None
     _confidence: Confidence | None
+    _distances: Array | None  # between channels, for the evidence
     _pairs: int  # of a channel's map; with a tolerance, of the median channel's
 
     @abstractmethod
@@ -215,6 +220,22 @@ class Confident(ABC):
     def expected_ari_(self) -> float:
         """The expected adjusted Rand index against the modules of another sample of as many pairs."""
         return float(self._resampled().ari.mean())
+
+    @property
+    def evidence_(self) -> Evidence:
+        """Whether the modules are apart from one another, or pieces of a continuum: a gap and a p-value for each.
+
+        >>> finder.evidence_.apart  # doctest: +SKIP
+        """
+        self.require_fit()
+        if self._distances is None:
+            if self._blocks is None:
+                raise ProbeError(
+                    "evidence needs the noise of the maps, from sums over blocks of pairs, and these maps hold none; "
+                    "fit maps made with attribute(..., blocks=32), and read .evidence_ before .save()"
+                )
+            self._distances = _distances_of(self._features, self._blocks)
+        return evidence_for(self._distances, self.labels_, self.names_, self.provenance_)
 
     def assigned(self, confidence: float = 0.9) -> Assigned:
         """The channels of at least this confidence: their labels, −1 for all others, and the modules of these alone.
@@ -272,7 +293,14 @@ def _measure_alike(finders: Sequence[Confident], blocks: Tensor) -> list[Confide
             method=first.method,
             seed=first.seed,
         )
+    distances = _distances_of(first._features, blocks)
     for finder, confidence in zip(finders, measured, strict=True):
-        finder._confidence = confidence
+        finder._confidence, finder._distances = confidence, distances
         finder._blocks = None  # many times the memory of the maps, and not needed again
     return measured
+
+
+def _distances_of(features: MapFeatures, blocks: Tensor) -> Array:
+    """Between channels: of the maps themselves where modules are of their bits, in which small distances are lost."""
+    smooth = MapFeatures("l2", features.window) if features.kind == "bits" else features
+    return noise_free_distances(blocks, smooth.rows)

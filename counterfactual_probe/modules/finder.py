@@ -45,13 +45,12 @@ from .confidence import (
     ExpectedDisagreement,
     Module,
     advice,
-    measure_together,
     module_table,
     unit_records,
 )
 from .features import Kind, MapFeatures, Maps
 from .quality import ModuleQuality, measure_quality
-from .selection import Selection, selection_of
+from .selection import Selection, compare_finders
 from .stability import Stability, measure_stability, numbers_of_modules
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.features: Kind = features
         self.window, self.percentile = self._features.window, self._features.percentile
         self._units: tuple[UnitSet, ...] | None = None
-        self._blocks = self._confidence = None
+        self._blocks = self._confidence = self._distances = None
         self._pairs = 0
 
     def fit(self, maps: Maps) -> ModuleFinder:
@@ -143,7 +142,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.names_ = self._numbered()
         self.modules_ = self.grouped(self.labels_)
         self.provenance_ = self._about(maps)
-        self._blocks, self._confidence = self._features.blocks(maps), None
+        self._blocks, self._confidence, self._distances = self._features.blocks(maps), None, None
         self._pairs = int(maps.n_pairs.median()) if isinstance(maps, InfluenceMaps) else 0
         return self
 
@@ -263,10 +262,10 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
     def choose(
         cls, maps: Maps, n_modules: Iterable[int] = range(2, 9), *, repetitions: int = 20, **parameters: Any
     ) -> Selection:
-        """Measures for each number of modules: stability between subsets, expected ARI, variance explained.
+        """Measures for each number of modules: stability between subsets, expected ARI, evidence, variance explained.
 
         >>> selection = cp.ModuleFinder.choose(maps, range(2, 9), features="l2")  # doctest: +SKIP
-        >>> selection.suggested, selection.plot()  # doctest: +SKIP
+        >>> selection.apart, selection.suggested, selection.plot()  # doctest: +SKIP
 
         ``maps`` must hold blocks; ``parameters`` are those of the class.
         """
@@ -354,6 +353,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         facts.append(("variance explained", f"{self.variance_explained_:.2f}"))
         if known is not None:
             facts.append(("expected ARI", f"{self.expected_ari_:.2f} against another sample of latents"))
+        if self._distances is not None:
+            facts.append(("all apart", f"p = {self.evidence_.p_value:.2g} (docs: evidence)"))
         return Description(
             type(self).__name__,
             about,
@@ -388,12 +389,3 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
 def module_name(k: int) -> str:
     """What the module of this label is called while it has no name."""
     return f"module {k + 1}"
-
-
-def compare_finders(finders: Sequence[ModuleFinder], stability: Stability) -> Selection:
-    """Measures of several finders, fitted on maps with blocks: one for each number in the stability."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExpectedDisagreement)
-        measure_together(finders)
-        expected = np.array([finder.expected_ari_ for finder in finders])
-    return selection_of(expected, np.array([finder.variance_explained_ for finder in finders]), stability)

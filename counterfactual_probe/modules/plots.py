@@ -110,6 +110,22 @@ def plot_selection(
     return Plot(figure, ax)
 
 
+def plot_gaps(gap: Floats, limits: Floats, names: Sequence[str], *, ax: Axes | None = None) -> Plot[Axes]:
+    """Gaps around modules (modules,) as diamonds above bars up to what 95 % of the controls have."""
+    figure, ax = canvas(ax, 4.4 + 0.8 * len(names), 3.4)
+    ax.bar(range(len(names)), limits, 0.5, color="0.85", label="95 % of continua", zorder=0)
+    finite = np.isfinite(gap)
+    top = 1.2 * float(max(limits.max(), gap[finite].max(initial=1.0)))
+    for k, value in enumerate(gap):
+        if not np.isnan(value):
+            ax.plot(k, min(value, top), "D", color=module_colour(k), label=None if k else "module")
+    name_ticks(ax, names)
+    ax.set_ylabel("distance to other modules ÷\ndistance within the module")
+    ax.set_ylim(0, 1.05 * top)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return Plot(figure, ax)
+
+
 def plot_specificity(
     specificity: Floats, random: Floats, names: Sequence[str], *, ax: Axes | None = None
 ) -> Plot[Axes]:

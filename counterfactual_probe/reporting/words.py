@@ -13,6 +13,7 @@ from ..registry.naming import RELATED_FROM
 
 if TYPE_CHECKING:
     from ..base.html import Level
+    from ..modules.evidence import Evidence
 
 
 def percent(share: float) -> str:
@@ -52,6 +53,13 @@ def kept_sentence(kept: float, ari: float, sizes: Sequence[int]) -> str:
         f"With other random images, {percent(kept)} of the channels are expected to end up in the same module, and "
         f"{percent(chance)} would by chance (adjusted Rand index {ari:.2f})."
     )
+
+
+def apart_sentence(evidence: Evidence) -> str:
+    """Whether the groups are parts or pieces of a continuum, in a sentence for someone new to this."""
+    if len(evidence.names) < 2 or not (evidence.sizes > 0).all():
+        return ""
+    return evidence.sentence
 
 
 def confident_words(stability: npt.NDArray[np.floating[Any]]) -> str:

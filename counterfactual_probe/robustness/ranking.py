@@ -146,7 +146,7 @@ def _interval(values: npt.NDArray[np.float64], confidence: float) -> npt.NDArray
     if n == 1:
         return np.array([[-np.inf], [np.inf]]) * np.ones(len(values))
     reach = t.ppf((1 + confidence) / 2, n - 1) * values.std(1, ddof=1) / math.sqrt(n)
-    return values.mean(1) + np.array([[-1], [1]]) * reach
+    return np.asarray(values.mean(1) + np.array([[-1], [1]]) * reach)
 
 
 def _resampled(of_pairs: npt.NDArray[np.float64], repetitions: int, seed: int) -> npt.NDArray[np.float64]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -32,6 +33,10 @@ from support.toys import PLAIN
 
 RESULTS = saved_results.results()
 RESULTS["Ranking"] = RESULTS["Robustness.safetensors"].ranking(repetitions=20)
+RESULTS["Evidence"] = cp.Evidence(
+    ("one", 'the "second"'), np.array([5, 2]), np.array([2.5, np.nan]), np.array([0.25, 1]),
+    dict(RESULTS["ModuleFinder.safetensors"].provenance_),
+)  # fmt: skip
 HOSTILE = {
     "script": "<script>alert(1)</script>",
     "quotes": "a \"b\" 'c' & d",
@@ -106,6 +111,7 @@ def test_a_repr_has_at_most_ten_lines(result: Any) -> None:
         ("MIG", lambda r: [r.score, r.chance, *r.gaps]),
         ("Modularity", lambda r: [r.score, r.test_score, r.chance]),
         ("DCI", lambda r: [r.disentanglement, r.completeness, r.informativeness, *r.per_code]),
+        ("Evidence", lambda r: [r.gap[0], *r.p_values]),
         ("Ranking", lambda r: [*r.score, *r.first]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

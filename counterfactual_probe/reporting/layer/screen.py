@@ -19,7 +19,7 @@ from ...modules.confidence import ENOUGH
 from ...registry.naming import RELATED_FROM, SHOWS_FROM, Shown
 from ...registry.regions import Regions
 from ..study import LayerStudy, Study, expected_ari
-from ..words import kept_sentence, reproducible_words
+from ..words import apart_sentence, kept_sentence, reproducible_words
 from .thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def _best_layer(layer: LayerStudy, regions: Regions) -> Iterator[Markup]:
         )
     yield html.paragraph(_what(layer))
     sizes = [units.size for units in layer.modules]
-    yield html.verdict(badge, level, kept_sentence(layer.kept, layer.expected_ari, sizes))
+    kept = kept_sentence(layer.kept, layer.expected_ari, sizes)
+    yield html.verdict(badge, level, f"{kept} {apart_sentence(layer.finder.evidence_)}".strip())
     found = layer.shown(regions)
     for k in layer.order(regions)[:_MOST]:
         title, part = _called(names[k], k, found[k])

@@ -23,10 +23,10 @@ from ...influence.influence_map import InfluenceMap
 from ...influence.maps import InfluenceMaps
 from ...modules.clustering import Method
 from ...modules.confidence import BLOCKS, CONFIDENT
-from ...modules.finder import ModuleFinder, compare_finders
+from ...modules.finder import ModuleFinder
 from ...modules.matching import ModuleMatch, match_modules
 from ...modules.quality import ModuleQuality
-from ...modules.selection import Selection
+from ...modules.selection import Selection, compare_finders
 from ...modules.stability import Stability, smallest_subset
 from ..choice import study_layers
 

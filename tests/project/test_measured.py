@@ -1,0 +1,25 @@
+"""Tables of pages are those of the files that benchmarks wrote."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import pytest
+
+from support.paths import BENCHMARKS, DOCS
+
+
+def test_the_page_about_evidence_shows_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    script = runpy.run_path(str(BENCHMARKS / "evidence.py"))
+    measured = json.loads((BENCHMARKS / "measured" / "evidence.json").read_text(encoding="utf-8"))
+    page = (DOCS / "evidence.md").read_text(encoding="utf-8")
+    assert script["written_into"](page, measured) == page
+    assert all(table in page for table in script["tables"](measured).values())
+    # What the page says in words.
+    toys = {row["toy"]: row for row in measured["evidence"]}
+    assert toys["three modules"]["right"] >= 0.9
+    assert all(row["right"] >= 0.95 for row in toys.values() if row["planted"] is None)
+    assert all(0.93 <= row["covered"] <= 0.97 for row in measured["rankings"] if row["pairs"] >= 64)
