@@ -183,7 +183,7 @@ def single_influences(gen: cp.GeneratorAdapter, layer: str, pairs: int) -> Array
         images = hybridizer.hybridize(base, source, units=channels).images
         parts.append((images - gen(base)).abs().mean((2, 3, 4)))
     values = torch.cat(parts, 1).double().numpy()
-    return values[values.mean(1) > 0]
+    return np.asarray(values[values.mean(1) > 0])
 
 
 def rankings(runs: int) -> list[dict[str, Any]]:
