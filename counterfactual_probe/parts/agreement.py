@@ -42,7 +42,7 @@ def parts_agreement(
     >>> import torch
     >>> truth = torch.eye(3).bool()[:, None].expand(3, 8, 3)  # three stripes
     >>> cp.parts_agreement(truth.roll(1, 0).float(), truth)  # the same in another order
-    PartsAgreement(mean IoU 1.000 (majority 1.000), ARI 1.000 (majority 1.000); 3 modules, 3 parts, 1 images)
+    PartsAgreement(mean IoU 1.000 (majority 1.000), ARI 1.000 (majority 1.000); 3 modules, 3 parts, 1 image)
       part      module   IoU
       part 1  module 2  1.00
       part 2  module 3  1.00

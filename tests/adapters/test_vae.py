@@ -175,7 +175,7 @@ def test_batches_change_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
     ("images", "message"),
     [
         (torch.zeros(2, 3, 8, 8), r"the images are \(2, 3, 8, 8\) and this generator's are \(n, 3, 16, 16\); resize"),
-        (torch.zeros(2, 1, 16, 16), r"the images are \(2, 1, 16, 16\)"),
+        (torch.zeros(2, 1, 16, 16), "the images have 1 colour and"),
         (torch.zeros(3, 16, 16), r"the images are \(3, 16, 16\) .* add a first dimension to a single one"),
         (torch.zeros(0, 3, 16, 16), r"the images hold 0 samples"),
         (torch.full((1, 3, 16, 16), 255.0), r"range from 255 to 255 and this generator's from -1 to 1; scale them"),
