@@ -141,6 +141,7 @@ def assert_survives_kills(model: str, *, steps: int, times: int, seed: int) -> N
     assert not list(Path("killed").glob(".*")), "what kills have left is cleared"
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_with_the_same_bits(folder: Path) -> None:
     assert_survives_kills("began", steps=60, times=2, seed=0)
 

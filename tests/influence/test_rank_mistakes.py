@@ -212,6 +212,7 @@ def test_any_rank_that_does_not_call(tmp_path: Path, world: int, absent: int, ho
     assert_absence_is_told(world, tmp_path, absent, how)
 
 
+@pytest.mark.long
 def test_a_rank_that_has_finished_waits_for_ten_seconds_at_most(tmp_path: Path) -> None:
     """Rank 1 never leaves; rank 0 used to stay until torch's own half hour was over."""
     code = """

@@ -231,7 +231,13 @@ influence.attribute(n_pairs=100, tolerance=1e-9).save(f"{tmp_path}/whole{{rank}}
             assert torch.equal(getattr(found, name), getattr(cp.InfluenceMaps.load(tmp_path / "resumed0"), name))
 
 
-@pytest.mark.parametrize(("units", "kept"), [(None, "p.rank0of2"), (MANY, "p.rank1of2")], ids=["pairs", "sets"])
+@pytest.mark.parametrize(
+    ("units", "kept"),
+    [
+        pytest.param(None, "p.rank0of2", id="pairs"),
+        pytest.param(MANY, "p.rank1of2", id="sets", marks=pytest.mark.long),
+    ],
+)
 def test_a_rank_that_dies_ends_the_run_and_leaves_the_checkpoints(tmp_path: Path, units: Any, kept: str) -> None:
     code = f"""
 checkpoint.SECONDS_BETWEEN = 0.0

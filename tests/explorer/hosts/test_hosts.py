@@ -51,6 +51,7 @@ def digests(pictures: list[torch.Tensor]) -> list[str]:
     return [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in pictures]
 
 
+@pytest.mark.long
 def test_the_same_events_give_the_same_pictures_on_all_hosts(browser: Browser, tmp_path: Path) -> None:
     for name in ("starlette", "uvicorn", "anywidget"):
         pytest.importorskip(name, reason=f"{name} is not installed")
