@@ -65,7 +65,10 @@ class FinderHeader(Schema):
             raise ValueError(f"it lacks {missing[0]!r}")
         if ("kept" in tensors) != ("ari" in tensors):
             raise ValueError("it holds one of 'kept' and 'ari' without the other")
+        if ("gap" in tensors) != ("gap_p_values" in tensors):
+            raise ValueError("it holds one of 'gap' and 'gap_p_values' without the other")
         forms = {"labels_": "int channels", "templates_": "float K size*", "weights_": "float channels K"}
+        forms |= {"gap": "float K", "gap_p_values": "float K"}
         forms |= {"kept": "float channels", "ari": "float resamples", "units": "list channels", "names": "list K"}
         sizes = require_agreement({**tensors, "units": self.units, "names": self.names}, forms)
         labels = tensors["labels_"]

@@ -32,6 +32,7 @@ from .clustering import (
     most_modules,
 )
 from .evidence.distances import noise_free_distances
+from .evidence.gaps import Gaps, gaps
 from .evidence.result import Evidence, evidence_for
 from .features import MapFeatures
 
@@ -196,7 +197,7 @@ class Confident(ABC):
     _features: MapFeatures
     _blocks: Tensor | None
     _confidence: Confidence | None
-    _distances: Array | None  # between channels, for the evidence
+    _gaps: Gaps | None  # around the modules, for the evidence
     _pairs: int  # of a channel's map; with a tolerance, of the median channel's
 
     @abstractmethod
@@ -228,14 +229,14 @@ class Confident(ABC):
         >>> finder.evidence_.apart  # doctest: +SKIP
         """
         self.require_fit()
-        if self._distances is None:
+        if self._gaps is None:
             if self._blocks is None:
                 raise ProbeError(
                     "evidence needs the noise of the maps, from sums over blocks of pairs, and these maps hold none; "
                     "fit maps made with attribute(..., blocks=32), and read .evidence_ before .save()"
                 )
-            self._distances = _distances_of(self._features, self._blocks)
-        return evidence_for(self._distances, self.labels_, self.names_, self.provenance_)
+            self._gaps = gaps(_distances_of(self._features, self._blocks), self.labels_, self.n_modules)
+        return evidence_for(self._gaps, self.labels_, self.names_, self.provenance_)
 
     def assigned(self, confidence: float = 0.9) -> Assigned:
         """The channels of at least this confidence: their labels, −1 for all others, and the modules of these alone.
@@ -295,7 +296,8 @@ def _measure_alike(finders: Sequence[Confident], blocks: Tensor) -> list[Confide
         )
     distances = _distances_of(first._features, blocks)
     for finder, confidence in zip(finders, measured, strict=True):
-        finder._confidence, finder._distances = confidence, distances
+        finder._confidence = confidence
+        finder._gaps = gaps(distances, finder.labels_, finder.n_modules)
         finder._blocks = None  # many times the memory of the maps, and not needed again
     return measured
 

@@ -48,6 +48,7 @@ from .confidence import (
     module_table,
     unit_records,
 )
+from .evidence.gaps import Gaps
 from .features import Kind, MapFeatures, Maps
 from .quality import ModuleQuality, measure_quality
 from .selection import Selection, compare_finders
@@ -122,7 +123,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.features: Kind = features
         self.window, self.percentile = self._features.window, self._features.percentile
         self._units: tuple[UnitSet, ...] | None = None
-        self._blocks = self._confidence = self._distances = None
+        self._blocks = self._confidence = self._gaps = None
         self._pairs = 0
 
     def fit(self, maps: Maps) -> ModuleFinder:
@@ -142,7 +143,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         self.names_ = self._numbered()
         self.modules_ = self.grouped(self.labels_)
         self.provenance_ = self._about(maps)
-        self._blocks, self._confidence, self._distances = self._features.blocks(maps), None, None
+        self._blocks, self._confidence, self._gaps = self._features.blocks(maps), None, None
         self._pairs = int(maps.n_pairs.median()) if isinstance(maps, InfluenceMaps) else 0
         return self
 
@@ -288,6 +289,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         if self._confidence is not None:
             arrays |= {"kept": self._confidence.stability, "ari": self._confidence.ari}
+        if self._gaps is not None:
+            arrays |= {"gap": self._gaps.ratio, "gap_p_values": self._gaps.p_values}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
         header = {
             "parameters": {name: getattr(self, name) for name in _PARAMETERS},
@@ -315,6 +318,8 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         if "kept" in tensors:
             finder._pairs = 0 if kept.provenance.maps is None else kept.provenance.maps.n_pairs or 0
             finder._confidence = Confidence(tensors["kept"].numpy(), tensors["ari"].numpy())
+        if "gap" in tensors:
+            finder._gaps = Gaps(tensors["gap"].numpy(), tensors["gap_p_values"].numpy())
         return finder
 
     def unit_sets(self) -> tuple[UnitSet, ...]:
@@ -353,7 +358,7 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         facts.append(("variance explained", f"{self.variance_explained_:.2f}"))
         if known is not None:
             facts.append(("expected ARI", f"{self.expected_ari_:.2f} against another sample of latents"))
-        if self._distances is not None:
+        if self._gaps is not None:
             facts.append(("all apart", f"p = {self.evidence_.p_value:.2g} (docs: evidence)"))
         return Description(
             type(self).__name__,

@@ -120,8 +120,10 @@ def test_evidence_needs_blocks_and_outlives_confidence(toys: dict[str, Any], tmp
     with pytest.raises(cp.ProbeError, match="blocks=32"):
         _ = cp.ModuleFinder(3).fit(maps.maps).evidence_
     again = cp.ModuleFinder.load(finder.save(tmp_path / "modules"))
+    assert again.evidence_.p_values.tolist() == before.p_values.tolist()
+    unread = cp.ModuleFinder.load(cp.ModuleFinder(3, features="l2").fit(maps).save(tmp_path / "unread"))
     with pytest.raises(cp.ProbeError, match=r"before \.save"):
-        _ = again.evidence_
+        _ = unread.evidence_
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ neighbour across the cut; in a plane it has many, and their nearest is nearer.
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,11 +21,17 @@ LEAST = 3  # channels: of fewer, no distance inside the module can be told from 
 _INSIDE, _ACROSS = 0.9, 0.05
 
 
-def gaps(distances: Array, labels: Labels, k: int) -> tuple[Array, Array]:
-    """(K,) the gap around each module, and its p-value; NaN and 1 of a module that is too small or alone.
+class Gaps(NamedTuple):
+    """(K,) the gap around each module, and its p-value; NaN and 1 of a module that is too small or alone."""
 
-    ``distances`` are those of the channels with a label of at least 0, which ``labels`` are.
-    """
+    ratio: Array
+    p_values: Array
+
+
+def gaps(distances: Array, labels: Labels, k: int) -> Gaps:
+    """Of the distances between all channels; those without a module are left out."""
+    placed = labels >= 0
+    distances, labels = distances[np.ix_(placed, placed)], labels[placed]
     ratio, p_value = np.full(k, np.nan), np.ones(k)
     for module in range(k):
         members = labels == module
@@ -34,7 +41,7 @@ def gaps(distances: Array, labels: Labels, k: int) -> tuple[Array, Array]:
             ratio[module] = _gap(inside, across)
             controls = line_gaps(int(members.sum()))
             p_value[module] = (1 + (controls >= ratio[module]).sum()) / (1 + len(controls))
-    return ratio, p_value
+    return Gaps(ratio, p_value)
 
 
 @cache

@@ -14,7 +14,7 @@ from ...base.display.text import counted
 from ...base.formats.provenance import Provenance
 from ...generator.results import Result, origin
 from ..clustering import Array, Labels, ModulesProvenance
-from .gaps import CONTROLS, gaps, line_gaps
+from .gaps import CONTROLS, Gaps, line_gaps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,10 +114,7 @@ class Evidence(Result):
         return plot_gaps(self.gap, limits, self.names, ax=ax)
 
 
-def evidence_for(distances: Array, labels: Labels, names: tuple[str, ...], provenance: Mapping[str, Any]) -> Evidence:
-    """The evidence for modules, of the distances between all channels; those without a module are left out."""
-    placed = labels >= 0
-    inside = distances[np.ix_(placed, placed)]
-    gap, p_values = gaps(inside, labels[placed], len(names))
-    sizes = np.bincount(labels[placed], minlength=len(names)).astype(np.int64)
-    return Evidence(names, sizes, gap, p_values, dict(provenance))
+def evidence_for(gaps: Gaps, labels: Labels, names: tuple[str, ...], provenance: Mapping[str, Any]) -> Evidence:
+    """The evidence for modules with these gaps around them."""
+    sizes = np.bincount(labels[labels >= 0], minlength=len(names)).astype(np.int64)
+    return Evidence(names, sizes, gaps.ratio, gaps.p_values, dict(provenance))
