@@ -200,10 +200,12 @@ def rankings(runs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def simulated_hits(shape: tuple[int, int, int], rates: tuple[float, float], together: float) -> npt.NDArray[np.bool_]:
+def simulated_hits(
+    shape: tuple[int, int, int], rates: tuple[float, float], together: float, seed: int = 0
+) -> npt.NDArray[np.bool_]:
     """(runs, sets, pairs, classes) of known rates; a pair's hybrids by several sets are correlated."""
     runs, sets, n = shape
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     shared, own = rng.normal(size=(runs, 1, n)), rng.normal(size=(runs, sets, n))
     uniform = norm.cdf(math.sqrt(together) * shared + math.sqrt(1 - together) * own)
     return np.stack([uniform < rates[0], uniform > 1 - rates[1]], -1)

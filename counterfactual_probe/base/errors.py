@@ -82,6 +82,13 @@ def share(value: Any, what: str) -> float:
     return float(value)
 
 
+def level(value: Any, what: str) -> float:
+    """A number between 0 and 1, and neither of them, such as the confidence of an interval."""
+    if not isinstance(value, Real) or not 0 < float(value) < 1:
+        raise ProbeError(f"{what} is {brief(value)}; give a number between 0 and 1, such as 0.95")
+    return float(value)
+
+
 def text(value: Any, what: str) -> str:
     """A string."""
     if not isinstance(value, str):

@@ -9,6 +9,7 @@ from ..data import open_images
 from ..data.sources import Data
 from ..generator.adapter import GeneratorAdapter
 from ..generator.images import require_pictures
+from ..inversion.invert import precision
 
 
 def pictures_for(generator: GeneratorAdapter, data: Data, *, most: int, seed: int = 0) -> Tensor:
@@ -28,4 +29,4 @@ def in_range(generator: GeneratorAdapter, images: Tensor) -> Tensor:
     """Images in −1…1 as images in the generator's range, on its device."""
     low, high = generator.image_range
     scaled = (images + 1) / 2 * (high - low) + low
-    return scaled.to(generator.device, torch.float64 if generator.dtype is torch.float64 else torch.float32)
+    return scaled.to(generator.device, precision(generator))

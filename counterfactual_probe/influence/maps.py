@@ -14,7 +14,7 @@ from torch import Tensor
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import ProbeError, required, share, whole
+from ..base.errors import ProbeError, level, required, whole
 from ..base.formats.provenance import Provenance
 from ..base.formats.types import Count, Name, Number
 from ..generator.latents import PAIR_DIGESTS, fingerprint
@@ -105,10 +105,8 @@ class InfluenceMaps(Result, MapArrays):
         pairs have much of it, so that an interval of equal sides ends too low. With 16, 64 and 256 pairs those of 95 %
         hold the truth as often as docs/evidence.md says. From 0 to ∞ of a single pair.
         """
-        level = share(confidence, "confidence")
-        if level == 1:
-            raise ProbeError(f"confidence is {confidence!r}; give a number between 0 and 1, such as 0.95")
-        return influence_interval(self.influence, self.influence_standard_error, self.n_pairs, level)
+        confidence = level(confidence, "confidence")
+        return influence_interval(self.influence, self.influence_standard_error, self.n_pairs, confidence)
 
     @property
     def missed(self) -> tuple[UnitSet, ...]:

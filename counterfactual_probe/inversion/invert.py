@@ -92,7 +92,7 @@ def inverted(
     starts, steps, seed = whole(starts, "starts", 1), whole(steps, "steps", 1), whole(seed, "the seed", 0)
     given = dict(conditions or {})
     with torch.inference_mode(False):  # ordinary tensors, of which gradients can be taken
-        pictures = images.detach().to(_precision(generator), copy=True)
+        pictures = images.detach().to(precision(generator), copy=True)
         rows, scales = _starts(generator, len(images), starts, seed, given)
         spread = variance_of_own(generator, given)
         with generator.unchanged(), differentiable(generator):
@@ -115,7 +115,8 @@ def inverted(
     return Inversion(latents, images.detach(), reconstructions, error.cpu(), relative.cpu(), errors.cpu(), provenance)
 
 
-def _precision(generator: GeneratorAdapter) -> torch.dtype:
+def precision(generator: GeneratorAdapter) -> torch.dtype:
+    """In which errors of its images are computed: at least float32."""
     return torch.float64 if generator.dtype is torch.float64 else torch.float32
 
 

@@ -66,12 +66,10 @@ class Selection(Result):
     @property
     def apart(self) -> int | None:
         """The most modules that are all apart from one another; None if no number of them is, as in a continuum."""
-        found = self.n_modules[self._p_values <= LEVEL]
+        if self.p_value is None:
+            return None
+        found = self.n_modules[self.p_value <= LEVEL]
         return int(found.max()) if found.size else None
-
-    @property
-    def _p_values(self) -> Array:
-        return np.full(len(self.n_modules), np.nan) if self.p_value is None else self.p_value
 
     def describe(self) -> Description:
         """All measures for each number of modules, and which number is suggested."""

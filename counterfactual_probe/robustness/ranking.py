@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..base.display.description import Description, Picture, Table
 from ..base.display.plot import Plot
 from ..base.display.text import counted
-from ..base.errors import ProbeError, visible, whole
+from ..base.errors import level, visible, whole
 from ..generator.results import Result
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def ranked(
 ) -> Ranking:
     """The ranking of ``hits`` (classifier, set, pair, class)."""
     repetitions, seed = whole(repetitions, "repetitions", 1), whole(seed, "the seed", 0)
-    if not 0 < confidence < 1:
-        raise ProbeError(f"confidence is {confidence!r}; give a number between 0 and 1, such as 0.95")
+    confidence = level(confidence, "confidence")
     of_pairs = hits.any(-1).mean(1)  # (classifier, pair): a pair's hybrids by several sets are not independent
     score = of_pairs.mean(1)
     order = np.argsort(-score, kind="stable")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,22 +13,20 @@ from scipy.spatial.distance import cdist
 import counterfactual_probe as cp
 from counterfactual_probe.modules.evidence.distances import noise_free_distances
 from counterfactual_probe.modules.evidence.gaps import CONTROLS, gaps, line_gaps
-from support.paths import BENCHMARKS
+from support.paths import benchmark
 
 pytestmark = pytest.mark.filterwarnings("ignore:NMF stopped", "ignore::UserWarning:counterfactual_probe.modules")
 
 
 @pytest.fixture(scope="module")
-def toys() -> Iterator[dict[str, Any]]:
+def toys() -> ModuleType:
     """The toys of the benchmark, which measures with 200 of each what these tests do with a few."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield runpy.run_path(str(BENCHMARKS / "evidence.py"))
-    sys.path.remove(str(BENCHMARKS))
+    return benchmark("evidence")
 
 
 @pytest.mark.parametrize("features", ["l2", "bits"])
-def test_planted_modules_are_found(toys: dict[str, Any], features: str) -> None:
-    found = [toys["found_in"](toys["toy"]("three modules", seed), features) for seed in range(4)]
+def test_planted_modules_are_found(toys: ModuleType, features: str) -> None:
+    found = [toys.found_in(toys.toy("three modules", seed), features) for seed in range(4)]
     assert found.count(3) >= 3
     assert set(found) <= {3, None}
 
@@ -39,18 +34,18 @@ def test_planted_modules_are_found(toys: dict[str, Any], features: str) -> None:
 @pytest.mark.parametrize(
     "name", ["at random in the plane", "at random on a line", "around a centre", "all at one place", "of random sizes"]
 )
-def test_nothing_is_found_in_a_continuum(toys: dict[str, Any], name: str) -> None:
-    found = [toys["found_in"](toys["toy"](name, seed)) for seed in range(3)]
+def test_nothing_is_found_in_a_continuum(toys: ModuleType, name: str) -> None:
+    found = [toys.found_in(toys.toy(name, seed)) for seed in range(3)]
     assert found.count(None) >= 2  # 5 % level: two of three would be a fault
 
 
-def test_a_continuum_is_reproducible_and_no_evidence(toys: dict[str, Any]) -> None:
-    maps = toys["toy"]("at random on a line", 0, pairs=512)
+def test_a_continuum_is_reproducible_and_no_evidence(toys: ModuleType) -> None:
+    maps = toys.toy("at random on a line", 0, pairs=512)
     chosen = cp.ModuleFinder.choose(maps, range(2, 5), repetitions=1, features="l2")
     assert chosen.expected_ari.max() > 0.8
     assert chosen.apart is None
     assert "continuum" in chosen.describe().warning
-    planted = cp.ModuleFinder.choose(toys["toy"]("three modules", 0), range(2, 5), repetitions=1, features="l2")
+    planted = cp.ModuleFinder.choose(toys.toy("three modules", 0), range(2, 5), repetitions=1, features="l2")
     assert planted.apart == 3
     assert "continuum" not in planted.describe().warning
     assert [record["p_value"] <= 0.05 for record in planted.records()].count(True) >= 1
@@ -105,8 +100,8 @@ def test_distances_do_not_grow_with_noise() -> None:
         assert np.isinf(np.diag(found)).all()
 
 
-def test_evidence_needs_blocks_and_outlives_confidence(toys: dict[str, Any], tmp_path: Path) -> None:
-    maps = toys["toy"]("three modules", 1)
+def test_evidence_needs_blocks_and_outlives_confidence(toys: ModuleType, tmp_path: Path) -> None:
+    maps = toys.toy("three modules", 1)
     finder = cp.ModuleFinder(3, features="l2").fit(maps)
     before = finder.evidence_
     finder.confidence_  # noqa: B018 - it lets go of the blocks

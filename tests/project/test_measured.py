@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 
-import pytest
-
-from support.paths import BENCHMARKS, DOCS
+from support.paths import BENCHMARKS, DOCS, benchmark
 
 
-def test_the_page_about_evidence_shows_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-    script = runpy.run_path(str(BENCHMARKS / "evidence.py"))
+def test_the_page_about_evidence_shows_what_was_measured() -> None:
+    script = benchmark("evidence")
     measured = json.loads((BENCHMARKS / "measured" / "evidence.json").read_text(encoding="utf-8"))
     page = (DOCS / "evidence.md").read_text(encoding="utf-8")
-    assert script["written_into"](page, measured) == page
-    assert all(table in page for table in script["tables"](measured).values())
+    assert script.written_into(page, measured) == page
+    assert all(table in page for table in script.tables(measured).values())
     # What the page says in words.
     toys = {row["toy"]: row for row in measured["evidence"]}
     assert toys["three modules"]["right"] >= 0.9

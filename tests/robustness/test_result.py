@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
@@ -19,7 +18,10 @@ from counterfactual_probe.robustness.pool import entropy
 from counterfactual_probe.robustness.ranking import ranked
 from counterfactual_probe.robustness.tally import jensen_shannon
 from support.analyses.robust_toys import FLAT, OWN, Z1, Z2, N, arrays, classifiers, close, score
+from support.paths import benchmark
 from support.toys import PLAIN
+
+simulated_hits = benchmark("evidence").simulated_hits
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +77,14 @@ def test_ranking_of_known_rates() -> None:
 @pytest.mark.parametrize("rates", [(0.45, 0.45), (0.48, 0.1)], ids=["tied", "apart"])
 @pytest.mark.parametrize("together", [0.0, 0.6], ids=["independent", "correlated"])
 def test_intervals_of_rankings_hold_what_they_say(n: int, rates: tuple[float, float], together: float) -> None:
-    hits = simulated_hits(1000, 6, n, rates, together)
+    hits = simulated_hits((1000, 6, n), rates, together)
     found = [ranked(run[None], ["it"], repetitions=1, confidence=0.95, seed=0) for run in hits]
     assert 0.93 <= np.mean([one.low[0] <= sum(rates) <= one.high[0] for one in found]) <= 0.97
 
 
 def test_the_larger_of_two_equal_rates_has_no_right_interval() -> None:
     # The reason not to rank by it: the curve of S003 Fig. 6 says that it is biased, and orders nothing.
-    hits, covered = simulated_hits(200, 6, 64, (0.45, 0.45), 0.0), 0
+    hits, covered = simulated_hits((200, 6, 64), (0.45, 0.45), 0.0), 0
     for run, hit in enumerate(hits):
         resampled = np.random.default_rng(run).integers(64, size=(200, 64))
         low, high = np.percentile(hit[:, resampled].mean(2).max(-1).mean(0), [2.5, 97.5])
@@ -91,7 +93,7 @@ def test_the_larger_of_two_equal_rates_has_no_right_interval() -> None:
 
 
 def test_a_ranking_of_equals_is_seldom_sure() -> None:
-    one, two = (simulated_hits(500, 6, 64, (0.46, 0.46), 0.3, seed=seed) for seed in (1, 2))
+    one, two = (simulated_hits((500, 6, 64), (0.46, 0.46), 0.3, seed=seed) for seed in (1, 2))
     found = [
         ranked(np.stack(both), ["one", "two"], repetitions=1, confidence=0.95, seed=0)
         for both in zip(one, two, strict=True)
@@ -100,7 +102,7 @@ def test_a_ranking_of_equals_is_seldom_sure() -> None:
 
 
 def test_how_often_a_classifier_ranks_first_depends_on_the_seed_alone() -> None:
-    near = simulated_hits(2, 3, 40, (0.4, 0.3), 0.0)
+    near = simulated_hits((2, 3, 40), (0.4, 0.3), 0.0)
     first = [
         ranked(near, ["one", "two"], repetitions=50, confidence=0.95, seed=seed).first.tolist() for seed in (0, 0, 1)
     ]
@@ -112,16 +114,6 @@ def test_a_single_pair_says_nothing() -> None:
     assert (found.low.tolist(), found.high.tolist()) == ([0, 0], [1, 1])
     assert found.lead_low[1] == -1
     assert "not significant" in found.describe().warning
-
-
-def simulated_hits(
-    runs: int, sets: int, n: int, rates: tuple[float, float], together: float, seed: int = 0
-) -> np.ndarray:
-    """(runs, sets, pairs, classes) of known rates; a pair's hits by several sets are correlated."""
-    rng = np.random.default_rng(seed)
-    shared, own = rng.normal(size=(runs, 1, n)), rng.normal(size=(runs, sets, n))
-    uniform = norm.cdf(math.sqrt(together) * shared + math.sqrt(1 - together) * own)
-    return np.stack([uniform < rates[0], uniform > 1 - rates[1]], -1)
 
 
 # --- what becomes of it ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,15 @@ def run_python(document: Path, names: dict[str, Any] | None = None) -> list[str]
     for block in code:
         exec(compile(block, document.name, "exec"), names)
     return code
+
+
+def benchmark(name: str) -> ModuleType:
+    """A script of the benchmarks, which import one another by name."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return module_of(BENCHMARKS / f"{name}.py")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
 
 
 def module_of(path: Path) -> ModuleType:

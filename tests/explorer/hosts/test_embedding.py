@@ -9,23 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import counterfactual_probe as cp
-from support.explored import faces
 from support.explorer_hosts import in_other_page
 from support.explorer_page import gap
 from support.paths import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="module")
-def gen() -> cp.GeneratorAdapter:
-    return faces()
-
-
-@pytest.fixture(scope="module")
-def explorer(gen: cp.GeneratorAdapter) -> Any:
-    return cp.explore(gen, n_pairs=2)
 
 
 def test_the_page_gives_pythons_hybrids(explorer: Any, gen: cp.GeneratorAdapter, browser: Browser) -> None:
