@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, whole
 from counterfactual_probe.data import Images
-from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
+from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update, copied
 
 from ..augmentation import NUMBERS, augmented
 from ..averaging import follow, require_decay, settling
@@ -115,6 +115,14 @@ class BigGANRecipe(Recipe):
     def files(self, networks: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
         average: Any = networks["average"]
         return {"model": stored(average, STATISTICS), "discriminator": networks["discriminator"].state_dict()}
+
+    def begin(self, networks: Mapping[str, nn.Module], files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for name in ("generator", "average"):
+            network: Any = networks[name]
+            for key, value in network.model.state_dict().items():
+                copied(value, files, "model", key)
+        for key, value in networks["discriminator"].state_dict().items():
+            copied(value, files, "discriminator", key)
 
 
 ANY = Trainable("biggan", "images in classes by a BigGAN-deep, 32×32", BigGANRecipe, data_wanted=CIFAR, size=32)

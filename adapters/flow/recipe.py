@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterfactual_probe.base.errors import ProbeError, whole
-from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update
+from counterfactual_probe.training import Networks, Recipe, Step, Trainable, Update, copied
 
 from ..averaging import follow, require_decay, settling
 from ..vae.recipe import FACES
@@ -96,6 +96,11 @@ class FlowRecipe(Recipe):
 
     def files(self, networks: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
         return {"model": networks["average"].state_dict()}
+
+    def begin(self, networks: Mapping[str, nn.Module], files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for network in networks.values():
+            for name, value in network.state_dict().items():
+                copied(value, files, "model", name)
 
 
 ANY = Trainable("flow", "images by a rectified flow", FlowRecipe)

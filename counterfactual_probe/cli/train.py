@@ -63,6 +63,12 @@ def add_train(command: Callable[..., argparse.ArgumentParser]) -> None:
     run.add_argument("--epochs", type=positive, help="passes over the images, instead of --steps")
     run.add_argument("--seed", type=natural, default=0, help="of all that is drawn at random (default 0)")
     run.add_argument("--precision", choices=TRAINING_PRECISIONS, help="by default the model's own, float32 for most")
+    run.add_argument(
+        "--start",
+        type=os.path.expanduser,
+        metavar="GEN",
+        help="begin with the weights of this trained model of the same kind and settings",
+    )
     run.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU where there is one")
     run.add_argument("--resume", action="store_true", help="resume from the checkpoint in the folder, if there is one")
     run.add_argument("--out", type=os.path.expanduser, help="folder to write into (default out/MODEL)")

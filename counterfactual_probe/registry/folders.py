@@ -105,6 +105,13 @@ def folder_tensors(folder: Path, checksums: Mapping[str, str] | None = None) -> 
     return _tensors(weights[0], checksums)
 
 
+def folder_files(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a trained model's files, the discriminator's too, by file without its ending."""
+    beside = folder / DISCRIMINATOR
+    files = {"model": folder_tensors(folder)}
+    return {**files, beside.stem: _tensors(beside, None)} if beside.is_file() else files
+
+
 def _tensors(path: Path, checksums: Mapping[str, str] | None) -> dict[str, Tensor]:
     return tensors_only(nested_state(load_weights(path, (checksums or {}).get(path.name))))
 

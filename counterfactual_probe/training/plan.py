@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import safetensors.torch
+from torch import Tensor
 
 from ..base.errors import ProbeError
 from ..data import Images
 from .recipe import Precision, Recipe
 
 _MOST_GRIDS = 50
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that the networks begin with: a trained model's tensors, by file."""
+
+    name: str
+    files: Mapping[str, Mapping[str, Tensor]]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all tensors, as stored."""
+        sha = hashlib.sha256()
+        for file in sorted(self.files):
+            sha.update(file.encode() + safetensors.torch.save(dict(self.files[file])))
+        return sha.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +49,7 @@ class TrainingPlan:
     precision: Precision
     device: str | None
     command: str  # that repeats it, or a call
+    start: Start | None = None
 
     @property
     def epoch_steps(self) -> int:
@@ -45,6 +67,7 @@ class TrainingPlan:
             "images": len(self.images),
             "image size": list(self.images.size),
             "data": self.images.fingerprint(),
+            **({"start": self.start.digest} if self.start else {}),
         }
 
     def grids_due(self, done: int) -> bool:

@@ -110,6 +110,25 @@ class Recipe(ABC):
     def files(self, networks: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
         """Tensors by file: "model" holds those that ``architecture`` builds from, others are written beside it."""
 
+    def begin(self, networks: Mapping[str, nn.Module], files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Give new networks the weights of a trained model, tensors by file as in :meth:`files`.
+
+        As it stands for recipes whose files hold the networks' own tensors. One that files an average, or anything
+        derived, says here where it goes.
+        """
+        missing = {id(value): name for network in networks.values() for name, value in network.named_parameters()}
+        places = {value.data_ptr(): id(value) for network in networks.values() for value in network.parameters()}
+        for file, own in self.files(networks).items():
+            for name, value in own.items():
+                if value.numel():
+                    copied(value, files, file, name)
+                    missing.pop(places.get(value.data_ptr(), 0), None)
+        if missing:
+            raise ProbeError(
+                f"{type(self).__name__} cannot start from weights: its files do not hold "
+                f"{next(iter(missing.values()))}; leave out start, or define its begin()"
+            )
+
     def rate(self, number: int) -> float:
         """The factor of the learning rates at step ``number`` (0-based)."""
         rate = linear_warmup(number, self.warmup)
@@ -127,6 +146,24 @@ class Recipe(ABC):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise ProbeError(f"{name} is {value!r}; give a number above 0")
+
+
+@torch.no_grad()
+def copied(value: Tensor, files: Mapping[str, Mapping[str, Tensor]], file: str, name: str) -> None:
+    """Set a tensor to that of a file; a ProbeError says which file or tensor is missing, or has another shape."""
+    if file not in files:
+        raise ProbeError(
+            f"the weights to start from lack {file}.safetensors; give the folder of a whole training, or leave out "
+            "start"
+        )
+    given = files[file].get(name)
+    if given is None or given.shape != value.shape:
+        found = "missing" if given is None else "×".join(map(str, given.shape)) or "a number"
+        raise ProbeError(
+            f"the weights to start from are of another network: {name} of {file} is {found}, and "
+            f"{'×'.join(map(str, value.shape)) or 'a number'} here; give the settings they were trained with"
+        )
+    value.copy_(given)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class TrainingRequest:
     """All that decides the result of :func:`train`, as it was given: its command is on the model card.
 
     Attributes:
+        start: a trained model whose weights the networks begin with.
         settings: of the recipe, over the model's own.
     """
 
@@ -37,6 +38,7 @@ class TrainingRequest:
     steps: int | None = None
     epochs: float | None = None
     precision: Precision | None = None
+    start: str | os.PathLike[str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def command(self) -> str:

@@ -15,8 +15,10 @@ from ..data.scene import SCENE
 from ..data.sources import Data
 from ..distributed.exchange import together, told_to_all
 from ..distributed.ranks import current_ranks
+from ..registry.folders import folder_files
+from ..registry.pretrained import load
 from .launch import accelerated, group_device, require_accelerate
-from .plan import TrainingPlan
+from .plan import Start, TrainingPlan
 from .recipe import Precision, Recipe, Trainable, trainable
 from .record.output import bytes_needed, holds_training
 from .request import RunOptions, TrainingRequest
@@ -41,6 +43,7 @@ def train(
     epochs: float | None = None,
     seed: int = 0,
     precision: Precision | None = None,
+    start: str | os.PathLike[str] | None = None,
     device: str | None = None,
     resume: bool = False,
     show_progress: bool = False,
@@ -60,6 +63,9 @@ def train(
         size, colours, images, terms, cache, skip_unreadable: of the data, see :func:`data.open_images`.
         steps: how many; or ``epochs``, passes over all images.
         precision: "float32", or "bf16" for mixed precision; by default the model's own, which is float32 for most.
+        start: weights to begin with, of a trained model of the same kind and settings: a name, folder or repository as
+            :func:`cp.load <counterfactual_probe.load>` takes it. Moments of the optimisers, learning rates and the
+            order of images begin anew.
         device: "cpu" or "cuda"; by default a GPU where there is one. ``accelerate launch`` or ``torchrun`` use several.
         resume: continue from the checkpoint in ``out``, or start if there is none.
         settings: of the recipe, such as ``beta``, ``latent``, ``width``, ``batch``, ``lr``.
@@ -80,6 +86,7 @@ def train(
         steps=steps,
         epochs=epochs,
         precision=precision,
+        start=start,
         settings=settings,
     )
     run = RunOptions(out=out, cache=cache, device=device, resume=resume, show_progress=show_progress)
@@ -105,6 +112,7 @@ def _planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
     whole(request.seed, "the seed", 0)
     require_accelerate()  # now, and so is a folder, before images are decoded
     require_writable(folder)
+    start = None if request.start is None else _start_of(request.start)
     images = _open_training_images(entry, request, run)
     recipe = recipe.suited(images)
     # The command need not repeat the model's own precision.
@@ -120,6 +128,7 @@ def _planned(request: TrainingRequest, run: RunOptions) -> TrainingPlan:
         precision=request.precision or entry.precision,
         device=run.device,
         command=repeated.command(),
+        start=start,
     )
     plan.check()
     return plan
@@ -149,6 +158,16 @@ def _trainable_of(request: TrainingRequest) -> Trainable:
         raise ProbeError(f"{next(iter(request.settings))} is given beside a recipe; give it to the recipe itself")
     name = type(request.model).__name__
     return Trainable(name.lower(), f"images by {name}", type(request.model))
+
+
+def _start_of(name: str | os.PathLike[str]) -> Start:
+    """The tensors of a trained model's folder."""
+    folder = load(name).folder
+    if folder is None:
+        raise ProbeError(
+            f"{os.fspath(name)} is no model that was trained here; give one of the folders that train writes"
+        )
+    return Start(os.fspath(name), folder_files(folder))
 
 
 def _open_training_images(entry: Trainable, request: TrainingRequest, run: RunOptions) -> Images:

@@ -54,6 +54,8 @@ class Trainer:
         with fresh_settings():
             seed_everything(stream_seed(plan.seed, START, 0), nn.Module())
             made = self.recipe.networks(plan.images.size)
+        if plan.start is not None:
+            self.recipe.begin(made, plan.start.files)
         optimisers = self.recipe.optimisers(made)
         exchange.agree()
         prepared = accelerator.prepare(*made.values(), *optimisers.values())

@@ -47,6 +47,11 @@ def _run_lines(plan: TrainingPlan, losses: Losses, seconds: float, device: torch
         "",
         f"- {done} of {plan.steps} steps ({done / plan.epoch_steps:.1f} epochs) in {_duration(seconds)}, in "
         f"{plan.precision}, seed {plan.seed}.",
+        *(
+            [f"- Started from the weights of {escaped(plan.start.name)}, SHA-256 `{plan.start.digest}`."]
+            if plan.start
+            else []
+        ),
         f"- Settings: {settings}.",
         f"- Machine: {escaped(machine(device))}{f', {ranks} processes' if ranks > 1 else ''}.",
         f"- counterfactual-probe {__version__}, torch {torch.__version__}.",
