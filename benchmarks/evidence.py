@@ -16,16 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from modularity.plantings import CHANNELS, SIDE, TOYS, Array, planted
+from pages import markdown, write_into
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 from throughput import machine
@@ -34,10 +35,8 @@ import counterfactual_probe as cp
 from counterfactual_probe.influence.maps import influence_interval
 from counterfactual_probe.robustness.ranking import ranked
 
-Array = npt.NDArray[np.float64]
-SIDE, CHANNELS, BLOCKS = 32, 48, 32
+BLOCKS = 32
 NUMBERS = range(2, 9)  # of modules that are tried
-CENTRES = np.array([[0.25, 0.3], [0.3, 0.75], [0.75, 0.5]])
 
 
 LAYERS = {
@@ -48,65 +47,26 @@ LAYERS = {
 }
 
 
-def three(rng: np.random.Generator) -> tuple[Array, Array]:
-    return CENTRES[rng.integers(3, size=CHANNELS)] + rng.normal(0, 0.03, (CHANNELS, 2)), sizes(rng)
-
-
-def unequal(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Of about 34, 8 and 6 channels."""
-    chosen = rng.choice(3, size=CHANNELS, p=[0.7, 0.17, 0.13])
-    return CENTRES[chosen] + rng.normal(0, 0.03, (CHANNELS, 2)), sizes(rng)
-
-
-def plane(rng: np.random.Generator) -> tuple[Array, Array]:
-    return rng.random((CHANNELS, 2)), sizes(rng)
-
-
-def line(rng: np.random.Generator) -> tuple[Array, Array]:
-    return np.stack([np.full(CHANNELS, 0.5), rng.random(CHANNELS)], 1), sizes(rng)
-
-
-def around_a_centre(rng: np.random.Generator) -> tuple[Array, Array]:
-    return 0.5 + rng.normal(0, 0.18, (CHANNELS, 2)), sizes(rng)
-
-
-def one_place(_: np.random.Generator) -> tuple[Array, Array]:
-    return np.full((CHANNELS, 2), 0.5), np.full(CHANNELS, 0.12)
-
-
-def scales(rng: np.random.Generator) -> tuple[Array, Array]:
-    return np.full((CHANNELS, 2), 0.5), np.exp(rng.uniform(np.log(0.04), np.log(0.3), CHANNELS))
-
-
-def sizes(rng: np.random.Generator) -> Array:
-    return rng.uniform(0.1, 0.14, CHANNELS)
-
-
-# What makes the places and sizes of blobs, and how many modules there are.
-TOYS: dict[str, tuple[Callable[[np.random.Generator], tuple[Array, Array]], int | None]] = {
-    "three modules": (three, 3),
-    "three unequal modules": (unequal, 3),
-    "at random in the plane": (plane, None),
-    "at random on a line": (line, None),
-    "around a centre": (around_a_centre, None),
-    "all at one place": (one_place, None),
-    "of random sizes": (scales, None),
-}
+# Of modularity's toys.
+KINDS = (
+    "three modules",
+    "three unequal modules",
+    "at random in the plane",
+    "at random on a line",
+    "around a centre",
+    "all at one place",
+    "of random sizes",
+)
 
 
 def toy(name: str, seed: int, pairs: int = 64) -> cp.InfluenceMaps:
     """Influence maps of a toy, with blocks of pairs and pair-normalised."""
-    rng = np.random.default_rng([seed, list(TOYS).index(name)])
-    places, widths = TOYS[name][0](rng)
-    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
-    squares = (y - places[:, 0, None, None]) ** 2 + (x - places[:, 1, None, None]) ** 2
-    blobs = np.exp(-squares / (2 * widths[:, None, None] ** 2))
-    blobs *= 0.05 / blobs.mean((1, 2), keepdims=True)
+    (patterns, _), rng = planted(name, seed)
     raw, normalised = np.zeros((2, CHANNELS, BLOCKS, SIDE, SIDE))
     for pair in range(pairs):
         moved = rng.normal(size=(CHANNELS, 6, 6)).repeat(6, 1).repeat(6, 2)[:, :SIDE, :SIDE]
         strength = np.exp(rng.normal(0, 0.7, (CHANNELS, 1, 1)))
-        one = strength * blobs * np.exp(moved) + 0.02 * np.abs(moved)
+        one = strength * patterns * np.exp(moved) + 0.02 * np.abs(moved)
         raw[:, pair % BLOCKS] += one
         normalised[:, pair % BLOCKS] += one / np.linalg.norm(one, axis=(1, 2), keepdims=True)
     sums, unit = torch.from_numpy(raw).float(), torch.from_numpy(normalised).float()
@@ -127,7 +87,8 @@ def found_in(maps: cp.InfluenceMaps, features: Any = "l2") -> int | None:
 def evidence(toys: int) -> list[dict[str, Any]]:
     """For each kind of toy, how often which number of modules is found."""
     rows = []
-    for name, (_, truth) in TOYS.items():
+    for name in KINDS:
+        truth = TOYS[name].n_modules
         print(f"{name} …", file=sys.stderr)
         found = [found_in(toy(name, seed)) for seed in range(toys)]
         numbers = {str(k): found.count(k) for k in [None, *NUMBERS] if k in found}
@@ -258,19 +219,6 @@ def found(row: dict[str, Any]) -> str:
     return ", ".join(f"{'none' if k == 'None' else k}: {count}" for k, count in row["found"].items())
 
 
-def markdown(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def written_into(page: str, result: dict[str, Any]) -> str:
-    """The page with its tables made anew."""
-    for name, table in tables(result).items():
-        pattern = rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
-        page = re.sub(pattern, lambda match, table=table: f"{match[1]}\n{table}\n\n{match[2]}", page, flags=re.DOTALL)  # type: ignore[misc]
-    return page
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toys", type=int, default=200, help="toys of each kind (200)")
@@ -281,7 +229,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.page is not None and args.out is not None and args.out.exists():
         measured = json.loads(args.out.read_text(encoding="utf-8"))
-        args.page.write_text(written_into(args.page.read_text(encoding="utf-8"), measured), encoding="utf-8")
+        write_into(args.page, tables(measured))
         return
     toys, runs, pairs = (2, 50, 64) if args.short else (args.toys, args.runs, 256)
     names = list(LAYERS)[: 1 if args.short else None]
