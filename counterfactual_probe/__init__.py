@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .base.errors import Interrupted, ProbeError
     from .classifiers import Classifier, Preprocessing, load_classifier
     from .editing.result import Edited
+    from .exchanging.exchange import exchange
+    from .exchanging.result import Exchanged
     from .explorer.explore import explore
     from .fidelity.compare import FidelityTest
     from .fidelity.frechet import frechet_distance
@@ -73,6 +75,7 @@ __all__ = [
     "Classifier",
     "Edited",
     "Evidence",
+    "Exchanged",
     "Fidelity",
     "FidelityTest",
     "FilterRemoval",
@@ -108,6 +111,7 @@ __all__ = [
     "autoencoders",
     "available",
     "bases",
+    "exchange",
     "explore",
     "frechet_distance",
     "invert",
@@ -132,6 +136,7 @@ _HOMES = {
     "Classifier": "classifiers.classifier",
     "Edited": "editing.result",
     "Evidence": "modules.evidence.result",
+    "Exchanged": "exchanging.result",
     "Fidelity": "fidelity.result",
     "FidelityTest": "fidelity.compare",
     "FilterRemoval": "spectral.removal",
@@ -164,6 +169,7 @@ _HOMES = {
     "StretchTest": "invariance.stretch",
     "UnitSet": "generator.units.unit_set",
     "available": "registry.pretrained",
+    "exchange": "exchanging.exchange",
     "explore": "explorer.explore",
     "frechet_distance": "fidelity.frechet",
     "invert": "inversion.invert",

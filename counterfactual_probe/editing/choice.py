@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from ..base.errors import ProbeError, brief, first_few, text
 from ..base.hub.address import is_on_hub
 from ..generator.adapter import GeneratorAdapter
 from ..generator.units import UnitSet
+from ..generator.units.axis import FEATURE
 from ..modules.finder import ModuleFinder
 from ..registry.modules import MODULES, named_sets
 
@@ -50,6 +51,16 @@ def chosen_module(modules: Sequence[UnitSet], name: Any) -> UnitSet:
         if fits:
             raise ProbeError(f"{wanted!r} may be any of {_listed(fits)}; write the name in full, or give fewer modules")
     raise ProbeError(f"no module is called {brief(name)}; there are {_listed(modules)}")
+
+
+def axis_of(module: UnitSet) -> Literal["channel", "token", "head"]:
+    """What the module's units are, as :class:`Hybridizer` takes it; a ProbeError for features."""
+    if module.kind == FEATURE:
+        raise ProbeError(
+            f"module {module.name!r} is of features, which their basis alone decodes; set them with "
+            "cp.Hybridizer(gen, layer, features=basis)"
+        )
+    return cast(Literal["channel", "token", "head"], module.kind)
 
 
 def _listed(modules: Sequence[UnitSet]) -> str:

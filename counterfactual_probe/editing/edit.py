@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal, cast
 
-from ..base.errors import ProbeError
 from ..generator.adapter import GeneratorAdapter
-from ..generator.units import Strength, UnitSet
-from ..generator.units.axis import FEATURE
+from ..generator.units import Strength
 from ..hybrids.hybridizer import Hybridizer
 from ..inversion.invert import NotReached
 from ..inversion.result import not_reached
-from .choice import ModulesLike, chosen_module, named_modules
+from .choice import ModulesLike, axis_of, chosen_module, named_modules
 from .given import INVERTED, GivenLike, as_given
 from .result import Edited
 
@@ -37,7 +34,7 @@ def edit(
     warning, as of :func:`warnings.warn`.
     """
     chosen = chosen_module(named_modules(generator, modules), module).placed()
-    hybridizer = Hybridizer(generator, sorted(chosen), axis=_axis(chosen))
+    hybridizer = Hybridizer(generator, sorted(chosen), axis=axis_of(chosen))
     hybridizer.space.parse(chosen)  # before anything long
     options = {"starts": starts, "steps": steps, "seed": seed, "show_progress": show_progress}
     base = as_given(generator, given, "what is edited", options)
@@ -58,12 +55,3 @@ def edit(
         relative_error=base.relative_error,
         source_relative_error=other.relative_error,
     )
-
-
-def _axis(module: UnitSet) -> Literal["channel", "token", "head"]:
-    if module.kind == FEATURE:
-        raise ProbeError(
-            f"module {module.name!r} is of features, which their basis alone decodes; set them with "
-            "cp.Hybridizer(gen, layer, features=basis)"
-        )
-    return cast(Literal["channel", "token", "head"], module.kind)

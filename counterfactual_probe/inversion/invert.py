@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,9 +92,48 @@ def inverted(
     starts, steps, seed = whole(starts, "starts", 1), whole(steps, "steps", 1), whole(seed, "the seed", 0)
     given = dict(conditions or {})
     with torch.inference_mode(False):  # ordinary tensors, of which gradients can be taken
-        pictures = images.detach().to(precision(generator), copy=True)
         rows, scales = _starts(generator, len(images), starts, seed, given)
         spread = variance_of_own(generator, given)
+    return _inversion(generator, images, rows, scales, spread, steps=steps, seed=seed, show_progress=show_progress)
+
+
+def inverted_from(
+    generator: GeneratorAdapter,
+    images: Tensor,
+    starts: Sequence[Latents],
+    *,
+    spread: float,
+    steps: int = 200,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Inversion:
+    """The same from given latents: each start holds one latent for every image. Noise is that of the images' numbers.
+
+    >>> inverted_from(gen, hybrids.images[0], [z1, z2], spread=variance_of_own(gen))  # doctest: +SKIP
+    """
+    n = len(images)
+    with torch.inference_mode(False):
+        by_image = torch.arange(n * len(starts)).view(len(starts), n).T.flatten()
+        rows = lt.take(lt.join(starts), by_image)
+        scales = _scales(generator, generator.sample(_ENOUGH, seed=seed, stream=STARTS))
+    return _inversion(generator, images, rows, scales, spread, steps=steps, seed=seed, show_progress=show_progress)
+
+
+def _inversion(
+    generator: GeneratorAdapter,
+    images: Tensor,
+    rows: Latents,
+    scales: dict[str, float],
+    spread: float,
+    *,
+    steps: int,
+    seed: int,
+    show_progress: bool,
+) -> Inversion:
+    """Descend from the rows, as many for each image, and measure what is reached."""
+    starts = lt.count(rows) // len(images)
+    with torch.inference_mode(False):
+        pictures = images.detach().to(precision(generator), copy=True)
         with generator.unchanged(), differentiable(generator):
             latents, errors = _found(
                 generator,
@@ -133,8 +172,13 @@ def _starts(
     alike = not any(lt.one_each(value) for value in conditions.values())
     first = sampled(0)
     each = [first if alike or number == 0 else sampled(number) for number in range(n)]
+    return lt.join([lt.take(latents, slice(0, starts)) for latents in each]), _scales(generator, first)
+
+
+def _scales(generator: GeneratorAdapter, sampled: Latents) -> dict[str, float]:
+    """How much each latent varies that sampling varies, and that holds floating-point numbers."""
     scales = {}
-    for label, value in lt.named_tensors(first):
+    for label, value in lt.named_tensors(sampled):
         if value.is_floating_point() and bool((value != value[:1]).any()):
             scales[label] = float(value.double().std())
     if not scales:
@@ -142,7 +186,7 @@ def _starts(
             f"sampling varies no latent of {generator.name} that holds floating-point numbers, so there is nothing to "
             "descend by; give latents of your own"
         )
-    return lt.join([lt.take(latents, slice(0, starts)) for latents in each]), scales
+    return scales
 
 
 def _of_image(conditions: Mapping[str, Any], number: int, n: int) -> dict[str, Any]:

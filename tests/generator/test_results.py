@@ -37,6 +37,7 @@ RESULTS["Evidence"] = cp.Evidence(
     ("one", 'the "second"'), np.array([5, 2]), np.array([2.5, np.nan]), np.array([0.25, 1]),
     dict(RESULTS["ModuleFinder.safetensors"].provenance_),
 )  # fmt: skip
+RESULTS["Exchanged"] = saved_results.exchanged()
 HOSTILE = {
     "script": "<script>alert(1)</script>",
     "quotes": "a \"b\" 'c' & d",
@@ -111,6 +112,7 @@ def test_a_repr_has_at_most_ten_lines(result: Any) -> None:
         ("MIG", lambda r: [r.score, r.chance, *r.gaps]),
         ("Modularity", lambda r: [r.score, r.test_score, r.chance]),
         ("DCI", lambda r: [r.disentanglement, r.completeness, r.informativeness, *r.per_code]),
+        ("Exchanged", lambda r: [*r.cause, *r.isolation, r.separation_error[0], *r.influence, *r.faithfulness.mean(1)]),
         ("Evidence", lambda r: [r.gap[0], *r.p_values]),
         ("Ranking", lambda r: [*r.score, *r.first]),
     ],

@@ -35,7 +35,7 @@ def test_every_class_that_saves_has_a_file() -> None:
     public = [getattr(place, name) for place in (cp, cp.metrics) for name in place.__all__]
     saving = {kind for kind in public if isinstance(kind, type) and hasattr(kind, "save")}
     # Score is the base of the metrics' results; the others could not be saved then.
-    assert saving - {cp.metrics.Score, cp.Ranking, cp.Evidence} == kinds
+    assert saving - {cp.metrics.Score, cp.Ranking, cp.Evidence, cp.Exchanged} == kinds
 
 
 @pytest.mark.parametrize("name", [name for name in RESULTS if name != "ModuleFinder.safetensors"])

@@ -153,6 +153,24 @@ def _of_modules() -> dict[str, Any]:
     return of_layers | {"parts": parts, "calls": calls}
 
 
+def exchanged() -> cp.Exchanged:
+    """Of two modules, with three random sets each, and two images."""
+    pairs = np.array([[np.nan, 0.2], [0.3, np.nan]])
+    images, random = count(6, 2, 3, 4, 4, scale=0.002), np.full((2, 3, 2), 0.35)
+    return cp.Exchanged(
+        units=tuple(item.named(name) for item, name in zip(UNITS, ("few", "day"), strict=True)),
+        regions=np.arange(32).reshape(2, 4, 4) % 3 == 0, influence=np.array([0.12, 0.3]),
+        cause=np.array([0.9, 0.4]), cause_error=array(2) + 0.02, isolation=np.array([0.8, 0.5]),
+        isolation_error=array(2) + 0.03, separation_error=array(2) + 0.04, interaction=pairs,
+        interaction_error=pairs / 10, joint=3 * pairs, joint_error=pairs / 20, random_influence=random,
+        random_cause=random + array(2, 3, 2, scale=0.01), random_isolation=random + array(2, 3, 2, scale=0.02),
+        random_interaction=np.stack([[pairs] * 3] * 2) * 1.5, random_joint=np.stack([[pairs] * 3] * 2),
+        provenance=ABOUT | {"axis": "channel", "reach": 0.98, "exchange": {"controls": 3, "images": 2, "steps": 5}},
+        groups=("other samples", "mixed latents", "few", "day", "random sets", "collages"),
+        faithfulness=1 - array(6, 2, scale=0.05), distances=array(6, 2, scale=0.01), images=images, nearest=2 * images,
+    )  # fmt: skip
+
+
 def _of_spectra() -> dict[str, Any]:
     ratio = count(2, 3, 2).double() + 0.5
     ratio[0, 0] = torch.nan
