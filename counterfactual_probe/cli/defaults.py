@@ -1,6 +1,7 @@
 """What help texts and choices tell of modules that would import torch. The tests compare each with its module's own."""
 
 COMPONENTS = 64
+EXCHANGE_CONTROLS = 99
 FEATURES = ("bits", "l2", "pca")
 FIDELITY_IMAGES = 1024
 FIDELITY_RESAMPLES = 20

@@ -16,6 +16,7 @@ from .invariance import add_invariance
 from .options.completion import completion_option
 from .pages.explore import add_explore
 from .parts.edit import add_edit
+from .parts.exchange import add_exchange
 from .parts.hybridize import add_hybridize
 from .parts.influence import add_influence
 from .parts.invert import add_invert
@@ -89,10 +90,9 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for add in (add_listing, add_influence, add_modules, add_hybridize, add_edit, add_invert, add_fidelity):
+    for add in (add_listing, add_influence, add_modules, add_hybridize, add_exchange, add_edit, add_invert):
         add(command)
-    add_invariance(command)
-    for add in (add_report, add_explore, add_robustness, add_spectral, add_train):
+    for add in (add_fidelity, add_invariance, add_report, add_explore, add_robustness, add_spectral, add_train):
         add(command)
     return made
 

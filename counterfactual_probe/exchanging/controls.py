@@ -16,6 +16,7 @@ from ..modules.clustering import Array, Labels
 
 Kind: TypeAlias = Literal["equal size", "equal influence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFAULT_CONTROLS = 99
 _TRIES = 100  # to deal every module at least one unit
 
 
@@ -80,10 +81,8 @@ class Pool:
             hands = [numbers[order[owner == place]] for place in np.argsort(turn)]
             if all(len(hand) for hand, size in zip(hands, sizes, strict=True) if size):
                 return hands
-        raise ProbeError(
-            f"the modules' influence cannot be dealt out at random among {counted(len(numbers), self.modules[0].kind)} "
-            f"of layer {layer!r}, since a few have nearly all of it; give controls=0, or fewer modules"
-        )
+        # A few units have nearly all influence: as many as the module has are the best that there is.
+        return np.split(rng.permutation(numbers)[: sizes.sum()], np.cumsum(sizes)[:-1])
 
 
 def _owners(influence: Array, wanted: Array) -> Labels:

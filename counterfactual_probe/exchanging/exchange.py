@@ -17,7 +17,7 @@ from ..generator.latents import Latents
 from ..generator.units import UnitSet
 from ..influence.influence_map import InfluenceMap
 from ..modules.clustering import Array
-from .controls import KINDS
+from .controls import DEFAULT_CONTROLS, KINDS
 from .effects import Effects, Sums
 from .faithfulness import Encode, Nearest, Searched
 from .pilot import PAIRS, Pilot
@@ -30,7 +30,7 @@ def exchange(
     modules: ModulesLike,
     *,
     n_pairs: int = 64,
-    controls: int = 99,
+    controls: int = DEFAULT_CONTROLS,
     images: int = 8,
     steps: int = 100,
     encoder: Encode | None = None,

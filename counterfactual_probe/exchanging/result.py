@@ -269,6 +269,7 @@ class Exchanged(Result):
                 f"{item.kind}s": item.size,
                 "area": float(self.regions[k].mean()),
                 "influence": float(self.influence[k]),
+                "random_influence": float(self.random_influence[1, :, k].mean()) if random else None,
                 "cause": float(self.cause[k]),
                 "cause_error": float(self.cause_error[k]),
                 "isolation": float(self.isolation[k]),

@@ -40,6 +40,11 @@ SHORT: dict[str, list[str]] = {
         "--steps",
         "3",
     ],
+    "exchange": [
+        GENERATOR,
+        *LAYER,
+        *("--units", "0,3;1", "--pairs", "3", "--controls", "3", "--images", "1", "--steps", "2"),
+    ],
     "invert": [GENERATOR, "pictures/0.png", "--starts", "1", "--steps", "3"],
     "invariance": [GENERATOR, "--layers", "1", "--images", "2"],
     "spectral": [GENERATOR],
@@ -167,6 +172,7 @@ NUMBERS = {
     "modules": ["--modules", "--pairs"],
     "hybridize": ["-n", "--heads"],
     "edit": ["-n", "--starts", "--steps"],
+    "exchange": ["--pairs", "--steps"],
     "invert": ["-n", "--starts", "--steps"],
     "fidelity": ["--images", "--resamples"],
     "invariance": ["--images", "--levels"],
@@ -204,6 +210,11 @@ def test_numbers_are_read_by_every_option(value: str, capsys: pytest.CaptureFixt
         ("invariance", ["--layers", "99"], "layer '99' is not in this generator"),
         ("report", ["--layers", "99"], "layer '99' is not in this generator"),
         ("spectral", ["--pair", "1"], "give two convolutions"),
+        ("exchange", ["--layer", "99"], "layer '99' is not in this generator"),
+        ("exchange", ["--units", "0,3;3"], "modules 'set 1' and 'set 2' share channel 3 of layer '1'"),
+        ("exchange", ["--pairs", "1"], "n_pairs is 1, and one pair has no standard error; give at least 2"),
+        ("exchange", ["--controls", "900"], "random sets are asked for"),
+        ("exchange", ["--controls", "-1"], "argument --controls: it is '-1'; give a whole number from 0 up"),
         ("edit", ["--module", "none"], "no module is called 'none'; there are 'few units', 'other'"),
         ("edit", ["--modules-file", "none.json"], "none.json cannot be read"),
         ("edit", ["--source", "none"], "there is no folder or zip none"),
@@ -340,3 +351,23 @@ def test_edit_and_invert_write_what_python_gives(folder: Path, capsys: pytest.Ca
     assert cp.Edited.load("of-latents/edited.safetensors").pictures is None
     assert main(["edit", *latents, "--source", "pictures/1.png", "--steps", "2", "--out", "one-source"]) == 0
     assert len(cp.Edited.load("one-source/edited.safetensors")) == 3
+
+
+# --- exchanges --------------------------------------------------------------------------------------
+
+
+def test_exchange_writes_what_python_gives(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("exchange", "--out", "exchanged") == 0
+    assert "separation" in capsys.readouterr().out
+    found = cp.Exchanged.load("exchanged/exchange-1.safetensors")
+    modules = {"set 1": {"1": [0, 3]}, "set 2": {"1": [1]}}
+    direct = cp.exchange(_own(folder), modules, n_pairs=3, controls=3, images=1, steps=2)
+    assert str(found) == str(direct)
+    named = {path.name for path in Path("exchanged").iterdir()}
+    assert {"exchange-1.csv", "exchange-1.json", "exchange-1.png", "interaction-1.png", "nearest-1.png"} <= named
+    given = ["--modules-file", "few.json", "--pairs", "2", "--controls", "0", "--images", "0", "--out", "of-file"]
+    assert main(["exchange", GENERATOR, *given, "--no-progress"]) == 0
+    of_file = cp.Exchanged.load("of-file/exchange-1.safetensors")
+    assert of_file.names == ["few units", "other"]
+    assert of_file.groups is None
+    assert not Path("of-file/nearest-1.png").exists()

@@ -13,6 +13,7 @@ import pytest
 import counterfactual_probe as cp
 from counterfactual_probe.cli import defaults
 from counterfactual_probe.engine import select
+from counterfactual_probe.exchanging import controls
 from counterfactual_probe.fidelity import compare
 from counterfactual_probe.influence import components
 from counterfactual_probe.invariance import stretch
@@ -96,6 +97,7 @@ def test_what_help_says_is_what_the_library_does() -> None:
     told = {name: value for name, value in vars(defaults).items() if name.isupper()}
     assert told == {
         "COMPONENTS": components.COMPONENTS,
+        "EXCHANGE_CONTROLS": controls.DEFAULT_CONTROLS,
         "FEATURES": get_args(features.Kind),
         "FIDELITY_IMAGES": compare.DEFAULT_IMAGES,
         "FIDELITY_RESAMPLES": compare.DEFAULT_RESAMPLES,
