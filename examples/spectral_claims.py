@@ -35,14 +35,9 @@ class Compared:
         return shared(self.building, self.extracting)
 
     @property
-    def apart(self) -> float:
-        """The distance between the two networks' ratios; mean over shared levels."""
-        return float(np.mean([distance(one, two) for one, two in self.pairs]))
-
-    @property
-    def spread(self) -> float:
-        """The spread of the generator's ratios; mean over levels."""
-        return float(np.mean([level.std for level in self.building]))
+    def apart(self) -> dict[str, float]:
+        """By shared level, the distance between the two networks' ratios."""
+        return {one.name: distance(one, two) for one, two in self.pairs}
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def concentrated(one: Compared) -> Verdict:
         said.append(f"{level.name} {level.std:.2f} ({min(spreads):.2f} to {max(spreads):.2f})")
     claim = "a rather good concentration around 1, which suggests independence"
     numbers = f"Spread, and that of {len(one.chance)} samples of random kernels: {'; '.join(said)}."
-    return Verdict(one.name, claim, _where(at, one.building), numbers)
+    return Verdict(one.name, claim, _where(at, [level.name for level in one.building]), numbers)
 
 
 def finest_depends_most(one: Compared) -> Verdict:
@@ -117,7 +112,7 @@ def broader(one: Compared) -> Verdict:
         said.append(f"{own.name} {own.std:.2f} ({own.std / mine:.1f}) and {two.std:.2f} ({two.std / other:.1f})")
     claim = "the discriminator's distribution is broader, especially at fine scales"
     numbers = f"Spread of generator and {one.opposite} (relative to random kernels): {'; '.join(said)}."
-    return Verdict(one.name, claim, _where(at, [own for own, _ in one.pairs]), numbers)
+    return Verdict(one.name, claim, _where(at, [own.name for own, _ in one.pairs]), numbers)
 
 
 def negative_tail(one: Compared) -> Verdict:
@@ -143,20 +138,35 @@ def modes(one: Compared) -> Verdict:
     said = "; ".join(f"{own.name} {own.mode:.2f} and {two.mode:.2f}" for own, two in one.pairs)
     claim = "a mode around one for the decoder, below one for the encoder"
     numbers = f"Modes, to a resolution of {BAR}: {said}."
-    return Verdict(one.name, claim, _where(at, [own for own, _ in one.pairs]), numbers)
+    return Verdict(one.name, claim, _where(at, [own.name for own, _ in one.pairs]), numbers)
 
 
 def across(vae: Compared, gan: Compared) -> list[Verdict]:
-    """§4.1, for a VAE and a GAN that were trained on the same images."""
+    """§4.1, for a VAE and a GAN that were trained on the same images, at the levels that both have."""
     names = f"{vae.name} and {gan.name}"
     found = []
-    if vae.pairs and gan.pairs:
+    one, two = vae.apart, gan.apart
+    matched = [key for key in one if key in two]
+    if matched:
         claim = "much sharper differences between decoder and encoder than between generator and discriminator"
-        numbers = f"Distance of the two distributions, mean over levels: {vae.apart:.2f} and {gan.apart:.2f}."
-        found.append(Verdict(names, claim, _holds(vae.apart > gan.apart), numbers))
-    claim = "a much broader distribution in the VAE's decoder than in the GAN's generator"
-    numbers = f"Spread, mean over levels: {vae.spread:.2f} and {gan.spread:.2f}."
-    return [*found, Verdict(names, claim, _holds(vae.spread > gan.spread), numbers)]
+        said = "; ".join(f"{key} {one[key]:.3f} and {two[key]:.3f}" for key in matched)
+        numbers = f"Distance of the two distributions: {said}."
+        found.append(Verdict(names, claim, _where([one[key] > two[key] for key in matched], matched), numbers))
+    levels = shared(vae.building, gan.building)
+    if levels:
+        # Levels that one network has alone, such as one of smaller kernels, say nothing about the other.
+        at, parts = [], []
+        for own, other in levels:
+            mine, others = random(own, vae.chance), random(other, gan.chance)
+            least = max(margin(own, vae.chance) / mine, margin(other, gan.chance) / others)
+            at.append(own.std / mine - other.std / others > least)
+            parts.append(
+                f"{own.name} {own.std:.3f} ({own.std / mine:.2f}) and {other.std:.3f} ({other.std / others:.2f})"
+            )
+        claim = "a much broader distribution in the VAE's decoder than in the GAN's generator"
+        numbers = f"Spread of decoder and generator (relative to random kernels): {'; '.join(parts)}."
+        found.append(Verdict(names, claim, _where(at, [own.name for own, _ in levels]), numbers))
+    return found
 
 
 def random(level: Level, chance: Sequence[Sequence[Level]]) -> float:
@@ -169,9 +179,9 @@ def _holds(claim: bool) -> str:
     return "holds" if claim else "does not hold"
 
 
-def _where(at: Sequence[bool], levels: Sequence[Level]) -> str:
-    """The levels at which a claim holds."""
+def _where(at: Sequence[bool], levels: Sequence[str]) -> str:
+    """The levels at which a claim holds, by their names."""
     if all(at) or not any(at):
         return _holds(all(at))
-    names = [level.name for level, holds in zip(levels, at, strict=True) if holds]
+    names = [level for level, holds in zip(levels, at, strict=True) if holds]
     return f"holds at {' and '.join(names)} and nowhere else"

@@ -214,6 +214,22 @@ def test_claims_across_networks() -> None:
     assert len(claims.across(apart, alone)) == 1
 
 
+def test_networks_are_compared_at_levels_that_both_have() -> None:
+    claims = example("claims")
+    vae = claims.Compared("vae", "VAE", [planted(np.array(WIDE) * 10, size=16), planted(NARROW)])
+    gan = claims.Compared("gan", "GAN", [planted(WIDE), planted(NARROW, size=4)])
+    (verdict,) = claims.across(vae, gan)  # the VAE's mean over levels is larger, by a level that the GAN lacks
+    assert verdict.holds == "does not hold"
+    assert verdict.numbers.count("↔") == 1
+    assert claims.across(dataclasses.replace(vae, building=vae.building[:1]), gan) == []
+    # No more than random kernels differ by between draws.
+    chance = [[planted(WIDE)], [planted(np.array(WIDE) * 1.5)]]
+    wider = dataclasses.replace(vae, building=[planted(np.array(WIDE) * 1.1)], chance=chance)
+    assert claims.across(wider, dataclasses.replace(gan, chance=chance))[0].holds == "does not hold"
+    sure = dataclasses.replace(wider, chance=chance[:1])
+    assert claims.across(sure, dataclasses.replace(gan, chance=chance[:1]))[0].holds == "holds"
+
+
 def test_each_kind_has_its_claims() -> None:
     verdicts = example("claims").verdicts
     assert len(verdicts(compared([NARROW], [WIDE]))) == 3

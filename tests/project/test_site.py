@@ -14,7 +14,7 @@ from counterfactual_probe.cli import entry as cli
 from support.paths import DOCS, ROOT, module_of
 
 PUBLIC = ["", ".autoencoders", ".classifiers", ".data", ".metrics", ".robustness", ".spectral", ".testing", ".training"]
-VERDICTS = {"holds", "in part", "does not hold", "not tried", "(pending)"}
+VERDICTS = {"holds", "in part", "does not hold", "undecided", "not tried", "(pending)"}
 
 
 def documented(pages: dict[str, str]) -> set[int]:

@@ -1,0 +1,1 @@
+"""Studies of claims of S003."""
