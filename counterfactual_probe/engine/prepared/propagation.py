@@ -115,7 +115,7 @@ def _whole(routing: Routing, op: Op) -> None:
         _several(routing, op, compute, keys)
         return
 
-    overwrite = _in_place(op, arguments) if op.args and routing.changes(op.args[0]) else None
+    overwrite = _in_place(routing, op, arguments) if op.args and routing.changes(op.args[0]) else None
     if overwrite is not None and op.reads[0] != changed[0]:
         overwrite = None
     routing.make(FULL, op.out, compute, keys, overwrite, shares=not op.fresh)
@@ -131,7 +131,7 @@ def _several(routing: Routing, op: Op, compute: Callable[[Batch], Any], keys: tu
     routing.make_several(Step(run, keys, makes, shares=True))
 
 
-def _in_place(op: Op, arguments: Callable[[Batch], list[Any]]) -> Callable[[Batch], Tensor] | None:
+def _in_place(routing: Routing, op: Op, arguments: Callable[[Batch], list[Any]]) -> Callable[[Batch], Tensor] | None:
     """The in-place form of the operation, if it has one."""
 
     def scaled(batch: Batch) -> Tensor:
@@ -142,8 +142,16 @@ def _in_place(op: Op, arguments: Callable[[Batch], list[Any]]) -> Callable[[Batc
             return x.mul_(scale)  # type: ignore[no-any-return]
         return torch.addcmul(shift, x, scale, out=x)
 
+    def added(batch: Batch) -> Tensor:
+        x, other = arguments(batch)
+        in_place = torch.result_type(x, other) == x.dtype
+        return x.add_(other) if in_place else x + other  # type: ignore[no-any-return]
+
     if isinstance(op.run, Affine):
         return scaled
+    alike = len({routing.program.shapes[number] for number in (*op.reads, op.out)}) == 1
+    if op.kind == "add" and not op.kwargs and len(op.reads) == 2 and alike:
+        return added
     overload = str(getattr(op.run, "_overloadname", None))
     written = getattr(getattr(torch.ops.aten, op.kind + "_", None), overload, None)
     if op.elementwise and written is not None:

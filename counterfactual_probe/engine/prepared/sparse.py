@@ -10,7 +10,7 @@ from torch import Tensor
 from ..program.operators import Affine, Convolution
 from ..program.polyphase import PolyphaseConvolution, apart
 from ..program.program import Op, Size, leaves
-from ..program.simplify import transposed_as_polyphase
+from ..program.rewrites.enlarging import transposed_as_polyphase
 from .batch import Batch, new
 from .steps import DIFFERENCE, FULL, SPARSE, Routing
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from .operators import Convolution, Edit
 from .program import Op, Program, Ref, Size, leaves, map_leaves, outputs
 
 Shape = tuple[Any, ...]
+T = TypeVar("T")
 
 # With a value of one row in place of as many as samples, these give the same.
 _BROADCASTING = ("add", "sub", "mul", "div")
@@ -26,6 +27,7 @@ class Rewriting:
     def __init__(self, program: Program) -> None:
         self.ops, self.shapes, self.constants = list(program.ops), dict(program.shapes), dict(program.constants)
         self.image, self.inputs, self.draws = program.image, program.inputs, program.draws
+        self._made_once: dict[Hashable, Any] = {}
 
     def program(self) -> Program:
         used = {number for op in self.ops for number in op.reads} | {self.image}
@@ -50,18 +52,29 @@ class Rewriting:
         known = op.args[2] is None or self.constant(op.args[2]) is not None
         return self.constant(op.args[1]) if known else None
 
-    def add_constant(self, value: Tensor) -> Ref:
+    def number(self, shape: Shape) -> int:
+        """The number of a new value of this shape."""
         number = len(self.shapes)
-        self.shapes[number], self.constants[number] = tuple(value.shape), value
+        self.shapes[number] = shape
+        return number
+
+    def add_constant(self, value: Tensor) -> Ref:
+        number = self.number(tuple(value.shape))
+        self.constants[number] = value
         return Ref(number)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made once: calls of one layer share their kernels, whatever these become."""
+        if key not in self._made_once:
+            self._made_once[key] = make()
+        return self._made_once[key]  # type: ignore[no-any-return]
 
     def computed(self, run: Any, refs: list[Ref], new: list[Op]) -> Ref:
         """A constant if all of ``refs`` are; otherwise a value that one operation more, put into ``new``, makes."""
         values = [self.constant(ref) for ref in refs]
         if all(value is not None for value in values):
             return self.add_constant(run(*values))
-        number = len(self.shapes)
-        self.shapes[number] = max((self.shapes[ref.number] for ref in refs), key=lambda s: isinstance(s[0], Size))
+        number = self.number(max((self.shapes[ref.number] for ref in refs), key=lambda s: isinstance(s[0], Size)))
         new.append(Op(run, tuple(refs), {}, (number,)))
         return Ref(number)
 

@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 from ...generator.layers import Site
-from .modulation import ordinary_convolutions
 from .operators import Affine, Convolution, Edit, arguments, canonical
-from .polyphase import PolyphaseConvolution, of_transposed, of_upsampled, polyphase_convolution
 from .program import Op, Program, Ref
 from .recording import NotRecordable
-from .rewriting import Rewriting, Shape
+from .rewrites.concatenated import concatenated_convolutions
+from .rewrites.enlarging import transposed_convolutions, upsampled_convolutions
+from .rewrites.modulation import ordinary_convolutions
+from .rewrites.narrow import narrow_convolutions
+from .rewriting import Rewriting
 from .scatters import through_writes
-
-# A transposed convolution to this many values for a pixel of its input is faster in polyphase form.
-_FEW_OUTPUTS = 64
 
 
 @dataclass
@@ -38,8 +37,11 @@ class Simplified:
     edited: dict[str, tuple[int, int]]
 
 
-def simplify(program: Program, sites: Sequence[Site]) -> Simplified:
-    """Mark the layers' activations as edited, and simplify what computes the image from them."""
+def simplify(program: Program, sites: Sequence[Site], *, for_processors: bool = True) -> Simplified:
+    """Mark the layers' activations as edited, and simplify what computes the image from them.
+
+    ``for_processors``: give convolutions on a CPU the form in which its vector instructions do most at a time.
+    """
     work = Rewriting(_with_edits(program, sites))
     work.ops, renamed = through_writes(work.ops, work.shapes)
     work.rename(renamed)
@@ -56,10 +58,13 @@ def simplify(program: Program, sites: Sequence[Site]) -> Simplified:
     _compose(work)
     work.drop_unused()
     _keep_used_outputs(work)
-    _upsampled_convolutions(work)
-    work.each(lambda op: [_as_polyphase(work, op)])
+    concatenated_convolutions(work)
+    upsampled_convolutions(work)
+    transposed_convolutions(work)
     work.drop_unused()
-    work.lay_out_kernels()
+    if for_processors:
+        narrow_convolutions(work)
+        work.lay_out_kernels()
     edited = {op.run.layer: (op.reads[0], op.out) for op in work.ops if isinstance(op.run, Edit)}
     if missing := [site.info.name for site in sites if site.info.name not in edited]:
         raise NotRecordable(f"{missing[0]} does not reach the image")
@@ -269,62 +274,3 @@ def _keep_outputs(work: Rewriting, chain: list[Op], chosen: range) -> None:
         elif isinstance(op.run, Affine):
             replaced[op.out] = Op(op.run, (op.args[0], *[part(item, 1) for item in op.args[1:]]), {}, op.outs)
     work.replace(replaced, set())
-
-
-# --- polyphase convolutions --------------------------------------------------------------------------------
-
-
-def _upsampled_convolutions(work: Rewriting) -> None:
-    """A convolution of an image enlarged by repeating pixels, in polyphase form."""
-    makers, uses = work.makers(), work.uses()
-
-    def rewrite(op: Op) -> list[Op]:
-        run, weight = op.run, work.kernel(op)
-        if not isinstance(run, Convolution) or run.transposed or weight is None:
-            return [op]
-        before = makers.get(op.reads[0])
-        if before is None or before.kind != "upsample_nearest2d" or uses[before.out] != 1:
-            return [op]
-        small, large = work.shapes[before.reads[0]], work.shapes[before.out]
-        kernel, padding, factor = weight.shape[2], run.padding[0], large[2] // small[2]
-        same_size = run.stride == run.dilation == (1, 1) and run.padding == (padding, padding)
-        if not same_size or weight.shape[3] != kernel or kernel != 2 * padding + 1:
-            return [op]
-        if factor not in (2, 3, 4) or any(large[i] != factor * small[i] for i in (2, 3)):
-            return [op]
-        new, kernels = polyphase_convolution(weight, factor, of_upsampled(kernel, factor, padding))
-        return [_polyphase(work, new, before.reads[0], kernels, op)]
-
-    work.each(rewrite)
-
-
-def transposed_as_polyphase(
-    run: Convolution, weight: Tensor, small: Shape, large: Shape
-) -> tuple[PolyphaseConvolution, Tensor] | None:
-    """A transposed convolution that enlarges by its stride, in polyphase form: the operation and its kernels."""
-    kernel, stride, padding = weight.shape[2], run.stride[0], run.padding[0]
-    if not run.transposed or run.groups != 1 or run.dilation != (1, 1) or run.stride[1] != stride:
-        return None
-    if run.padding[1] != padding or not kernel == weight.shape[3] >= stride > 1:
-        return None
-    if any(large[i] != stride * small[i] for i in (2, 3)):
-        return None
-    return polyphase_convolution(weight.transpose(0, 1), stride, of_transposed(kernel, stride, padding))
-
-
-def _as_polyphase(work: Rewriting, op: Op) -> Op:
-    """A transposed convolution to few channels, whose own code is slow, in polyphase form."""
-    run, weight = op.run, work.kernel(op)
-    if not isinstance(run, Convolution) or weight is None:
-        return op
-    if weight.shape[1] * run.stride[0] ** 2 > _FEW_OUTPUTS:
-        return op
-    polyphase = transposed_as_polyphase(run, weight, work.shapes[op.reads[0]], work.shapes[op.out])
-    return op if polyphase is None else _polyphase(work, polyphase[0], op.reads[0], polyphase[1], op)
-
-
-def _polyphase(work: Rewriting, run: PolyphaseConvolution, x: int, kernels: Tensor, op: Op) -> Op:
-    """The polyphase operation that stands for a convolution; each phase adds the same bias."""
-    bias = work.constant(op.args[2])
-    repeated = None if bias is None else work.add_constant(bias.repeat(run.factor**2))
-    return Op(run, (Ref(x), work.add_constant(kernels), repeated), {}, op.outs)

@@ -117,7 +117,7 @@ def _simplified(generator: GeneratorAdapter, layers: Sequence[str]) -> Simplifie
         raise CannotCarry("it draws noise, or its samples influence one another")
     sites = [generator.site(layer) for layer in layers]
     try:
-        simplified = simplify(record(generator, sites), sites)
+        simplified = simplify(record(generator, sites), sites, for_processors=False)
     except NotRecordable as error:
         raise CannotCarry(f"its forward cannot be recorded ({error})") from error
     if simplified.program.draws:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .operators import Affine, Convolution, arguments, canonical
-from .program import Op, Ref, Size
-from .rewriting import Rewriting
-from .vocabulary import RESHAPES
+from ..operators import Affine, Convolution, arguments, canonical
+from ..program import Op, Ref, Size
+from ..rewriting import Rewriting
+from ..vocabulary import RESHAPES
 
 _ONE_EACH = Size(1, 0)
 
@@ -55,7 +55,7 @@ def _rewritten(work: Rewriting, makers: Mapping[int, Op], grouped: Op, view: Op)
     new: list[Op] = []
     for style in styles:
         x = _scaled(work, new, x, style)
-    number = view.out if not demodulations else _number(work, work.shapes[view.out])
+    number = view.out if not demodulations else work.number(work.shapes[view.out])
     new.append(Op(ordinary, (Ref(x), work.add_constant(fixed), None), {}, (number,)))
     for demodulation in demodulations:
         last = demodulation is demodulations[-1]
@@ -103,14 +103,8 @@ def _factors(work: Rewriting, makers: Mapping[int, Op], kernels: int) -> tuple[T
 def _scaled(work: Rewriting, new: list[Op], x: int, factor: int, *, out: int | None = None) -> int:
     """x times a factor for each of its channels, of each sample."""
     flat = [_ONE_EACH, work.shapes[x][1], 1, 1]
-    scale = _number(work, tuple(flat))
+    scale = work.number(tuple(flat))
     new.append(Op(torch.ops.aten.reshape.default, (Ref(factor), flat), {}, (scale,)))
-    number = _number(work, work.shapes[x]) if out is None else out
+    number = work.number(work.shapes[x]) if out is None else out
     new.append(Op(Affine(), (Ref(x), Ref(scale), None), {}, (number,)))
-    return number
-
-
-def _number(work: Rewriting, shape: tuple[Any, ...]) -> int:
-    number = len(work.shapes)
-    work.shapes[number] = shape
     return number

@@ -1,0 +1,1 @@
+"""Rewrites of convolutions and of what stands before them: the same images with less work."""
