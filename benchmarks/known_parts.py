@@ -51,8 +51,8 @@ def trained(name: str, folder: Path, *, steps: int) -> None:
 
     size, model = dataclasses.replace(REDUCED, steps=steps), MODELS[TRAINED[name]]
     cp.train(
-        model.command, "scene", out=folder, size=size.side, images=size.images, steps=steps, show_progress=True,
-        **size.settings(model),
+        model.command, "scene", out=folder, size=size.side, images=size.images, steps=steps, resume=True,
+        show_progress=True, **size.settings(model),
     )  # fmt: skip
 
 

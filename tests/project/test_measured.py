@@ -18,3 +18,31 @@ def test_the_page_about_evidence_shows_what_was_measured() -> None:
     assert toys["three modules"]["right"] >= 0.9
     assert all(row["right"] >= 0.95 for row in toys.values() if row["planted"] is None)
     assert all(0.93 <= row["covered"] <= 0.97 for row in measured["rankings"] if row["pairs"] >= 64)
+
+
+def test_the_page_about_the_benchmark_shows_what_was_measured() -> None:
+    script, pages = benchmark("modularity.leaderboard"), benchmark("pages")
+    measured = json.loads((BENCHMARKS / "measured" / "modularity.json").read_text(encoding="utf-8"))
+    page = (DOCS / "benchmark.md").read_text(encoding="utf-8")
+    assert pages.written_into(page, script.tables(measured)) == page
+    assert all(table in page for table in script.tables(measured).values())
+    # What the page says in words.
+    of = {entry["method"]: entry for entry in measured["leaderboard"]}
+    maps, activations = ("l2, NMF", "l2, k-means", "bits, NMF", "bits, k-means"), [n for n in of if "activations" in n]
+    kinds = of["random"]["truth_of"]
+    assert all(of[name]["truth_of"]["three modules, latents of all of them"][0] == 1 for name in maps)
+    assert all(of[name]["truth_of"]["three modules, latents of all of them"][0] < 0.1 for name in activations)
+    assert {len(activations), len(kinds)} == {3, 7}
+    for name in maps:
+        assert (of[name]["truth_of"]["four modules at two scales"][0] > 0.9) == name.startswith("l2")
+        assert 0.7 < of[name]["truth_of"]["three overlapping modules"][0] < 0.9
+        assert of[name]["decoder"]["separation"] > 0.05 > of["random"]["decoder"]["separation"]
+        assert 0.55 < of[name]["continuum"]["agreement"] < 0.65
+    assert max(of, key=lambda name: of[name]["decoder"]["agreement"]) == "single channels"
+    assert of["pca, NMF"]["expected_error"][0] > 0.09
+    assert all(entry["continuum"].get("apart", 0) == 0 == entry["decoder"].get("apart", 0) for entry in of.values())
+    assert measured["settings"]["toys"] * 6 == 60
+    assert of["l2, k-means"]["iou"][0] - of["random"]["iou"][0] > 0.1
+    chance, error = of["random"]["interchange"]
+    assert all(entry["interchange"][0] < chance + error for entry in of.values())
+    assert all(entry["failed"] == {} for entry in of.values())

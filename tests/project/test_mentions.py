@@ -22,7 +22,8 @@ from support.paths import DOCS, ROOT
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-SCRIPT = re.compile(r"\b(?:examples|benchmarks)/\w+\.py")
+# One of the benchmarks is a folder that Python runs.
+SCRIPT = re.compile(r"\b(?:examples|benchmarks)/(?:\w+\.py|modularity(?![\w./]))")
 
 
 # --- names ------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def unknown_in(line: str, scripts: Iterable[str] = ()) -> list[str]:
     """The commands and options of a line of code that there are not; an option alone may be of one of the scripts."""
     program, _, rest = line.strip().partition(" ")
     if script := SCRIPT.search(line):
-        if not (ROOT / script[0]).is_file():
+        if not (ROOT / script[0]).exists():
             return [script[0]]
         return sorted(set(OPTION.findall(line[script.end() :])) - options_in(script[0]))
     if program == "counterfactual-probe" and rest[:1].isalpha() and rest.split()[0] not in commands():
@@ -113,7 +114,7 @@ def unknown_in(line: str, scripts: Iterable[str] = ()) -> list[str]:
 @each_document
 def test_every_command_and_option_exists(document: Path) -> None:
     text = document.read_text()
-    scripts = {script for script in SCRIPT.findall(text) if (ROOT / script).is_file()}
+    scripts = {script for script in SCRIPT.findall(text) if (ROOT / script).exists()}
     assert [(line, unknown) for line in code_in(text) if (unknown := unknown_in(line, scripts))] == []
 
 
@@ -127,6 +128,8 @@ def test_every_command_and_option_exists(document: Path) -> None:
         ("python examples/eye_colours.py --bases brown", ["--bases"]),
         ("python examples/spectral_training.py --images 20000 --seeds 5", []),  # images: of a file that it imports
         ("python examples/eye_colour.py", ["examples/eye_colour.py"]),
+        ("python benchmarks/modularity --toys 3", []),
+        ("python benchmarks/modularity --toy 3", ["--toy"]),
         ("--skip-unreadable", []),
         ("--skip-unreadables", ["--skip-unreadables"]),
         ("pip install --no-deps anything", []),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -31,10 +32,10 @@ def run_python(document: Path, names: dict[str, Any] | None = None) -> list[str]
 
 
 def benchmark(name: str) -> ModuleType:
-    """A script of the benchmarks, which import one another by name."""
+    """A script of the benchmarks, or a module of one that is a folder; they import one another by name."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        return module_of(BENCHMARKS / f"{name}.py")
+        return import_module(name) if "." in name else module_of(BENCHMARKS / f"{name}.py")
     finally:
         sys.path.remove(str(BENCHMARKS))
 
