@@ -21,7 +21,7 @@ ARGS ?=
 LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo study pictures test examples lint types site wheel-check reports explorers bench compare clean
+.PHONY: help demo study pictures test examples lint types site wheel-check reports explorers bench compare gpu gpu-wheels clean
 
 help:  ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.13]"
@@ -44,7 +44,7 @@ test: $(READY)  ## the tests, on up to four cores: seven minutes on two; ARGS=--
 	$(PYTEST) $(ARGS)
 
 examples: $(READY)  ## further tests: every example, and the code on every page, from end to end; and long tests
-	$(PYTEST) -m "(examples or long) and not slow" $(ARGS)
+	$(PYTEST) -m "(examples or long) and not slow and not gpu" $(ARGS)
 
 lint: $(READY)  ## style, format, and that imports run one way
 	$(BIN)/ruff check .
@@ -82,6 +82,16 @@ bench: $(READY)  ## hybrids per second and against plain hooks, in a minute; fai
 compare: $(READY)  ## influence maps here and with other libraries, the whole table; about 15 minutes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/compare.py --biggan --out out/compare.json $(ARGS)
+
+# On a bare machine with torch: neither an environment nor a network is needed. Where .venv is, its Python is used.
+GPU_PYTHON := $(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON))
+
+gpu:  ## tests, exactness, memory and speed on a GPU, in at most nine minutes: out/gpu.json; ARGS="--device cpu --small" rehearses
+	$(GPU_PYTHON) benchmarks/gpu/wheels.py install out/gpu
+	PYTHONPATH=out/gpu $(GPU_PYTHON) benchmarks/gpu --out out/gpu.json $(ARGS)
+
+gpu-wheels:  ## what make gpu needs beyond torch, for a machine without a network: out/wheels; ARGS=--all for one with torch alone
+	$(GPU_PYTHON) benchmarks/gpu/wheels.py gather $(ARGS)
 
 clean:  ## remove what was built and measured; the environment stays (rm -r .venv removes that)
 	rm -rf out build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,8 @@ import torch
 
 import counterfactual_probe as cp
 from counterfactual_probe.engine.interception import NotReplayable
+from support.devices.cases import device_of, on_devices
+from support.devices.standin import StandIn
 from support.figures import SavedFigures
 from support.paths import EXAMPLES
 from support.toys import PLAIN, TOYS, Toy
@@ -37,9 +39,17 @@ def _what_lasts_is_not_looked_through() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=TOYS, ids=lambda toy: toy.name)
+@pytest.fixture(autouse=True)
+def stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn | None]:
+    """The stand-in for a GPU, if a parameter of the test names it: ``device``, or the device of a toy."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    with device_of(params, monkeypatch) as used:
+        yield used
+
+
+@pytest.fixture(params=on_devices(TOYS))
 def toy(request: pytest.FixtureRequest) -> Toy:
-    """Every toy of the table."""
+    """Every toy of the table, on every device."""
     found: Toy = request.param
     return found
 

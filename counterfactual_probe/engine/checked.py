@@ -21,6 +21,7 @@ from ..base.memory import is_out_of_memory
 from ..generator.adapter import GeneratorAdapter
 from ..generator.images import all_finite
 from ..generator.latents import Latents
+from ..generator.state.arithmetic import is_tf32_allowed
 from ..generator.state.contents.attributes import ModuleChanged
 from ..generator.state.disturbance import Disturbed
 from .executors import Choice, FullForward, Rejection, Strategy
@@ -28,6 +29,7 @@ from .interception import NotReplayable
 from .runs import CleanRun, Runs
 
 T = TypeVar("T")
+_TF32_TOLERANCE = 1e-2  # ten bits, after many layers; the errors of a wrong program are of the order of the image
 
 
 class FastExecutor(Protocol):
@@ -176,6 +178,8 @@ class Checked:
 
 def disagreement(images: Tensor, expected: Tensor, tolerance: float) -> str | None:
     """What a result says when images are not those of full forwards, up to rounding; None if they are."""
+    if expected.is_cuda and is_tf32_allowed():
+        tolerance = max(tolerance, _TF32_TOLERANCE)
     gap = float((images - expected).abs().max())
     # Written so that a NaN disagrees.
     return None if gap <= tolerance * max(1.0, float(expected.abs().max())) else f"a difference of {gap:.2g}"

@@ -9,6 +9,7 @@ import torch
 from ..base.errors import one_of
 from ..generator.adapter import GeneratorAdapter
 from ..generator.device import multiplies_bfloat16
+from ..generator.state.arithmetic import multiplies_tf32
 from ..generator.units import UnitSet
 from ..generator.units.axis import Coordinates
 from .checked import Checked, FastExecutor
@@ -16,9 +17,10 @@ from .executors import Executor, FullForward, Strategy
 from .interventions import layers_of, path_of
 from .prepared.executor import Prepared
 from .replay import Replay
+from .rounded import InTF32
 from .unmixed import Unmixed
 
-PRECISIONS = ("float32", "bf16-diff")
+PRECISIONS = ("float32", "tf32", "bf16-diff")
 
 
 # Writing a program down takes as long as some ten whole forwards.
@@ -41,6 +43,8 @@ def executor_for(
     """
     one_of(precision, "precision", PRECISIONS)
     layers = layers_of(sets)
+    if precision == "tf32" and generator.dtype is torch.float32 and multiplies_tf32(generator.device):
+        return InTF32(executor_for(generator, sets, "float32", pairs, coordinates=coordinates))
     if not layers or not (generator.batchable or generator.draws_noise):
         return FullForward(generator)
     # Where bfloat16 is not multiplied but imitated, exact hybrids are faster.

@@ -63,7 +63,7 @@ class InfluenceMap:
         strength: Strength = 1.0,
         seed: int = 0,
         tolerance: float | None = None,
-        precision: Literal["float32", "bf16-diff"] = "float32",
+        precision: Literal["float32", "tf32", "bf16-diff"] = "float32",
         blocks: int | None = None,
         normalise: Literal["pair"] | None = None,
         map_size: int | tuple[int, ...] | None = None,
@@ -82,8 +82,8 @@ class InfluenceMap:
             tolerance: stop a unit set when ‖standard error‖₂ / ‖map‖₂ is at most this, checked every 16 pairs;
                 ``n_pairs`` is then the limit, and ``.missed`` lists the sets that reached it.
             precision: "float32" is exact, in the generator's own dtype. With "bf16-diff" differences are propagated in
-                bfloat16: faster, and maps are off by about 0.1 % (worst channel 0.3 %). Where that is not possible maps
-                stay exact; ``provenance["precision"]`` says what was used.
+                bfloat16: faster, and maps are off by about 0.1 % (worst channel 0.3 %). "tf32" lets a GPU round factors
+                to ten bits. Where that is not possible maps stay exact; ``provenance["precision"]`` says what was used.
             blocks: also sum the pairs in this many blocks, on which :class:`ModuleFinder` measures confidence; 32 is a
                 good number, and each takes the memory of a map.
             normalise: "pair" also gives the mean of pair maps scaled to unit L2 norm, so that every pair counts

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
+from support.devices.cases import on_devices
 from support.toy_modules import Deconv, Drawer, Outputs, twofold, vectors
 from support.toys import CONDITIONAL, NOISY, PLAIN, TOYS, Toy
 
@@ -216,7 +217,7 @@ def test_a_first_forward_that_differs_is_refused() -> None:
     assert torch.allclose(generator(z), module(z), atol=1e-6)
 
 
-@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices(TOYS))
 def test_batchable_unless_noisy_or_coupled(toy: Toy) -> None:
     assert toy.generator().batchable == toy.batchable
 

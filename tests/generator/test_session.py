@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
+from support.devices.cases import on_devices
 from support.state import HOOKS, fingerprint, global_random
 from support.toy_modules import Deconv, vectors
 from support.toys import TOYS, Toy
@@ -254,7 +255,7 @@ def test_numpy_and_python_noise_count_as_noise() -> None:
         assert not torch.equal(generator(z, seed=1), generator(z, seed=2))
 
 
-@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices(TOYS))
 def test_every_toy_is_given_back(toy: Toy) -> None:
     """The wrapper of a compiled or parallel module included; and it still trains."""
     module = toy.module()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import counterfactual_probe as cp
 from support import twins
+from support.devices.cases import on_devices
 from support.toys import CONDITIONAL, FULL_CUTS, HIDDEN_PATH, NOISY, PLAIN, SHARED, SKIP_CROSSES, TOKENS, VECTOR, Toy
 from support.twins import gap
 
@@ -89,7 +90,7 @@ def test_unit_sets_over_two_layers_equal_the_literal_twin(toy: Toy) -> None:
     assert gap(expected[0], twins.hybrids(toy, z1, z2, [{toy.deeper: [1]}])[0]) > VISIBLE
 
 
-@pytest.mark.parametrize("toy", FULL_CUTS, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices(FULL_CUTS))
 def test_all_channels_of_a_full_cut_give_the_source(toy: Toy) -> None:
     generator = toy.generator()
     z1, other = latents(generator)
@@ -100,7 +101,7 @@ def test_all_channels_of_a_full_cut_give_the_source(toy: Toy) -> None:
     assert gap(hybrids.base, hybrids.source) > 2 * toy.tolerance
 
 
-@pytest.mark.parametrize("toy", FULL_CUTS, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices(FULL_CUTS))
 def test_complement_and_exchange_give_the_same_hybrid(toy: Toy) -> None:
     generator = toy.generator()
     z1, other = latents(generator)
@@ -143,7 +144,7 @@ def two_wrong_variants(toy: Toy, z1: Any, z2: Any, units: dict[str, list[int]]) 
     return torch.stack(frozen), torch.stack(late)
 
 
-@pytest.mark.parametrize("toy", [PLAIN, CONDITIONAL, SHARED, TOKENS, VECTOR], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([PLAIN, CONDITIONAL, SHARED, TOKENS, VECTOR]))
 def test_donors_come_from_the_clean_source_and_the_rest_is_recomputed(toy: Toy) -> None:
     generator = toy.generator()
     z1, z2 = latents(generator)
@@ -154,7 +155,7 @@ def test_donors_come_from_the_clean_source_and_the_rest_is_recomputed(toy: Toy) 
     assert gap(right, late) > VISIBLE
     alone = twins.hybrids(toy, z1, z2, [{toy.layer: [0, 1]}, {toy.deeper: [1]}])
     assert gap(late, alone[0]) <= toy.tolerance  # the controls are what conventions 2 says they are
-    if toy is not TOKENS:  # whose deeper layer is no full cut: its residual carries what is above
+    if toy.name != TOKENS.name:  # whose deeper layer is no full cut: its residual carries what is above
         assert gap(frozen, alone[1]) <= toy.tolerance
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import counterfactual_probe as cp
 from support import twins
+from support.devices.cases import on_devices
 from support.toys import COUPLED, NOISY, PLAIN, SHARED, TOKENS, VECTOR, Toy
 from support.twins import NOISE_STREAM, gap, seed_of
 
@@ -65,7 +66,7 @@ def test_zero_is_ablation_and_the_default(toy: Toy) -> None:
     assert gap(found.images, other.images) > 1e-3
 
 
-@pytest.mark.parametrize("toy", [PLAIN, SHARED, NOISY, COUPLED, TOKENS, VECTOR], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([PLAIN, SHARED, NOISY, COUPLED, TOKENS, VECTOR]))
 def test_mean_is_over_all_clean_runs_and_positions(toy: Toy) -> None:
     generator = toy.generator()
     z, units = generator.sample(5), {toy.layer: [2, 0]}
@@ -84,7 +85,7 @@ def test_mean_is_over_all_clean_runs_and_positions(toy: Toy) -> None:
     assert gap(alone.images[:, 0], twin[:, 0]) > 1e-3
 
 
-@pytest.mark.parametrize("toy", [PLAIN, TOKENS, VECTOR], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([PLAIN, TOKENS, VECTOR]))
 def test_every_shape_of_tensor(toy: Toy) -> None:
     generator = toy.generator()
     z, channels = generator.sample(N), [2, 0]
@@ -96,6 +97,7 @@ def test_every_shape_of_tensor(toy: Toy) -> None:
         value = torch.randn(shape, generator=rng, dtype=torch.float64)
 
         def change(x: Tensor, i: int, value: Tensor = value) -> Tensor:
+            value = value.to(x.device)
             if value.dim() == x.dim() + 1:
                 return value[i]
             if value.dim() == x.dim():
@@ -110,7 +112,7 @@ def test_every_shape_of_tensor(toy: Toy) -> None:
     assert gap(half.images, cp.Hybridizer(generator, toy.layer).intervene(z, units=channels, value=0.5).images) == 0
 
 
-@pytest.mark.parametrize("toy", [PLAIN, SHARED, NOISY, TOKENS], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([PLAIN, SHARED, NOISY, TOKENS]))
 @pytest.mark.parametrize("size", [None, 1, 2])
 def test_function_of_the_activations(toy: Toy, size: int | None) -> None:
     """Def. 3. The function sees channels first, of one sample, and may work in place."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import counterfactual_probe as cp
+from support.devices.cases import on_devices
 from support.toys import PLAIN, TOKENS, Toy
 from support.twins import gap
 from support.unit_models import DIT, EVERY, OF_TOKENS, TEXT, VIT
@@ -131,7 +132,7 @@ def test_hybrids_of_any_units_equal_hooks_by_hand(toy: Toy, kind: Kind, extent: 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("extent", EXTENTS)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("toy", EVERY, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices(EVERY))
 def test_every_combination_equals_hooks_by_hand(toy: Toy, kind: Kind, extent: str, dtype: torch.dtype) -> None:
     if not fits(toy, kind, extent):
         pytest.skip("the layer has no such units")
@@ -146,7 +147,7 @@ def test_every_combination_equals_hooks_by_hand(toy: Toy, kind: Kind, extent: st
     assert gap(found.images[:, :CONTROLS], control) > max(VISIBLE, 10 * allowed)
 
 
-@pytest.mark.parametrize("toy", [PLAIN, TOKENS, VIT], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([PLAIN, TOKENS, VIT], short=False))
 def test_replay_and_whole_forwards_give_the_same(toy: Toy, only_replay: None) -> None:
     for kind in KINDS:
         if fits(toy, kind, "both"):

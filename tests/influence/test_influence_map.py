@@ -15,10 +15,11 @@ from torch import Tensor, nn
 import counterfactual_probe as cp
 from counterfactual_probe.engine import Prepared
 from support import twins
+from support.devices.cases import on_devices
 from support.live import live_numbers
 from support.toy_modules import Deconv, labelled, twofold, vectors
 from support.toys import BF16, CONDITIONAL, FLOAT32, NOISY, PLAIN, TOYS, Toy
-from support.twins import seed_of
+from support.twins import gap, seed_of
 
 SETS = [{"main.2": [0]}, {"main.2": [1, 4]}, {"main.2": [0, 1, 2, 3, 4, 5]}]
 BASE, SOURCE = 0, 1
@@ -26,7 +27,7 @@ BASE, SOURCE = 0, 1
 
 def close(found: Tensor, expected: Tensor, relative: float = 1e-6) -> None:
     scale = float(expected.abs().max())
-    assert float((found.double() - expected.double()).abs().max()) <= relative * scale
+    assert gap(found, expected) <= relative * scale
 
 
 class Watched(nn.Module):
@@ -150,7 +151,7 @@ def test_unchanging_pairs_alone_give_zero_and_not_nan(plain: cp.GeneratorAdapter
 # --- batches, bits, seeds -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("toy", [PLAIN, CONDITIONAL, NOISY, FLOAT32], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([PLAIN, CONDITIONAL, NOISY, FLOAT32]))
 def test_batch_size_changes_at_most_rounding(toy: Toy) -> None:
     """1e-6 and not 0: kernels order their sums by batch size. Fixed settings do give fixed bits."""
     generator = toy.generator()
@@ -210,7 +211,7 @@ def test_no_two_seeds_or_streams_share_a_sample(plain: cp.GeneratorAdapter) -> N
     assert len(np.unique(rows, axis=0)) == len(rows) == 300
 
 
-@pytest.mark.parametrize("toy", [PLAIN, CONDITIONAL], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([PLAIN, CONDITIONAL]))
 def test_drawn_pairs_are_the_samples_of_streams_0_and_1(toy: Toy) -> None:
     generator = toy.generator()
     attribute = cp.InfluenceMap(generator, toy.layer).attribute

@@ -15,6 +15,7 @@ from counterfactual_probe.generator import latents as lt
 from counterfactual_probe.inversion.descent import descend, polish
 from counterfactual_probe.inversion.invert import NotReached
 from counterfactual_probe.inversion.objective import Objective
+from support.devices.cases import on_devices
 from support.state import fingerprint, global_random
 from support.toy_modules import vectors
 from support.toys import CONDITIONAL, NOISY, PLAIN, TOYS, Toy
@@ -148,7 +149,7 @@ def test_polish_keeps_the_best_on_its_way() -> None:
 # --- any latents, any generator -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices(TOYS))
 def test_every_toy_is_inverted_and_left_as_it_was(toy: Toy) -> None:
     module = toy.module()
     gen = cp.wrap(module, toy.sampler, **{"image_range": (-99, 99), **toy.wrap})

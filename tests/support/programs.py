@@ -29,7 +29,7 @@ def hybrids(generator: cp.GeneratorAdapter, sets: Any, executor: Any, **options:
     """Hybrids of unit sets, (pairs, sets, C, H, W), with a given executor."""
     z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
     pairs = Pairs(N, lambda a, b: cut(z1, a, b), lambda a, b: cut(z2, a, b))
-    found = torch.zeros(N, len(sets), *generator.image_size, dtype=torch.float64)
+    found = torch.zeros(N, len(sets), *generator.image_size, dtype=torch.float64, device=generator.device)
     with generator.session():
         for effect in Stream(generator, Swap(sets), pairs, executor=executor, **options).run():
             found[effect.pair, effect.sets] = effect.original.double()

@@ -120,6 +120,7 @@ class Toy:
     wrap: dict[str, Any] = field(default_factory=dict)
     batchable: bool = True
     trained: bool = False  # ``build`` gives weights that must be left alone
+    device: str = "cpu"  # where generator and twin run; see ``devices.cases``
 
     @property
     def tolerance(self) -> float:
@@ -132,7 +133,7 @@ class Toy:
             module = self.build().to(self.dtype)
             if not self.trained:
                 unlike_new(module)
-        return module.train()
+        return (module if self.device == "cpu" else module.to("cuda")).train()
 
     def module(self) -> nn.Module:
         return self.handed_over(self.plain())

@@ -174,4 +174,4 @@ def literal_stretch(maps: Tensor) -> Tensor:
 
 def gap(one: Tensor, two: Tensor) -> float:
     """The largest difference of two tensors of any precision."""
-    return float((one.double() - two.double()).abs().max())
+    return float((one.cpu().double() - two.cpu().double()).abs().max())

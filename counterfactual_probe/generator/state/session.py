@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .arithmetic import exact_arithmetic
 from .contents.attributes import attributes_kept
 from .locks import holding
 from .randomness import random_state_kept, random_state_watched
@@ -49,7 +50,9 @@ def _prepare(module: nn.Module, stack: ExitStack, inference: bool) -> None:
     stack.enter_context(torch.inference_mode(inference))
     stack.enter_context(torch.no_grad())
     devices = [value.device for value in reached.tensors]
-    stack.enter_context(no_autocast({device.type for device in devices} | {"cpu"}))
+    kinds = {device.type for device in devices}
+    stack.enter_context(no_autocast(kinds | {"cpu"}))
+    stack.enter_context(exact_arithmetic(kinds))
     # What a forward makes without naming a device joins the weights, whatever the caller has set.
     stack.enter_context(default_device(_device_of(module)))
     for part in reached.modules:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .arithmetic import set_tf32_settings, tf32_settings
 from .randomness import random_state_kept
 
 
@@ -98,7 +99,7 @@ _OF_THE_PROCESS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (tf32_settings, set_tf32_settings),
     (
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         _set_deterministic,

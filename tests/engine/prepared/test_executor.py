@@ -19,6 +19,7 @@ from counterfactual_probe.engine.prepared.batch import Batch
 from counterfactual_probe.engine.program.recording import NotRecordable, record
 from counterfactual_probe.generator.units import parse_layers, parse_units
 from support import toys, twins
+from support.devices.cases import STAND_IN, on_devices
 from support.programs import N, build, conv, hybrids, largest_gap
 from support.toys import Toy
 
@@ -28,22 +29,24 @@ UNPREPARED = {"bfloat16", "float16", toys.COUPLED.name}
 
 def test_prepared_equals_full_forwards_on_every_toy(toy: Toy) -> None:
     generator = toy.generator()
+    # What the stand-in for a GPU draws is made on the CPU, where a recording cannot follow it.
+    is_prepared = toy.name not in UNPREPARED and (toy.device, toy.name) != (STAND_IN, toys.NOISY.name)
     for layers in dict.fromkeys([(toy.layer,), (toy.deeper or toy.layer,), (toy.layer, toy.deeper or toy.layer)]):
         infos = parse_layers(generator, list(dict.fromkeys(layers)))
         alone = parse_units(None, infos, generator)
         several = parse_units([{info.name: [0, 1] for info in infos}, {infos[0].name: [1]}], infos, generator)
         for sets in (alone, several):
             executor = executor_for(generator, sets)
-            assert (str(executor.choice) == "prepared") == (toy.name not in UNPREPARED), str(executor.choice)
+            assert (str(executor.choice) == "prepared") == is_prepared, str(executor.choice)
             found = hybrids(generator, sets, executor)
-            assert (str(executor.choice) == "prepared") == (toy.name not in UNPREPARED), str(executor.choice)
+            assert (str(executor.choice) == "prepared") == is_prepared, str(executor.choice)
             full = hybrids(generator, sets, FullForward(generator))
             assert (found - full).abs().max() <= toy.tolerance
             assert not torch.equal(full, full[:1].expand_as(full)), "the hybrids must differ to mean anything"
 
 
 @pytest.mark.parametrize("hybrids_per_eval", [None, 1, 2, 3, 7])
-@pytest.mark.parametrize("toy", [toys.PLAIN, toys.OVER_WIDTH, toys.SKIP_CROSSES], ids=lambda toy: toy.name)
+@pytest.mark.parametrize("toy", on_devices([toys.PLAIN, toys.OVER_WIDTH, toys.SKIP_CROSSES]))
 def test_unit_sets_of_several_sizes_and_layers_in_any_batches(toy: Toy, hybrids_per_eval: int | None) -> None:
     generator = toy.generator()
     z1, z2 = generator.sample(N, seed=0), generator.sample(N, seed=1)
@@ -52,7 +55,7 @@ def test_unit_sets_of_several_sizes_and_layers_in_any_batches(toy: Toy, hybrids_
     sets += [{toy.deeper: [0]}, {toy.layer: [0], toy.deeper: [1]}, {toy.deeper: [1, 2]}]
     hybridizer = cp.Hybridizer(generator, [toy.layer, toy.deeper])
     found = hybridizer.hybridize(z1, z2, units=sets, hybrids_per_eval=hybrids_per_eval)
-    torch.testing.assert_close(found.images, twins.hybrids(toy, z1, z2, sets), rtol=0, atol=1e-10)
+    assert twins.gap(found.images, twins.hybrids(toy, z1, z2, sets)) <= toy.tolerance
     assert found.provenance["executor"] == "prepared"
 
 
