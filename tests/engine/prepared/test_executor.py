@@ -205,7 +205,7 @@ def test_precision_falls_back_where_there_is_no_program_and_must_be_known() -> N
     generator = build(REFUSED["looks at a value"])
     found = cp.InfluenceMap(generator, "first").attribute(n_pairs=3, precision="bf16-diff")
     assert found.provenance["precision"] == "float64"
-    with pytest.raises(cp.ProbeError, match=r"precision is 'fp8'; give 'float32' or 'bf16-diff'"):
+    with pytest.raises(cp.ProbeError, match=r"precision is 'fp8'; give one of 'float32', 'tf32', 'bf16-diff'"):
         cp.InfluenceMap(generator, "first").attribute(n_pairs=3, precision="fp8")  # type: ignore[arg-type]
 
 
