@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -16,6 +16,8 @@ from ..engine import Stream, Swap
 from .accumulator import MapAccumulator
 from .arrays import MapArrays
 from .components import energy_shares
+from .progress.files import ProgressFile
+from .progress.furthest import SHARED, Furthest
 from .request import MapOptions, averaged
 
 STAGE = 16  # pairs between two decisions to stop; fixed, so that batch size and machine change no decision
@@ -62,10 +64,11 @@ class Estimate:
         self.position = 0
         self.precision = ""
         self._active = list(range(len(self._sets)))
+        self._ahead: dict[int, int] = {}  # sets that an earlier run on other ranks has brought further, and how far
 
     @property
     def done(self) -> bool:
-        return self.position >= self.stream.pairs.n or not self._active
+        return self.position >= self.stream.pairs.n or not (self._active or self._ahead)
 
     def advance(self, ran: Callable[[int], object] = lambda _: None) -> None:
         """Run the next block of pairs for the active sets, and stop those that are precise enough.
@@ -73,14 +76,23 @@ class Estimate:
         ``ran`` is called after every batch of hybrids, because a block may take minutes.
         """
         n = self.stream.pairs.n
-        end = min(n, self.position + self._block())
         tolerance = self.options.tolerance
-        if tolerance is not None:
-            end = min(end, self.position - self.position % STAGE + STAGE)
-        self._run(end, ran)
+        if self._active:
+            end = min(n, self.position + self._block(), *self._ahead.values())
+            if tolerance is not None:
+                end = min(end, self.position - self.position % STAGE + STAGE)
+            self._run(end, ran)
+        else:
+            end = min(self._ahead.values())
         self.position = end
+        active = self._active
         if tolerance is not None and end % STAGE == 0 and self.options.least_pairs <= end < n:
-            self._continue_with([k for k in self._active if self.accumulator.relative_error(k) > tolerance])
+            active = [k for k in active if self.accumulator.relative_error(k) > tolerance]
+        joining = [k for k, place in self._ahead.items() if place == end]
+        for k in joining:  # whether they go on has been decided where they were
+            del self._ahead[k]
+        if joining or active != self._active:
+            self._continue_with(sorted([*active, *joining]))
 
     def _block(self) -> int:
         """The largest number of pairs in a block."""
@@ -109,13 +121,34 @@ class Estimate:
     @property
     def settled(self) -> int:
         """Hybrids that are done or no longer needed, of pairs × sets."""
-        return self.total - (self.stream.pairs.n - self.position) * len(self._active)
+        n = self.stream.pairs.n
+        return self.total - (n - self.position) * len(self._active) - sum(n - place for place in self._ahead.values())
 
-    def resume(self, file: Checkpoint | None) -> None:
-        """Resume from the file, if there is one."""
-        if file is not None and (state := file.load()) is not None:
-            self.require_fitting(file, *state)
+    def resume(self, file: ProgressFile | None, left: Sequence[ProgressFile] = ()) -> None:
+        """Resume from the file, if there is one, or from those that a run on another number of ranks has ``left``:
+        every unit set from where it has come furthest."""
+        if (state := self._kept(file, left)) is not None:
             self.restore(*state)
+
+    def _kept(
+        self, file: ProgressFile | None, left: Sequence[ProgressFile]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What files hold of this estimate."""
+        own = None if file is None else file.checkpoint.load()
+        if file is None:
+            return None
+        if own is not None:
+            self.require_fitting(file, *own)
+        if not left:
+            return own
+        furthest = Furthest(file.sets, self.stream.pairs.n, self.accumulator.arrays.state())
+        if own is not None:
+            furthest.add(file.sets, *own)
+        for other in left:
+            if (state := other.checkpoint.load()) is not None:
+                self.require_fitting(other, *state)
+                furthest.add(other.sets, *state)
+        return furthest.state()
 
     def keep(self, file: Checkpoint) -> None:
         """Write the progress, at intervals and at the end."""
@@ -129,31 +162,40 @@ class Estimate:
             "hybrids_per_eval": self.stream.hybrids_per_eval,
             "precision": self.precision,
         }
+        if self._ahead:
+            progress["ahead"] = [list(item) for item in self._ahead.items()]
         return self.accumulator.arrays.state(), progress
 
-    def require_fitting(self, file: Checkpoint, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+    def require_fitting(self, file: ProgressFile, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         """Raise a ProbeError if no such estimate can have got there, whatever the file's digest says."""
-        known = {name: (value.shape, value.dtype) for name, value in self.accumulator.arrays.state().items()}
+        own = {name: (value.shape, value.dtype) for name, value in self.accumulator.arrays.state().items()}
+        rows = len(file.sets)
+        known = {
+            name: (shape if name == SHARED else torch.Size([rows, *shape[1:]]), dtype)
+            for name, (shape, dtype) in own.items()
+        }
         if known != {name: (value.shape, value.dtype) for name, value in tensors.items()}:
-            raise file.damaged("its arrays are not those of this run")
+            raise file.checkpoint.damaged("its arrays are not those of this run")
         position, active, batch = (progress.get(key) for key in ("position", "active", "hybrids_per_eval"))
-        sets = range(len(self._sets))
+        n, ahead = self.stream.pairs.n, progress.get("ahead", [])
         if (
             not isinstance(position, int)
-            or not 0 <= position <= self.stream.pairs.n
+            or not 0 <= position <= n
             or not isinstance(active, list)
-            or active != [chosen for chosen in sets if chosen in active]
+            or active != [chosen for chosen in range(rows) if chosen in active]
+            or not _are_ahead(ahead, [chosen for chosen in range(rows) if chosen not in active], position, n)
             or not isinstance(batch, int)
             or batch < 1
             or not isinstance(progress.get("precision"), str)
         ):
-            raise file.damaged(f"it is at pair {position!r:.20} of {self.stream.pairs.n}, in batches of {batch!r:.20}")
+            raise file.checkpoint.damaged(f"it is at pair {position!r:.20} of {n}, in batches of {batch!r:.20}")
 
     def restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         self.accumulator.arrays.restore(tensors)
         self.position = progress["position"]
         self.precision = progress["precision"]
         self.stream.hybrids_per_eval = progress["hybrids_per_eval"]
+        self._ahead = dict(progress.get("ahead", []))
         self._continue_with(progress["active"])
 
     def _continue_with(self, active: list[int]) -> None:
@@ -208,14 +250,24 @@ class SharedEstimate(Estimate):
         shape = (end - self.position, len(self._active), *size)
         return torch.zeros(shape, dtype=self._dtype, device=self._exchange.ranks.place(self._device))
 
-    def resume(self, file: Checkpoint | None) -> None:
+    def resume(self, file: ProgressFile | None, left: Sequence[ProgressFile] = ()) -> None:
         # Also without a file here: the others may have been given none, and wait.
-        state = file.load() if file is not None and self._exchange.ranks.rank == 0 else None
-        if file is not None and state is not None:
-            self.require_fitting(file, *state)
+        state = self._kept(file, left) if self._exchange.ranks.rank == 0 else None
         if (state := self._exchange.from_first(state)) is not None:
             self.restore(*state)
 
     def keep(self, file: Checkpoint) -> None:
         if self._exchange.ranks.rank == 0:
             super().keep(file)
+
+
+def _are_ahead(ahead: Any, others: list[int], position: int, n: int) -> bool:
+    """Whether these are pairs of a unit set among the others, and of where it is, further than ``position``."""
+    return isinstance(ahead, list) and all(
+        isinstance(item, list)
+        and len(item) == 2
+        and item[0] in others
+        and isinstance(item[1], int)
+        and position < item[1] <= n
+        for item in ahead
+    )

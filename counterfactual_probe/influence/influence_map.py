@@ -94,8 +94,8 @@ class InfluenceMap:
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
             checkpoint: a file for the progress, written about every 15 seconds. After any interruption the same call
-                resumes from it (at once if it is complete), and ends with the same bits as an uninterrupted run (on one
-                machine). Several ranks write PATH.rankIofN each, or rank 0 alone if they share the pairs.
+                resumes from it, and ends with the same bits as an uninterrupted run (on one machine). Several ranks
+                write PATH.rankIofN each; any other number of them goes on from there, with maps within 1e-6.
 
         Raises:
             ProbeError: unknown layer or unit, unequal numbers of latents, a NaN image, a checkpoint of another run.

@@ -15,12 +15,14 @@ from ..base.errors import Interrupted, ProbeError
 from ..base.files import as_path
 from ..base.progress import progress_bar
 from ..distributed.exchange import Exchange
+from ..distributed.ranks import Ranks
 from ..engine import Stream
 from ..generator.examination import is_same
 from ..generator.images import thumbnails
 from .components import components_on_all_ranks
 from .estimate import Estimate, SharedEstimate, pairs_are_shared
 from .maps import InfluenceMaps
+from .progress.files import ProgressFiles
 from .request import MapRequest
 
 CheckpointPath = str | os.PathLike[str] | None
@@ -51,10 +53,17 @@ class Run:
             identity = request.identity(about)
             self.exchange.require_same(identity)
             self._require_same_images()
-        file = self._checkpoint(checkpoint, identity)
+        files = None if checkpoint is None else self.progress_files(checkpoint, identity)
         self._require_one_path(checkpoint)
         request.options.require_room(len(self.sets), device)
         estimate = self._estimate()
+        if files is None:
+            estimate.resume(None)
+            file = None
+        else:
+            own = files.of(ranks)
+            estimate.resume(own, files.of_other_numbers(ranks.world))
+            file = own.checkpoint
         _complete(estimate, file, show_progress and ranks.rank == 0, self.exchange)
         arrays = estimate.accumulator.finish()
         provenance = about | self._about(estimate)
@@ -109,16 +118,12 @@ class Run:
             return SharedEstimate(stream, swap, request.options, components, exchange)
         return Estimate(stream, swap, request.options, components)
 
-    def _checkpoint(self, path: CheckpointPath, identity: dict[str, Any]) -> Checkpoint | None:
-        if path is None:
-            return None
-        ranks, identity = self.ranks, identity | {"ranks": self.ranks.world}
-        if ranks.world == 1:
-            return Checkpoint(path, identity)
-        # Ranks that share the sets keep their own progress each; of those that share pairs, rank 0 keeps that of all.
-        rank = 0 if self.by_pairs else ranks.rank
-        shared = "pairs" if self.by_pairs else "sets"
-        return Checkpoint(f"{as_path(path)}.rank{rank}of{ranks.world}", identity | {"shared": shared, "rank": rank})
+    def progress_files(self, path: str | os.PathLike[str], identity: dict[str, Any]) -> ProgressFiles:
+        """Where ranks keep the progress of this request."""
+        sets, n, tolerance = len(self.request.sets), self.request.pairs.n, self.request.options.tolerance
+        return ProgressFiles(
+            as_path(path), identity, sets, lambda world: pairs_are_shared(sets, n, Ranks(0, world), tolerance)
+        )
 
     def _about(self, estimate: Estimate) -> dict[str, Any]:
         """What the run adds to the provenance."""
@@ -155,8 +160,7 @@ def _differing(arrays: Sequence[np.ndarray[Any, Any]]) -> int | None:
 
 
 def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool, exchange: Exchange) -> None:
-    """Take the estimate from wherever the checkpoint left it to its end."""
-    estimate.resume(file)
+    """Take the estimate from where it is to its end."""
     with (
         _progress_named(file),
         estimate.stream.generator.session(),
