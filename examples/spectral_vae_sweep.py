@@ -2,18 +2,20 @@
 to 9).
 
     python examples/spectral_vae_sweep.py
+    python examples/spectral_vae_sweep.py --seeds 5
     python examples/spectral_vae_sweep.py --data pictures --size 64 --images 20000 --steps 20000 --out out/large
 
-The first command takes some minutes on one CPU. Started again, it resumes where it stopped. It writes histograms of the
-decoders and of the encoders, those of the worst and of the best decoder in S002's order (fewest channels and largest β;
-most channels and smallest β), samples, a table, and ``findings.md``: what S002 says and what was measured. β is the
-weight of the KL (sum over dimensions); the squared error is a mean over pixels.
+A seed takes two minutes of one core. Started again, the same command resumes where it stopped, also with more seeds. It
+writes histograms of the decoders and of the encoders, those of the worst and of the best decoder in S002's order
+(fewest channels and largest β; most channels and smallest β), samples, a table, and ``findings.md``: what S002 says and
+what was measured, with 95 % intervals over seeds if there are several. Figures show the first seed. β is the weight of
+the KL (sum over dimensions); the squared error is a mean over pixels.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ import torch
 from counterfactual_probe.adapters.vae import VAE
 from counterfactual_probe.adapters.vae.recipe import VAERecipe, halved
 from saving import run, save_figure, save_rows, save_sentences
+from spectral_courses import Difference
 from spectral_levels import Level, by_chance, levels, margin, rows, superimposed, told
 from spectral_sweeps import add_options, trained, training_images
 from torch import Tensor, nn
@@ -57,6 +60,7 @@ class Swept:
 
     last: int
     beta: float
+    seed: int
     decoder: list[Level]
     encoder: list[Level]
     chance: list[list[Level]]
@@ -77,7 +81,13 @@ class Swept:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     images = training_images(options)
-    found = [_model(last, beta, images, options) for last in options.widths for beta in options.betas]
+    every = [
+        _model(last, beta, seed, images, options)
+        for seed in range(options.seed, options.seed + whole(options.seeds, "seeds", 1))
+        for last in options.widths
+        for beta in options.betas
+    ]
+    found = [model for model in every if model.seed == options.seed]
     names = [model.name for model in found]
     networks: Mapping[str, list[list[Level]]] = {
         "decoder": [model.decoder for model in found],
@@ -90,14 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     save_figure(both, options.out / "worst-best.png")
     sheet = torch.stack([model.samples[: options.shown] for model in found]).numpy()
     save_figure(plot_images(sheet, names)[0], options.out / "samples.png", photographs=True)
-    save_rows([row for model in found for row in _rows(model)], options.out / "table")
-    save_sentences(findings(worst, best), options.out / "findings.md")
+    save_rows([row for model in every for row in _rows(model)], options.out / "table")
+    save_sentences(findings(every), options.out / "findings.md")
 
 
-def _model(last: int, beta: float, images: Any, options: argparse.Namespace) -> Swept:
+def _model(last: int, beta: float, seed: int, images: Any, options: argparse.Namespace) -> Swept:
     recipe = LastHidden(beta=beta, latent=options.latent, width=options.width, batch=options.batch, last=last)
-    folder = options.out / f"vae-{last}-{beta:g}"
-    done = trained(recipe, images, folder, options.steps, options)
+    folder = options.out / f"vae-{last}-{beta:g}-{seed}"
+    done = trained(recipe, images, folder, options.steps, argparse.Namespace(**{**vars(options), "seed": seed}))
     gen = cp.load(folder)
     partner = gen.partner or gen.module  # a VAE always has one
     encoder = cp.SpectralDependency(partner, example=torch.zeros(2, *gen.image_size), name="encoder")
@@ -105,10 +115,11 @@ def _model(last: int, beta: float, images: Any, options: argparse.Namespace) -> 
     return Swept(
         last,
         beta,
+        seed,
         levels(cp.SpectralDependency(gen).table()),
         levels(encoder.table()),
         by_chance(gen.module, gen.sample(2), draws=4),
-        gen(gen.sample(max(VARIETY, options.shown), seed=options.seed)),
+        gen(gen.sample(max(VARIETY, options.shown), seed=seed)),
         losses["reconstruction"],
         losses["kl"],
     )
@@ -121,28 +132,88 @@ def _extremes(found: Sequence[Swept]) -> tuple[Swept, Swept]:
 
 
 def _rows(model: Swept) -> list[dict[str, Any]]:
-    about = {"channels": model.last, "beta": model.beta, "reconstruction": model.reconstruction, "kl": model.kl}
+    about = {
+        "channels": model.last,
+        "beta": model.beta,
+        "seed": model.seed,
+        "reconstruction": model.reconstruction,
+        "kl": model.kl,
+    }
     about["variety"] = model.variety
     listed = rows("decoder", model.decoder, model.chance) + rows("encoder", model.encoder)
     return [about | row for row in listed]
 
 
-def findings(worst: Swept, best: Swept) -> list[str]:
-    """S002's claims of §4.3, and whether the numbers support them."""
-    pair = f"({worst.name}) and ({best.name})"
-    better = best.reconstruction < worst.reconstruction
-    coarse, fine = (worst.decoder[-1], best.decoder[-1]), (worst.decoder[0], best.decoder[0])
-    closer = told(coarse[0].std - coarse[1].std, margin(coarse[0], worst.chance))
-    worse = told(fine[1].std - fine[0].std, margin(fine[0], worst.chance))
-    return [
-        f"“A smaller β gives more variety” {told(best.variety - worst.variety)}. The standard deviation of samples is "
-        f"{worst.variety:.3f} and {best.variety:.3f} for {pair}; the squared error is {worst.reconstruction:.4f} and "
-        f"{best.reconstruction:.4f}, so by that the one called best is {'' if better else 'not '}the better one.",
-        f"“At the coarsest level ratios are more concentrated in the better model” {closer}. Their spread is "
-        f"{coarse[0].std:.3f} and {coarse[1].std:.3f} ({coarse[0].name}; decoders of {pair}).",
-        f"“At the finest level they are slightly more concentrated in the worse model” {worse}. Their spread is "
-        f"{fine[0].std:.3f} and {fine[1].std:.3f} ({fine[0].name}).",
+def findings(every: Sequence[Swept]) -> list[str]:
+    """S002's claims of §4.3, and whether the numbers of all seeds support them."""
+    seeds = sorted({model.seed for model in every})
+    ends = [_extremes([model for model in every if model.seed == seed]) for seed in seeds]
+    worst, best = [one for one, _ in ends], [two for _, two in ends]
+    pair = f"({worst[0].name}) and ({best[0].name})"
+    coarse, fine = (f"{pair} ({_level('decoder', place)(worst[0]).name})" for place in (-1, 0))
+    more = "ratios are more concentrated in the better model"
+    claims = [
+        Claim("a smaller β gives more variety", "The standard deviation of samples", pair, _variety),
+        Claim("the better model, in S002's order, has the smaller squared error", "It", pair, _error, sign=-1),
+        Claim(f"at the coarsest level the encoder's {more}", "Their spread", coarse, _spread("encoder", -1), sign=-1),
+        Claim(f"at the coarsest level the decoder's {more}", "Their spread", coarse, _spread("decoder", -1), sign=-1),
+        Claim(
+            "at the finest level the decoder's ratios are slightly more concentrated in the worse model",
+            "Their spread",
+            fine,
+            _spread("decoder", 0),
+        ),
     ]
+    # What random kernels differ by counts where there is one seed alone; it has nothing to do with the first two.
+    least = [0.0, 0.0, _least(worst, -1), _least(worst, -1), _least(worst, 0)]
+    return [claim.told(worst, best, bar) for claim, bar in zip(claims, least, strict=True)]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A value that S002 says is larger in the best model than in the worst, or smaller for ``sign`` −1."""
+
+    claim: str
+    what: str
+    models: str
+    value: Callable[[Swept], float]
+    sign: int = 1
+
+    def told(self, worst: Sequence[Swept], best: Sequence[Swept], least: float) -> str:
+        """Whether it is so: by the 95 % interval over seeds, or, of one seed, by what random kernels differ by."""
+        one, two = (np.array([self.value(model) for model in models]) for models in (worst, best))
+        difference = Difference(self.sign * (two - one))
+        verdict = difference.told if len(one) > 1 else told(difference.mean, least)
+        seeds = "one seed"
+        if len(one) > 1:
+            seeds = f"the difference {(two - one).mean():.4f} ± {difference.half:.4f} over {len(one)} seeds"
+        values = f"{one.mean():.4f} and {two.mean():.4f} for {self.models}"
+        return f"“{self.claim}” {verdict}. {self.what} is {values}, {seeds}."
+
+
+def _variety(model: Swept) -> float:
+    return model.variety
+
+
+def _error(model: Swept) -> float:
+    return model.reconstruction
+
+
+def _level(part: str, place: int) -> Callable[[Swept], Level]:
+    def level(model: Swept) -> Level:
+        found: Level = getattr(model, part)[place]
+        return found
+
+    return level
+
+
+def _spread(part: str, place: int) -> Callable[[Swept], float]:
+    level = _level(part, place)
+    return lambda model: level(model).std
+
+
+def _least(models: Sequence[Swept], place: int) -> float:
+    return max(margin(model.decoder[place], model.chance) for model in models)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -151,6 +222,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--widths", type=int, nargs="+", default=[32, 64], help="channels of the last hidden layer (32 64)"
     )
+    parser.add_argument("--seeds", type=int, default=1, help="number of trainings of each model (%(default)s)")
     parser.add_argument("--betas", type=float, nargs="+", default=[0.0005, 0.00005], help="weights of the KL")
     return parser.parse_args(arguments)
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from .row import Study
 from .s000 import stretch, translation
-from .s002 import networks
+from .s001 import clusters, purity
+from .s002 import coactivation, edges, networks, reverse
 from .s003 import successive
 
-STUDIES: dict[str, Study] = {
-    study.name: study for study in (stretch.STUDY, translation.STUDY, networks.STUDY, successive.STUDY)
-}
+_ALL = (
+    stretch.STUDY, translation.STUDY,
+    clusters.STUDY, purity.STUDY,
+    networks.STUDY, edges.STUDY, reverse.STUDY, coactivation.STUDY,
+    successive.STUDY,
+)  # fmt: skip
+STUDIES: dict[str, Study] = {study.name: study for study in _ALL}

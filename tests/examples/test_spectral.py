@@ -17,6 +17,7 @@ import torch
 from counterfactual_probe.adapters.began import BEGANDiscriminator, BEGANGenerator
 from counterfactual_probe.adapters.dcgan import DCGANDiscriminator, DCGANGenerator
 from counterfactual_probe.adapters.vae import VAE
+from scipy.stats import t
 from torch import nn
 
 import counterfactual_probe as cp
@@ -323,13 +324,13 @@ def test_the_sweep_of_vaes(
     assert cells(sheet, 4, 2).shape[2:4] == (16, 16)
     assert row_names(sheet) == models
     findings = (out / "findings.md").read_text()
-    assert sum(findings.count(said) for said in ("holds here", "does not hold here", "is undecided here")) == 3
+    assert sum(findings.count(said) for said in ("holds here", "does not hold here", "is undecided here")) == 5
     assert "(2 channels, β = 0.1) and (3 channels, β = 0.01)" in findings
     rows = json.loads((out / "table.json").read_text())
     assert {(row["channels"], row["beta"], row["network"]) for row in rows} == {
         (last, beta, network) for last in (2, 3) for beta in (0.1, 0.01) for network in ("decoder", "encoder")
     }
-    gen = cp.load(out / "vae-3-0.01")
+    gen = cp.load(out / "vae-3-0.01-0")
     assert gen.module.decoder.image[0].in_channels == 3
     written = {path: path.read_bytes() for path in out.rglob("*.safetensors")}
     table = (out / "table.csv").read_text()
@@ -337,6 +338,25 @@ def test_the_sweep_of_vaes(
     assert written == {path: path.read_bytes() for path in out.rglob("*.safetensors")}
     assert (out / "table.csv").read_text() == table
     assert findings in capsys.readouterr().out
+    example("vae_sweep").main([*arguments, "--seeds", "2"])  # trains the second seed alone
+    assert all(path.read_bytes() == kept for path, kept in written.items())
+    assert (out / "vae-3-0.01-1" / "model.safetensors").exists()
+    rows = json.loads((out / "table.json").read_text())
+    assert {row["seed"] for row in rows} == {0, 1}
+    assert (out / "findings.md").read_text().count("over 2 seeds") == 5
+
+
+def test_a_claim_of_the_sweep_has_its_interval() -> None:
+    sweep = example("vae_sweep")
+    claim = sweep.Claim("so", "It", "both", lambda value: value, sign=-1)
+    worst = [1.0, 1.1, 0.9, 1.0, 1.05]
+    assert claim.told(worst, [value - 0.1 for value in worst], 0.0).startswith("“so” holds here")
+    assert claim.told(worst, [value + 0.1 for value in worst], 0.0).startswith("“so” does not hold here")
+    apart = claim.told(worst, [1.1, 0.9, 1.0, 1.0, 1.0], 0.0)
+    half = t.ppf(0.975, 4) * np.std([0.1, -0.2, 0.1, 0, -0.05], ddof=1) / 5**0.5
+    assert "is undecided here (5 seeds differ by as much)" in apart
+    assert f"± {half:.4f} over 5 seeds" in apart
+    assert "is undecided here (random kernels" in claim.told([1.0], [0.9], 0.2)
 
 
 def test_dropout_changes_training_alone() -> None:

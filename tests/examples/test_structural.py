@@ -108,6 +108,15 @@ def test_the_papers_sizes_need_one_flag(tmp_path: Path) -> None:
         models.chosen_size(parser.parse_args(["--size", "paper", "--models", "SAE-16"]))
 
 
+def test_an_autoencoder_as_large_as_a_structural_one() -> None:
+    models = example("models")
+    for flag, share in (("reduced", 0.01), ("paper", 0.03)):
+        size = models.SIZES[flag]
+        plain, equal, ours = (models.parameters_of(models.MODELS[name], size) for name in ("AE", "AE-equal", "SAE-12"))
+        assert abs(equal / ours - 1) < share < ours / plain - 1
+        assert size.settings(models.MODELS["AE-equal"])["convolutions"] > size.convolutions
+
+
 def test_a_model_is_looked_at_on_its_way_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models, size = example("models"), toy_size()
     data = example("data").split_scene(size, show_progress=False)
@@ -211,13 +220,28 @@ def test_only_one_network_learns_the_new_kind(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "table-shape.json").read_text(encoding="utf-8"))
     data = example("data").split_scene(toy_size(), show_progress=False)
     new = data.factors[:, 4] == 2
-    assert [row["update"] for row in rows] == list(extrapolation.UPDATES)
+    assert [row["update"] for row in rows] == [*extrapolation.UPDATES, extrapolation.CONTROL]
     assert {row["images"] for row in rows} == {int(new.sum())}
     gen: Any = cp.load(folder / "both", device="cpu")
     given = data.test[torch.from_numpy(new)].float() / 255
     error = float((gen(gen.encode(given)) - given).double().square().mean())
-    assert rows[-1]["error"] == pytest.approx(1000 * error, rel=1e-5)
+    assert rows[3]["error"] == pytest.approx(1000 * error, rel=1e-5)
     assert (tmp_path / "shape-SAE-2.png").exists()
+    # The control starts from the same weights, updates both, and sees no image of the new kind.
+    control = cp.load(folder / "both-old-images", device="cpu").module.state_dict()
+    for part in ("encoder", "decoder"):
+        assert any(not torch.equal(value, state["neither"][k]) for k, value in control.items() if k.startswith(part))
+    assert any(not torch.equal(value, state["both"][name]) for name, value in control.items())
+    assert "without the new shapes" in (folder / "both-old-images" / "README.md").read_text(encoding="utf-8")
+    assert "needs no new image" in (tmp_path / "findings-shape.md").read_text(encoding="utf-8")
+
+
+def test_the_share_of_a_gain_that_needs_no_new_image() -> None:
+    extrapolation = example("extrapolation")
+    errors = {"neither": 4.0, "encoder": 3.8, "decoder": 2.2, "both": 2.0, "both, old images": 3.2}
+    rows = [{"model": "AE", "seed": 0, "update": update, "error": error} for update, error in errors.items()]
+    said = extrapolation.findings(rows)
+    assert said[1].startswith("Of what updating both gains AE, 0.4 needs no new image")
 
 
 def test_the_first_training_sees_none_of_the_new_kind() -> None:

@@ -19,7 +19,7 @@ FILE: dict[str, Any] = json.loads((BENCHMARKS / "measured" / "ledger.json").read
 PAGE = (DOCS / "ledger.md").read_text(encoding="utf-8")
 ROWS = [pytest.param(study, row, id=f"{study.name}: {row.claim}") for study in STUDIES.values() for row in study.rows]
 # Verdicts whose words and numbers no file backs yet. Only ever lower this.
-NOT_BACKED = 45
+NOT_BACKED = 44
 
 
 def lines_of(page: str, claim: str) -> list[str]:

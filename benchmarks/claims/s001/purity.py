@@ -11,6 +11,12 @@ from ..sampled import Sampled, verdict
 
 DRAWS, PAIRS, LATER, CONTROLS = 5, 64, 64, 8
 GENERATOR, LAYERS, MODULES = "vae-faces", ("decoder.level2", "decoder.level3"), 3
+# By the signs of what the impure channels cost beyond random ones, over layers.
+AFTER = {
+    (-1, -1): "So leaving channels out costs influence, but leaving out impure ones costs less than random ones",
+    (1, 1): "Leaving out impure channels costs more than leaving out random ones",
+}
+MIXED = "Whether impure channels cost more than random ones is undecided, or differs between the layers"
 KEPT = 0.5  # share of a module's channels that are kept
 
 
@@ -58,16 +64,8 @@ def impure(numbers: Numbers) -> list[Line]:
         lost.append(Sampled(1 - pure.mean, pure.margin, pure.n).sign)
         beyond.append(more.sign)
         said.append(f"`{layer}` the purer half {pure:.2f}, random halves {random:.2f} (difference {more:+.2f})")
-    text = (
-        f"share of a module's influence that is left, mean over three modules: {'; '.join(said)}. "
-        "Leaving channels out "
-        + (
-            "costs influence, and leaving out the impure ones costs more than random ones do"
-            if set(beyond) == {1}
-            else "costs influence, and leaving out the impure ones no more than random ones do"
-            if max(beyond) < 1
-            else "costs influence; that the impure ones cost more than random ones is so in one of the layers"
-        )
+    text = f"share of a module's influence that is left, mean over three modules: {'; '.join(said)}. " + AFTER.get(
+        (min(beyond), max(beyond)), MIXED
     )
     repeats = f"{len(numbers['draws'])} samples of {numbers['pairs']} pairs"
     return [Line(f"`{GENERATOR}`, two layers, {repeats}", verdict(lost), text)]
