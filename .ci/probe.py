@@ -23,6 +23,11 @@ sources = {
     for path in (repository / folder).rglob("*.py")
 }
 assert sources <= installed, f"not in the wheel: {sorted(sources - installed)}"
+adapters = find_spec("counterfactual_probe.adapters")
+assert adapters is not None
+assert adapters.origin is not None
+own = (repository / "adapters/__init__.py").read_text()
+assert Path(adapters.origin).read_text() == own, "the wheel holds what stands in for the adapters in a clone"
 assert "counterfactual_probe/py.typed" in installed
 front = repository / "counterfactual_probe" / "explorer" / "front"
 pages = {str(path.relative_to(repository)) for path in front.rglob("*.*") if path.is_file()}

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counterfactual_probe.adapters import wheels
 from counterfactual_probe.adapters.cards.cdcgan import PACKAGE, VERSION, WEIGHTS
 from counterfactual_probe.adapters.cdcgan import EYE_COLOURS, ClassSampler, ConditionalDCGANGenerator, cdcgan
 from torch import Tensor
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
+from counterfactual_probe.adapters import wheels
 from counterfactual_probe.registry import folders, weights
 from support.figures import SavedFigures, cells, column_names, row_names
 from support.paths import EXAMPLES, module_of

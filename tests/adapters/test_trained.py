@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from counterfactual_probe.adapters import trained
 from counterfactual_probe.adapters.dcgan import DCGANDiscriminator, DCGANGenerator
 from counterfactual_probe.adapters.flow import Flow
 from torch import Tensor
 from torch.nn import functional as F
 
 import counterfactual_probe as cp
+from counterfactual_probe.adapters import trained
 from counterfactual_probe.registry import folders
 from counterfactual_probe.training import trainable
 from support.toys import seeded

@@ -48,7 +48,8 @@ def test_files_and_functions_are_short_on_the_whole(house: House) -> None:
 
 
 def test_the_table_counts_what_is_there(house: House) -> None:
-    modules = [path for folder in SOURCES.values() for path in folder.rglob("*.py")]
+    stands_in = SOURCES[TOP] / "adapters/__init__.py"  # in a clone, for the one in adapters/
+    modules = [path for folder in SOURCES.values() for path in folder.rglob("*.py") if path != stands_in]
     assert len(house.files) == len(modules) > 150
     assert sum(house.modules_by_folder().values()) == sum(path.stem != "__init__" for path in modules)
     assert house.arrows[f"{TOP}.hybrids.hybridizer"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,20 @@ def test_actions_are_pinned_and_may_do_little(path: Path) -> None:
         assert "${{ github." not in commands, "text from outside does not become a command"
         if name == "publish":
             assert "run" not in {key for step in job["steps"] for key in step}, "nothing runs beside the token"
+
+
+def test_python_in_the_clone_finds_the_adapters() -> None:
+    """There it imports the package from the current folder, whatever pip installed and wherever that is."""
+    code = """
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in f"{finder} {finder.__class__.__module__}"]
+sys.path.insert(0, "")
+from counterfactual_probe.adapters.dcgan import generator
+from counterfactual_probe.adapters import cards
+print(generator.__file__, *cards.__path__, sep="\\n")
+"""
+    made = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert made.stdout.splitlines() == [str(ROOT / "adapters/dcgan/generator.py"), str(ROOT / "adapters/cards")]
 
 
 # --- lower bounds, and the recipe for conda-forge ---------------------------------------------------

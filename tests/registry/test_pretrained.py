@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from counterfactual_probe.adapters import wheels
 from counterfactual_probe.adapters.cards import dcgan as faces_module
 from counterfactual_probe.adapters.dcgan import DCGANGenerator, dcgan
 from hypothesis import given, settings
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
+from counterfactual_probe.adapters import wheels
 from counterfactual_probe.registry import pretrained as registry
 from counterfactual_probe.registry import weights
 from support.adapters.states import spoiled_state

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from counterfactual_probe.adapters import imagenet
 from counterfactual_probe.adapters.biggan_deep import (
     CONFIGS,
     CONVOLUTIONS,
@@ -24,6 +23,7 @@ from pytorch_pretrained_biggan import convert_tf_to_pytorch as published
 from torch import Tensor
 
 import counterfactual_probe as cp
+from counterfactual_probe.adapters import imagenet
 from counterfactual_probe.generator import latents as lt
 from support.adapters.biggans import SMALL, images
 
