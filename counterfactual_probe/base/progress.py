@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():  # in a notebook without ipywidgets, whose bar is one of text
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 _SECONDS = 0.1
 _SECONDS_BETWEEN_LINES = 10.0  # in a log, where every refresh is kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 
 import pytest
@@ -53,3 +54,23 @@ def test_a_bar_moves_within_a_block_of_pairs(monkeypatch: pytest.MonkeyPatch) ->
     blocks = -(-6 // 8)
     assert len([n for n in seen if n]) > 2 * blocks
     assert sum(seen) == 6 * len(maps)
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_without_widgets_has_a_bar_of_text_and_no_warning(widgets: bool) -> None:
+    code = f"""
+import sys
+from types import SimpleNamespace
+shell = SimpleNamespace(config={{"IPKernelApp": {{}}}})
+stands_in = SimpleNamespace(get_ipython=lambda: shell, HTML=str, display=str, FloatProgress=object, HBox=object)
+stands_in.display = stands_in
+for name in ("IPython", "IPython.display", "ipykernel.zmqshell"):
+    sys.modules[name] = stands_in
+sys.modules["ipywidgets"] = stands_in if {widgets} else None
+sys.modules["IPython.html.widgets"] = None
+from counterfactual_probe.base.progress import tqdm
+print(tqdm.__mro__[1].__module__)
+"""
+    made = subprocess.run([sys.executable, "-W", "always", "-c", code], check=False, capture_output=True, text=True)
+    assert made.stderr == ""
+    assert made.stdout.strip() == ("tqdm.notebook" if widgets else "tqdm.std")
