@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ...base import drawing
 from ...base.display.text import counted
 from ...base.errors import ProbeError
 from ...base.files import safe_name
-from ...data import open_images
+from ...data import Images, open_images
 from ...data.order import epoch_order
 from ...data.sources import Data
 from ...editing.pictures import in_range
@@ -43,16 +44,28 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
     ``pictures`` are what :func:`data.open_images` takes; they are cropped and resized to the generator's size. As many
     pairs are shown as in the study, in an order that its seed determines.
     """
-    encode = encoder_of(generator)
-    n = study.settings.shown
     # Another seed than the study's, which may have sampled the training images of this generator.
-    options: dict[str, Any] = {"size": generator.image_size[1], "colours": generator.image_size[0]}
-    if isinstance(pictures, str) and pictures.startswith("generator:"):
-        options["images"] = 2 * n
-    opened = open_images(pictures, seed=study.settings.seed + 1, skip_unreadable=True, **options)
-    n = min(n, len(opened) // 2)
-    if n == 0:
-        raise ProbeError(f"{len(opened)} pictures are given and a hybrid is of two; give at least two")
+    return _section(generator, study, _opened(generator, pictures, 2 * study.settings.shown, study.settings.seed + 1))
+
+
+def _opened(generator: GeneratorAdapter, pictures: Data, samples: int, seed: int) -> Images:
+    """At least two pictures; of a generator so many samples."""
+    encoder_of(generator)
+    options: dict[str, Any] = {"images": samples} if _are_samples(pictures) else {}
+    options |= {"size": generator.image_size[1], "colours": generator.image_size[0]}
+    opened = open_images(pictures, seed=seed, skip_unreadable=True, **options)
+    if len(opened) < 2:
+        raise ProbeError(f"{counted(len(opened), 'picture')} given and a hybrid is of two; give at least two")
+    return opened
+
+
+def _are_samples(pictures: Data) -> bool:
+    return isinstance(pictures, str) and pictures.startswith("generator:")
+
+
+def _section(generator: GeneratorAdapter, study: Study, opened: Images) -> Section:
+    encode = encoder_of(generator)
+    n = min(study.settings.shown, len(opened) // 2)
     chosen = epoch_order(len(opened), seed=study.settings.seed, epoch=0)[: 2 * n]
     images = in_range(generator, opened.floats(chosen))
     z1, z2 = encode(images[:n]), encode(images[n:])
@@ -69,13 +82,17 @@ def encoded_section(generator: GeneratorAdapter, study: Study, pictures: Data) -
 
 
 def pictures_maker(pictures: Data) -> SectionMaker:
-    """The section on these pictures, as the command line adds it."""
-    return SectionMaker(
-        "pictures",
-        "hybrids of given pictures",
-        lambda generator, study, _: encoded_section(generator, study, pictures),
-        fits=lambda generator: encoder_of(generator) and None,
-    )
+    """The section on these pictures, as the command line adds it: they are read before the study, and kept."""
+    read: list[Images] = []
+
+    def fits(generator: GeneratorAdapter) -> None:
+        opened = _opened(generator, pictures, 2, 0)
+        read[:] = [] if _are_samples(pictures) else [opened]  # samples are of the study's seed
+
+    def make(generator: GeneratorAdapter, study: Study, _: Callable[[str], None]) -> Section:
+        return _section(generator, study, read[0]) if read else encoded_section(generator, study, pictures)
+
+    return SectionMaker("pictures", "hybrids of given pictures", make, fits=fits)
 
 
 def _hybrids(generator: GeneratorAdapter, layer: LayerStudy, z1: Any, z2: Any) -> Hybrids:

@@ -59,7 +59,7 @@ def test_the_hybrids_are_of_the_pictures_latents(gen: cp.GeneratorAdapter, study
 def test_fewer_pictures_than_the_study_shows(gen: cp.GeneratorAdapter, study: Study) -> None:
     made = encoded_section(gen, study, pictures(3)).results[f"hybrids-{LAYER}.safetensors"]
     assert len(made.base) == 1
-    with pytest.raises(cp.ProbeError, match="1 pictures are given and a hybrid is of two; give at least two"):
+    with pytest.raises(cp.ProbeError, match="1 picture given and a hybrid is of two; give at least two"):
         encoded_section(gen, study, pictures(1))
 
 
