@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..base.errors import ProbeError, first_line, visible
+from .options.layers import layer_option
+from .options.modules import modules_file_option
 from .options.output import output_options
 from .options.values import count, natural
 
@@ -140,14 +142,9 @@ def device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def unit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--layer", help="the layer of --units, by its name; 'layers' lists all")
+    layer_option(parser, what="the layer of --units")
     parser.add_argument("--units", help="numbers of the layer's units, such as 3,17,40; separate sets by ';'")
-    parser.add_argument(
-        "--modules-file",
-        type=os.path.expanduser,
-        metavar="FILE",
-        help="a JSON file made by 'modules' or 'report', or one on the hub, hf:user/name/modules.json",
-    )
+    modules_file_option(parser)
 
 
 def common(parser: argparse.ArgumentParser, out: str, *, pairs: bool = True) -> None:

@@ -22,6 +22,7 @@ from .common import (
     unit_options,
 )
 from .defaults import FIDELITY_IMAGES, FIDELITY_RESAMPLES
+from .options.modules import require_modules_of
 from .options.output import results
 from .options.values import count
 
@@ -76,6 +77,7 @@ def _fidelity(options: argparse.Namespace) -> None:
         raise ProbeError("both --real and --training are given; give the images that the table is to be divided by")
     units, labels, layers = chosen_units(options)
     generator = open_generator(options.generator, options.device)
+    require_modules_of(generator, options.modules_file)
     test = FidelityTest(generator, layers, features=options.features)
     name = f"fidelity-{file_name(layers)}"
     with results(options, name) as out:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from ..base.errors import ProbeError
 from .common import common, file_name, generator_options, open_generator, save_figure, show
 from .defaults import INVARIANCE_IMAGES
+from .options.layers import layers_option
 from .options.output import results
-from .options.values import count, names
+from .options.values import count
 
 if TYPE_CHECKING:
     from ..generator.adapter import GeneratorAdapter
@@ -27,9 +28,7 @@ def add_invariance(command: Callable[..., argparse.ArgumentParser]) -> None:
         "invariance dcgan-faces --layers main.5,main.8 --transformation stretch:1.5",
     )
     generator_options(parser)
-    parser.add_argument(
-        "--layers", type=names, help="names, separated by commas (default: the last of each resolution)"
-    )
+    layers_option(parser)
     parser.add_argument(
         "--transformation",
         default="stretch:1.5",

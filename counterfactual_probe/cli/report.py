@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import ProbeError
 from .common import GENERATOR, PAIRS, common, device_option, open_generator, show
 from .defaults import FEATURES, REPORT_HYBRIDS, REPORT_PAIRS
+from .options.layers import layers_option, regions_option
 from .options.output import output_folder, results
 from .options.values import count, names, natural
 from .robustness import chosen_classes, judge_options, open_classifier
@@ -54,9 +55,7 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
             )
         device_option(made)
         made.set_defaults(command=name)
-        made.add_argument(
-            "--layers", type=names, help="names, separated by commas (default: the last of each resolution)"
-        )
+        layers_option(made)
         made.add_argument("--modules", type=count, default=3, help="number of modules K (default 3)")
         made.add_argument(
             "--features",
@@ -66,12 +65,7 @@ def add_report(command: Callable[..., argparse.ArgumentParser]) -> None:
         )
         _options_of_pairs(made, name)
         made.add_argument("--sections", type=names, help="names of further sections, separated by commas")
-        made.add_argument(
-            "--regions",
-            metavar="PACKAGE.MODULE:FACTORY",
-            help="a factory of what names parts of the image: masks by name, or a module or function from images to "
-            "label maps (default: the registry's, or centre, border and sides)",
-        )
+        regions_option(made)
         judge_options(made, required=False)
         made.add_argument(
             "--pictures",

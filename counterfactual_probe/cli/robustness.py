@@ -13,8 +13,10 @@ from ..base.errors import ProbeError
 from ..registry.pretrained import available, pretrained
 from .common import GENERATOR, PAIRS, common, device_option, made_by, modules_of, open_generator, show
 from .defaults import ROBUSTNESS_HYBRIDS
+from .options.layers import layers_option
+from .options.modules import require_modules_of
 from .options.output import results
-from .options.values import count, names
+from .options.values import class_of, count
 
 if TYPE_CHECKING:
     from ..classifiers import Classifier
@@ -41,9 +43,7 @@ def add_robustness(command: Callable[..., argparse.ArgumentParser]) -> None:
         help=f"one whose latents have classes: {GENERATOR}",
     )
     judge_options(parser, required=True)
-    parser.add_argument(
-        "--layers", type=names, help="names, separated by commas, early to late (default: the last of each resolution)"
-    )
+    layers_option(parser)
     parser.add_argument("--modules", type=count, help="number of modules K of each layer (default 3)")
     parser.add_argument(
         "--modules-file",
@@ -156,6 +156,8 @@ def _units(generator: GeneratorAdapter, options: argparse.Namespace, classes: tu
         for option in ("layers", "modules", "hybrids"):
             if getattr(options, option) is not None:
                 raise ProbeError(f"--{option} is given with --modules-file, which holds the modules; leave it out")
+        for path in options.modules_file:
+            require_modules_of(generator, path)
         return _from_files(options.modules_file)
     hybrids = ROBUSTNESS_HYBRIDS if options.hybrids is None else options.hybrids
     n_modules = 3 if options.modules is None else options.modules
@@ -185,15 +187,11 @@ def _from_files(paths: list[str]) -> dict[str, Any]:
 
 def chosen_classes(options: argparse.Namespace) -> tuple[Classes, ClassMap | None]:
     """``--classes`` and ``--class-map``: the generator's two classes, and what classifiers call them."""
-    first, second = map(_class, options.classes)
+    first, second = map(class_of, options.classes)
     class_map: ClassMap = {}
     for text in options.class_map:
         name, equals, classes = text.partition("=")
         if not equals or not name or not classes:
             raise ProbeError(f"--class-map is {text!r}; give CLASS=NAME,NAME, such as teddy='teddy bear'")
-        class_map[_class(name)] = [_class(part.strip()) for part in classes.split(",")]
+        class_map[class_of(name)] = [class_of(part.strip()) for part in classes.split(",")]
     return (first, second), class_map or None
-
-
-def _class(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text

@@ -13,7 +13,7 @@ from ..generator.adapter import GeneratorAdapter
 from ..generator.units import UnitSet
 from ..generator.units.axis import FEATURE
 from ..modules.finder import ModuleFinder
-from ..registry.modules import MODULES, named_sets
+from ..registry.modules import MODULES, named_sets, read_modules, require_same_weights
 
 # A fitted finder, the path of a file (also on the hub), named unit sets, units by name, or several of these.
 ModulesLike: TypeAlias = "ModuleFinder | str | os.PathLike[str] | UnitSet | Mapping[str, Any] | Sequence[Any]"
@@ -22,12 +22,14 @@ ModulesLike: TypeAlias = "ModuleFinder | str | os.PathLike[str] | UnitSet | Mapp
 def named_modules(generator: GeneratorAdapter, given: ModulesLike | None) -> list[UnitSet]:
     """The modules as unit sets, each under its name; by default those of the folder that the generator is from.
 
+    A ProbeError where those of a finder or a file are known to be of other weights.
+
     >>> named_modules(gen, {"eyes": {"main.8": [3, 17]}})  # doctest: +SKIP
     [UnitSet(main.8: 3, 17; 'eyes')]
     """
     if given is None:
         return list(_beside(generator))
-    found = list(_named(given))
+    found = list(_named(generator, given))
     if not found:
         raise ProbeError("modules is empty; give a fitted ModuleFinder, the file of 'modules', or unit sets by name")
     return found
@@ -84,11 +86,11 @@ def _beside(generator: GeneratorAdapter) -> Iterator[UnitSet]:
     yield from named_sets(file)
 
 
-def _named(given: Any) -> Iterator[UnitSet]:
+def _named(generator: GeneratorAdapter, given: Any) -> Iterator[UnitSet]:
     if isinstance(given, ModuleFinder):
-        yield from (item.named(name) for name, item in zip(given.names_, given.unit_sets(), strict=True) if item.size)
+        yield from _of_finder(generator, given, "given")
     elif isinstance(given, (str, os.PathLike)):
-        yield from _of_file(given)
+        yield from _of_file(generator, given)
     elif isinstance(given, UnitSet):
         if not given.name:
             raise ProbeError(f"the module {given!r} has no name; give it one, with .named('eyes')")
@@ -98,19 +100,27 @@ def _named(given: Any) -> Iterator[UnitSet]:
             yield _of_units(name, units)
     elif isinstance(given, Sequence):
         for item in given:
-            yield from _named(item)
+            yield from _named(generator, item)
     else:
         raise ProbeError(
             f"modules is {brief(given)}; give a fitted ModuleFinder, the file of 'modules', or unit sets by name"
         )
 
 
-def _of_file(path: str | os.PathLike[str]) -> Sequence[UnitSet]:
+def _of_finder(generator: GeneratorAdapter, finder: ModuleFinder, what: str) -> Iterator[UnitSet]:
+    names, sets = finder.names_, finder.unit_sets()
+    require_same_weights(generator, finder.provenance_.get("maps"), what)
+    yield from (item.named(name) for name, item in zip(names, sets, strict=True) if item.size)
+
+
+def _of_file(generator: GeneratorAdapter, path: str | os.PathLike[str]) -> Iterator[UnitSet]:
     """Of a file that a command or a report wrote, or ``finder.save``; on this machine or on the hub."""
     name = str(path) if is_on_hub(path) else Path(path).name
     if name.endswith(ModuleFinder.SUFFIX):
-        return list(_named(ModuleFinder.load(path)))
-    return named_sets(path)
+        yield from _of_finder(generator, ModuleFinder.load(path), f"of {path}")
+        return
+    require_same_weights(generator, read_modules(path).get("provenance"), f"of {path}")
+    yield from named_sets(path)
 
 
 def _of_units(name: Any, units: Any) -> UnitSet:

@@ -8,10 +8,9 @@ from ..generator.adapter import GeneratorAdapter
 from ..generator.units import Strength
 from ..hybrids.hybridizer import Hybridizer
 from ..inversion.invert import NotReached
-from ..inversion.result import not_reached
 from .choice import ModulesLike, axis_of, chosen_module, named_modules
-from .given import INVERTED, GivenLike, as_given
-from .result import Edited
+from .given import GivenLike, as_given
+from .result import INVERTED, Edited
 
 
 def edit(
@@ -39,12 +38,9 @@ def edit(
     options = {"starts": starts, "steps": steps, "seed": seed, "show_progress": show_progress}
     base = as_given(generator, given, "what is edited", options)
     other = as_given(generator, source, "the source", options).repeated(base.n)
-    for what, one in (("", base), ("of the source: ", other)):
-        if one.kind == INVERTED and one.relative_error is not None and (text := not_reached(one.relative_error)):
-            warnings.warn(what + text, NotReached, stacklevel=stacklevel)
     hybrids = hybridizer.hybridize(base.latents, other.latents, units=chosen, strength=strength, seed=seed)
     about = {"module": chosen.name, "given": base.kind, "source": other.kind}
-    return Edited(
+    edited = Edited(
         images=hybrids.images[0],
         base=hybrids.base,
         source=hybrids.base if hybrids.source is None else hybrids.source,
@@ -55,3 +51,6 @@ def edit(
         relative_error=base.relative_error,
         source_relative_error=other.relative_error,
     )
+    if INVERTED in (base.kind, other.kind) and (warning := edited.warning()):
+        warnings.warn(warning, NotReached, stacklevel=stacklevel)
+    return edited

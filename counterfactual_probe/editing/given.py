@@ -16,10 +16,10 @@ from ..generator.images import require_images
 from ..generator.latents import Latents
 from ..inversion.invert import inverted, relative_errors, variance_of_own
 from ..inversion.result import Inversion
+from .result import ENCODED, INVERTED, LATENTS
 
 # Latents, images (n, C, H, W), or what :func:`invert` found.
 GivenLike: TypeAlias = "Latents | Inversion"
-LATENTS, ENCODED, INVERTED = "latents", "encoded pictures", "inverted pictures"
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# What latents were made of, as an edit's provenance says.
+LATENTS, ENCODED, INVERTED = "latents", "encoded pictures", "inverted pictures"
+
+
 class Edit(OpenSchema):
     """What an edit records of itself."""
 
@@ -89,9 +93,16 @@ class Edited(Result):
 
     def warning(self) -> str:
         """What to know of the latents of pictures before the edit is believed; empty where there is nothing."""
-        far = "" if self.relative_error is None else not_reached(self.relative_error)
-        of_source = "" if self.source_relative_error is None else not_reached(self.source_relative_error)
-        return "; ".join([*([far] if far else []), *([f"of the source, {of_source}"] if of_source else [])])
+        about = self.provenance["edit"]
+        said = [
+            (what, not_reached(error, searched=about[kind] != ENCODED))
+            for what, kind, error in (
+                ("", "given", self.relative_error),
+                ("of the source: ", "source", self.source_relative_error),
+            )
+            if error is not None
+        ]
+        return "; ".join(f"{what}{sentence}" for what, sentence in said if sentence)
 
     def describe(self) -> Description:
         """What was set, how far the latents of pictures were off, and the images."""

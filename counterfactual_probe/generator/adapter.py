@@ -178,9 +178,7 @@ class GeneratorAdapter(Acting, Picklable, Described):
         tensor holds one value for each of the n samples, anything else is for all.
         """
         n, start, stream = whole(n, "n", 1), whole(start, "start", 0), whole(stream, "stream", 0)
-        for name, value in conditions.items():
-            if lt.one_each(value) and len(value) != n:
-                raise ProbeError(f"{name} holds {len(value)} values for {n} samples; give one each, or one for all")
+        lt.require_conditions(conditions, n, self._sample_latents, self.name)
         drawn = []
         cure = "it gets a CPU torch.Generator and must return latents for one sample, drawn on the CPU"
         # Latents are ordinary tensors of float32 whatever the caller's settings are, so that the seed fixes them.

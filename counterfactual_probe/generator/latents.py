@@ -6,7 +6,8 @@ Every tensor has the sample as its first dimension; classes and truncations are 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -191,6 +192,25 @@ def one_each(value: Any) -> bool:
     if isinstance(value, (Tensor, np.ndarray)):
         return value.ndim > 0
     return isinstance(value, (list, tuple))
+
+
+def require_conditions(
+    conditions: Mapping[str, Any], n: int, sample_latents: Callable[..., Latents], name: str
+) -> None:
+    """Raise a ProbeError for conditions of another number than n, or that the function has no arguments for."""
+    for condition, value in conditions.items():
+        if one_each(value) and len(value) != n:
+            raise ProbeError(f"{condition} holds {len(value)} values for {n} samples; give one each, or one for all")
+    try:
+        taken = signature(sample_latents).parameters
+    except ValueError:  # of a function that is not written in Python
+        return
+    unknown = [condition for condition in conditions if condition not in taken]
+    if unknown and not any(argument.kind is Parameter.VAR_KEYWORD for argument in taken.values()):
+        raise ProbeError(
+            f"{name} takes no {unknown[0]}, since its sample_latents has no argument of that name; leave it out, or "
+            f"give a conditional generator, wrapped with sample_latents(n, rng, {unknown[0]}=None)"
+        )
 
 
 def form(named: list[tuple[str, Tensor]]) -> str:

@@ -122,13 +122,17 @@ class Inversion(Result):
         return plot_images(rows, ["picture", "found"], (low, high), ax=ax)
 
 
-def not_reached(relative_error: Tensor) -> str:
-    """A sentence on the images whose relative error is too large; empty where there are none."""
+def not_reached(relative_error: Tensor, *, searched: bool = True) -> str:
+    """A sentence on the images whose relative error is too large; empty where there are none.
+
+    ``searched`` tells latents that inversion found from those of an encoder.
+    """
     far = (relative_error > REACHED).nonzero()[:, 0].tolist()
     if not far:
         return ""
     which = first_few([f"{number} ({float(relative_error[number]):.2f})" for number in far])
     return (
         f"{len(far)} of {counted(len(relative_error), 'picture')} not reached: relative errors above {REACHED:g} are "
-        f"of image {which}; try more starts or steps, or pictures cropped and aligned as the generator's own are"
+        f"of image {which}; {'try more starts or steps, or' if searched else 'give'} pictures cropped and aligned as "
+        "the generator's own are"
     )

@@ -9,6 +9,7 @@ from ..base.errors import ProbeError, first_line
 from ..base.files import read_json
 from ..base.formats.schema import conform
 from ..base.hub.client import local_file
+from ..generator.adapter import GeneratorAdapter
 from ..generator.results import ModulesFile, kind_of, units_from_json
 from ..generator.units import UnitSet
 from .naming import numbered_names
@@ -45,6 +46,16 @@ def names_of(content: dict[str, Any]) -> list[str]:
     if not isinstance(shows, list) or len(shows) != count:
         shows = [None] * count  # a file of an earlier version, which names none
     return numbered_names([name if isinstance(name, str) else None for name in shows])
+
+
+def require_same_weights(generator: GeneratorAdapter, provenance: Any, what: str) -> None:
+    """Raise a ProbeError for modules that are known to be of other weights, whose channels are others."""
+    made_with = provenance.get("weights_sha256") if isinstance(provenance, dict) else None
+    if isinstance(made_with, str) and made_with != generator.weights_hash():
+        raise ProbeError(
+            f"the modules {what} were found with other weights ({made_with[:12]}…) than those of {generator.name} "
+            f"({generator.weights_hash()[:12]}…); find them again"
+        )
 
 
 def named_sets(path: str | os.PathLike[str]) -> list[UnitSet]:

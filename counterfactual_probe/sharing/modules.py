@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import ProbeError
-from ..base.hub.address import is_on_hub
 from ..editing.choice import ModulesLike, named_modules
 from ..generator.adapter import GeneratorAdapter
 from ..generator.results import units_to_json
@@ -53,7 +52,7 @@ class SharedModules:
 
 
 def shared_modules(generator: GeneratorAdapter, given: ModulesLike) -> SharedModules:
-    """The modules that are given, in whatever form; a ProbeError where they are those of other weights."""
+    """The modules that are given, in whatever form."""
     sets = tuple(named_modules(generator, given))
     if len({item.name for item in sets}) < len(sets):
         raise ProbeError("two modules have the same name; give each a name of its own, with finder.name_modules([…])")
@@ -67,7 +66,6 @@ def shared_modules(generator: GeneratorAdapter, given: ModulesLike) -> SharedMod
         content = _of_finder(ModuleFinder.load(given))
     else:
         content = {"modules": units_to_json(sets), "names": [item.name for item in sets]}
-    _require_same_weights(generator, content.get("provenance"), given)
     return SharedModules(sets, content)
 
 
@@ -88,13 +86,3 @@ def _of_finder(finder: ModuleFinder) -> dict[str, Any]:
         "confidence": [None if np.isnan(value) else float(value) for value in confidence],
         "expected_ari": None if np.isnan(ari) else ari,
     }
-
-
-def _require_same_weights(generator: GeneratorAdapter, provenance: Any, given: Any) -> None:
-    made_with = provenance.get("weights_sha256") if isinstance(provenance, dict) else None
-    if isinstance(made_with, str) and made_with != generator.weights_hash():
-        what = f"of {given}" if is_on_hub(given) or isinstance(given, (str, os.PathLike)) else "given"
-        raise ProbeError(
-            f"the modules {what} were found with other weights ({made_with[:12]}…) than those of {generator.name} "
-            f"({generator.weights_hash()[:12]}…); find them again"
-        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import counterfactual_probe as cp
 from counterfactual_probe import cli
+from counterfactual_probe.base.files import write_json
 from counterfactual_probe.cli.entry import main, parser
+from support import forks
 from support.factories import FACTORY
 
 CONDITIONAL = """
@@ -41,61 +45,75 @@ def judge():
 GENERATOR, LAYER = "users_own:make", ["--layer", "1"]
 JUDGED = ["--generator", "users_own:classes", "--classes", "day", "night", "--layers", "main.1"]
 ROBUSTNESS = [*JUDGED, "--classifier", "users_own:judge", "--pairs", "2"]
+FEW, SEARCH = ["--module", "few", "-n", "1"], ["--starts", "1", "--steps", "2"]
+TWO = ["--modules", "2"]
+FIDELITY = [GENERATOR, *LAYER, "--units", "0", "--images", "8"]
+TRAINING = ["--data", "scene", "--size", "16", "--width", "4", "--images", "8", "--batch", "4", "--steps", "1"]
 # Each command that writes, with as little to do as it can have.
 SHORT: dict[str, list[str]] = {
     "influence": [GENERATOR, *LAYER, "--pairs", "2"],
     "modules": [GENERATOR, *LAYER, "--pairs", "2", "--modules", "2"],
     "hybridize": [GENERATOR, *LAYER, "--units", "0,3", "-n", "2"],
     "exchange": [GENERATOR, *LAYER, "--units", "0;3", "--pairs", "2", "--controls", "0", "--images", "0"],
-    "fidelity": [GENERATOR, *LAYER, "--units", "0", "--images", "8", "--features", "users"],
+    "edit": [GENERATOR, *FEW, "--modules-file", "few.json"],
+    "invert": [GENERATOR, "pictures/0.png", *SEARCH],
+    "fidelity": [*FIDELITY, "--features", "efficientnet-lite0"],
     "invariance": [GENERATOR, "--layers", "1", "--images", "2"],
     "spectral": [GENERATOR],
     "report": [GENERATOR, "--layers", "1", "--pairs", "16", "--modules", "2"],
-    "study": [GENERATOR, "--layers", "1", "--pairs", "16", "--modules", "2"],
-    "demo": ["--layers", "main.11", "--pairs", "16"],
+    "study": [GENERATOR, "--layers", "1", "--pairs", "16", "--papers-pairs", "2", *TWO, "--repetitions", "1"],
+    "demo": ["--layers", "main.11", "--pairs", "16", "--hybrids", "64"],
     "robustness": ROBUSTNESS,
     "explore": [GENERATOR, "--layers", "1", "--pairs", "2"],
-    "train": [
-        "vae",
-        "--data",
-        "scene",
-        "--size",
-        "16",
-        "--width",
-        "4",
-        "--images",
-        "8",
-        "--batch",
-        "4",
-        "--steps",
-        "1",
-    ],
+    "train": ["vae", *TRAINING, "--device", "cpu"],
 }
-# What a command reads: its arguments, in which PATH stands for the file or folder.
+# What each option that is a path reads: a command, in which PATH stands for the file or folder.
 READS: dict[str, list[str]] = {
-    "layers": ["layers", "./PATH"],
+    "layers: generator": ["layers", "./PATH"],
     "influence: generator": ["influence", "./PATH", *LAYER],
     "influence: where": ["influence", *SHORT["influence"], "--where", "PATH"],
     "influence: basis": ["influence", *SHORT["influence"], "--basis", "PATH"],
-    "modules: maps": ["modules", "PATH.safetensors"],
+    "influence: checkpoint": ["influence", *SHORT["influence"], "--checkpoint", "PATH"],
+    "modules: generator": ["modules", "PATH.safetensors"],
     "modules: other": ["modules", "maps.safetensors", "--other", "PATH"],
-    "hybridize: modules": ["hybridize", GENERATOR, "--modules-file", "PATH"],
+    "modules: where": ["modules", *SHORT["modules"], "--where", "PATH"],
+    "modules: basis": ["modules", *SHORT["modules"], "--basis", "PATH"],
+    "hybridize: generator": ["hybridize", "./PATH", *SHORT["hybridize"][1:]],
+    "hybridize: modules_file": ["hybridize", GENERATOR, "--modules-file", "PATH"],
     "hybridize: where": ["hybridize", *SHORT["hybridize"], "--where", "PATH"],
-    "exchange: modules": ["exchange", GENERATOR, "--modules-file", "PATH"],
-    "fidelity: features": ["fidelity", *SHORT["fidelity"][:-1], "./PATH"],
-    "fidelity: modules": ["fidelity", GENERATOR, "--modules-file", "PATH"],
+    "hybridize: basis": ["hybridize", *SHORT["hybridize"], "--basis", "PATH"],
+    "edit: generator": ["edit", "./PATH", *SHORT["edit"][1:]],
+    "edit: modules_file": ["edit", GENERATOR, *FEW, "--modules-file", "PATH"],
+    "edit: pictures": ["edit", *SHORT["edit"], *SEARCH, "--pictures", "PATH"],
+    "edit: source": ["edit", *SHORT["edit"], *SEARCH, "--source", "PATH"],
+    "invert: generator": ["invert", "./PATH", "pictures"],
+    "invert: pictures": ["invert", GENERATOR, "PATH", *SEARCH],
+    "exchange: generator": ["exchange", "./PATH", *SHORT["exchange"][1:]],
+    "exchange: modules_file": ["exchange", GENERATOR, "--modules-file", "PATH"],
+    "fidelity: generator": ["fidelity", "./PATH", *SHORT["fidelity"][1:]],
+    "fidelity: features": ["fidelity", *FIDELITY, "--features", "./PATH"],
+    "fidelity: modules_file": ["fidelity", GENERATOR, "--modules-file", "PATH"],
+    "fidelity: real": ["fidelity", *SHORT["fidelity"], "--real", "PATH"],
+    "fidelity: training": ["fidelity", *SHORT["fidelity"], "--training", "PATH"],
     "invariance: generator": ["invariance", "./PATH"],
     "spectral: generator": ["spectral", "./PATH"],
     "spectral: against": ["spectral", GENERATOR, "--against", "./PATH"],
     "report: generator": ["report", "./PATH"],
+    "report: pictures": ["report", "vae-faces", "--layers", "decoder.level1", "--pictures", "PATH"],
     "study: generator": ["study", "./PATH"],
+    "study: pictures": ["study", "vae-faces", "--layers", "decoder.level1", "--pictures", "PATH"],
     "explore: generator": ["explore", "./PATH", "--save", "page.html"],
     "robustness: generator": ["robustness", "--generator", "./PATH", *ROBUSTNESS[2:]],
     "robustness: classifier": ["robustness", *JUDGED, "--classifier", "./PATH"],
-    "robustness: modules": ["robustness", *ROBUSTNESS[:5], *ROBUSTNESS[7:], "--modules-file", "PATH"],
+    "robustness: modules_file": ["robustness", *ROBUSTNESS[:5], *ROBUSTNESS[7:], "--modules-file", "PATH"],
     "train: data": ["train", "vae", "--data", "PATH"],
+    "train: start": ["train", *SHORT["train"], "--start", "PATH"],
+    "train: cache": ["train", "vae", *TRAINING, "--cache", "PATH"],
 }
-ELSEWHERE = {"edit", "invert"}  # whose own tests do the same
+OF_THE_HUB = [what for what in READS if what.endswith(": modules_file")]
+WRITES = {"out", "save"}
+# Files that a command makes where there are none, and a generator that encodes no pictures, whatever they are.
+MADE, ENCODES_NONE = {"influence: checkpoint", "train: cache"}, {"demo: pictures"}
 KINDS = {"missing": "no-such-thing", "text": "letter.txt", "folder": "empty folder"}
 
 
@@ -106,6 +124,10 @@ def folder(users_module: Callable[[str, str], Path], monkeypatch: pytest.MonkeyP
         (made / name).write_text("Dear all,\n")
     for name in (KINDS["folder"], f"{KINDS['folder']}.safetensors"):
         (made / name).mkdir()
+    (made / "pictures").mkdir()
+    for name in ("0.png", "1.png"):
+        Image.new("RGB", (8, 8), (90, 120, 30)).save(made / "pictures" / name)
+    write_json(made / "few.json", {"modules": [{"1": [0, 3]}, {"1": [1]}], "names": ["few units", "other"]})
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return made
 
@@ -136,8 +158,14 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def test_every_command_and_every_path_is_tried() -> None:
-    assert {*commands()} - {*SHORT, "list", "layers"} <= ELSEWHERE
-    assert {name.partition(":")[0] for name in READS} == {*SHORT, "layers"} - {"demo"}
+    assert {*commands()} == {*SHORT, "list", "layers"}
+    paths = {
+        f"{name}: {action.dest}"
+        for name, command in commands().items()
+        for action in command._actions
+        if action.type is os.path.expanduser and action.dest not in WRITES
+    }
+    assert paths - ENCODES_NONE == {*READS} - {"fidelity: features", "spectral: against", "robustness: classifier"}
 
 
 # --- what is read -----------------------------------------------------------------------------------
@@ -146,6 +174,8 @@ def test_every_command_and_every_path_is_tried() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", READS)
 def test_what_cannot_be_read(what: str, kind: str, folder: Path, refused: Callable[..., str]) -> None:
+    if what in MADE and kind == "missing":
+        pytest.skip("it is made")
     if what == "modules: other":
         cp.InfluenceMap(cp_generator(), "1").attribute(n_pairs=2).save("maps.safetensors")
     arguments = [word.replace("PATH", KINDS[kind]) for word in READS[what]]
@@ -161,12 +191,14 @@ def cp_generator() -> cp.GeneratorAdapter:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that nobody may read")
-@pytest.mark.parametrize("what", ["hybridize: where", "hybridize: modules", "modules: maps", "train: data"])
+@pytest.mark.parametrize("what", READS)
 def test_what_may_not_be_read(what: str, folder: Path, refused: Callable[..., str]) -> None:
     """Whoever runs the tests, root included."""
     for link in ("mem.safetensors", "mem.npy", "mem"):
         (folder / link).symlink_to("/proc/self/mem")
-    suffix = ".npy" if what == "train: data" else ""
+    if what == "modules: other":
+        cp.InfluenceMap(cp_generator(), "1").attribute(n_pairs=2).save("maps.safetensors")
+    suffix = ".npy" if what.partition(": ")[2] in ("data", "pictures", "source", "real", "training") else ""
     assert "mem" in refused(*(word.replace("PATH", f"mem{suffix}") for word in READS[what]))
 
 
@@ -181,7 +213,7 @@ UNWRITABLE = {"below a file": "letter.txt/results", "where the system forbids": 
 
 
 @pytest.mark.parametrize("where", UNWRITABLE)
-@pytest.mark.parametrize("command", [name for name in SHORT if name != "fidelity"])
+@pytest.mark.parametrize("command", SHORT)
 def test_what_cannot_be_written(command: str, where: str, folder: Path, refused: Callable[..., str]) -> None:
     place = UNWRITABLE[where]
     if place.startswith("/sys") and not Path("/sys/kernel").exists():
@@ -230,35 +262,77 @@ def test_a_package_that_is_missing(
     assert f"counterfactual-probe[{extra}]" in said
 
 
+def test_a_hub_that_cannot_be_reached(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    named = {
+        what: [word.replace("./PATH", "PATH").replace("PATH", "hf:user/repo") for word in words]
+        for what, words in READS.items()
+        if what.endswith(": generator") and what != "modules: generator"
+    }
+    named |= {what: [word.replace("PATH", "hf:user/repo/modules.json") for word in READS[what]] for what in OF_THE_HUB}
+    code = f"""
+        import time
+        from counterfactual_probe.cli import main
+        time.sleep = lambda _: None
+        for arguments in {[*named.values(), ["list"]]!r}:
+            print(main(arguments))
+        """
+    kept = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "cache")}
+    said = forks.run(code, HF_ENDPOINT="http://127.0.0.1:9", **kept)
+    statuses = [line for line in said.splitlines() if line.isdigit()]
+    assert statuses == ["2"] * len(named) + ["0"]
+
+
 # --- names and terminals ----------------------------------------------------------------------------
 
 
-def test_paths_with_spaces_letters_and_a_tilde(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of somebody who writes in other letters, with files of a generator in it."""
+    made = folder / "Ünïcödé 家"
+    made.mkdir()
+    monkeypatch.setenv("HOME", str(made))
+    monkeypatch.setenv("USERPROFILE", str(made))
+    np.save(made / "a mask.npy", np.ones((8, 8)))
+    (made / "pictures").symlink_to(folder / "pictures")
+    (made / "few.json").symlink_to(folder / "few.json")
+    return made
+
+
+THERE = {
+    "hybridize": ["--where", "~/a mask.npy"],
+    "influence": ["--checkpoint", "~/on the way"],
+    "edit": ["--modules-file", "~/few.json", "--source", "~/pictures/1.png", *SEARCH],
+    "train": ["--cache", "~/the cache"],
+}
+
+
+@pytest.mark.parametrize("command", SHORT)
+def test_paths_with_spaces_letters_and_a_tilde_and_a_terminal_without_colours(
+    command: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = folder / "Ünïcödé 家"
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv(*("NO_COLOR", "1") if len(command) % 2 else ("TERM", "dumb"))
+    out, own = "~/my results/β → 2", home / "my results/β → 2"
+    given = [word.replace("pictures/", "~/pictures/") for word in SHORT[command]]
+    where = [out_option(command), f"{out}/page.html" if command == "explore" else out]
+    assert main([command, *given, *THERE.get(command, []), *where]) == 0
+    assert [path for path in own.iterdir() if not path.name.endswith(".command.json")]
+    assert not Path("~").exists()
+    captured = capsys.readouterr()
+    assert str(own) in captured.out
+    assert "\x1b[" not in (captured.out + captured.err).replace("\x1b[A", "")  # tqdm's, one line up
+    assert not sum((home / name).exists() for name in ("on the way", "the cache")) - (command in ("influence", "train"))
+
+
+def test_what_was_written_there_is_read_from_there(home: Path) -> None:
     out = "~/my results/β → 2"
     run = ["--no-progress", "--out", out]
-    mask = home / "a mask.npy"
-    mask.parent.mkdir()
-    np.save(mask, np.ones((8, 8)))
-    assert main(["influence", *SHORT["influence"], "--checkpoint", "~/on the way", *run]) == 0
-    maps, own = f"{out}/maps-1.safetensors", home / "my results/β → 2"
+    assert main(["influence", *SHORT["influence"], *run]) == 0
+    maps = f"{out}/maps-1.safetensors"
     assert main(["modules", maps, "--modules", "2", "--other", maps, *run]) == 0
-    modules = ["--modules-file", f"{out}/modules-1.json"]
-    assert main(["hybridize", GENERATOR, *modules, "--where", "~/a mask.npy", "-n", "2", *run]) == 0
-    assert main(["report", *SHORT["report"], *run]) == 0
-    assert main(["explore", *SHORT["explore"], "--no-progress", "--save", f"{out}/page.html"]) == 0
-    assert main(["train", *SHORT["train"], "--device", "cpu", "--no-progress", "--out", f"{out}/model"]) == 0
+    assert main(["hybridize", GENERATOR, "--modules-file", f"{out}/modules-1.json", "-n", "2", *run]) == 0
+    assert main(["train", *SHORT["train"], "--no-progress", "--out", f"{out}/model"]) == 0
     assert main(["layers", f"{out}/model"]) == 0
-    assert {"maps-1.safetensors", "modules-1.json", "hybrids-1.png", "report.html", "page.html", "model"} <= {
-        path.name for path in own.iterdir()
-    }
-    assert (home / "on the way").exists()
-    assert not Path("~").exists()
-    assert str(own) in capsys.readouterr().out
 
 
 def narrow_terminal(encoding: str) -> io.TextIOWrapper:
@@ -279,19 +353,6 @@ def test_terminals_with_few_letters(arguments: list[str], encoding: str, monkeyp
     for command in commands() if not arguments else ():
         assert main([command, "--help"]) == 0
         assert main([command, "--α"]) == 2
-
-
-@pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_terminals_without_colours(
-    setting: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in setting.items():
-        monkeypatch.setenv(name, value)
-    assert main(["influence", *SHORT["influence"]]) == 0
-    assert main(["influence", "--help"]) == 0
-    assert main(["influence"]) == 2
-    captured = capsys.readouterr()
-    assert "\x1b[" not in (captured.out + captured.err).replace("\x1b[A", "")  # tqdm's, one line up
 
 
 # --- stops ------------------------------------------------------------------------------------------

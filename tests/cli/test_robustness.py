@@ -108,8 +108,8 @@ def test_the_page_and_its_files(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_modules_of_files_and_a_map_of_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["modules", "users_own:plain", "--layer", "1", "--pairs", "4", "--modules", "2", "--out", "m"]) == 0
     modules = json.loads(Path("m/modules-1.json").read_text())
-    modules["modules"] = [{"main.1": own["1"]} for own in modules["modules"]]
-    Path("m/ours.json").write_text(json.dumps(modules))
+    ours = [{"main.1": own["1"]} for own in modules["modules"]]
+    Path("m/ours.json").write_text(json.dumps({"modules": ours}))
     given = ["--modules-file", "m/ours.json", "--pairs", "4", "--no-progress", "--out", "d"]
     assert run(*ARGUMENTS, *given, "--class-map", "day=day,dawn", "--class-map", "night=1") == 0
     result = cp.Robustness.load("d/robustness.safetensors")
@@ -135,7 +135,10 @@ def test_modules_of_files_and_a_map_of_classes(folder: Path, capsys: pytest.Capt
             [*ARGUMENTS[:3], "resnet81"],
             "no classifier named 'resnet81' is in the registry or in timm; nearest: 'resnet",
         ),
-        (["--generator", "users_own:plain", *ARGUMENTS[2:4]], "plain takes no classes .*give a conditional generator"),
+        (
+            ["--generator", "users_own:plain", *ARGUMENTS[2:4]],
+            "plain takes no classes, since its sample_latents .*give a conditional generator",
+        ),
         ([*ARGUMENTS[:4], "--class-map", "day"], "--class-map is 'day'; give CLASS=NAME,NAME"),
         ([*ARGUMENTS[:4], "--class-map", "day=1"], r"class_map names \['day'\] and not class 'night'"),
         ([*ARGUMENTS[:4], "--modules-file", "x.json", "--layers", "main.1"], "--layers is given with --modules-file"),

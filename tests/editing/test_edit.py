@@ -170,7 +170,9 @@ def test_the_same_name_in_two_layers() -> None:
 
 
 def test_modules_of_finders_and_files(tmp_path: Path) -> None:
-    gen, finder = plain(), saved_results.finder().name_modules(["above", "below"])
+    gen = plain()
+    maps = cp.InfluenceMap(gen, LAYER).attribute(n_pairs=2)
+    finder = cp.ModuleFinder(2).fit(maps).name_modules(["above", "below"])
     z1, z2 = gen.sample(2, seed=1), gen.sample(2, seed=2)
     expected = hybrids(gen, z1, z2, finder.unit_sets()[0])
     file = write_json(
@@ -180,6 +182,22 @@ def test_modules_of_finders_and_files(tmp_path: Path) -> None:
     for modules in (finder, finder.save(tmp_path / "finder.safetensors"), file, str(file), [finder.unit_sets()[0]]):
         assert torch.equal(gen.edit(z1, "above", source=z2, modules=modules).images, expected)
     assert gen.edit(z1, "module 2", source=z2, modules=file).units[0] == finder.unit_sets()[1]
+
+
+def test_modules_of_other_weights_are_refused(tmp_path: Path) -> None:
+    gen, others = plain(), saved_results.finder().name_modules(["above", "below"])
+    z = gen.sample(1)
+    about = {"weights_sha256": "f" * 64}
+    file = write_json(tmp_path / "modules.json", {"modules": [{LAYER: [0]}], "names": ["above"], "provenance": about})
+    for modules, made in (
+        (others, "given"),
+        (others.save(tmp_path / "m.safetensors"), "of .*safetensors"),
+        (file, "of"),
+    ):
+        said = rf"the modules {made}.* were found with other weights \(\w+…\) than those of Deconv \(\w+…\); find them"
+        with pytest.raises(cp.ProbeError, match=said):
+            gen.edit(z, "above", source=z, modules=modules)
+    gen.edit(z, "above", source=z, modules=others.unit_sets())  # given by their numbers
 
 
 def test_modules_beside_the_generator_are_its_own(tmp_path: Path) -> None:

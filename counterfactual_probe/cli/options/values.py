@@ -53,6 +53,15 @@ def names(text: str) -> list[str]:
     return found
 
 
+def class_of(text: str) -> int | str:
+    """A class by its number, or by its name.
+
+    >>> class_of("3"), class_of("koala")
+    (3, 'koala')
+    """
+    return int(text) if text.isdecimal() else text
+
+
 def _float(text: str) -> float:
     try:
         return float(text)

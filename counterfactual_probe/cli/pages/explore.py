@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..common import PAIRS, generator_options, made_by, open_generator, require_none, run_options, show
+from ..options.layers import layers_option, regions_option
 from ..options.output import force_option, results
-from ..options.values import count, names, natural
+from ..options.values import count, natural
 
 if TYPE_CHECKING:
     from ...explorer.explore import Explorer
@@ -38,9 +39,7 @@ def add_explore(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--no-browser", dest="browser", action="store_false", help="say the address, and open no browser"
     )
-    parser.add_argument(
-        "--layers", type=names, help="names, separated by commas (default: the last of each resolution)"
-    )
+    layers_option(parser)
     parser.add_argument("--pairs", type=count, default=PAIRS, help=f"pairs of latents per map (default {PAIRS})")
     parser.add_argument(
         "--precision",
@@ -48,12 +47,7 @@ def add_explore(command: Callable[..., argparse.ArgumentParser]) -> None:
         default="float16",
         help="of the weights in the file (default float16)",
     )
-    parser.add_argument(
-        "--regions",
-        metavar="PACKAGE.MODULE:FACTORY",
-        help="a factory of what names parts of the image: masks by name, or a module or function from images to "
-        "label maps (default: the registry's, or centre, border and sides)",
-    )
+    regions_option(parser)
     force_option(parser)
     run_options(parser)
 

@@ -18,6 +18,7 @@ from ..common import (
     unit_options,
 )
 from ..defaults import EXCHANGE_CONTROLS
+from ..options.modules import require_modules_of
 from ..options.output import results
 from ..options.values import count, natural
 
@@ -56,6 +57,7 @@ def _exchange(options: argparse.Namespace) -> None:
     units, _, layers = chosen_units(options)
     modules = units if options.modules_file else _numbered(units, *layers)
     generator = open_generator(options.generator, options.device)
+    require_modules_of(generator, options.modules_file)
     name = f"exchange-{file_name(layers)}"
     with results(options, name) as out:
         found = exchange(

@@ -17,6 +17,8 @@ from ..common import (
     trust,
     unit_options,
 )
+from ..options.classes import classes_option, sampled_pairs
+from ..options.modules import require_modules_of
 from ..options.output import results
 from ..options.swaps import axis_options, extent_arguments, unit_arguments
 from ..options.values import count
@@ -35,6 +37,7 @@ def add_hybridize(command: Callable[..., argparse.ArgumentParser]) -> None:
     generator_options(parser)
     unit_options(parser)
     parser.add_argument("-n", type=count, default=8, help="number of pairs (default 8)")
+    classes_option(parser)
     axis_options(parser)
     common(parser, "out/hybrids", pairs=False)
 
@@ -45,13 +48,13 @@ def _hybridize(options: argparse.Namespace) -> None:
     units, labels, layers = chosen_units(options)
     extent = extent_arguments(options)
     generator = open_generator(options.generator, options.device)
+    require_modules_of(generator, options.modules_file)
     hybridizer = Hybridizer(generator, layers, **unit_arguments(options))
     name = f"hybrids-{file_name(layers)}"
+    z1, z2 = sampled_pairs(generator, options, options.n)
     with results(options, name) as out:
         if options.modules_file:
             show(trust(modules_of(options.modules_file)))
-        z1 = generator.sample(options.n, seed=options.seed)
-        z2 = generator.sample(options.n, seed=options.seed, stream=1)
         hybrids = hybridizer.hybridize(z1, z2, units=units, show_progress=options.progress, **extent)
         show(hybrids.save(out / f"{name}.safetensors"))
         show(save_figure(hybrids.plot(labels=labels, most=_SHOWN)[0], out / f"{name}.png"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..common import PAIRS, common, file_name, generator_options, open_generator, save_figure, show
 from ..defaults import COMPONENTS, PRECISIONS
+from ..options.layers import layer_option
 from ..options.output import results
 from ..options.swaps import axis_options, extent_arguments, unit_arguments
 from ..options.values import count, positive
@@ -27,7 +28,7 @@ def add_influence(command: Callable[..., argparse.ArgumentParser]) -> None:
         "influence dcgan-faces --layer main.8 --normalise pair",
     )
     generator_options(parser)
-    parser.add_argument("--layer", required=True, help="the layer, by its name; 'layers' lists all")
+    layer_option(parser, required=True)
     parser.add_argument("--tolerance", type=positive, help="stop each map at this relative standard error")
     parser.add_argument(
         "--normalise", choices=["pair"], help="pair: also maps in which each pair counts equally, for --features l2"

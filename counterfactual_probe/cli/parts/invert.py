@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from typing import Any
 
 from ..common import common, generator_options, open_generator, save_figure, show
 from ..options.output import results
 from ..options.pictures import PICTURES, search_options
-from ..options.values import count
+from ..options.values import class_of, count
 
 _SHOWN = 16  # in the picture; the file holds all
 
@@ -24,6 +25,13 @@ def add_invert(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     generator_options(parser)
     parser.add_argument("pictures", metavar="PICTURES", type=os.path.expanduser, help=PICTURES)
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        type=class_of,
+        metavar="CLASS",
+        help="names or numbers, one for all pictures or one for each (default: each start as sampling gives it)",
+    )
     parser.add_argument("-n", type=count, default=8, help="the most pictures (default 8)")
     search_options(parser)
     common(parser, "out/inversion", pairs=False)
@@ -35,6 +43,8 @@ def _invert(options: argparse.Namespace) -> None:
 
     generator = open_generator(options.generator, options.device)
     pictures = pictures_for(generator, options.pictures, most=options.n, seed=options.seed)
+    conditions = _conditions(options.classes)
+    generator.sample(len(pictures), **conditions)  # what is wrong with them is said now
     with results(options, "inversion") as out:
         found = inverted(
             generator,
@@ -43,7 +53,14 @@ def _invert(options: argparse.Namespace) -> None:
             steps=options.steps,
             seed=options.seed,
             show_progress=options.progress,
+            conditions=conditions,
         )
         show(found.save(out / "inversion.safetensors"))
         show(save_figure(found.plot(most=_SHOWN)[0], out / "inversion.png"))
         show(found)
+
+
+def _conditions(classes: list[int | str] | None) -> dict[str, Any]:
+    if classes is None:
+        return {}
+    return {"classes": classes[0] if len(classes) == 1 else classes}

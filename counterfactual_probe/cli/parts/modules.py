@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...base.errors import ProbeError
 from ..common import PAIRS, common, device_option, file_name, require_none, save_figure, show, trust
 from ..defaults import COMPONENTS, FEATURES
+from ..options.layers import layer_option
 from ..options.output import results
 from ..options.swaps import axis_options
 from ..options.values import count
@@ -37,7 +38,7 @@ def add_modules(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="a generator, or a file made by 'influence'",
     )
     device_option(parser)
-    parser.add_argument("--layer", help="the layer, by its name; 'layers' lists all")
+    layer_option(parser)
     parser.add_argument("--modules", type=count, default=3, help="number of modules K (default 3)")
     parser.add_argument(
         "--other",

@@ -123,18 +123,10 @@ def pairs_of_classes(
     generator: GeneratorAdapter, classes: tuple[Any, Any], n: int, seed: int
 ) -> tuple[Latents, Latents]:
     """Latents of n bases of the first class and n sources of the second; a ProbeError where there are no classes."""
-    pairs = []
-    for stream, wanted in enumerate(classes):
-        try:
-            pairs.append(generator.sample(n, seed=seed, stream=stream, classes=wanted))
-        except ProbeError as error:
-            if not isinstance(error.__cause__, TypeError):
-                raise
-            raise ProbeError(
-                f"{generator.name} takes no classes ({error.__cause__}); give a conditional generator, whose "
-                "sample_latents(n, rng, classes=None) samples latents of a class"
-            ) from error
-    return pairs[0], pairs[1]
+    base, source = (
+        generator.sample(n, seed=seed, stream=stream, classes=wanted) for stream, wanted in enumerate(classes)
+    )
+    return base, source
 
 
 # --- sentences, each computed from the result's numbers --------------------------------------------
