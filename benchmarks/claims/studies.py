@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .row import Study
 from .s000 import stretch, translation
-from .s001 import clusters, purity
+from .s001 import artificial, clusters, purity
 from .s002 import coactivation, edges, networks, reverse
 from .s003 import successive
 
 _ALL = (
     stretch.STUDY, translation.STUDY,
-    clusters.STUDY, purity.STUDY,
+    clusters.STUDY, purity.STUDY, artificial.STUDY,
     networks.STUDY, edges.STUDY, reverse.STUDY, coactivation.STUDY,
     successive.STUDY,
 )  # fmt: skip

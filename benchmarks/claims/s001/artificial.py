@@ -79,7 +79,8 @@ def artificial(numbers: Numbers) -> list[Line]:
         f"{Sampled.of(_lost(tenth)):.3f} with a tenth of β and {Sampled.of(_lost(full)):.3f} with the full one "
         f"(difference {lost:+.3f}); Fréchet distance from reconstructions, over that of other reconstructions: "
         f"{one:.2f} and {two:.2f} (difference {further:+.2f}; features of EfficientNet-Lite0, "
-        f"{numbers['images']} images in a group, so that distances are mostly chance)"
+        f"{numbers['images']} images in a group, so that distances are mostly chance). Pictures are drawn from "
+        f"{numbers['pool']}, so that some are in both groups of reconstructions, which favours these over hybrids"
     )
     repeats = f"three modules of `{LAYER}`, {len(numbers['seeds'])} samples, one training of each"
     return [Line(f"`{FULL}`, `{TENTH}`, {repeats}", verdict([lost.sign, further.sign]), text)]
