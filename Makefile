@@ -39,8 +39,8 @@ pictures: $(READY)  ## the pictures of README.md and of the pages (the explorer'
 # One thread a process: more of them wait for each other, and tests take twice the processor time.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test: $(READY)  ## the tests, on up to four cores: seven minutes on two; ARGS=--cov adds branch coverage, and half of the time
-	@echo "about 7 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
+test: $(READY)  ## the tests, on up to four cores: five minutes on two; ARGS=--cov adds branch coverage, and half of the time
+	@echo "about 5 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
 	$(PYTEST) $(ARGS)
 
 examples: $(READY)  ## further tests: every example, and the code on every page, from end to end; and long tests

@@ -192,14 +192,15 @@ def _imported(name: str) -> Any:
     """The public object, or the package inside this one, of that name: imported now, and kept."""
     if name in _HOMES:
         found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif name.isidentifier() and find_spec(path := f"{__name__}.{_MODULES.get(name, name)}"):
+    elif name.isidentifier() and name[0] != "_" and find_spec(path := f"{__name__}.{_MODULES.get(name, name)}"):
         found = import_module(path)
     else:
         from .base.errors import nearest
 
+        # Programs that look at modules ask for many private names, and have no use for the nearest.
+        others = "" if name.startswith("_") else f"; nearest: {nearest(name, __all__)}"
         # `obj` alone, since Python would add a suggestion of its own to an error that has a `name` too.
-        text = f"module {__name__!r} has no attribute {name!r}; nearest: {nearest(name, __all__)}"
-        raise AttributeError(text, obj=sys.modules[__name__])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{others}", obj=sys.modules[__name__])
     globals()[name] = found
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import counterfactual_probe as cp
 from counterfactual_probe.engine.interception import NotReplayable
 from support.devices.cases import device_of, on_devices
 from support.devices.standin import StandIn
-from support.figures import SavedFigures
+from support.figures import SavedFigures, not_drawn
 from support.paths import EXAMPLES
 from support.toys import PLAIN, TOYS, Toy
 
@@ -25,6 +26,12 @@ torch.set_num_threads(1)
 
 # What is imported and collected lasts to the end, and is half a second's work for whoever looks for garbage in it.
 gc.disable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since tests wait for programs and browsers in a quarter of their time."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:
@@ -80,6 +87,12 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> SavedFigures:
     return SavedFigures(monkeypatch)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures, for tests of all else on their pages."""
+    monkeypatch.setattr("counterfactual_probe.reporting.section.encoded", not_drawn)
+
+
 @pytest.fixture(scope="session")
 def plain() -> cp.GeneratorAdapter:
     """The plain toy, wrapped; tests leave it as they found it, so one serves all."""
@@ -95,7 +108,10 @@ def faces() -> cp.GeneratorAdapter:
 @pytest.fixture(autouse=True)
 def _no_test_depends_on_those_before() -> None:
     """Weights that a test makes are the same, whichever tests have drawn numbers before it."""
-    torch.manual_seed(0)
+    # Not by torch.manual_seed, which notes its caller for every kind of device that is not used, and takes long.
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture(autouse=True)

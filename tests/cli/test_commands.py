@@ -253,6 +253,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_run(
 
 
 @pytest.mark.parametrize("command", SHORT)
+@pytest.mark.usefixtures("undrawn")
 def test_results_of_other_arguments_are_not_replaced(
     folder: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

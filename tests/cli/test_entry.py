@@ -383,6 +383,7 @@ def test_files_of_a_layer_that_runs_twice_have_plain_names(folder: Path) -> None
     }
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_failed_report_leaves_the_last_one_as_it_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["report", "users_own:make", "--pairs", "16", "--modules", "2", "--out", "r"]
     assert run(*arguments) == 0
@@ -392,6 +393,7 @@ def test_a_failed_report_leaves_the_last_one_as_it_was(folder: Path, capsys: pyt
     assert {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_only_files_of_this_report_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["report", "users_own:twice", "--pairs", "16", "--modules", "2"]
     arguments += ["--no-progress", "--out", "r"]

@@ -28,7 +28,9 @@ ARGUMENTS = ("--pairs", "16", "--modules", "2", "--no-progress", "--out", "r")
 
 
 @pytest.fixture
-def report(users_module: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def report(
+    users_module: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> Callable[..., int]:
     users_module("users_factory", FACTORY)
 
     def run(make: str = "return Section('Bad')", ready: str = "pass") -> int:

@@ -251,7 +251,9 @@ checkpoint.Checkpoint.save = waiting
 influence.attribute(
     n_pairs=180, units={units}, hybrids_per_eval=16, checkpoint="{tmp_path}/p").save(f"{tmp_path}/{{rank}}")
 """
-    started = start(2, code)
+    # Rank 0 waits to the end of its farewell for one that is dead.
+    brief = "from datetime import timedelta\nfrom counterfactual_probe.distributed import group\n"
+    started = start(2, f"{brief}group._FAREWELL = timedelta(seconds=1)\n{code}")
     end = time.monotonic() + 600
     while not (tmp_path / kept).exists() and time.monotonic() < end:
         time.sleep(0.01)

@@ -109,7 +109,7 @@ def test_resamples_of_all_blocks_would_promise_too_much() -> None:
     assert whole.ari.mean() > half.ari.mean() + 0.02
 
 
-@pytest.mark.parametrize("kind", ["bits", "l2"])
+@pytest.mark.parametrize("kind", ["bits", pytest.param("l2", marks=pytest.mark.long)])
 def test_finders_measured_together_are_those_measured_alone(kind: Any) -> None:
     maps, other = noisy_draw(0, 64, 0.7, kind), noisy_draw(1, 64, 0.7, kind)
     made = {"a": (2, maps, 0), "b": (3, maps, 0), "c": (4, maps, 0), "other": (3, other, 0), "seed": (3, maps, 1)}
@@ -325,7 +325,9 @@ def test_fit_until_stops_when_sure_or_at_the_limit(plain: cp.GeneratorAdapter) -
 
 
 @pytest.mark.filterwarnings("ignore:NMF stopped")
-@pytest.mark.parametrize("kind", ["bits", "l2", "pca"])
+@pytest.mark.parametrize(
+    "kind", ["bits", pytest.param("l2", marks=pytest.mark.long), pytest.param("pca", marks=pytest.mark.long)]
+)
 def test_fit_until_goes_on_after_a_kill(
     plain: cp.GeneratorAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:

@@ -45,6 +45,7 @@ def second_layer(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], N
     return fail
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_grows_and_is_loaded_anew_until_it_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +70,7 @@ def test_the_page_grows_and_is_loaded_anew_until_it_is_complete(
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("interrupted")])
+@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_leaves_a_page_that_says_how_to_go_on(
     stop: BaseException, second_layer: Callable[[BaseException], None], tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_stopped_before_the_first_layer_the_earlier_page_stays(tmp_path: Path, m
     assert (tmp_path / "report.html").read_text() == "of yesterday"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_full_disk_leaves_the_page_of_the_layers_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, written = growth.write_report, list[Path]()
 
@@ -118,6 +121,7 @@ def _no_space(_descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_layer_without_modules_is_left_out_and_said(
     second_layer: Callable[[BaseException], None], tmp_path: Path
 ) -> None:
@@ -151,6 +155,7 @@ def test_only_the_fonts_that_come_with_matplotlib(tmp_path: Path, monkeypatch: p
     assert "channels of layer 1 form" in body(cp.report(grey(16), out=tmp_path, **SMALL).page)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_regions_name_the_modules(tmp_path: Path) -> None:
     def halves(images: torch.Tensor) -> torch.Tensor:
         return (torch.arange(images.shape[-1]) >= images.shape[-1] // 2).long().expand(len(images), *images.shape[-2:])

@@ -50,6 +50,7 @@ def interrupt(out: Path) -> None:
         cp.report(wide(), out=out, **SMALL)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_goes_on_to_the_same_bytes(studied: list[str], tmp_path: Path) -> None:
     interrupt(tmp_path / "a")
     assert len(kept(tmp_path / "a")) == 1

@@ -18,6 +18,7 @@ from counterfactual_probe.registry.regions import Regions, generic_regions
 from counterfactual_probe.reporting import Section, Settings, Study, Table, run_study, write_report
 from counterfactual_probe.reporting.sections.robustness import robustness_section, write_robustness_page
 from support.analyses import robust_toys
+from support.figures import not_drawn
 
 SCRIPT = """"'><script>document.title = "ran"</script><img src=x onerror='document.title = "ran"'>"""
 NAMES = (
@@ -158,10 +159,6 @@ def undrawn(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[Rea
 
 
 ENCODED = "counterfactual_probe.reporting.section.encoded"
-
-
-def not_drawn(_figure: Any, **_options: Any) -> tuple[bytes, str]:
-    return b"not drawn", ".png"
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

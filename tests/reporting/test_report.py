@@ -137,6 +137,7 @@ def test_wrong_settings_are_said_before_anything_runs(wrong: dict[str, int], mes
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_earlier_report_makes_way_and_other_files_stay(study: Study, tmp_path: Path) -> None:
     def files(folder: Path) -> set[str]:
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -157,6 +158,7 @@ def test_an_earlier_report_makes_way_and_other_files_stay(study: Study, tmp_path
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"files": 3}', '{"files": ["../precious.png", "a.txt"]}'])
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_json_of_something_else_removes_nothing(study: Study, tmp_path: Path, content: str) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
@@ -237,6 +239,7 @@ def test_the_report_says_how_well_modules_come_back(study: Study, report: Path) 
             assert f"adjusted Rand index {layer.other.expected_ari_:.2f} instead of {layer.expected_ari:.2f}" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_modules_that_are_noise_are_said_first_and_have_no_names(study: Study, tmp_path: Path) -> None:
     (layer, *_) = study.layers
     finder = cp.ModuleFinder(2).fit(
@@ -264,6 +267,7 @@ class Noise(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:NMF stopped")
+@pytest.mark.usefixtures("undrawn")
 def test_one_group_of_all_channels_is_no_reproducible_module(tmp_path: Path) -> None:
     """Its adjusted Rand index is 1, with whatever latents, because there is nothing to disagree about."""
     with seeded(0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ class SavedFigures:
         ]
         assert min(gaps, default=np.inf) < 2, f"{path} shows no figure that was saved"  # of 255: palettes round
         return self._saved[int(np.argmin(gaps))][0]
+
+
+def not_drawn(figure: Figure, **_options: Any) -> tuple[bytes, str]:
+    """In place of a picture, a digest of the arrays that it would show: drawing takes half of a small report's time."""
+    digest = hashlib.sha256()
+    for image in (image for ax in figure.axes for image in ax.images):
+        digest.update(np.ascontiguousarray(image.get_array()).tobytes())
+    return digest.hexdigest().encode(), ".png"
 
 
 def read(path: Path | str) -> bytes:

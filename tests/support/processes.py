@@ -35,8 +35,15 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
+_PUBLIC = """
+from counterfactual_probe import *
+import counterfactual_probe.base.html
+metrics.mig
+"""
+
+
 @cache
-def imported_by(code: str = "from counterfactual_probe import *") -> frozenset[str]:
+def imported_by(code: str = _PUBLIC) -> frozenset[str]:
     """All modules that the code loads; without any, those that the public names need, which load when first used."""
     return frozenset(run(f"{textwrap.dedent(code)}\nimport sys\nprint(*sys.modules)").splitlines()[-1].split())
 

@@ -74,7 +74,7 @@ def compiled_part_in_place(module: nn.Module) -> nn.Module:
 def seeded(seed: int) -> Iterator[None]:
     """Weights that are made inside are those of the seed; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 

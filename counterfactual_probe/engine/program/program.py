@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -77,7 +78,12 @@ class Op:
 
     @property
     def reads(self) -> list[int]:
-        return [leaf.number for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)]
+        return list(self._read)
+
+    @cached_property
+    def _read(self) -> tuple[int, ...]:
+        """Asked for many times, whenever values are followed through a program."""
+        return tuple(leaf.number for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref))
 
     def reading(self, renamed: Mapping[int, int]) -> Op:
         """The same operation on other values."""

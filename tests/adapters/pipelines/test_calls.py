@@ -10,9 +10,6 @@ from torch import Tensor, nn
 
 import counterfactual_probe as cp
 
-pytest.importorskip("diffusers")
-pytest.importorskip("transformers")
-
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 WORDS, PAIRS, STEPS = 8, 4, 2
 

@@ -13,9 +13,6 @@ import torch
 
 import counterfactual_probe as cp
 
-pytest.importorskip("diffusers")
-pytest.importorskip("transformers")
-
 LAYER = "unet.mid_block#2"
 
 

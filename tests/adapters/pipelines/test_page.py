@@ -10,9 +10,6 @@ import torch
 
 from support.paths import DOCS, run_python
 
-pytest.importorskip("diffusers")
-pytest.importorskip("transformers")
-
 
 @pytest.mark.examples
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

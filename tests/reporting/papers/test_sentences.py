@@ -88,6 +88,7 @@ def test_sure_channels_are_named_by_module(layer: PapersLayer) -> None:
     assert sentence.endswith("; ".join(f"module {k + 1}: {named.get(k, 'none')}" for k in range(3)) + ".")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_no_channel_is_sure_none_is_named(layer: PapersLayer) -> None:
     known = in_blocks(layer, (0, 0, 0))
     assert (known.finder.confidence_ < 0.9).all()

@@ -115,6 +115,7 @@ def _counted(generator: cp.GeneratorAdapter, study: Study, say: Any) -> Section:
 COUNTED = SectionMaker("counted", "how many layers there are", _counted)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_finds_sections_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
