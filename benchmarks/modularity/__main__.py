@@ -2,6 +2,7 @@
 
     python benchmarks/modularity                     a quarter of an hour on one core; trains four small decoders first
     python benchmarks/modularity --method my.py:Mine      with a scikit-learn clusterer of yours beside the others
+    python benchmarks/modularity --rows out/rows.jsonl    goes on where it was interrupted
     python benchmarks/modularity --short             a smoke test of the same
     python benchmarks/modularity --out benchmarks/measured/modularity.json --page docs/benchmark.md
             what was measured, written into the page
@@ -12,7 +13,6 @@ docs/benchmark.md says what is measured, and what a method is.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import importlib
 import json
@@ -58,7 +58,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models-out", type=Path, default=Path("out/modularity"), help="folder of the decoders")
     parser.add_argument("--short", action="store_true", help="a smoke test, not a result")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
-    parser.add_argument("--rows", type=Path, help="a CSV file for all scores of every method on every problem")
+    parser.add_argument(
+        "--rows", type=Path, help="a file of all scores, JSON in lines: what it holds is not measured again"
+    )
     parser.add_argument("--page", type=Path, help="a page whose tables and picture are made anew, from --out if there")
     return parser.parse_args(arguments)
 
@@ -80,25 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = dataclasses.replace(SHORT, folder=given.models_out)
     if given.models is not None:
         settings = dataclasses.replace(settings, models=tuple(given.models))
-    result, rows = measured(methods, settings)
+    result = measured(methods, settings, given.rows)
     print(tables(result)["leaderboard"])
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if given.rows is not None:
-        given.rows.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(given.rows, rows)
     if given.page is not None:
         write(given.page, result)
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """All scores of every method on every problem."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(rows)
 
 
 if __name__ == "__main__":

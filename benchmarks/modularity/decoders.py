@@ -30,6 +30,8 @@ class Truth:
     Attributes:
         masks: (n, parts, H, W)
         base, source: (pairs, latent) codes of images that differ in every factor.
+        places: (parts, pairs, H, W) where each part is in the base, without the source's object; and where the object
+            is in either.
         exchanged: (2^factors, pairs, C, H, W) what the decoder makes of the base with some of its factors set to the
             source's; set s holds factor j if bit j of s is 1, so the first is the base and the last the source.
     """
@@ -37,6 +39,7 @@ class Truth:
     masks: Tensor
     base: Tensor
     source: Tensor
+    places: Tensor
     exchanged: Tensor
 
 
@@ -71,7 +74,12 @@ class Decoder:
         base, source = base[differ][:pairs], source[differ][:pairs]
         with torch.no_grad():
             exchanged = torch.stack([self.generator(self.codes(some)) for some in exchanges(base, source)])
-        return Truth(self.scene.masks(labels[: 2 * pairs]), self.codes(base), self.codes(source), exchanged)
+        masks = self.scene.masks(labels[: 2 * pairs])
+        return Truth(masks, self.codes(base), self.codes(source), self.places(base, source), exchanged)
+
+    def places(self, base: Labels, source: Labels) -> Tensor:
+        before, after = (self.scene.masks(labels).movedim(1, 0) for labels in (base, source))
+        return torch.stack([before[0] & ~after[2], before[1] & ~after[2], before[2] | after[2]])
 
 
 def exchanges(base: Labels, source: Labels) -> Iterator[Labels]:

@@ -54,8 +54,8 @@ def _entry(name: str, rows: Sequence[Row]) -> dict[str, Any]:
         errors = [mean_over(some, "error", "seed")[0] for some in _by_kind(expecting)]
         entry["expected_error"] = [float(np.mean(errors)), float(np.mean(np.abs(errors)))]
     for kind in ("seconds", "input_seconds"):
-        if scored:
-            entry[kind] = float(np.mean([row[kind] for row in scored]))
+        if timed := [row[kind] for row in scored if kind in row]:
+            entry[kind] = float(np.mean(timed))
     return entry
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +18,16 @@ from sklearn.base import ClusterMixin, clone
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 from throughput import machine
+from torch import Tensor
 
-from .decoders import LAYERS, TRAINED, Decoder
+from .decoders import LAYERS, TRAINED, Decoder, Truth
 from .leaderboard import leaderboard
 from .methods import Labels
 from .problem import Group, Problem, Sample, sampled, timed
-from .scores import between_samples, of_exchange, of_scene
+from .scores import between_samples, in_place, of_exchange, of_scene
 from .toys import LAYER, MODEL_1, toy_generator, toy_names
 
+IN_PLACE = "every channel, in place"  # a reference for factors: what exchanges of places can reach
 _CONTINUUM = 3  # modules that are asked for where there are none
 _PARTS = 3  # and in the scene: floor, wall and object
 
@@ -62,27 +66,23 @@ SHORT = Settings(
 )
 
 
-def measured(methods: Mapping[str, ClusterMixin], settings: Settings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the rows say of each method, with the settings and the machine; and the rows."""
-    with threadpool_limits(1):
-        rows = run(methods, settings)
-    about = {key: value for key, value in dataclasses.asdict(settings).items() if key != "folder"}
-    return {"machine": machine(torch.device("cpu")), "settings": about, "leaderboard": leaderboard(rows)}, rows
+class Task(NamedTuple):
+    """A problem that is made when a method meets it."""
+
+    name: str
+    layer: str
+    seed: int
+    make: Callable[[], Problem]
 
 
-def problems(settings: Settings) -> Iterator[Problem]:
+def tasks(settings: Settings) -> Iterator[Task]:
     """Toys of every kind, then the layers of the decoders."""
     for name in settings.kinds:
         for seed in range(settings.toys):
-            yield toy_problem(name, seed, settings.pairs)
+            yield Task(name, LAYER, seed, partial(toy_problem, name, seed, settings.pairs))
     for name in settings.models:
-        decoder = Decoder(name, settings.folder / f"{name}-{settings.steps}", steps=settings.steps)
-        truth, codes = decoder.truth(settings.pairs), decoder.samples(settings.pairs)
         for layer in settings.layers:
-            samples = [sampled(decoder.generator, layer, base, source) for base, source in codes]
-            yield Problem(
-                "decoder", name, layer, 0, _PARTS, decoder.generator, (samples[0], samples[1]), scene=truth
-            )  # fmt: skip
+            yield Task(name, layer, 0, partial(decoder_problem, name, layer, settings))
 
 
 def toy_problem(name: str, seed: int, pairs: int) -> Problem:
@@ -96,29 +96,82 @@ def toy_problem(name: str, seed: int, pairs: int) -> Problem:
     return Problem(group, name, LAYER, seed, k, generator, (samples[0], samples[1]), modules)
 
 
-def run(methods: Mapping[str, ClusterMixin], settings: Settings) -> list[dict[str, Any]]:
-    """A row for each method and problem; a method that fails is named in its row, and the others go on."""
+@lru_cache(maxsize=1)
+def opened(name: str, settings: Settings) -> tuple[Decoder, Truth, list[tuple[Tensor, Tensor]]]:
+    """A decoder, what is known of its images, and the codes of two samples."""
+    decoder = Decoder(name, settings.folder / f"{name}-{settings.steps}", steps=settings.steps)
+    return decoder, decoder.truth(settings.pairs), decoder.samples(settings.pairs)
+
+
+def decoder_problem(name: str, layer: str, settings: Settings) -> Problem:
+    decoder, truth, codes = opened(name, settings)
+    first, second = (sampled(decoder.generator, layer, base, source) for base, source in codes)
+    return Problem("decoder", name, layer, 0, _PARTS, decoder.generator, (first, second), scene=truth)
+
+
+def measured(methods: Mapping[str, ClusterMixin], settings: Settings, kept: Path | None = None) -> dict[str, Any]:
+    """What the rows say of each method, with the settings and the machine."""
+    with threadpool_limits(1):
+        rows = run(methods, settings, kept)
+    about = {key: value for key, value in dataclasses.asdict(settings).items() if key != "folder"}
+    return {"machine": machine(torch.device("cpu")), "settings": about, "leaderboard": leaderboard(rows)}
+
+
+def run(methods: Mapping[str, ClusterMixin], settings: Settings, kept: Path | None = None) -> list[dict[str, Any]]:
+    """A row for each method and problem; a method that fails is named in its row, and the others go on.
+
+    Args:
+        kept: a file of rows, as JSON, one in a line: those of the same settings are read, others measured and added.
+            Failures are measured again.
+    """
+    found = {_key(row): row for row in _read(kept) if "failed" not in row}
     rows = []
-    for problem in problems(settings):
-        print(f"{problem.name}, {problem.layer}, {problem.seed} …", file=sys.stderr)
-        rows += [scored(name, method, problem, settings) for name, method in methods.items()]
+    for task in tasks(settings):
+        about = {"problem": task.name, "layer": task.layer, "seed": task.seed, "settings": _sizes(settings)}
+        given: dict[str, ClusterMixin | None] = dict(methods)
+        if task.name in settings.models:
+            given[IN_PLACE] = None
+        keys = {name: _key(about | {"method": name}) for name in given}
+        missing = [name for name, key in keys.items() if key not in found]
+        if missing:
+            print(f"{task.name}, {task.layer}, {task.seed} …", file=sys.stderr)
+            problem = task.make()
+            for name in missing:
+                found[keys[name]] = row = {"method": name} | about | scored(given[name], problem, settings)
+                _add(kept, row)
+        rows += [found[key] for key in keys.values()]
     return rows
 
 
-def scored(name: str, method: ClusterMixin, problem: Problem, settings: Settings) -> dict[str, Any]:
-    """All scores of a method's labels."""
-    row: dict[str, Any] = {
-        "method": name,
-        "group": problem.group,
-        "problem": problem.name,
-        "layer": problem.layer,
-        "seed": problem.seed,
-        "n_modules": problem.n_modules,
-    }
+def _sizes(settings: Settings) -> list[int]:
+    """What scores depend on, other than the problem."""
+    return [settings.pairs, settings.steps, settings.exchanged]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*(row[name] for name in ("method", "problem", "layer", "seed")), *row["settings"])
+
+
+def _read(kept: Path | None) -> list[dict[str, Any]]:
+    if kept is None or not kept.exists():
+        return []
+    return [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+
+
+def _add(kept: Path | None, row: Mapping[str, Any]) -> None:
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def scored(method: ClusterMixin | None, problem: Problem, settings: Settings) -> dict[str, Any]:
+    """All scores of a method's labels; without one, of every channel, exchanged in the parts' places."""
+    row: dict[str, Any] = {"group": problem.group, "n_modules": problem.n_modules}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return row | scores(method, problem, settings)
+            return row | (in_place(problem) if method is None else scores(method, problem, settings))
     except Exception as error:  # whatever the code of others raises
         return row | {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
@@ -86,6 +87,20 @@ def of_scene(problem: Problem, labels: Labels) -> dict[str, Any]:
         "interchange": float(accuracy.sum()) / max(problem.n_modules, len(modules)),
         "factors": [factor_names(int(number)) for number in sets],
     }
+
+
+def in_place(problem: Problem) -> dict[str, Any]:
+    """Interchange accuracy where every channel is exchanged, but only in the place of one part: of no method."""
+    truth = problem.scene
+    if truth is None:
+        return {}
+    hybridizer, channels = cp.Hybridizer(problem.generator, problem.layer), problem.samples[0].influence.units
+    every = [channel for units in channels for channel in units[problem.layer]]
+    hybrids = [
+        hybridizer.hybridize(truth.base, truth.source, units=[every], where=place).images[0] for place in truth.places
+    ]
+    accuracy, sets = interchange(torch.stack(hybrids), truth.exchanged)
+    return {"interchange": float(accuracy.mean()), "factors": [factor_names(int(number)) for number in sets]}
 
 
 def of_exchange(problem: Problem, labels: Labels, pairs: int) -> dict[str, float]:
