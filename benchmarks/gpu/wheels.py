@@ -94,6 +94,7 @@ def put_library(folder: Path) -> None:
     package = folder / "counterfactual_probe"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "counterfactual_probe", package, ignore=ignored)
+    shutil.rmtree(package / "adapters", ignore_errors=True)  # which leads a clone to the folder below
     shutil.copytree(ROOT / "adapters", package / "adapters", ignore=ignored)
     about, version = project(), (package / "version.py").read_text(encoding="utf-8").split('"')[-2]
     information = folder / f"counterfactual_probe-{version}.dist-info"

@@ -1,16 +1,17 @@
-"""How many samples go into one forward, and what running out of memory looks like."""
+"""How many samples go into one forward, what running out of memory looks like, and numbers to and from a device."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from .errors import ProbeError
 
@@ -85,6 +86,27 @@ def in_slices(n: int, size: int, run: Callable[[slice], T], what: str) -> Iterat
         else:
             yield found
             start += size
+
+
+def on_device(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Integers as a tensor on a device; a GPU is not waited for until they are there."""
+    values = torch.tensor(numbers, dtype=torch.int64, device="cpu")
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+class Awaited:
+    """A boolean on its way from a device: asking waits for it alone, not for what a GPU was given to do since."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._arrived: Any = torch.cuda.Event() if value.is_cuda else None  # type: ignore[no-untyped-call]
+        self._value = value.to("cpu", non_blocking=value.is_cuda)  # into pinned memory
+        if self._arrived is not None:
+            self._arrived.record(torch.cuda.current_stream(value.device))
+
+    def __bool__(self) -> bool:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return bool(self._value)
 
 
 def free_memory(device: torch.device) -> int | None:

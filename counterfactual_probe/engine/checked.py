@@ -2,7 +2,7 @@
 
 A fast executor may fail to be set up, fail while it runs, or give wrong images: it rests on a recording
 of the generator's forward, and a forward is arbitrary code. So the first clean run and the first hybrids
-of each kind are compared with whole forwards, every exception means falling back, and
+of each kind are compared with whole forwards, every exception means falling back, as do images that are not finite, and
 :attr:`Checked.choice` says why. Four exceptions pass: an interrupt, a forward that changed its weights, another thread
 that disturbed the run, and running out of memory in a run, after which the caller tries a smaller batch.
 """
@@ -29,6 +29,7 @@ from .interception import NotReplayable
 from .runs import CleanRun, Runs
 
 T = TypeVar("T")
+NOT_FINITE = "an image is not finite"
 _TF32_TOLERANCE = 1e-2  # ten bits, after many layers; the errors of a wrong program are of the order of the image
 
 
@@ -151,13 +152,22 @@ class Checked:
         self._reject(problem)
         return self._full.intervened(base, runs)
 
+    def doubt(self, problem: str) -> bool:
+        if self._fast is None:
+            return False
+        self._reject(problem)
+        return True
+
     def _images(self, fast: FastExecutor, base: CleanRun, runs: Runs) -> tuple[Tensor | None, str | None]:
         images, problem = _attempt(partial(fast.intervened, base, runs))
         if images is None:
             return None, problem
         if images.shape != (len(runs), *base.images.shape[1:]):
             return None, f"images of shape {tuple(images.shape)} for {len(runs)} runs"
-        return (images, None) if all_finite(images) else (None, "an image is not finite")
+        # Those of a kind that was right are looked at by who gets them, who need not wait for a device at once.
+        if fast.kind(runs) in fast.confirmed or all_finite(images):
+            return images, None
+        return None, NOT_FINITE
 
     def _reject(self, problem: str | None) -> None:
         self._rejected.append(Rejection(self._strategy, problem or "it failed", disagreed=True))

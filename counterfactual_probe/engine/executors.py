@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..base.memory import on_device
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
@@ -90,6 +91,9 @@ class Executor(Protocol):
         """Images of one run per row on the base samples that ``runs`` names, the layers edited as
         soon as they are computed; everything not set is recomputed from what is already set."""
 
+    def doubt(self, problem: str) -> bool:
+        """Fall back because of images that were given already; False if there is nothing to fall back to."""
+
 
 class FullForward:
     """The plain executor: every hybrid is a whole forward with hooks. The reference for all others."""
@@ -145,6 +149,9 @@ class FullForward:
             return self._intervened(base, runs)
         return torch.cat([self._intervened(base, runs.part([row])) for row in range(len(runs))])
 
+    def doubt(self, problem: str) -> bool:
+        return False
+
     def _intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         def action_for(layer_edits: Sequence[Edit]) -> Callable[[Tensor], Tensor]:
             def action(activation: Tensor) -> Tensor:
@@ -156,6 +163,6 @@ class FullForward:
             return action
 
         actions = {layer: action_for(layer_edits) for layer, layer_edits in runs.edits.items()}
-        latents = lt.take(base.latents, torch.tensor(runs.samples, device=self.generator.device))
+        latents = lt.take(base.latents, on_device(runs.samples, self.generator.device))
         noise = [base.numbers[sample] for sample in runs.samples]
         return self.generator.forward(latents, actions, noise=noise, seed=base.seed)

@@ -45,3 +45,6 @@ class InTF32:
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         with tf32_allowed(True):
             return self._executor.intervened(base, runs)
+
+    def doubt(self, problem: str) -> bool:
+        return self._executor.doubt(problem)

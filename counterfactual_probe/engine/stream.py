@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+import torch
 from torch import Tensor
 
 from ..base.errors import whole
-from ..base.memory import is_out_of_memory, no_room
+from ..base.memory import Awaited, is_out_of_memory, no_room
 from ..generator.adapter import GeneratorAdapter
+from ..generator.images import all_finite
 from ..generator.latents import Latents
+from .checked import NOT_FINITE
 from .executors import Executor, FullForward
 from .interventions import Intervention, path_of
 from .pairs import Pairs
@@ -57,6 +60,20 @@ class _Segment:
     sample: int
     sets: list[int]
     changed: list[int]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images of several segments, of which it may not be known yet whether they are finite.
+
+    ``together`` says whether the original of each segment is a row before its hybrids.
+    """
+
+    segments: Sequence[_Segment]
+    runs: Runs
+    images: Tensor
+    is_finite: Awaited
+    together: bool
 
 
 class Stream:
@@ -139,22 +156,33 @@ class Stream:
 
     def _block(self, base: CleanRun, bound: BoundIntervention) -> Iterator[Effect]:
         changes = [bound.changes(sample) for sample in range(len(base.numbers))]
+        waiting: _Batch | None = None  # an accelerator has its next batch to do while Python looks at the one before
         for sets in self._by_path():
             position = (0, 0)
             while position[0] < len(changes):
                 room = self.hybrids_per_eval + self._together
-                segments, following = _batch(changes, sets, position, room, self._together)
+                segments, following = _segments(changes, sets, position, room, self._together)
+                made: _Batch | None = None
                 try:
-                    effects = self._evaluate(base, bound, segments)
+                    made = self._evaluate(base, bound, segments)
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
-                    if self.hybrids_per_eval == 1:
+                    if waiting is None and self.hybrids_per_eval == 1:
                         raise no_room("a single hybrid") from error
+                if waiting is not None:
+                    yield from self._effects(base, waiting)
+                elif made is None:
                     self.hybrids_per_eval //= 2
-                else:
-                    yield from effects
+                waiting = None
+                if made is not None:
                     position = following
+                    if self.generator.device.type == "cpu":
+                        yield from self._effects(base, made)
+                    else:
+                        waiting = made
+        if waiting is not None:
+            yield from self._effects(base, waiting)
 
     def _by_path(self) -> list[list[int]]:
         """The unit sets by the layers they set: a batch has hybrids of one path through the generator."""
@@ -163,7 +191,7 @@ class Stream:
             paths.setdefault(path_of(units), []).append(chosen)
         return list(paths.values())
 
-    def _evaluate(self, base: CleanRun, bound: BoundIntervention, segments: Sequence[_Segment]) -> list[Effect]:
+    def _evaluate(self, base: CleanRun, bound: BoundIntervention, segments: Sequence[_Segment]) -> _Batch:
         # The original is run again in the hybrids' own batch: kernels round differently for other
         # batch sizes, and what an intervention does not reach must come out with the same bits.
         together = self._together
@@ -174,18 +202,16 @@ class Stream:
                 rows += [segment.sample] * (len(segment.changed) + together)
                 sets += [None] * together
                 sets += segment.changed
-        images = self.executor.intervened(base, Runs(bound, rows, sets)) if rows else base.images[:0]
+        runs = Runs(bound, rows, sets)
+        images = self.executor.intervened(base, runs) if rows else base.images[:0]
+        return _Batch(segments, runs, images, Awaited(torch.isfinite(images.sum())), together)
 
-        def where(row: int) -> str:
-            units = self.intervention.sets[chosen].label() if (chosen := sets[row]) is not None else "no unit"
-            return f"of base latent {base.numbers[rows[row]]} with unit set {{{units}}}"
-
-        self.generator.require_finite(images, where)
-        effects, row = [], 0
-        for segment in segments:
+    def _effects(self, base: CleanRun, batch: _Batch) -> Iterator[Effect]:
+        images, row = self._finite(base, batch), 0
+        for segment in batch.segments:
             original = base.images[segment.sample]
             if segment.changed:
-                if together:
+                if batch.together:
                     original = images[row]
                     row += 1
                 hybrids = images[row : row + len(segment.changed)]
@@ -193,11 +219,25 @@ class Stream:
             else:
                 hybrids = images[:0]
             number = base.numbers[segment.sample]
-            effects.append(Effect(number, segment.sets, segment.changed, hybrids, original))
-        return effects
+            yield Effect(number, segment.sets, segment.changed, hybrids, original)
+
+    def _finite(self, base: CleanRun, batch: _Batch) -> Tensor:
+        """The images of a batch; those of a fall-back if a fast executor's are not finite, and else a ProbeError."""
+        images, runs = batch.images, batch.runs
+        if batch.is_finite or all_finite(images):
+            return images
+        if self.executor.doubt(NOT_FINITE):
+            images = self.executor.intervened(base, runs)
+
+        def where(row: int) -> str:
+            units = self.intervention.sets[chosen].label() if (chosen := runs.sets[row]) is not None else "no unit"
+            return f"of base latent {base.numbers[runs.samples[row]]} with unit set {{{units}}}"
+
+        self.generator.require_finite(images, where)
+        return images
 
 
-def _batch(
+def _segments(
     changes: Sequence[Sequence[bool]], sets: Sequence[int], position: tuple[int, int], room: int, originals: bool
 ) -> tuple[list[_Segment], tuple[int, int]]:
     """The next segments in at most ``room`` rows, and the (sample, place in ``sets``) that follows them.

@@ -89,6 +89,9 @@ class Unmixed:
         self._run_alone()
         return self._executor.intervened(base, runs)
 
+    def doubt(self, problem: str) -> bool:
+        return self._executor.doubt(problem)
+
     def _is_same(self, alone: Tensor, in_batch: Tensor) -> bool:
         return is_same(alone, in_batch, self.generator.dtype)
 

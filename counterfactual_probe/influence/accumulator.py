@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -45,13 +46,19 @@ class MapAccumulator:
             arrays.energy[index] += energy
             _add(arrays.energy_block_sums, pair, index, energy)
 
-    def relative_error(self, chosen: int) -> float:
-        """‖standard error‖₂ / ‖map‖₂ of a unit set; infinite while it has changed nothing, since it then costs
+    def relative_errors(self, chosen: Sequence[int]) -> list[float]:
+        """‖standard error‖₂ / ‖map‖₂ of unit sets; infinite while one has changed nothing, since it then costs
         nothing to go on."""
-        n, norm = int(self.arrays.n_pairs[chosen]), float(self.arrays.maps[chosen].double().norm())
-        if n < 2 or norm == 0:
-            return float("inf")
-        return float((self.arrays.standard_error[chosen].double().sum() / (n * (n - 1))).sqrt()) / norm
+        arrays, counts = self.arrays, self.arrays.n_pairs.tolist()
+        sums = [arrays.standard_error[k].double().sum() for k in chosen]
+        norms = [arrays.maps[k].double().norm() for k in chosen]
+        # A device is waited for once, not for each set.
+        found = torch.stack([*sums, *norms]).tolist() if chosen else []
+        errors = []
+        for k, total, norm in zip(chosen, found, found[len(chosen) :], strict=False):
+            n = counts[k]
+            errors.append(float("inf") if n < 2 or norm == 0 else sqrt(total / (n * (n - 1))) / norm)
+        return errors
 
     def finish(self) -> MapArrays:
         """The arrays of :class:`InfluenceMaps`, on the CPU; nothing can be added afterwards."""

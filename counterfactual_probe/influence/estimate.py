@@ -87,7 +87,8 @@ class Estimate:
         self.position = end
         active = self._active
         if tolerance is not None and end % STAGE == 0 and self.options.least_pairs <= end < n:
-            active = [k for k in active if self.accumulator.relative_error(k) > tolerance]
+            errors = self.accumulator.relative_errors(active)
+            active = [k for k, error in zip(active, errors, strict=True) if error > tolerance]
         joining = [k for k, place in self._ahead.items() if place == end]
         for k in joining:  # whether they go on has been decided where they were
             del self._ahead[k]

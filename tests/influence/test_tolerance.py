@@ -111,7 +111,7 @@ def coverage(sample: np.ndarray, truth: float, tolerance: float | None, limit: i
         accumulator = MapAccumulator(MapArrays.zeros(1, (1, 1), torch.device("cpu")))
         for pair, value in enumerate(draws[:limit]):
             accumulator.add(pair, [0], torch.full((1, 1, 1), float(value), dtype=torch.float64))
-            if tolerance is not None and (pair + 1) % 16 == 0 and accumulator.relative_error(0) <= tolerance:
+            if tolerance is not None and (pair + 1) % 16 == 0 and accumulator.relative_errors([0])[0] <= tolerance:
                 break
         arrays = accumulator.finish()
         hits.append(abs(float(arrays.maps) - truth) <= 2 * float(arrays.standard_error))

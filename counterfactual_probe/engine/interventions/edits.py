@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...base.memory import on_device
 from ...generator.units.axis import Coordinates
 from ...generator.units.features import Features
 
@@ -23,6 +24,7 @@ class SwapEdit:
         before, after: (samples, units, …) the units' values in the clean runs of base and source.
         weight: (samples, 1, …) for views (samples, channels, …): strength times mask.
         rows, units: (entries,) where they go in the batch.
+        row_numbers: ``rows`` as a list, which Python reads without waiting for a device.
         samples: (entries,) which base and source sample a row belongs to.
         per_row: units in every row that has any, if that is one number.
     """
@@ -38,8 +40,9 @@ class SwapEdit:
         self.at, (self.before, self.after), self.weight = at, values, weight
         rows, units = places
         device = self.after.device
-        self.rows, self.units = torch.tensor(rows, device=device), torch.tensor(units, device=device)
-        self.samples = torch.tensor([samples[row] for row in rows], device=device)
+        self.row_numbers = rows
+        self.rows, self.units = on_device(rows, device), on_device(units, device)
+        self.samples = on_device([samples[row] for row in rows], device)
         sizes = set(Counter(rows).values())
         self.per_row = sizes.pop() if len(sizes) == 1 else None
 
@@ -90,7 +93,10 @@ class FeatureEdit(SwapEdit):
         self._samples = samples
 
     def __call__(self, view: Tensor) -> None:
-        rows, place = torch.unique_consecutive(self.rows, return_inverse=True)
+        numbers = list(dict.fromkeys(self.row_numbers))  # entries of one row stand together
+        place_of = {row: place for place, row in enumerate(numbers)}
+        device = self.rows.device
+        rows, place = on_device(numbers, device), on_device([place_of[row] for row in self.row_numbers], device)
         current = view[rows]
         before = self.features.codes(current)
         after = before.clone()
@@ -98,7 +104,7 @@ class FeatureEdit(SwapEdit):
         if self.weight is not None:
             new = torch.lerp(after[place, self.units], new, self.weight[self.samples, 0])
         after[place, self.units] = new
-        moved(self.features, view, rows, (before, after), None if self.mask is None else self._masks(rows))
+        moved(self.features, view, rows, (before, after), self._masks(numbers))
 
     @property
     def is_sparse(self) -> bool:
@@ -106,8 +112,10 @@ class FeatureEdit(SwapEdit):
         masked = self.mask is not None and self.features.of_whole
         return super().is_sparse and self.features.directions is not None and not masked
 
-    def _masks(self, rows: Tensor) -> Tensor | None:
-        return None if self.mask is None else self.mask[[self._samples[row] for row in rows.tolist()]]
+    def _masks(self, rows: Sequence[int]) -> Tensor | None:
+        if self.mask is None:
+            return None
+        return self.mask[on_device([self._samples[row] for row in rows], self.mask.device)]
 
     def change(self, m: int) -> Tensor:
         change = super().change(m)

@@ -15,6 +15,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from ...base.memory import on_device
 from ..interventions import SwapEdit
 from ..program.independence import ONE_EACH, Rows
 from ..program.polyphase import apart
@@ -48,13 +49,13 @@ class Batch:
         self.sparse: dict[int, Tensor] = {}
         self._samples = samples
         self._one = samples[0] if len(set(samples)) == 1 else None
-        self._index = torch.tensor(samples, device=device)
+        self._index = on_device(samples, device)
         if sparse is not None and sparse.per_row is not None:
             self._places(sparse, sparse.per_row)
 
     def _places(self, swap: SwapEdit, m: int) -> None:
         """Which rows and units the swap sets, m in each row, and by how much."""
-        self.rows = swap.rows[::m]  # (rows set,)
+        self.rows, self._rows_set = swap.rows[::m], swap.row_numbers[::m]  # (rows set,)
         self.units = swap.units.view(-1, m)  # (rows set, m)
         self.samples = swap.samples[::m, None]  # (rows set, 1)
         self.change = swap.change(m)  # (rows set, m, …)
@@ -101,7 +102,7 @@ class Batch:
     @cached_property
     def _stretches(self) -> list[tuple[int, int, int, bool]]:
         """Consecutive rows of one sample that are all set or all not: (sample, first, last + 1, set)."""
-        are_set = set(self.rows.tolist())
+        are_set = set(self._rows_set)
         stretches = []
         start = 0
         for (sample, is_set), rows in groupby((sample, row in are_set) for row, sample in enumerate(self._samples)):

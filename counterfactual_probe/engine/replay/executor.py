@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...base.memory import on_device
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
 from ...generator.latents import Latents
@@ -109,7 +110,7 @@ class Replay:
     def intervened(self, base: CleanRun, runs: Runs) -> Tensor:
         if not isinstance(base, RecordedRun):
             raise NotReplayable("the clean run was not recorded for replay")
-        index = torch.tensor(runs.samples, device=self.generator.device)
+        index = on_device(runs.samples, self.generator.device)
         edits = [(self.generator.site(layer), some) for layer, some in runs.edits.items()]
         missing = set(runs.edits)
 

@@ -25,6 +25,8 @@ _PROPERTIES = SimpleNamespace(total_memory=_BYTES, major=9, minor=0, multi_proce
 # What makes Python wait for a value.
 _READS = {"item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__contains__", "is_nonzero"}
 _READS |= {"equal", "allclose", "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "isin"}
+# What brings values of Python there, for which it waits as well.
+_FROM_PYTHON = {"tensor", "as_tensor", "asarray"}
 _RANDOM = {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "dropout"}
 _RANDOM |= {"normal_", "uniform_", "bernoulli_", "random_", "multinomial", "normal", "dropout_", "feature_dropout"}
 _MOVES = {"copy_", "type_as", "__set__", "_has_compatible_shallow_copy_type"}
@@ -39,12 +41,14 @@ class StandIn(TorchFunctionMode):
 
     Attributes:
         reads: how often Python has waited for a value, by operation.
+        is_lost: whether it was taken away: everything that is asked of it raises from then on.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.reads: Counter[str] = Counter()
         self.seed, self.offset = 0, 0
+        self.is_lost = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -55,15 +59,21 @@ class StandIn(TorchFunctionMode):
             return self._attribute(func, args, kwargs)
         if name in ("numpy", "__array__", "__dlpack__") and is_there(args[0]):
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor")
+        if name == "pin_memory":
+            return args[0]
         if name in ("to", "cpu", "cuda") and isinstance(args[0], Tensor):
             return self._moved(name, args, kwargs)
         given = list(_tensors((args, kwargs)))
+        if self.is_lost and any(map(is_there, given)):
+            raise RuntimeError("CUDA error: unspecified launch failure")
         there = [value for value in given if is_there(value)]
         if there and name not in _MOVES:
             _require_one_device(name, args, given)
         if there and (name in _READS or (name in ("__getitem__", "__setitem__") and _has_mask(args[1]))):
             self.reads[name] += 1
         target = self._named(kwargs)
+        if target and name in _FROM_PYTHON:
+            self.reads[name] += 1
         is_made_there = bool(there) and name not in ("copy_", "type_as") if target is None else target
         if name in ("copy_", "type_as"):
             is_made_there = is_there(args[name == "type_as"])
@@ -93,6 +103,8 @@ class StandIn(TorchFunctionMode):
     def _moved(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         value, *rest = args
         was = is_there(value)
+        if self.is_lost and was:
+            raise RuntimeError("CUDA error: unspecified launch failure")
         target: bool | None
         if name != "to":
             target, rest = name == "cuda", ["cpu"]
@@ -107,7 +119,8 @@ class StandIn(TorchFunctionMode):
         result: Tensor = value.to(*rest, **kwargs)
         if target is None or target == was:
             return _marked(result) if was else result  # type: ignore[no-any-return]
-        self.reads["cpu"] += was
+        if not kwargs.get("non_blocking"):
+            self.reads["cpu" if was else "cuda"] += 1
         if result.untyped_storage() is value.untyped_storage():
             result = result.clone()
         return _marked(result) if target else result  # type: ignore[no-any-return]
@@ -146,6 +159,7 @@ class StandIn(TorchFunctionMode):
             "get_device_capability": (9, 0),
             "is_bf16_supported": True,
             "mem_get_info": (_BYTES, _BYTES),
+            "current_stream": None,
         }
         for name, answer in answers.items():
             patch.setattr(torch.cuda, name, lambda *_, _answer=answer, **__: _answer)
@@ -153,7 +167,16 @@ class StandIn(TorchFunctionMode):
             patch.setattr(torch.cuda, name, getattr(self, name))
         patch.setattr(torch.cuda, "manual_seed_all", self.manual_seed)
         patch.setattr(torch.cuda, "device", _no_context)
+        patch.setattr(torch.cuda, "Event", _Event)
         patch.setattr(torch.cuda, "get_device_properties", lambda _: _PROPERTIES)
+
+
+class _Event:
+    """Has always happened."""
+
+    def record(self, _stream: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
 
 
 def _no_context(_device: Any) -> AbstractContextManager[None]:
