@@ -2,6 +2,9 @@
 
     python benchmarks/samplers.py                 flow-faces, 8 steps, its bottleneck: 128 channels, 16 pairs
     python benchmarks/samplers.py --short         the same ratios from fewer pairs, in half a minute
+    python benchmarks/samplers.py --threads 1 --channels 16 --out benchmarks/measured/samplers.json
+    python benchmarks/samplers.py --out benchmarks/measured/samplers.json --page docs/samplers.md
+                                                  what was measured, and that written into the page
     python benchmarks/samplers.py --large         the memory of a U-Net of 100 million parameters, 50 steps, 64×64
 
 Both take turns in every round, and the median ratio of their times is what matters. What it depends on stays as it is
@@ -23,6 +26,7 @@ from typing import Any, TypeVar
 
 import torch
 from live import LiveBytes
+from pages import markdown, write_into
 from throughput import machine, seconds_of
 from torch import Tensor, nn
 
@@ -171,6 +175,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def page_table(result: dict[str, Any]) -> str:
+    """What docs/samplers.md shows: ratios by processor time, which other work on the machine disturbs least."""
+    rows = [(row["layer"], f"{row['processor_time_ratio']:.1f}") for row in result["rows"]]
+    return markdown(["calls of the bottleneck", "times as fast as hooks"], rows)
+
+
 def write(result: dict[str, Any], out: Path | None) -> None:
     if out is None:
         return
@@ -180,16 +190,18 @@ def write(result: dict[str, Any], out: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--pairs", type=int, help=f"pairs of ours, of which a hybrid takes as long ({PAIRS}; short form: 2)"
-    )
+    parser.add_argument("--pairs", type=int, help=f"pairs of ours ({PAIRS}; short form: 2)")
     parser.add_argument("--channels", type=int, help="channels that hooks are timed on (128; short form: 4)")
     parser.add_argument("--rounds", type=int, help="rounds (3; short form: 1)")
     parser.add_argument("--threads", type=int, help="torch's threads; by default torch's own choice")
     parser.add_argument("--short", action="store_true", help="half a minute; fails where maps are wrong")
     parser.add_argument("--large", action="store_true", help="the memory of a large sampler alone; some minutes")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
+    parser.add_argument("--page", type=Path, help="write the table of the results in --out into this page instead")
     args = parser.parse_args()
+    if args.page is not None:
+        write_into(args.page, {"samplers": page_table(json.loads(args.out.read_text(encoding="utf-8")))})
+        return
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.large:

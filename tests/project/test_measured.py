@@ -54,3 +54,13 @@ def test_the_page_about_the_benchmark_shows_what_was_measured() -> None:
     for decoder in ("sae", "vlae"):
         assert in_place[decoder][0] < 0.2
     assert all(entry["failed"] == {} for entry in of.values())
+
+
+def test_the_page_about_samplers_shows_what_was_measured() -> None:
+    script, pages = benchmark("samplers"), benchmark("pages")
+    measured = json.loads((BENCHMARKS / "measured" / "samplers.json").read_text(encoding="utf-8"))
+    page = (DOCS / "samplers.md").read_text(encoding="utf-8")
+    table = script.page_table(measured)
+    assert pages.written_into(page, {"samplers": table}) == page
+    assert table in page
+    assert all(row["error"] <= 7e-7 and row["executor"] == "prepared" for row in measured["rows"])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...generator import latents as lt
 from ...generator.adapter import GeneratorAdapter
+from ...generator.images import all_finite
 from ...generator.latents import Latents
 from ...generator.state.disturbance import Draws
 from ...generator.state.randomness import random_states
@@ -22,7 +23,7 @@ from ..checked import disagreement
 from ..executors import FullForward
 from ..interception import NotReplayable
 from ..interventions import SwapEdit
-from ..program.program import Draw, outputs
+from ..program.program import Draw, Program, outputs
 from ..program.recording import NotRecordable, in_order
 from ..runs import CleanRun, Edits, Runs
 from .batch import Batch, Clean, laid_out
@@ -78,6 +79,7 @@ class Prepared:
             self._preparation = remembered
         # A remembered program may be stale; then it is recorded again.
         self._may_be_stale = remembered is not None
+        self._is_confirmed = False  # that a clean run gives what a whole forward does
 
     @property
     def independent(self) -> bool:
@@ -90,6 +92,7 @@ class Prepared:
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> PreparedRun:
+        """As every executor's. A source's run ends at the last of the layers: nothing reads the rest."""
         simplified, n = self._preparation.simplified, len(numbers)
         program = simplified.program
         values: dict[int, Tensor] = dict(program.constants)
@@ -97,9 +100,12 @@ class Prepared:
         values.update(self._noise(program.draws, latents, numbers, seed))
         set_at = {simplified.edited[layer][0]: layer for layer in layers}
         activations: dict[str, Tensor] = {}
+        only_layers = not base and self._is_confirmed and self.independent
         for op, frees in zip(program.ops, self._preparation.frees, strict=True):
             if op.kind == "edit" and (layer := set_at.get(op.reads[0])) is not None:
                 activations[layer] = self.generator.layer(layer).channels_first(values[op.reads[0]]).clone()
+                if only_layers and len(activations) == len(layers) and all(map(all_finite, activations.values())):
+                    return PreparedRun(latents, _no_images(program), activations, numbers, seed)
             values.update(outputs(op, op(values, n)))
             for number in frees:
                 del values[number]
@@ -150,7 +156,7 @@ class Prepared:
         """Record again, if the program is from an earlier call: the forward may have changed since."""
         stale, self._may_be_stale = self._may_be_stale, False
         if stale:
-            self._preparation = self._preparations.anew()
+            self._preparation, self._is_confirmed = self._preparations.anew(), False
         return stale
 
     def clean_problem(self, run: CleanRun, layers: Sequence[str]) -> str | None:
@@ -166,7 +172,7 @@ class Prepared:
         pairs += [(run.activations[layer][:1], expected.activations[layer]) for layer in layers]
         problem = next((text for pair in pairs if (text := self._disagreement(*pair))), None)
         if problem is None:
-            self._may_be_stale = False
+            self._may_be_stale, self._is_confirmed = False, True
         return problem
 
     def _few(self, edits: Edits) -> SwapEdit | None:
@@ -181,3 +187,7 @@ class Prepared:
 
     def _disagreement(self, images: Tensor, expected: Tensor) -> str | None:
         return disagreement(images, expected, _TOLERANCE.get(self.generator.dtype or expected.dtype, 1e-2))
+
+
+def _no_images(program: Program) -> Tensor:
+    return torch.empty(0, *program.size(program.image, 1)[1:])

@@ -156,5 +156,10 @@ class Rewriting:
         for op in self.ops:
             for number in op.reads[1:]:
                 value = self.constants.get(number)
-                if value is not None and value.dim() == 4 and value.device.type == "cpu":
+                if value is not None and kernel_layout(value) is torch.channels_last:
                     self.constants[number] = value.contiguous(memory_format=torch.channels_last)
+
+
+def kernel_layout(value: Tensor) -> torch.memory_format:
+    """The layout in which kernels are kept: what is made in it need not be copied later."""
+    return torch.channels_last if value.dim() == 4 and value.device.type == "cpu" else torch.contiguous_format

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import counterfactual_probe as cp
+from counterfactual_probe.engine.program.rewrites.narrow import of_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 WORDS, PAIRS, STEPS = 8, 4, 2
@@ -37,33 +39,41 @@ def test_calls_that_are_not_there(layer: str, message: str, text: cp.GeneratorAd
         cp.Hybridizer(text, layer)
 
 
-def test_a_map_of_words_costs_its_hybrids_and_clean_runs(
-    text: cp.GeneratorAdapter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every sample that goes through the denoiser counts, those of recording and checking as well."""
+class Rows(TorchDispatchMode):
+    """Counts the rows that convolutions of a kernel read, in the module's own forward or in a program."""
+
+    def __init__(self, kernel: Tensor) -> None:
+        super().__init__()
+        self.shapes, self.count = {tuple(of.shape) for of in (kernel, of_blocks(kernel, 2))}, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default and tuple(args[1].shape) in self.shapes:
+            self.count += len(args[0])
+        return func(*args, **kwargs or {})
+
+
+def test_a_map_of_words_costs_its_hybrids_and_clean_runs(text: cp.GeneratorAdapter) -> None:
+    """Each word of each pair a hybrid, and no more than a clean run of each base and each source."""
     z1 = text.sample(PAIRS, seed=0, prompts="a cat on the moon")
     z2 = text.sample(PAIRS, seed=0, prompts="the red dog on a moon")
-    run: list[int] = []
-
-    def count(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
-        run.append(len(kwargs["encoder_hidden_states"]) // 2)  # both halves of guidance
-
-    forwards = text.forward
-
-    def counted(self: Any, latents: Any, *args: Any, noise: Any, **options: Any) -> Tensor:
-        handle = text.module.unet.register_forward_pre_hook(count, with_kwargs=True)
-        try:
-            return forwards(latents, *args, noise=noise, **options)
-        finally:
-            handle.remove()
-
-    monkeypatch.setattr(cp.GeneratorAdapter, "forward", counted)
-    probe = cp.InfluenceMap(text, "prompt.prompt_embeds", axis="token")
-    maps = probe.attribute(z1, z2, units=[[word] for word in range(WORDS)])
-    assert maps.provenance["executor"] == "prepared"
-    assert 0 < sum(run) <= STEPS * (WORDS * PAIRS + 2 * PAIRS)
-    assert float(maps.influence[1:5].max()) > 0  # of tokens that differ
-    assert float(maps.influence[0]) == 0  # of the first one, which both prompts have
+    probe, words = cp.InfluenceMap(text, "prompt.prompt_embeds", axis="token"), range(1, WORDS + 1)
+    first = probe.attribute(z1, z2, units=[[word] for word in words])  # which writes the forward down
+    module: Any = text.module
+    unet, vae = module.unet, module.vae
+    counted = {}
+    for name, kernel, folded in (("unet", unet.conv_out.weight, 2 * STEPS), ("vae", vae.decoder.conv_out.weight, 1)):
+        with Rows(kernel) as rows:
+            text(z1)
+        assert rows.count == folded * PAIRS  # a forward of each, in both halves of guidance and every step
+        with Rows(kernel) as rows:
+            maps = probe.attribute(z1, z2, units=[[word] for word in words])
+        counted[name] = rows.count / folded
+    assert maps.provenance["executor"] == first.provenance["executor"] == "prepared"
+    assert float(maps.influence.min()) > 0  # all of them differ, so that none is left out
+    checked = 1  # a clean run that every call compares with a whole forward
+    assert WORDS * PAIRS <= counted["unet"] == counted["vae"] <= WORDS * PAIRS + 2 * PAIRS + checked
+    start = probe.attribute(z1, z2, units=[[0]] * 3 + [[1]] * 3)
+    assert float(start.influence[0]) == 0 < float(start.influence[3])  # both prompts have the first token
 
 
 def test_state_of_a_scheduler_is_reset_for_every_run() -> None:

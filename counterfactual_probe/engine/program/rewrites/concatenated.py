@@ -16,7 +16,7 @@ import torch
 
 from ..operators import Affine, Convolution, arguments
 from ..program import Op, Ref, Size, leaves
-from ..rewriting import Rewriting
+from ..rewriting import Rewriting, kernel_layout
 from ..vocabulary import CONCATENATIONS
 from .enlarging import keeps_size, of_repeated, repeats
 
@@ -42,7 +42,8 @@ class _Part:
         """A constant's part along a dimension of all channels."""
 
         def made() -> Ref:
-            return work.add_constant(work.constants[item.number].narrow(dim, self.first, self.channels).clone())
+            part = work.constants[item.number].narrow(dim, self.first, self.channels)
+            return work.add_constant(part.clone(memory_format=kernel_layout(part)))
 
         return work.once(("part", item, dim, self.first, self.channels), made)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..operators import Convolution
 from ..polyphase import PolyphaseConvolution, of_transposed, of_upsampled, polyphase_convolution
 from ..program import Op, Ref
-from ..rewriting import Rewriting, Shape
+from ..rewriting import Rewriting, Shape, kernel_layout
 
 # A transposed convolution to this many values for a pixel of its input is faster in polyphase form.
 _FEW_OUTPUTS = 64
@@ -83,7 +84,8 @@ def kernel_of_repeated(weight: Tensor, factor: int) -> Tensor:
     """
     outputs, inputs, kernel, _ = weight.shape
     wide = kernel + factor - 1
-    result = weight.new_zeros(inputs, outputs, wide, wide)
+    shape, layout = (inputs, outputs, wide, wide), kernel_layout(weight)
+    result = torch.empty(shape, dtype=weight.dtype, device=weight.device, memory_format=layout).zero_()
     turned = weight.transpose(0, 1).flip(2, 3)
     for row in range(factor):
         for column in range(factor):
