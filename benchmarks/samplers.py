@@ -5,7 +5,8 @@
     python benchmarks/samplers.py --threads 1 --channels 16 --out benchmarks/measured/samplers.json
     python benchmarks/samplers.py --out benchmarks/measured/samplers.json --page docs/samplers.md
                                                   what was measured, and that written into the page
-    python benchmarks/samplers.py --large         the memory of a U-Net of 100 million parameters, 50 steps, 64×64
+    python benchmarks/samplers.py --large --out benchmarks/measured/sampler_memory.json
+                                                  the memory of a U-Net of 100 million parameters, 50 steps, 64×64
 
 Both take turns in every round, and the median ratio of their times is what matters. What it depends on stays as it is
 in the short form: we map all channels, for which clean runs are paid once, of two pairs; hooks run 16 pairs in a

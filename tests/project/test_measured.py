@@ -64,3 +64,7 @@ def test_the_page_about_samplers_shows_what_was_measured() -> None:
     assert pages.written_into(page, {"samplers": table}) == page
     assert table in page
     assert all(row["error"] <= 7e-7 and row["executor"] == "prepared" for row in measured["rows"])
+    memory = json.loads((BENCHMARKS / "measured" / "sampler_memory.json").read_text(encoding="utf-8"))
+    first, later = (round(memory["peak_bytes"][f"{name} call"] / 1e6) for name in ("first", "later"))
+    assert f"takes {first} MB beside its weights ({round(memory['weights_bytes'] / 1e6)} MB)" in page
+    assert f"and {later} MB in later calls" in page
