@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
+from live import LiveBytes
 
 import counterfactual_probe as cp
 
 from .exactness import subject
 from .stage import Bench, Row
 
+# What tests on devices are recognised by; those in other files need not be collected.
+_ON_DEVICES = r"on_devices\(|ACCELERATORS|toy: Toy"
+_GO_ON = ["--continue-on-collection-errors"]  # of files that need what is not installed
 MARGIN = 1.10  # of peaks that should be equal
 
 
 def memory(bench: Bench) -> Iterator[Row]:
     """Peaks of one layer's maps: as high for many pairs as for few, and more for more channels by their maps alone."""
-    bench.require_gpu("torch counts the bytes of a GPU only (benchmarks/samplers.py --large counts those of a CPU)")
     _, gen, layer, _ = subject(bench)
     channels = gen.layers[layer].channels
     some = [[channel] for channel in range(channels // 2)]
     probe = cp.InfluenceMap(gen, layer)
     probe.attribute(n_pairs=2, units=some)  # records, and fills caches of kernels
     peaks = {}
-    for name, pairs, units in (("few", 32, some), ("more pairs", 256, some), ("more units", 32, None)):
-        torch.cuda.reset_peak_memory_stats(bench.device)
-        before = torch.cuda.memory_allocated(bench.device)
-        probe.attribute(n_pairs=pairs, units=units, hybrids_per_eval=512)
-        peaks[name] = torch.cuda.max_memory_allocated(bench.device) - before
-        yield {
-            "name": f"peak of {pairs} pairs of {channels if units is None else len(some)} channels",
-            "MiB": peaks[name] / 2**20,
-        }
+    # At least as many pairs as hybrids in a batch, since so many clean runs are kept at a time.
+    for name, pairs, units in (("few", 64, some), ("more pairs", 256, some), ("more units", 64, None)):
+        peaks[name] = _peak(bench, partial(probe.attribute, n_pairs=pairs, units=units, hybrids_per_eval=64))
+        what = f"peak of {pairs} pairs of {channels if units is None else len(some)} channels"
+        yield {"name": what, "MiB": peaks[name] / 2**20}
     if peaks["more pairs"] > MARGIN * peaks["few"]:
         raise RuntimeError("memory grows with the number of pairs")
+
+
+def _peak(bench: Bench, work: Callable[[], Any]) -> int:
+    """Bytes that are taken at the peak, beside those taken before: by torch's allocator, or of tensors on a CPU."""
+    if not bench.on_gpu:
+        with LiveBytes() as live:
+            work()
+        peak: int = live.peak
+        return peak
+    torch.cuda.reset_peak_memory_stats(bench.device)
+    before = torch.cuda.memory_allocated(bench.device)
+    work()
+    return torch.cuda.max_memory_allocated(bench.device) - before
 
 
 def out_of_memory(bench: Bench) -> Iterator[Row]:
@@ -47,13 +62,13 @@ def out_of_memory(bench: Bench) -> Iterator[Row]:
     bench.require_gpu("a GPU's allocator is given too little")
     _, gen, layer, _ = subject(bench)
     probe = cp.InfluenceMap(gen, layer)
-    fits = probe.attribute(n_pairs=8, hybrids_per_eval=32)
+    fits = probe.attribute(n_pairs=64, hybrids_per_eval=32)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(bench.device).total_memory
     room = torch.cuda.memory_reserved(bench.device) + 300 * 2**20
     torch.cuda.set_per_process_memory_fraction(min(1.0, room / total), bench.device)
     try:
-        found = probe.attribute(n_pairs=8, hybrids_per_eval=4096)
+        found = probe.attribute(n_pairs=64, hybrids_per_eval=4096)  # of which 64 channels fill one batch
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, bench.device)
     batch = found.provenance["hybrids_per_eval"]
@@ -112,15 +127,13 @@ def tests(bench: Bench) -> Iterator[Row]:
     """The tests that run on a device; on a CPU those of the stand-in for a GPU."""
     root = Path(__file__).resolve().parents[2]
     chosen = ["-m", "gpu"] if bench.on_gpu else ["-m", "not slow and not gpu and not long", "-k", "stand"]
-    folders = (
-        ["tests/devices"]
-        if bench.small
-        else ["tests/devices", "tests/hybrids", "tests/influence", "tests/engine", "tests/generator"]
-    )
+    folder = root / "tests" / "devices" if bench.small else root / "tests"
+    found = sorted(folder.rglob("test_*.py"))
+    files = [str(file) for file in found if re.search(_ON_DEVICES, file.read_text(encoding="utf-8"))]
     several = ["-n", "4", "--dist", "loadfile"] if bench.on_gpu and find_spec("xdist") else []
     run = subprocess.run(
         # Without the current folder, where the library is not as it is installed.
-        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *several, *chosen, *folders],
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *_GO_ON, *several, *chosen, *files],
         cwd=root,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -16,9 +16,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from counterfactual_probe.engine import Prepared
 from support.paths import BENCHMARKS, ROOT
 
-NEEDS_A_GPU = {"CUDA graphs", "settings", "memory", "out of memory"}
+NEEDS_A_GPU = {"CUDA graphs", "settings", "out of memory"}
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def test_a_rehearsal_names_all_that_it_does_not_do(
     rows = {row["name"]: row for stage in found["stages"] for row in stage["rows"]}
     assert rows["hooks, float32, TF32 on"]["skipped"] == rows["ours, tf32"].get("skipped", "no TF32 here")
     assert rows["ours, float32"]["executor"] == "prepared"
+    assert rows["peak of 64 pairs of 12 channels"]["MiB"] > rows["peak of 64 pairs of 6 channels"]["MiB"] > 0
     assert rows["ours, float32"]["busy"] == "skipped: no GPU"
     assert found["machine"]["torch"] == torch.__version__
 
@@ -90,6 +92,35 @@ def test_the_stages_that_need_no_real_gpu_run_on_the_stand_in(
             assert rows["ours, float32"]["busy"] == 0.5
             assert rows["ours, tf32"]["share of arithmetic"] > 0
             assert rows["ours, bf16-diff"]["precision"] == "bf16-diff"
+
+
+@pytest.mark.parametrize("device", ["stand-in"])
+def test_memory_that_is_made_scarce_is_seen_to_halve_batches(
+    device: str, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an allocator that refuses rows above 300 while the command lets it have little."""
+    fractions = [1.0]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: fractions.append(share))
+    right = Prepared.intervened
+
+    def scarce(self: Prepared, base: Any, runs: Any) -> torch.Tensor:
+        if fractions[-1] < 1 and len(runs) > 300:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB")
+        return right(self, base, runs)
+
+    bench = gpu.stage.Bench(torch.device("cuda", 0), small=True)
+    stage = next(stage for stage in gpu.main.STAGES if stage.name == "out of memory")
+    with monkeypatch.context() as patch:
+        patch.setattr(Prepared, "intervened", scarce)
+        found = gpu.stage.outcome_of(stage, bench)
+    assert (found.state, found.why) == ("done", "")
+    assert found.rows[0]["halved to"] == 256
+    assert fractions == [1.0, pytest.approx(300 / 8192), 1.0]
+    found = gpu.stage.outcome_of(stage, bench)  # where nothing runs out, the stage shows nothing, and says so
+    assert found.state == "failed"
+    assert "batches were not halved" in found.why
 
 
 def test_what_fails_or_comes_too_late_is_said_and_the_rest_runs(
