@@ -3,9 +3,11 @@
     python benchmarks/reproducibility.py                      the layers that reports show, for every generator, K = 2…5
     python benchmarks/reproducibility.py --bars               the project's goals for dcgan-faces, 8 samples
     python benchmarks/reproducibility.py --layers main.8 --pairs 64 256
+    python benchmarks/reproducibility.py --features pca --pairs 64 --out benchmarks/measured/pca.json
+            rows are added to those that are there; with --page docs/reproducibility.md, into the page
 
 Three pipelines: the papers' (binarised mean maps); the more reproducible variant (L2 rows of maps in which every pair
-has equal weight); and changes in terms of principal components, those of the first sample for all. Samples have
+has equal weight); and changes in terms of principal components, of which each sample has its own. Samples have
 different seeds, and every two of them are compared. Each true agreement is given with the one that a single sample
 expects (``expected_ari_``), the share of confident channels (confidence of at least 0.9), and how many of these keep
 their module in another sample.
@@ -24,6 +26,7 @@ from statistics import median
 from typing import Any, get_args
 
 import numpy as np
+from pages import markdown, write_into
 from throughput import machine
 
 import counterfactual_probe as cp
@@ -49,10 +52,9 @@ def drawn(
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        components = maps[0].components if maps else COMPONENTS
         maps.append(
             influence.attribute(
-                n_pairs=pairs, seed=seed, blocks=blocks, normalise="pair", components=components, checkpoint=file
+                n_pairs=pairs, seed=seed, blocks=blocks, normalise="pair", components=COMPONENTS, checkpoint=file
             )
         )
         seconds.append(time.perf_counter() - start)
@@ -110,19 +112,42 @@ def rows(
     draws: int,
     blocks: int,
     keep: Path | None,
+    kinds: Sequence[Kind] = KINDS,
 ) -> Any:
     """One row for each layer, number of pairs, pipeline and K, printed when it is ready."""
     gen = cp.load(name)
     for layer in layers or default_layers(gen):
         for n in pairs:
             maps, seconds = drawn(gen, layer, n, draws, first=1000, blocks=blocks, keep=keep)
-            for kind, k in itertools.product(KINDS, counts):
+            for kind, k in itertools.product(kinds, counts):
                 found = agreement(maps, k, kind)
                 row = {"generator": name, "layer": layer, "pairs": n, "features": NAMES[kind], "k": k}
                 print(
                     f"{name} {layer:8} {n:5} pairs {seconds:7.1f} s  {NAMES[kind]:6} K={k}  {words(found)}", flush=True
                 )
                 yield row | found | {"map_seconds": seconds, "draws": draws, "blocks": blocks}
+
+
+def tables(result: dict[str, Any]) -> dict[str, str]:
+    """The page's table of one pipeline, by the name of its place: a row for each layer."""
+    lines: list[list[str]] = []
+    places = list(dict.fromkeys((row["generator"], row["layer"], row["pairs"]) for row in result["rows"]))
+    counts = sorted({row["k"] for row in result["rows"]})
+    for name, layer, pairs in places:
+        found = {
+            row["k"]: row
+            for row in result["rows"]
+            if (row["generator"], row["layer"], row["pairs"]) == (name, layer, pairs)
+        }
+        aris = [f"{found[k]['ari']:.2f} ({found[k]['expected_ari']:.2f})" for k in counts]
+        kept = np.nanmean([row["sure_kept"] for row in found.values()])
+        confident = np.mean([row["coverage"] for row in found.values()])
+        lines.append([f"`{name}`", f"`{layer}`", str(pairs), *aris, f"{confident:.0%}", f"{kept:.0%}"])
+    bias = np.mean([row["expected_ari"] - row["ari"] for row in result["rows"]])
+    kept = np.nanmean([row["sure_kept"] for row in result["rows"]])
+    head = ["generator", "layer", "pairs", *(f"ARI, K = {k}" for k in counts), "confident", "of these reproduced"]
+    mean = ["mean", "", "", *[""] * (len(counts) - 1), f"expected − true: {bias:+.2f}", "", f"{kept:.0%}"]
+    return {"pca": markdown(head, [*lines, mean])}
 
 
 def _installed() -> list[str]:
@@ -145,6 +170,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--modules", type=int, nargs="+", default=[2, 3, 4, 5])
     parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--features", choices=KINDS, nargs="+", default=list(KINDS))
     parser.add_argument(
         "--blocks", type=int, default=BLOCKS, help="blocks of pairs, of at least two pairs each (%(default)s)"
     )
@@ -153,7 +179,11 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, help="a folder for the maps, which another run reuses")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--page", type=Path, help="a page whose table is made anew from --out")
     args = parser.parse_args()
+    if args.page is not None and args.out is not None and args.out.exists():
+        write_into(args.page, tables(json.loads(args.out.read_text(encoding="utf-8"))))
+        return
     warnings.simplefilter("ignore", ExpectedDisagreement)
     found = []
     if args.bars:
@@ -172,12 +202,30 @@ def main() -> None:
     else:
         for name in args.generators or _installed():
             found += list(
-                rows(name, args.layers, args.pairs, args.modules, draws=args.draws, blocks=args.blocks, keep=args.keep)
+                rows(
+                    name,
+                    args.layers,
+                    args.pairs,
+                    args.modules,
+                    draws=args.draws,
+                    blocks=args.blocks,
+                    keep=args.keep,
+                    kinds=args.features,
+                )
             )
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {"machine": machine(cp.load("dcgan-faces").device), "rows": found}
-        args.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write(args.out, found)
+
+
+def write(path: Path, found: Sequence[dict[str, Any]]) -> None:
+    """The rows, beside those of other layers that are in the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = ("generator", "layer", "pairs", "features", "k")
+    new = {tuple(row[name] for name in names) for row in found}
+    there = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    others = [row for row in there if tuple(row[name] for name in names) not in new]
+    content = {"machine": machine(cp.load("dcgan-faces").device), "rows": [*others, *found]}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

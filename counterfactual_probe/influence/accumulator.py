@@ -25,7 +25,7 @@ class MapAccumulator:
 
     def add(self, pair: int, sets: Sequence[int], maps: Tensor, energy: Tensor | None = None) -> None:
         """Add pair number ``pair``'s maps (sets, H, W) of these unit sets, given in rising order, and their energy
-        (sets, components) if it is wanted."""
+        (sets, components) if it is wanted: in the leading components and, behind these, in those of resampled pairs."""
         arrays = self.arrays
         first, last = sets[0], sets[-1] + 1
         # A slice where possible: it updates in place, without copies.
@@ -43,8 +43,11 @@ class MapAccumulator:
             arrays.normalised[index] += unit
             _add(arrays.normalised_block_sums, pair, index, unit)
         if arrays.energy is not None and energy is not None:
-            arrays.energy[index] += energy
-            _add(arrays.energy_block_sums, pair, index, energy)
+            number = arrays.energy.shape[1]
+            leading, resampled = energy[:, :number], energy[:, number:]
+            arrays.energy[index] += leading
+            _add(arrays.energy_block_sums, pair, index, leading)
+            _add(arrays.resampled_energy_block_sums, pair, index, resampled.reshape(len(energy), -1, number))
 
     def relative_errors(self, chosen: Sequence[int]) -> list[float]:
         """‖standard error‖₂ / ‖map‖₂ of unit sets; infinite while one has changed nothing, since it then costs

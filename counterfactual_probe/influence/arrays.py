@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,23 @@ from ..distributed.exchange import Exchange
 
 # Names in checkpoint files, where they differ: format 1 calls the arrays what they are before the last pair.
 _IN_CHECKPOINTS = {"maps": "mean", "standard_error": "deviation", "influence_standard_error": "influence_deviation"}
+
+
+class Components(NamedTuple):
+    """Principal components of what hybrids change.
+
+    Attributes:
+        leading: (components, C, h, w).
+        resampled: (resamples, components, C, h, w) of random halves of the pairs: how another sample's may differ.
+    """
+
+    leading: Tensor
+    resampled: Tensor | None = None
+
+    @property
+    def stacked(self) -> Tensor:
+        """(1 + resamples) × components in one tensor, the leading ones first."""
+        return self.leading if self.resampled is None else torch.cat([self.leading, self.resampled.flatten(0, 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +54,8 @@ class MapArrays:
     components: Tensor | None = None
     energy: Tensor | None = None
     energy_block_sums: Tensor | None = None
+    resampled_components: Tensor | None = None
+    resampled_energy_block_sums: Tensor | None = None
 
     @classmethod
     def zeros(
@@ -47,14 +66,15 @@ class MapArrays:
         *,
         normalise: bool = False,
         blocks: int = 0,
-        components: Tensor | None = None,
+        components: Components | None = None,
     ) -> MapArrays:
         """Before the first pair; ``components`` are on the device."""
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(sets, *shape, dtype=dtype, device=device)
 
-        shared = None if components is None else len(components)
+        shared = None if components is None else len(components.leading)
+        resampled = None if components is None else components.resampled
         return cls(
             zeros(*size),
             zeros(*size),
@@ -65,10 +85,19 @@ class MapArrays:
             normalised=zeros(*size) if normalise else None,
             block_sums=zeros(blocks, *size) if blocks else None,
             normalised_block_sums=zeros(blocks, *size) if blocks and normalise else None,
-            components=components,
+            components=None if components is None else components.leading.to(device),
             energy=None if shared is None else zeros(shared),
             energy_block_sums=zeros(blocks, shared) if blocks and shared is not None else None,
+            resampled_components=None if resampled is None else resampled.to(device),
+            resampled_energy_block_sums=(
+                zeros(blocks, *resampled.shape[:2]) if blocks and resampled is not None else None
+            ),
         )
+
+    @property
+    def all_components(self) -> Components | None:
+        """The leading components, and those of resampled pairs if there are any."""
+        return None if self.components is None else Components(self.components, self.resampled_components)
 
     def tensors(self) -> dict[str, Tensor]:
         """Those that there are, by name."""
@@ -90,5 +119,6 @@ class MapArrays:
     def gathered(self, exchange: Exchange, sets: int, device: torch.device) -> MapArrays:
         """The rows of all ranks, of unit sets that were dealt to them in turn."""
         rows = self.tensors()
-        rows.pop("components", None)  # the same on all ranks
+        for same_on_all in ("components", "resampled_components"):
+            rows.pop(same_on_all, None)
         return dataclasses.replace(self, **exchange.gather(rows, sets, device))

@@ -14,7 +14,7 @@ from ..distributed.exchange import Exchange
 from ..distributed.ranks import Ranks
 from ..engine import Stream, Swap
 from .accumulator import MapAccumulator
-from .arrays import MapArrays
+from .arrays import Components, MapArrays
 from .components import energy_shares
 from .progress.files import ProgressFile
 from .progress.furthest import SHARED, Furthest
@@ -47,7 +47,7 @@ class Estimate:
     ``state`` holds all that is needed to ``restore`` the estimate and end with the same bits.
     """
 
-    def __init__(self, stream: Stream, swap: Swap, options: MapOptions, components: Tensor | None) -> None:
+    def __init__(self, stream: Stream, swap: Swap, options: MapOptions, components: Components | None) -> None:
         self.stream, self.options, self._swap = stream, options, swap
         self._sets = swap.sets
         device = stream.generator.device
@@ -58,7 +58,7 @@ class Estimate:
                 device,
                 normalise=options.normalise,
                 blocks=options.blocks,
-                components=None if components is None else components.to(device),
+                components=components,
             )
         )
         self.position = 0
@@ -106,7 +106,8 @@ class Estimate:
 
     def _maps(self, start: int, end: int) -> Iterator[tuple[int, list[int], Tensor, Tensor | None]]:
         """Pair, indices among the active sets, their maps and, with components, the energy of their changes."""
-        components, cell = self.accumulator.arrays.components, self.options.cell
+        given, cell = self.accumulator.arrays.all_components, self.options.cell
+        components = None if given is None else given.stacked
         for effect in self.stream.run(start, end):
             maps = effect.maps()
             self.precision = self.stream.executor.rounding or str(maps.dtype).removeprefix("torch.")
@@ -213,7 +214,7 @@ class SharedEstimate(Estimate):
     """
 
     def __init__(
-        self, stream: Stream, swap: Swap, options: MapOptions, components: Tensor | None, exchange: Exchange
+        self, stream: Stream, swap: Swap, options: MapOptions, components: Components | None, exchange: Exchange
     ) -> None:
         super().__init__(stream, swap, options, components)
         self._exchange = exchange
@@ -231,9 +232,9 @@ class SharedEstimate(Estimate):
 
     def _run(self, end: int, ran: Callable[[int], object]) -> None:
         start, share = self.position, self._exchange.ranks.share(end - self.position)
-        components = self.accumulator.arrays.components
+        components = self.accumulator.arrays.all_components
         maps_of_block = self._empty_block(end, *self.options.size)
-        energy_of_block = None if components is None else self._empty_block(end, len(components))
+        energy_of_block = None if components is None else self._empty_block(end, len(components.stacked))
         for pair, sets, maps, energy in self._maps(start + share.start, start + share.stop):
             maps_of_block[pair - start, sets] = maps.to(maps_of_block)
             ran(len(sets))

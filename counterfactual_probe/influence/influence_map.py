@@ -90,7 +90,7 @@ class InfluenceMap:
                 equally; pairs that change nothing are left out, and counted.
             map_size: (height, width), or one number for both, which divide the image's: maps are averaged over blocks.
             components: also the energy of changes in each of this many leading principal components (64 is a good
-                number), for ``ModuleFinder(features="pca")``; or ``maps.components`` of earlier maps, to compare with.
+                number), for ``ModuleFinder(features="pca")``; or ``maps.components`` of others, to compare templates.
             hybrids_per_eval: hybrids in one forward; by default from shapes and a memory limit.
             show_progress: a progress bar on stderr.
             checkpoint: a file for the progress, written about every 15 seconds. After any interruption the same call
@@ -158,7 +158,7 @@ class InfluenceMap:
             maps = more if maps is None else maps.pooled(more)
             del more  # whose sums over blocks would stay in memory while the caller works with those of all pairs
             if maps.components is not None:
-                options["components"] = maps.components
+                options["components"] = maps.all_components
             about = {key: value for key, value in maps.provenance.items() if key != "pair_digests"}
             maps = dataclasses.replace(maps, provenance=about | {"seed": seed, "pairs": "drawn"})
             yield maps

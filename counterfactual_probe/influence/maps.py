@@ -64,6 +64,9 @@ class InfluenceMaps(Result, MapArrays):
         components: (components, C, H, W) with ``components``: the leading principal components of what hybrids change.
         energy: (sets, components) mean share of a change's squared norm in each, over pairs that change anything.
         energy_block_sums: (sets, blocks, components) sums of these shares.
+        resampled_components: (resamples, components, C, H, W) with ``components`` and ``blocks``: those of random
+            halves of the pairs, for confidence. None where components were given.
+        resampled_energy_block_sums: (sets, blocks, resamples, components) sums of the shares in these.
     """
 
     units: tuple[UnitSet, ...]
@@ -82,8 +85,11 @@ class InfluenceMaps(Result, MapArrays):
         "components": "float components _ size*",
         "energy": "float sets components",
         "energy_block_sums": "float sets blocks components",
+        "resampled_components": "float resamples components _ size*",
+        "resampled_energy_block_sums": "float sets blocks resamples components",
         "units": "list sets",
     }
+    ADDED: ClassVar[tuple[str, ...]] = ("resampled_components", "resampled_energy_block_sums")
     PROVENANCE: ClassVar[type[Provenance]] = MapsProvenance
 
     def __len__(self) -> int:
@@ -214,7 +220,13 @@ class InfluenceMaps(Result, MapArrays):
 
     def without_blocks(self) -> InfluenceMaps:
         """The same maps without the block sums, which take many times their room."""
-        return dataclasses.replace(self, block_sums=None, normalised_block_sums=None, energy_block_sums=None)
+        return dataclasses.replace(
+            self,
+            block_sums=None,
+            normalised_block_sums=None,
+            energy_block_sums=None,
+            resampled_energy_block_sums=None,
+        )
 
     def pooled(self, other: InfluenceMaps) -> InfluenceMaps:
         """The maps over the pairs of both, which must be independent: other latents, everything else the same.
@@ -258,6 +270,8 @@ class InfluenceMaps(Result, MapArrays):
             components=self.components,
             energy=mean(self.energy, other.energy),
             energy_block_sums=added(self.energy_block_sums, other.energy_block_sums),
+            resampled_components=self.resampled_components,
+            resampled_energy_block_sums=added(self.resampled_energy_block_sums, other.resampled_energy_block_sums),
         )
 
     def _require_other_pairs(self, other: InfluenceMaps) -> None:

@@ -21,6 +21,7 @@ from ..generator.adapter import BASE, SOURCE, GeneratorAdapter
 from ..generator.latents import Latents
 from ..generator.results import units_to_json
 from ..generator.units import Extent, Space, UnitSet
+from .arrays import Components
 
 DEFAULT_PAIRS = 256
 
@@ -43,7 +44,7 @@ class MapOptions:
     blocks: int
     size: tuple[int, ...]
     cell: tuple[int, ...]
-    components: int | Tensor | None
+    components: int | Components | None
 
     @property
     def least_pairs(self) -> int:
@@ -121,7 +122,7 @@ class MapRequest:
             "requested precision": self.precision,
             "blocks": options.blocks or None,
             "map_size": list(options.size),
-            "components": lt.fingerprint(components) if isinstance(components, Tensor) else components,
+            "components": _fingerprint(components) if isinstance(components, Components) else components,
         }
 
 
@@ -200,15 +201,21 @@ def _checked_map_size(given: Any, image: tuple[int, ...]) -> tuple[int, ...]:
     return size
 
 
-def _checked_components(given: Any, size: tuple[int, ...]) -> int | Tensor | None:
+def _fingerprint(components: Components) -> str:
+    return lt.fingerprint({name: value for name, value in components._asdict().items() if value is not None})
+
+
+def _checked_components(given: Any, size: tuple[int, ...]) -> int | Components | None:
     """How many components, or those of earlier maps, for changes (C, h, w)."""
     if given is None:
         return None
-    if not isinstance(given, Tensor):
+    if isinstance(given, Tensor):
+        given = Components(given)
+    if not isinstance(given, Components):
         return whole(given, "components", 1)
-    if tuple(given.shape[1:]) != size:
+    if tuple(given.leading.shape[1:]) != size:
         raise ProbeError(
-            f"the components have shape {tuple(given.shape)} and changes are {size}; give the .components of maps of "
-            "this generator and map_size, or a number"
+            f"the components have shape {tuple(given.leading.shape)} and changes are {size}; give the .components of "
+            "maps of this generator and map_size, or a number"
         )
-    return given.float()
+    return Components(given.leading.float(), given.resampled)

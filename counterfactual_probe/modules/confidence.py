@@ -126,9 +126,9 @@ def measure_confidence(
     placed = partitions[0][1] >= 0
     sets, number, *size = blocks.shape
 
-    def once(sums: Tensor) -> list[tuple[Array, float]]:
+    def once(sums: Tensor, resample: int) -> list[tuple[Array, float]]:
         # Features do not depend on a map's scale, so a sum serves as a mean.
-        rows = features.rows(sums.view(sets, *size).double().numpy())
+        rows = features.resampled_rows(sums.view(sets, *size).double().numpy(), resample)
         alive = placed & rows.any(1)
         most = most_modules(rows[alive], method)  # too few distinct maps reproduce no module
         numbers = sorted({k for k, _ in partitions if k <= most})
@@ -147,7 +147,8 @@ def measure_confidence(
     # In parallel, one thread each, because small factorisations are memory-bound.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for some in torch.split(weights.to(blocks.dtype), _TOGETHER):
-            compared += pool.map(once, torch.matmul(some, blocks.flatten(2)).unbind(1))
+            numbers = range(len(compared), len(compared) + len(some))
+            compared += pool.map(once, torch.matmul(some, blocks.flatten(2)).unbind(1), numbers)
     measured = []
     for partition in zip(*compared, strict=True):
         stability = np.mean([same for same, _ in partition], axis=0)

@@ -68,11 +68,18 @@ class MapFeatures:
         return as_maps(maps, any_size=own)
 
     def blocks(self, maps: Maps) -> Tensor | None:
-        """Sums over blocks of pairs of the same maps, (channels, blocks, H, W), if there are any."""
+        """Sums over blocks of pairs of the same maps, (channels, blocks, H, W), if there are any.
+
+        Of energies (channels, blocks, 1 + resamples, components): in the components of all pairs, then in those of
+        resampled ones.
+        """
         if not isinstance(maps, InfluenceMaps):
             return None
         if self.kind == "pca":
-            return None if maps.energy_block_sums is None else maps.energy_block_sums[:, :, None]
+            if maps.energy_block_sums is None:
+                return None
+            leading, resampled = maps.energy_block_sums[:, :, None], maps.resampled_energy_block_sums
+            return leading if resampled is None else torch.cat([leading, resampled], 2)
         return maps.normalised_block_sums if self.kind == "l2" else maps.block_sums
 
     def rows(self, values: Array) -> Array:
@@ -83,15 +90,18 @@ class MapFeatures:
             return np.asarray(unit_rows(np.sqrt(values[:, 0])), np.float64)
         return unit_features(values, self.window)
 
-    def require_comparable(self, maps: Maps, other: Maps) -> None:
-        """Raise a ProbeError if the features of two samples do not mean the same."""
-        if self.kind == "pca":
-            one, two = _components_of(maps), _components_of(other)
-            if one.shape != two.shape or not torch.equal(one, two):
-                raise ProbeError(
-                    "the two samples have different principal components; make the other maps with "
-                    "attribute(..., components=maps.components)"
-                )
+    def resampled_rows(self, values: Array, resample: int) -> Array:
+        """The same of a resample; energies are in the components of half of the pairs, since another sample has
+        components of its own."""
+        others = values.shape[1] - 1 if self.kind == "pca" else 0
+        return self.rows(values[:, 1 + resample % others :] if others else values)
+
+    def comparable(self, maps: Maps, other: Maps) -> bool:
+        """Whether the features of two samples mean the same: energies in components of their own do not."""
+        if self.kind != "pca":
+            return True
+        one, two = _components_of(maps), _components_of(other)
+        return one.shape == two.shape and torch.equal(one, two)
 
     def images(self, rows: Floats, maps: Maps) -> Floats:
         """Rows of features as images of the maps' size, each with the norm of its row."""

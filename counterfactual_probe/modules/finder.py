@@ -50,7 +50,7 @@ from .confidence import (
 )
 from .evidence.gaps import Gaps
 from .features import Kind, MapFeatures, Maps
-from .quality import ModuleQuality, measure_quality
+from .quality import CONTROLS, ModuleQuality, measure_quality
 from .selection import Selection, compare_finders
 from .stability import Stability, measure_stability, numbers_of_modules
 
@@ -193,14 +193,14 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         """
         numbers = numbers_of_modules(range(2, 7) if n_modules is None else n_modules)
         repetitions = whole(repetitions, "repetitions", 0)
-        if other is not None:
-            self._features.require_comparable(maps, other)
+        comparable = other is None or self._features.comparable(maps, other)
         one = self._features.rows(self._features.values(maps))
         two = None if other is None else self._features.rows(self._features.values(other))
         with factorising():
             return measure_stability(
                 one,
                 two,
+                comparable=comparable,
                 numbers=numbers,
                 repetitions=repetitions,
                 method=self.method,
@@ -275,10 +275,12 @@ class ModuleFinder(Confident, Described, Tabulated, Saved):
         stability = finders[0].stability(maps, n_modules=numbers, repetitions=repetitions)
         return compare_finders(finders, stability)
 
-    def quality(self, influence: InfluenceMap, *, n_pairs: int = 64, controls: int = 8, seed: int = 1) -> ModuleQuality:
-        """Whether each module acts in its own region, more than random sets of as many channels do.
+    def quality(
+        self, influence: InfluenceMap, *, n_pairs: int = 64, controls: int = CONTROLS, seed: int = 1
+    ) -> ModuleQuality:
+        """Whether each module acts in its own region, more than ``controls`` random sets of as many channels do.
 
-        >>> finder.quality(cp.InfluenceMap(gen, "main.8")).specificity  # doctest: +SKIP
+        >>> finder.quality(cp.InfluenceMap(gen, "main.8")).p_value  # doctest: +SKIP
         """
         required(influence, InfluenceMap, "influence", _SAMPLES_PAIRS)
         return measure_quality(

@@ -23,6 +23,7 @@ from .features import above
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CONTROLS = 199  # of which p-values are right to half a percent
 _TYPICAL = 0.5  # share of random sets below which a module is as specific as any
 _QUARTER = 75.0  # the module's own region: the pixels above this percentile of its template
 
@@ -71,6 +72,12 @@ class ModuleQuality(Result):
         return np.asarray((self.random < self.specificity[:, None]).mean(1))
 
     @property
+    def p_value(self) -> Array:
+        """(modules,) share of the random sets, with the module itself, that are as specific."""
+        as_specific = ~(self.random < self.specificity[:, None])  # of what is NaN, all are
+        return np.asarray((1 + as_specific.sum(1)) / (1 + self.random.shape[1]))
+
+    @property
     def names(self) -> list[str]:
         """What the modules are called: the names they were given, or their numbers."""
         numbers = self.provenance.get("modules") or range(1, len(self.units) + 1)
@@ -81,14 +88,15 @@ class ModuleQuality(Result):
         rows, kind = [], kind_of(self.provenance)
         for record in self.records():
             numbers = (f"{record[name]:.3g}" for name in ("influence", "specificity", "random_mean"))
-            rows.append((record["module"], str(record[f"{kind}s"]), *numbers, f"{record['above_random']:.0%}"))
+            shares = f"{record['above_random']:.0%}", f"{record['p_value']:.3f}"
+            rows.append((record["module"], str(record[f"{kind}s"]), *numbers, *shares))
         weak = [name for name, share in zip(self.names, self.above_random, strict=True) if share < _TYPICAL]
         return Description(
             "ModuleQuality",
             f"{origin(self.provenance)}: {counted(len(rows), 'module')}, "
             f"{counted(self.random.shape[1], 'random set')} each",
             table=Table(
-                ("module", f"{kind}s", "influence", "specificity", "of random sets", "less specific"), tuple(rows)
+                ("module", f"{kind}s", "influence", "specificity", "of random sets", "less specific", "p"), tuple(rows)
             ),
             pictures=(Picture("Specificity of modules (diamonds) and of random sets (dots).", self.plot),),
             warning=f"{first_few(weak, 3)}: no more specific than random {kind}s" if weak else "",
@@ -97,7 +105,7 @@ class ModuleQuality(Result):
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One for each module."""
-        above = self.above_random
+        above, p_value = self.above_random, self.p_value
         for place, (name, item) in enumerate(zip(self.names, self.units, strict=True)):
             yield {
                 "module": name,
@@ -106,6 +114,7 @@ class ModuleQuality(Result):
                 "specificity": float(self.specificity[place]),
                 "random_mean": float(self.random[place].mean()),
                 "above_random": float(above[place]),
+                "p_value": float(p_value[place]),
             }
 
     def plot(self, ax: Axes | None = None) -> Plot[Axes]:
@@ -138,17 +147,12 @@ def measure_quality(
     values = maps.maps.double().numpy()
     of_modules = values[: len(nonempty)]
     of_controls = values[len(nonempty) :].reshape(len(nonempty), controls, *values.shape[1:])
-    specificity, random = [], []
-    for place, k in enumerate(nonempty):
-        template = templates[k]
-        inside = above(template.reshape(1, -1), _QUARTER).reshape(template.shape)
-        specificity.append(_specificity(of_modules[place], inside))
-        random.append([_specificity(control, inside) for control in of_controls[place]])
+    insides = [above(templates[k].reshape(1, -1), _QUARTER).reshape(size) for k in nonempty]
     return ModuleQuality(
         maps.units[: len(nonempty)],
         maps.influence[: len(nonempty)].double().numpy(),
-        np.array(specificity),
-        np.array(random),
+        np.array([_specificity(one, inside) for one, inside in zip(of_modules, insides, strict=True)]),
+        np.stack([_specificity(several, inside) for several, inside in zip(of_controls, insides, strict=True)]),
         maps.provenance | {"modules": [k + 1 for k in nonempty], "controls": controls},
     )
 
@@ -161,6 +165,9 @@ def _random_set(pool: list[tuple[str, int]], size: int, rng: np.random.Generator
     return UnitSet({layer: tuple(channels) for layer, channels in channels_by_layer.items()}, kind=kind)
 
 
-def _specificity(values: Array, inside: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
-    outside = float(values[~inside].mean()) if not inside.all() else 0.0
-    return float(values[inside].mean()) / outside if inside.any() and outside > 0 else float("nan")
+def _specificity(values: Array, inside: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
+    """Of maps (…, H, W): the mean inside over that outside; NaN where either is of no pixels, or nothing is outside."""
+    if not inside.any() or inside.all():
+        return np.full(values.shape[: values.ndim - inside.ndim], np.nan)
+    within, outside = values[..., inside].mean(-1), values[..., ~inside].mean(-1)
+    return np.asarray(np.divide(within, outside, out=np.full_like(within, np.nan), where=outside > 0))

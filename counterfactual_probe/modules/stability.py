@@ -52,7 +52,8 @@ class Stability(Result):
         ari: (K,) adjusted Rand index of the labels between two samples of latents (1: the same
             modules; 0: chance), and None without a second sample. The papers do not report it.
         draw_agreement: (K,) share of channels with the same label in both samples.
-        draw_cosine: (K,) mean cosine of matched templates between the samples.
+        draw_cosine: (K,) mean cosine of matched templates between the samples; NaN where each has principal components
+            of its own.
     """
 
     n_modules: Labels
@@ -122,13 +123,15 @@ def measure_stability(
     rows: Floats,
     other: Floats | None,
     *,
+    comparable: bool = True,
     numbers: Sequence[int],
     repetitions: int,
     method: Method,
     seed: int,
     provenance: dict[str, Any],
 ) -> Stability:
-    """The stability of modules of rows of features, and against ``other``, rows of another sample of latents.
+    """The stability of modules of rows of features, and against ``other``, rows of another sample of latents: with
+    ``comparable``, features that mean the same, so that templates may be compared as well.
 
     Call inside :func:`clustering.factorising`.
     """
@@ -146,7 +149,7 @@ def measure_stability(
             f"most {smallest}{samples_only}"
         )
     if other is not None:
-        _require_same_units(rows, other, max(numbers), kind)
+        _require_same_units(rows, other, max(numbers), kind, comparable=comparable)
     thirds = []
     for repetition in range(repetitions):
         rng = np.random.default_rng([seed, repetition])
@@ -163,7 +166,9 @@ def measure_stability(
             scores[:, repetition] = _overlaps(one, two, len(b))
         between: tuple[Array | None, ...] = (None, None, None)
         if other is not None:
-            between = _between_samples(rows, other, numbers=numbers, method=method, seed=seed, pool=pool)
+            between = _between_samples(
+                rows, other, comparable=comparable, numbers=numbers, method=method, seed=seed, pool=pool
+            )
     consistency, cosine = scores.transpose(2, 0, 1)
     return Stability(np.array(numbers), consistency.copy(), cosine.copy(), provenance, *between)
 
@@ -185,12 +190,12 @@ def smallest_subset(live: int) -> int:
     return 2 * (live // 3)
 
 
-def _require_same_units(rows: Floats, other: Floats, most: int, kind: str) -> None:
+def _require_same_units(rows: Floats, other: Floats, most: int, kind: str, *, comparable: bool) -> None:
     if len(other) != len(rows):
         raise ProbeError(
             f"the maps hold {len(rows)} unit sets and the other sample {len(other)}; give maps of the same ones"
         )
-    if other.shape != rows.shape:
+    if comparable and other.shape != rows.shape:
         raise ProbeError(
             f"the maps have {rows.shape[1]} pixels and those of the other sample {other.shape[1]}; "
             "give maps of one image size"
@@ -211,9 +216,16 @@ def _overlaps(one: Clusters, two: Clusters, shared: int) -> list[tuple[float, fl
 
 
 def _between_samples(
-    rows: Floats, other: Floats, *, numbers: Sequence[int], method: Method, seed: int, pool: Executor
+    rows: Floats,
+    other: Floats,
+    *,
+    comparable: bool,
+    numbers: Sequence[int],
+    method: Method,
+    seed: int,
+    pool: Executor,
 ) -> tuple[Array, ...]:
-    """ARI, label agreement and template cosine of two samples, for each number of modules."""
+    """ARI, label agreement and, of comparable features, template cosine of two samples, for each number of modules."""
     alive = rows.any(1) & other.any(1)
     # As ModuleFinder.fit clusters, so that an index computed from two fits is the one reported here.
     together = [list(numbers)] if method == "nmf" else [[k] for k in numbers]
@@ -222,13 +234,15 @@ def _between_samples(
         chain(*pool.map(cluster, [rows[alive]] * len(together) + [other[alive]] * len(together), 2 * together))
     )
     samples = zip(found[: len(numbers)], found[len(numbers) :], strict=True)
-    compared = [_compare(labels, others, a, b) for (labels, a), (others, b) in samples]
+    compared = [_compare(labels, others, a, b if comparable else None) for (labels, a), (others, b) in samples]
     return tuple(np.array([(ari, same, cosine) for same, cosine, ari in compared]).T.copy())
 
 
-def _compare(one: Labels, two: Labels, templates: Floats, others: Floats) -> tuple[float, float, float]:
-    """Share of equal labels after matching, mean cosine of the matched templates, and ARI."""
-    order = match_labels(one, two, len(templates))
+def _compare(one: Labels, two: Labels, templates: Floats, others: Floats | None) -> tuple[float, float, float]:
+    """Share of equal labels after matching, mean cosine of the matched templates (NaN without others), and ARI."""
     same, ari = compare_labels(one, two, len(templates))
+    if others is None:
+        return float(same.mean()), float("nan"), ari
+    order = match_labels(one, two, len(templates))
     cosines = cosine_matrix(templates, others)[np.arange(len(order)), order]
     return float(same.mean()), float(cosines.mean()), ari

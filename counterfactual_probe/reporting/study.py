@@ -35,6 +35,7 @@ BLOCKS = 16  # of pairs, resampled to measure confidence; 16 predict as well as 
 _FEWEST_BLOCKS, _FEWEST_PAIRS = 8, 16  # in blocks of two: resampling fewer than 8 says little
 _NUMBERS_IN_BLOCKS = 2**24  # 64 MiB for each of the two kinds of sums
 _QUALITY_PAIRS = 32
+_CONTROLS = 8  # of modules: a name needs no more than to be as specific as most
 _LARGE, _FEW = 512, 2  # pixels of a side from which only a few hybrids are shown
 
 
@@ -290,7 +291,9 @@ def _quality(finder: ModuleFinder, influence: InfluenceMap, settings: Settings) 
     """On pairs of another seed, which the modules were not found with; None if there are not two to compare."""
     if not _divided(finder):
         return None
-    return finder.quality(influence, n_pairs=min(_QUALITY_PAIRS, settings.max_pairs), seed=settings.seed + 1)
+    return finder.quality(
+        influence, n_pairs=min(_QUALITY_PAIRS, settings.max_pairs), controls=_CONTROLS, seed=settings.seed + 1
+    )
 
 
 def shown_pairs(generator: GeneratorAdapter, settings: Settings) -> tuple[lt.Latents, lt.Latents]:

@@ -43,7 +43,10 @@ estimation.Stream.run = run
 """
 
 
-OPTIONAL = ("normalised", "block_sums", "normalised_block_sums", "components", "energy", "energy_block_sums")
+OPTIONAL = (
+    "normalised", "block_sums", "normalised_block_sums", "components", "energy", "energy_block_sums",
+    "resampled_components", "resampled_energy_block_sums",
+)  # fmt: skip
 
 
 def start(world: int, code: str) -> list[Fork]:

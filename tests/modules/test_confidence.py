@@ -286,6 +286,15 @@ def test_choosing_the_number_of_modules(tmp_path: Path) -> None:
         cp.ModuleFinder(features="l2").stability(maps, n_modules=81)
 
 
+def test_quality_has_enough_controls_for_its_p_values(plain: cp.GeneratorAdapter) -> None:
+    influence = cp.InfluenceMap(plain, PLAIN.layer)
+    finder = cp.ModuleFinder(2).fit(influence.attribute(n_pairs=16, seed=0))
+    found = finder.quality(influence, n_pairs=2)
+    assert found.random.shape[1] == 199
+    assert (found.p_value >= 1 / 200).all()
+    assert "p" in repr(found).splitlines()[1].split()
+
+
 def test_quality_is_that_of_maps_of_the_modules(plain: cp.GeneratorAdapter) -> None:
     influence = cp.InfluenceMap(plain, PLAIN.layer)
     finder = cp.ModuleFinder(2).fit(influence.attribute(n_pairs=16, seed=0))
@@ -298,6 +307,7 @@ def test_quality_is_that_of_maps_of_the_modules(plain: cp.GeneratorAdapter) -> N
         assert found.specificity[place] == pytest.approx(expected, rel=1e-4)
     assert found.random.shape == (len(kept), 3)
     assert ((found.above_random >= 0) & (found.above_random <= 1)).all()
+    np.testing.assert_allclose(found.p_value, (1 + (found.random >= found.specificity[:, None]).sum(1)) / 4)
     with pytest.raises(cp.ProbeError, match="there is only one module, so none can be compared"):
         cp.ModuleFinder(1).fit(influence.attribute(n_pairs=4)).quality(influence, n_pairs=4)
 

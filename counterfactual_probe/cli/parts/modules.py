@@ -72,7 +72,7 @@ def _modules(options: argparse.Namespace) -> None:
     with results(options, f"modules-{file_name([options.layer])}") as out:
         maps = _attribute(attribute, options)
         # Modules are not worth showing without saying whether other latents would give the same.
-        other = _attribute(attribute, options, seed=options.seed + 1, components=maps.components)
+        other = _attribute(attribute, options, seed=options.seed + 1)
         _write(options, maps, other, out)
 
 
@@ -91,9 +91,7 @@ def _attribute(attribute: Callable[..., InfluenceMaps], options: argparse.Namesp
 
     if options.features == "l2":
         more["normalise"] = "pair"
-    if options.features != "pca":
-        more["components"] = None
-    elif more.get("components") is None:
+    if options.features == "pca":
         more["components"] = COMPONENTS
     if (PAIRS if options.pairs is None else options.pairs) >= 2 * BLOCKS:
         more["blocks"] = BLOCKS

@@ -34,6 +34,7 @@ from ..choice import study_layers
 SHOWN_BASE, SHOWN_SOURCE = 10, 11
 METHODS: tuple[Method, ...] = ("nmf", "kmeans")
 _FEWEST_BLOCKS = 8  # of pairs; resampling fewer says little
+_CONTROLS = 8  # random sets for each module, whose mean is told
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _quality(finder: ModuleFinder, influence: InfluenceMap, settings: PapersSett
     """On the pairs of the second sample, which the modules were not found with."""
     if sum(units.size > 0 for units in finder.unit_sets()) < 2:
         return None
-    return finder.quality(influence, n_pairs=settings.n_pairs, seed=settings.seeds[1])
+    return finder.quality(influence, n_pairs=settings.n_pairs, controls=_CONTROLS, seed=settings.seeds[1])
 
 
 def _numbers_tried(finder: ModuleFinder, other: ModuleFinder, settings: PapersSettings) -> tuple[list[int], int]:
