@@ -55,7 +55,7 @@ def _exchange(options: argparse.Namespace) -> None:
     from ...exchanging.exchange import exchange
 
     units, _, layers = chosen_units(options)
-    modules = units if options.modules_file else _numbered(units, *layers)
+    modules = options.modules_file or _numbered(units, *layers)  # a file says of which weights its modules are
     generator = open_generator(options.generator, options.device)
     require_modules_of(generator, options.modules_file)
     name = f"exchange-{file_name(layers)}"
