@@ -49,8 +49,8 @@ def faithful(numbers: Numbers) -> list[Line]:
         "faithfulness, 1 for an image that the generator makes itself and 0 for one no nearer to its own than base "
         f"and source are: hybrids {Sampled.of(hybrids):.3f}, own images of mixed latents {lost:+.3f} more, hybrids by "
         f"random sets of equal influence {Sampled.of(of(numbers, 'random sets')):.3f} (modules {random:+.3f}), "
-        f"collages {Sampled.of(of(numbers, 'collages')):.3f} (modules {collages:+.3f}). A search of {numbers['steps']} steps "
-        "gives a lower bound"
+        f"collages {Sampled.of(of(numbers, 'collages')):.3f} (modules {collages:+.3f}). "
+        f"A search of {numbers['steps']} steps gives a lower bound"
     )
     repeats = f"{len(numbers['seeds'])} samples, {numbers['images']} pairs each, one training"
     # Faithful would be as near as own images are.
