@@ -101,9 +101,7 @@ def _influence_figures(study: PapersStudy) -> Iterator[CaptionedFigure]:
         parameters,
         narrow=True,
     )
-    sizes = {
-        name: np.array([units.size for m in maps.values() for units in m.units]) for name, maps in by_layer.items()
-    }
+    sizes = {name: np.array([size for m in maps.values() for size in m.sizes]) for name, maps in by_layer.items()}
     influences = {name: np.concatenate([m.influence.numpy() for m in maps.values()]) for name, maps in by_layer.items()}
     fits = {name: plots.regression(sizes[name], influences[name]) for name in by_layer}
     lines = "; ".join(f"{name}: {slope:.2g} per channel, R² {fit:.2f}" for name, (slope, _, fit) in fits.items())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,6 +70,13 @@ class PapersSettings:
         return number if number >= _FEWEST_BLOCKS else None
 
 
+class ModuleInfluences(NamedTuple):
+    """Of each module that has channels: their number, and its influence."""
+
+    sizes: list[int]
+    influence: Tensor
+
+
 @dataclass(frozen=True)
 class PapersLayer:
     """One layer: maps of two samples of latents, modules, how reproducible they are, and hybrids by each."""
@@ -78,7 +85,7 @@ class PapersLayer:
     maps: tuple[InfluenceMaps, InfluenceMaps]
     finders: tuple[ModuleFinder, ModuleFinder]
     stability: dict[Method, Stability]
-    influence_by_count: dict[int, InfluenceMaps]  # K -> maps of the K modules
+    influence_by_count: dict[int, ModuleInfluences]  # K -> those of the K modules
     hybrids: Hybrids
     one_source: Hybrids
     mixed: Tensor  # (K, n, C, H, W): the control of one_source
@@ -213,10 +220,13 @@ def _study_layer(
     }
     say(f"  hybrids of {info.name}")
     finders = {k: finder if k == settings.n_modules else ModuleFinder(k, seed=settings.seed).fit(first) for k in counts}
-    by_count = {}
-    for k, each in finders.items():
-        modules = [units for units in each.unit_sets() if units.size]
-        by_count[k] = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=modules)
+    modules = [[units for units in each.unit_sets() if units.size] for each in finders.values()]
+    # Together, so that the latents of a pair run once, and hybrids from the layer on alone, as they do when many run.
+    influences = influence.attribute(n_pairs=settings.n_pairs, seed=settings.seed, units=[*chain(*modules)]).influence
+    by_count = {
+        k: ModuleInfluences([units.size for units in some], found)
+        for k, some, found in zip(finders, modules, torch.split(influences, [*map(len, modules)]), strict=True)
+    }
     selection = None if first.block_sums is None else compare_finders(list(finders.values()), stability["nmf"])
     hybridizer = Hybridizer(generator, info.name)
     base, source = shown_pairs(generator, settings)
