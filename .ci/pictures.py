@@ -137,6 +137,16 @@ def editing() -> None:
     _take(_as_webp(out / "edited.png"), "editing")
 
 
+def exchange() -> None:
+    """The pictures of docs/exchange.md: three modules of a VAE among random sets, and the nearest own images."""
+    layer, found, out = "decoder.level2", OUT / "exchange/modules", OUT / "exchange"
+    _command("modules", "vae-faces", "--layer", layer, "--features", "l2", "--out", str(found))
+    given = ["--modules-file", str(found / f"modules-{layer}.json"), "--images", "4", "--steps", "50", "--seed", "1"]
+    _command("exchange", "vae-faces", *given, "--out", str(out))
+    _take(out / f"exchange-{layer}.png", "exchange-separation")
+    _take(_as_webp(out / f"nearest-{layer}.png"), "exchange-nearest")
+
+
 def explorer() -> None:
     """The animation at the top of README.md, and the pictures of docs/explorer.md; it needs playwright and chromium."""
     from visit import pictures
@@ -167,7 +177,7 @@ def _place(text: str, heading: str) -> int:
 
 
 PICTURES: dict[str, Callable[[], None]] = {
-    take.__name__: take for take in (hybrids, modules, samplers, editing, explorer, gallery)
+    take.__name__: take for take in (hybrids, modules, samplers, editing, exchange, explorer, gallery)
 }
 
 if __name__ == "__main__":

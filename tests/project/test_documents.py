@@ -151,11 +151,24 @@ def shows_edited(figure_of: SavedFigures, names: dict[str, Any]) -> None:
     assert names["found"].reached.all()
 
 
+def shows_exchanged(_figure_of: SavedFigures, names: dict[str, Any]) -> None:
+    found = names["found"]
+    assert (found.separation > found.random_separation.mean((0, 1))).all()
+    own = {row["group"]: row["faithfulness"] for row in found.by_group()}
+    assert own["mixed latents"] > own["module 2"] > own["collages"]
+
+
 @pytest.mark.examples
 @pytest.mark.parametrize(
     ("page", "shows"),
-    [("index", shows_hybrids), ("modules", shows_modules), ("hybrids", shows_eyes), ("editing", shows_edited)],
-    ids=["index", "modules", "hybrids", "editing"],
+    [
+        ("index", shows_hybrids),
+        ("modules", shows_modules),
+        ("hybrids", shows_eyes),
+        ("editing", shows_edited),
+        ("exchange", shows_exchanged),
+    ],
+    ids=["index", "modules", "hybrids", "editing", "exchange"],
 )
 def test_the_first_pages_run(
     page: str, shows: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure_of: SavedFigures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import mean
 
 from support.paths import BENCHMARKS, DOCS, benchmark
 
@@ -68,3 +69,34 @@ def test_the_page_about_samplers_shows_what_was_measured() -> None:
     first, later = (round(memory["peak_bytes"][f"{name} call"] / 1e6) for name in ("first", "later"))
     assert f"takes {first} MB beside its weights ({round(memory['weights_bytes'] / 1e6)} MB)" in page
     assert f"and {later} MB in later calls" in page
+
+
+def test_the_page_about_reproducibility_shows_what_was_measured() -> None:
+    script, pages = benchmark("reproducibility"), benchmark("pages")
+    measured = json.loads((BENCHMARKS / "measured" / "pca.json").read_text(encoding="utf-8"))
+    page = (DOCS / "reproducibility.md").read_text(encoding="utf-8")
+    assert pages.written_into(page, script.tables(measured)) == page
+    assert script.tables(measured)["pca"] in page
+    rows = measured["rows"]
+    assert abs(mean(row["expected_ari"] - row["ari"] for row in rows)) <= 0.05
+    assert mean(row["sure_kept"] for row in rows) >= 0.95
+
+
+def test_the_page_about_exchanges_shows_what_was_measured() -> None:
+    script, pages = benchmark("exchange"), benchmark("pages")
+    measured = json.loads((BENCHMARKS / "measured" / "exchange.json").read_text(encoding="utf-8"))
+    page = (DOCS / "exchange.md").read_text(encoding="utf-8")
+    assert pages.written_into(page, script.tables(measured)) == page
+    assert all(table in page for table in script.tables(measured).values())
+    # What the page says in words.
+    layers = measured["layers"]
+    of_vaes = [module for row in layers if row["generator"].startswith("vae") for module in row["modules"]]
+    others = [module for row in layers if not row["generator"].startswith("vae") for module in row["modules"]]
+    assert all(0.11 < module["separation"] < 0.4 and module["p_separation"] <= 0.02 for module in of_vaes)
+    assert max(module["random_separation"] for module in of_vaes) < 0.105
+    assert max(module["separation"] for module in others) < 0.05
+    assert all(abs(row["interaction"] - row["random_interaction"]) < 0.03 for row in layers)
+    assert all(row["hybrids_below_own"][0] > 7 * row["hybrids_below_own"][1] for row in layers)
+    assert min(row["faithfulness"][group] for row in layers for group in script.OWN) > 0.99
+    assert all(abs(row["hybrids"] - row["faithfulness"]["random sets"]) < 0.1 for row in layers)
+    assert sum(row["hybrids"] < row["faithfulness"]["collages"] for row in layers) == 1
