@@ -146,6 +146,20 @@ def test_the_oldest_versions_are_all_lower_bounds() -> None:
     assert made.lowest({"": ["a>=1.9", "b==3"], "more": ["a>=1.10", "c"]}) == ["a==1.10"], "of two bounds the higher"
 
 
+def test_jobs_that_run_the_tests_have_the_weights_that_these_load() -> None:
+    yaml = pytest.importorskip("yaml")
+    makefile = (ROOT / "Makefile").read_text()
+    (weights,) = re.findall(r"^WEIGHTS := ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
+    pins = set(weights.replace("\\", "").split())
+    assert len(pins) == 5
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    steps = {name: [step.get("run", "") for step in job["steps"]] for name, job in jobs.items()}
+    tested = {name for name, commands in steps.items() if any("pytest" in command for command in commands)}
+    assert tested == {"systems", "lowest"}, "the others use make, which installs them"
+    for name in tested:
+        assert any(pins <= {*command.split()} for command in steps[name]), name
+
+
 def test_the_lowest_versions_are_tried_where_ci_runs() -> None:
     yaml = pytest.importorskip("yaml")
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
