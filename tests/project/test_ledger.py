@@ -20,7 +20,7 @@ STUDIES: dict[str, Any] = {name: study for name, study in LEDGER.STUDIES.items()
 PAGE = (DOCS / "ledger.md").read_text(encoding="utf-8")
 ROWS = [pytest.param(study, row, id=f"{study.name}: {row.claim}") for study in STUDIES.values() for row in study.rows]
 # Verdicts whose words and numbers no file backs yet. Only ever lower this.
-NOT_BACKED = 44
+NOT_BACKED = 40
 
 
 def lines_of(page: str, claim: str) -> list[str]:
