@@ -212,6 +212,16 @@ def _unreadable(path: str | os.PathLike[str], error: OSError) -> ProbeError:
     return ProbeError(f"{path} cannot be read ({_reason(error)}); {cure}")
 
 
+def names_in(folder: Path) -> list[str]:
+    """The names of what is in a folder, sorted; none where there is no folder."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
 def read_json(path: str | os.PathLike[str], *, nan: bool = False) -> Any:
     """The value of a JSON file, read strictly; a ValueError says what is wrong with its text."""
     return strict_json(read_bytes(path, most=_LARGEST_JSON), nan=nan)

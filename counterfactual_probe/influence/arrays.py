@@ -15,6 +15,9 @@ from ..distributed.exchange import Exchange
 # Names in checkpoint files, where they differ: format 1 calls the arrays what they are before the last pair.
 _IN_CHECKPOINTS = {"maps": "mean", "standard_error": "deviation", "influence_standard_error": "influence_deviation"}
 
+# Arrays that do not have a row for each unit set, and are the same on all ranks.
+SHARED = ("components", "resampled_components")
+
 
 class Components(NamedTuple):
     """Principal components of what hybrids change.
@@ -119,6 +122,6 @@ class MapArrays:
     def gathered(self, exchange: Exchange, sets: int, device: torch.device) -> MapArrays:
         """The rows of all ranks, of unit sets that were dealt to them in turn."""
         rows = self.tensors()
-        for same_on_all in ("components", "resampled_components"):
+        for same_on_all in SHARED:
             rows.pop(same_on_all, None)
         return dataclasses.replace(self, **exchange.gather(rows, sets, device))

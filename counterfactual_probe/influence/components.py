@@ -97,6 +97,6 @@ def _pilot_changes(request: MapRequest) -> tuple[Tensor, np.ndarray[Any, np.dtyp
     with request.generator.session():
         made = [(effect.pair, changes(effect, cell).cpu()) for effect in stream.run(0, n_pairs)]
     sample = torch.cat([changed for _, changed in made])
-    of_pair = torch.cat([torch.full((len(changed),), pair) for pair, changed in made])
+    of_pair = np.concatenate([np.full(len(changed), pair) for pair, changed in made])
     alive = sample.flatten(1).any(1)
-    return sample[alive].float(), of_pair[alive].numpy(), len(some)
+    return sample[alive].float(), of_pair[alive.numpy()], len(some)

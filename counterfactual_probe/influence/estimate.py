@@ -14,10 +14,10 @@ from ..distributed.exchange import Exchange
 from ..distributed.ranks import Ranks
 from ..engine import Stream, Swap
 from .accumulator import MapAccumulator
-from .arrays import Components, MapArrays
+from .arrays import SHARED, Components, MapArrays
 from .components import energy_shares
 from .progress.files import ProgressFile
-from .progress.furthest import SHARED, Furthest
+from .progress.furthest import Furthest
 from .request import MapOptions, averaged
 
 STAGE = 16  # pairs between two decisions to stop; fixed, so that batch size and machine change no decision
@@ -173,7 +173,7 @@ class Estimate:
         own = {name: (value.shape, value.dtype) for name, value in self.accumulator.arrays.state().items()}
         rows = len(file.sets)
         known = {
-            name: (shape if name == SHARED else torch.Size([rows, *shape[1:]]), dtype)
+            name: (shape if name in SHARED else torch.Size([rows, *shape[1:]]), dtype)
             for name, (shape, dtype) in own.items()
         }
         if known != {name: (value.shape, value.dtype) for name, value in tensors.items()}:

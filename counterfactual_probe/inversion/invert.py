@@ -243,7 +243,8 @@ def _found(
         errors = torch.cat([errors for _, errors in parts]).view(n, starts)
         values = {label: torch.cat([part[label] for part, _ in parts]) for label in scales}
         latents = []
-        for row in (errors.argmin(1).cpu() + starts * torch.arange(n)).tolist():
+        for picture, start in enumerate(errors.argmin(1).tolist()):
+            row = picture * starts + start
             best = {label: value[row : row + 1] for label, value in values.items()}
             latents.append(_polished(objective(slice(row, row + 1)), best, steps, spread))
             bar.update(steps)

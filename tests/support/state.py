@@ -29,7 +29,7 @@ def global_random() -> tuple[Any, ...]:
 
 
 def raw(value: Tensor) -> bytes:
-    return value.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def fingerprint(module: nn.Module) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.checkpoint import Checkpoint
+from ...base.files import names_in
 from ...distributed.ranks import Ranks
 
 
@@ -53,8 +54,7 @@ class ProgressFiles:
         """The files that there are of other numbers of ranks than this one."""
         found = [self.of(Ranks())] if world > 1 and self.path.exists() else []
         pattern = re.compile(re.escape(self.path.name) + r"\.rank(0|[1-9]\d*)of([1-9]\d*)")
-        siblings = self.path.parent.iterdir() if self.path.parent.is_dir() else ()
-        for name in sorted(path.name for path in siblings):
+        for name in names_in(self.path.parent):
             if (match := pattern.fullmatch(name)) is None:
                 continue
             rank, others = int(match[1]), int(match[2])

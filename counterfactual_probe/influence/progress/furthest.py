@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SHARED = "components"  # the one array that does not have a row for each unit set
+from ..arrays import SHARED
 
 
 class Furthest:
@@ -25,8 +25,7 @@ class Furthest:
     def __init__(self, sets: Sequence[int], n_pairs: int, like: Mapping[str, Tensor]) -> None:
         self._sets, self._n = sets, n_pairs
         self._tensors = {name: torch.zeros_like(value, device="cpu") for name, value in like.items()}
-        if SHARED in like:
-            self._tensors[SHARED] = like[SHARED].cpu().clone()
+        self._tensors |= {name: like[name].cpu().clone() for name in SHARED if name in like}
         self._reach = [0] * len(sets)
         self._stopped = [False] * len(sets)
         self._batches: list[int] = []
@@ -47,7 +46,7 @@ class Furthest:
                 continue
             self._reach[place], self._stopped[place] = reach, stopped
             for name, value in tensors.items():
-                if name == SHARED:
+                if name in SHARED:
                     self._tensors[name].copy_(value)
                 else:
                     self._tensors[name][place] = value[row]
