@@ -2,7 +2,8 @@
 
 Kernels are kept in float16; biases and the statistics of norms, which cost nothing, in float32. Of the grids only the
 last are taken, as JPEG, and the checksums are written anew. Models after ``--alone`` come without their partners, and a
-training that has not ended is said to go on.
+training that has not ended is said to go on. Such a one can be kept beside the package, ``--into unfinished``, for
+``counterfactual-probe train --start``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from counterfactual_probe.adapters.trained import CHECKSUMS, FOLDER
 from PIL import Image
 
 import counterfactual_probe as cp
+from counterfactual_probe.base.hub.card import PLACEHOLDER
 from counterfactual_probe.registry.folders import DISCRIMINATOR
 
 
-def ship(trained: Path, *, alone: bool) -> None:
+def ship(trained: Path, into: Path, *, alone: bool) -> None:
     name = json.loads((trained / "config.json").read_text())["name"]
-    out = FOLDER / name
+    out = into / name
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
         old.unlink()
@@ -35,7 +37,7 @@ def ship(trained: Path, *, alone: bool) -> None:
                 for key, value in safetensors.torch.load_file(path).items()
             }
             (out / path.name).write_bytes(safetensors.torch.save(half))
-    card = (trained / "README.md").read_text().replace('"path/to/this/folder"', f'"{name}"')
+    card = (trained / "README.md").read_text().replace(PLACEHOLDER, name if into == FOLDER else out.as_posix())
     for kind in ("samples", "reconstructions"):
         for path in sorted(trained.glob(f"{kind}-*.png"))[-1:]:
             Image.open(path).convert("RGB").save(out / f"{kind}.jpg", quality=85)
@@ -62,9 +64,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--alone", nargs="*", type=Path, default=[], help="without the partners")
+    parser.add_argument("--into", type=Path, default=FOLDER, help="a folder that is no part of the package, instead")
     options = parser.parse_args()
     for folder in (*options.folders, *options.alone):
-        ship(folder, alone=folder in options.alone)
+        ship(folder, options.into, alone=folder in options.alone)
+    if options.into != FOLDER:
+        return
     files = sorted(FOLDER.glob("*/*.safetensors"))
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(FOLDER)}" for file in files]
     CHECKSUMS.write_text("".join(f"{line}\n" for line in lines))
