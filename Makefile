@@ -37,7 +37,8 @@ pictures: $(READY)  ## the pictures of README.md and of the pages (the explorer'
 	$(BIN)/python .ci/pictures.py $(ARGS)
 
 # One thread a process: more of them wait for each other, and tests take twice the processor time.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# Bytecode is written, or every process that a test starts would compile the library again.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: $(READY)  ## the tests, on up to four cores: five minutes on two; ARGS=--cov adds branch coverage, and half of the time
 	@echo "about 5 minutes on two cores; beside them there are make examples and, for hours, $(BIN)/pytest -m slow"
