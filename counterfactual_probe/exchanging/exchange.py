@@ -44,17 +44,17 @@ def exchange(
     >>> found.cause, found.isolation, found.interaction  # doctest: +SKIP
 
     d = hybrid − base is what a module changes, and w what all units of its layers change together, which is as far as
-    any exchange can go. With |·| the mean over colours, and sums over pairs and pixels:
+    any exchange can go. With ``|·|`` the mean over colours, and sums over pairs and pixels:
 
-    * A module's region is where its share Σ|d| / Σ|w| of a pixel is large, cut off by Otsu's rule on 32 other pairs.
-    * ``cause`` = 1 − Σ|d − w| / Σ|w| inside of the region: 1, the hybrid is the source there; 0, it is no nearer to it
+    - A module's region is where its share Σ|d| / Σ|w| of a pixel is large, cut off by Otsu's rule on 32 other pairs.
+    - ``cause`` = 1 − Σ|d − w| / Σ|w| inside of the region: 1, the hybrid is the source there; 0, it is no nearer to it
       than the base; below 0, it is further away.
-    * ``isolation`` = 1 − Σ|d| / Σ|w| outside of it: 1, it is the base there; 0, as much changes as by all units.
-    * ``separation`` = cause + isolation − 1: 1, a part of its own; 0, like no unit at all, or all of them.
-    * ``interaction[a, b]`` = Σ|d_ab − d_a − d_b| / Σ(|d_ab − d_b| + |d_a|) with d_ab of both modules together: how far
+    - ``isolation`` = 1 − Σ|d| / Σ|w| outside of it: 1, it is the base there; 0, as much changes as by all units.
+    - ``separation`` = cause + isolation − 1: 1, a part of its own; 0, like no unit at all, or all of them.
+    - ``interaction[a, b]`` = ``Σ|d_ab − d_a − d_b| / Σ(|d_ab − d_b| + |d_a|)`` with d_ab of both together: how far
       what a changes depends on whether b is exchanged. 0, not at all; 1, it has nothing in common.
-    * ``joint[a, b]`` = I(a ∪ b) / (I(a) + I(b)) of influences I = Σ|d| (S003 eq. 2): 1 for modules in other places.
-    * ``faithfulness`` = 1 − min over z of ‖G(z) − h‖² / min(‖x − h‖², ‖y − h‖²) of a hybrid h, base x and source y: 1,
+    - ``joint[a, b]`` = I(a ∪ b) / (I(a) + I(b)) of influences I = Σ|d| (S003 eq. 2): 1 for modules in other places.
+    - ``faithfulness`` = 1 − min over z of ‖G(z) − h‖² / min(‖x − h‖², ‖y − h‖²) of a hybrid h, base x and source y: 1,
       it is an image that the generator makes itself (S003 Def. 2); 0, no such image is nearer than the originals.
       Modules are a Cartesian product if all hybrids are own images (Def. 4 and 5). z is searched as by :func:`invert`,
       from the latents of base and source, and from what an encoder gives. Images of mixed latents, which are own ones,
