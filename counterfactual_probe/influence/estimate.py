@@ -129,28 +129,26 @@ class Estimate:
     def resume(self, file: ProgressFile | None, left: Sequence[ProgressFile] = ()) -> None:
         """Resume from the file, if there is one, or from those that a run on another number of ranks has ``left``:
         every unit set from where it has come furthest."""
-        if (state := self._kept(file, left)) is not None:
+        if file is not None and (state := self._kept(file, left)) is not None:
             self.restore(*state)
 
     def _kept(
-        self, file: ProgressFile | None, left: Sequence[ProgressFile]
+        self, file: ProgressFile, left: Sequence[ProgressFile]
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What files hold of this estimate."""
-        own = None if file is None else file.checkpoint.load()
-        if file is None:
-            return None
-        if own is not None:
-            self.require_fitting(file, *own)
         if not left:
-            return own
+            return self._fitting(file)
         furthest = Furthest(file.sets, self.stream.pairs.n, self.accumulator.arrays.state())
-        if own is not None:
-            furthest.add(file.sets, *own)
-        for other in left:
-            if (state := other.checkpoint.load()) is not None:
-                self.require_fitting(other, *state)
-                furthest.add(other.sets, *state)
+        for one in (file, *left):
+            if (state := self._fitting(one)) is not None:
+                furthest.add(one.sets, *state)
         return furthest.state()
+
+    def _fitting(self, file: ProgressFile) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What a file holds, if there is one; a ProbeError if it cannot be of this run."""
+        if (state := file.checkpoint.load()) is not None:
+            self.require_fitting(file, *state)
+        return state
 
     def keep(self, file: Checkpoint) -> None:
         """Write the progress, at intervals and at the end."""
@@ -254,7 +252,7 @@ class SharedEstimate(Estimate):
 
     def resume(self, file: ProgressFile | None, left: Sequence[ProgressFile] = ()) -> None:
         # Also without a file here: the others may have been given none, and wait.
-        state = self._kept(file, left) if self._exchange.ranks.rank == 0 else None
+        state = self._kept(file, left) if file is not None and self._exchange.ranks.rank == 0 else None
         if (state := self._exchange.from_first(state)) is not None:
             self.restore(*state)
 

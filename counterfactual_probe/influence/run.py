@@ -57,13 +57,9 @@ class Run:
         self._require_one_path(checkpoint)
         request.options.require_room(len(self.sets), device)
         estimate = self._estimate()
-        if files is None:
-            estimate.resume(None)
-            file = None
-        else:
-            own = files.of(ranks)
-            estimate.resume(own, files.of_other_numbers(ranks.world))
-            file = own.checkpoint
+        own = None if files is None else files.of(ranks)
+        estimate.resume(own, [] if files is None else files.of_other_numbers(ranks.world))
+        file = None if own is None else own.checkpoint
         _complete(estimate, file, show_progress and ranks.rank == 0, self.exchange)
         arrays = estimate.accumulator.finish()
         provenance = about | self._about(estimate)
