@@ -119,10 +119,8 @@ class BigGANRecipe(Recipe):
     def begin(self, networks: Mapping[str, nn.Module], files: Mapping[str, Mapping[str, Tensor]]) -> None:
         for name in ("generator", "average"):
             network: Any = networks[name]
-            for key, value in network.model.state_dict().items():
-                copied(value, files, "model", key)
-        for key, value in networks["discriminator"].state_dict().items():
-            copied(value, files, "discriminator", key)
+            copied(network.model.state_dict(), files, "model")
+        copied(networks["discriminator"].state_dict(), files, "discriminator")
 
 
 ANY = Trainable("biggan", "images in classes by a BigGAN-deep, 32×32", BigGANRecipe, data_wanted=CIFAR, size=32)

@@ -99,8 +99,7 @@ class FlowRecipe(Recipe):
 
     def begin(self, networks: Mapping[str, nn.Module], files: Mapping[str, Mapping[str, Tensor]]) -> None:
         for network in networks.values():
-            for name, value in network.state_dict().items():
-                copied(value, files, "model", name)
+            copied(network.state_dict(), files, "model")
 
 
 ANY = Trainable("flow", "images by a rectified flow", FlowRecipe)

@@ -95,7 +95,7 @@ def storage_of(value: Tensor) -> int | None:
     """Where the values are in memory: equal for tensors that share it. None for types without memory of their own."""
     try:
         return value.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:  # NotImplementedError is one
         return None
 
 

@@ -119,10 +119,10 @@ class Recipe(ABC):
         missing = {id(value): name for network in networks.values() for name, value in network.named_parameters()}
         places = {value.data_ptr(): id(value) for network in networks.values() for value in network.parameters()}
         for file, own in self.files(networks).items():
-            for name, value in own.items():
-                if value.numel():
-                    copied(value, files, file, name)
-                    missing.pop(places.get(value.data_ptr(), 0), None)
+            held = {name: value for name, value in own.items() if value.numel()}
+            copied(held, files, file)
+            for value in held.values():
+                missing.pop(places.get(value.data_ptr(), 0), None)
         if missing:
             raise ProbeError(
                 f"{type(self).__name__} cannot start from weights: its files do not hold "
@@ -149,21 +149,22 @@ class Recipe(ABC):
 
 
 @torch.no_grad()
-def copied(value: Tensor, files: Mapping[str, Mapping[str, Tensor]], file: str, name: str) -> None:
-    """Set a tensor to that of a file; a ProbeError says which file or tensor is missing, or has another shape."""
+def copied(own: Mapping[str, Tensor], files: Mapping[str, Mapping[str, Tensor]], file: str) -> None:
+    """Set tensors to those of a file; a ProbeError says which file or tensor is missing, or has another shape."""
     if file not in files:
         raise ProbeError(
             f"the weights to start from lack {file}.safetensors; give the folder of a whole training, or leave out "
             "start"
         )
-    given = files[file].get(name)
-    if given is None or given.shape != value.shape:
-        found = "missing" if given is None else "×".join(map(str, given.shape)) or "a number"
-        raise ProbeError(
-            f"the weights to start from are of another network: {name} of {file} is {found}, and "
-            f"{'×'.join(map(str, value.shape)) or 'a number'} here; give the settings they were trained with"
-        )
-    value.copy_(given)
+    for name, value in own.items():
+        given = files[file].get(name)
+        if given is None or given.shape != value.shape:
+            found = "missing" if given is None else "×".join(map(str, given.shape)) or "a number"
+            raise ProbeError(
+                f"the weights to start from are of another network: {name} of {file} is {found}, and "
+                f"{'×'.join(map(str, value.shape)) or 'a number'} here; give the settings they were trained with"
+            )
+        value.copy_(given)
 
 
 @dataclass(frozen=True)
