@@ -53,30 +53,31 @@ def compared(one: Numbers, two: Numbers, of: Callable[[Numbers], list[float]], s
     return less, f"{Sampled.of(first):{spec}} and {Sampled.of(second):{spec}} (difference {less:{'+' + spec}})"
 
 
+def differences(
+    ones: Sequence[Numbers], twos: Sequence[Numbers], of: Callable[[Numbers], list[float]], spec: str, name: str
+) -> tuple[list[int], str]:
+    """Signs of the differences of models from others that have the same ``name``, and their words."""
+    found = [(one, *compared(one, two, of, spec)) for one, two in zip(ones, twos, strict=True)]
+    said = "; ".join(f"{name.format_map(one)} {words}" for one, _, words in found)
+    return [less.sign for _, less, _ in found], said
+
+
 def networks(numbers: Numbers) -> str:
     return f"four VAEs at 32×32, 800 steps, {len(numbers['seeds'])} seeds"
 
 
 def variety(numbers: Numbers) -> list[Line]:
-    signs, said = [], []
-    for few, many in ((0, 1), (2, 3)):
-        large, small = numbers["models"][few], numbers["models"][many]
-        more, words = compared(small, large, value("variety"), ".3f")
-        signs.append(more.sign)
-        said.append(f"with {large['channels']} channels {words}")
-    text = f"standard deviation of samples with a tenth of β and with the full one: {'; '.join(said)}"
-    return [Line(networks(numbers), verdict(signs), text)]
+    large, small = numbers["models"][::2], numbers["models"][1::2]
+    signs, said = differences(small, large, value("variety"), ".3f", "with {channels} channels")
+    text = "standard deviation of samples with a tenth of β and with the full one: "
+    return [Line(networks(numbers), verdict(signs), text + said)]
 
 
 def channels(numbers: Numbers) -> list[Line]:
-    signs, said = [], []
-    for few, many in ((0, 2), (1, 3)):
-        one, two = numbers["models"][few], numbers["models"][many]
-        less, words = compared(one, two, value("error"), ".4f")
-        signs.append(less.sign)
-        said.append(f"with β {one['beta']:g} {words}")
-    text = f"squared error with {numbers['models'][0]['channels']} and {numbers['models'][2]['channels']} channels: "
-    return [Line("the same", verdict(signs), text + "; ".join(said))]
+    few, many = numbers["models"][:2], numbers["models"][2:]
+    signs, said = differences(few, many, value("error"), ".4f", "with β {beta:g}")
+    text = f"squared error with {few[0]['channels']} and {many[0]['channels']} channels: "
+    return [Line("the same", verdict(signs), text + said)]
 
 
 def encoder(numbers: Numbers) -> list[Line]:
