@@ -40,6 +40,7 @@ GALLERY: dict[str, tuple[str, tuple[float, float, float, float]]] = {
     "sparse_autoencoder": ("out/gallery/sparse_autoencoder/features.png", (0, 0, 1, 1)),
     "your_own_generator": ("out/gallery/your_own_generator/stylegan2.png", (0, 0, 1, 1)),
     "biggan_koala_teddy": ("out/gallery/biggan_koala_teddy/genblock-4.png", (0, 0, 1, 1)),
+    "biggan_cifar10": ("out/gallery/biggan_cifar10/genblock-5.png", (0, 0, 1, 1)),
 }
 THUMBNAIL = (480, 300)
 QUICK: dict[str, tuple[str, ...]] = {
@@ -48,6 +49,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "sparse_autoencoder": (),
     "your_own_generator": (),
     "biggan_koala_teddy": ("--random-weights",),
+    "biggan_cifar10": ("--blocks", "5"),
 }
 # Of the study of one layer, in docs/modules.md.
 LAYER, PAIRS = "main.8", 256

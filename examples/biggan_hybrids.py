@@ -23,12 +23,22 @@ import counterfactual_probe as cp
 
 def run(first: str, second: str, arguments: Sequence[str] | None = None) -> list[Path]:
     """Run an example from its command line; returns the pictures it wrote."""
-    options = _options(first, second, arguments)
+    parser = argparse.ArgumentParser(
+        description=f"Hybrids of {first} and {second}.\n\n{__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options(parser, out=f"out/{first}-{second}")
+    add_picture_options(parser)
+    return hybrids((first, second), parser.parse_args(arguments))
+
+
+def hybrids(classes: tuple[str, str], options: argparse.Namespace) -> list[Path]:
+    """Two pictures for each GenBlock: hybrids in both directions, and the templates of the modules."""
     try:
-        gen = _generator(options)
+        gen = opened(options)
         written = []
         for block in options.blocks:
-            written += _block(gen, block, (first, second), options)
+            written += _block(gen, block, classes, options)
     except cp.ProbeError as error:
         raise SystemExit(str(error)) from error
     return written
@@ -59,7 +69,7 @@ def matched(
         maps = cp.InfluenceMap(gen, genblock(gen, block, part)).attribute(
             z1,
             z2,
-            checkpoint=options.out / f"genblock-{block}-{part}-{n_pairs}.progress",
+            checkpoint=None if options.out is None else options.out / f"genblock-{block}-{part}-{n_pairs}.progress",
             show_progress=True,
         )
         finders.append(cp.ModuleFinder(options.modules).fit(maps))
@@ -84,35 +94,49 @@ def _saved(plotted: tuple[Any, Any], title: str, path: Path) -> Path:
     return path
 
 
-def _generator(options: argparse.Namespace) -> cp.GeneratorAdapter:
+def opened(options: argparse.Namespace) -> cp.GeneratorAdapter:
+    """The generator of the options."""
     if options.random_weights:
         random: cp.GeneratorAdapter = random_biggan_deep("small", device=options.device)
         return random
     return cp.load(options.weights, device=options.device)
 
 
-def _options(first: str, second: str, arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=f"Hybrids of {first} and {second}.\n\n{__doc__}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(
+    parser: argparse.ArgumentParser,
+    *,
+    out: str,
+    generator: str = "biggan-deep-256",
+    blocks: Sequence[int] = (4, 5, 6, 7),
+    truncation: float = 0.4,
+) -> None:
+    """Options of the generator and of its modules."""
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--weights",
-        default="biggan-deep-256",
+        default=generator,
         metavar="PATH",
-        help="folder with config.json and pytorch_model.bin, or a name in the registry (%(default)s)",
+        help="folder with config.json and weights, or a name in the registry (%(default)s)",
     )
     weights.add_argument(
         "--random-weights", action="store_true", help="use a small untrained generator, for a quick test"
     )
-    parser.add_argument("--out", type=Path, default=Path(f"out/{first}-{second}"), help="folder for the pictures")
-    parser.add_argument("--pairs", type=int, default=16, help="pairs of latents for the maps (%(default)s)")
-    parser.add_argument("--shown", type=int, default=3, help="pairs in the picture, in each direction (%(default)s)")
-    parser.add_argument("--blocks", type=int, nargs="+", default=[4, 5, 6, 7], help="GenBlocks, from 1 (4 5 6 7)")
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder to write into (%(default)s)")
+    parser.add_argument(
+        "--blocks",
+        type=int,
+        nargs="+",
+        default=list(blocks),
+        help=f"GenBlocks, from 1 ({' '.join(map(str, blocks))})",
+    )
     parser.add_argument("--layers", nargs=2, default=["conv_2", "conv_3"], help="two layers of a block (conv_2 conv_3)")
     parser.add_argument("--modules", type=int, default=3, help="modules in each layer (%(default)s)")
-    parser.add_argument("--truncation", type=float, default=0.4, help="truncation of the latents (%(default)s)")
+    parser.add_argument("--truncation", type=float, default=truncation, help="truncation of the latents (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="such as cuda; by default the CPU")
-    return parser.parse_args(arguments)
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """How many pairs the maps are made of, and how many are shown."""
+    parser.add_argument("--pairs", type=int, default=16, help="pairs of latents for the maps (%(default)s)")
+    parser.add_argument("--shown", type=int, default=3, help="pairs in the picture, in each direction (%(default)s)")

@@ -18,13 +18,14 @@ pytestmark = [pytest.mark.examples, pytest.mark.usefixtures("examples")]
 
 def test_eye_colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     eyes = importlib.import_module("eye_colour_robustness")
-    small = {"resnet": ("test_resnet", {}, 1, 1e-3), "vit": ("test_vit", {"img_size": 64}, 1, 1e-3)}
+    kind = importlib.import_module("classifier_training").Kind
+    small = {"resnet": kind("test_resnet", 1, 1e-3, 64), "vit": kind("test_vit", 1, 1e-3, 64, {"img_size": 64})}
     monkeypatch.setattr(eyes, "KINDS", small)
     few = ["--layers", "main.15", "--images", "64", "--hybrids", "128", "--pairs", "4", "--out", str(tmp_path)]
     eyes.main(few)
     first = capsys.readouterr()
     assert "resnet: epoch 1 of 1" in first.err
-    assert re.search(r"vit: accuracy 0\.\d+ on 64 other samples \(amber 0\.\d+ blue", first.out)
+    assert re.search(r"vit: accuracy 0\.\d+ on 64 other images \(amber 0\.\d+ blue", first.out)
     result = cp.Robustness.load(tmp_path / "robustness.safetensors")
     assert result.classifiers == ("resnet", "vit")
     assert result.classes == ("brown", "blue")
