@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +23,26 @@ T = TypeVar("T")
 _CPU_BYTES = 8 * 2**20
 _ACCELERATOR_BYTES = 256 * 2**20
 _MOST = 4096
+# A GPU is busy with a few samples of a large generator, and may be asked for this share of its memory to get so many.
+_FEW, _SHARE_FOR_FEW = 16, 32
 
 
 def default_batch(bytes_per_sample: int, device: torch.device) -> int:
-    """Samples per forward, such that the largest activation stays within a fixed limit."""
-    limit = _CPU_BYTES if device.type == "cpu" else _ACCELERATOR_BYTES
-    return max(1, min(_MOST, limit // max(1, bytes_per_sample)))
+    """Samples per forward, such that the largest activation stays within a fixed limit.
+
+    On a GPU 16 samples may take more than that limit, up to a thirty-second of its memory (not of what is free of it,
+    which changes from call to call).
+    """
+    each = max(1, bytes_per_sample)
+    if device.type == "cpu":
+        return max(1, min(_MOST, _CPU_BYTES // each))
+    few = min(_FEW, _memory_of(device) // _SHARE_FOR_FEW // each)
+    return max(1, few, min(_MOST, _ACCELERATOR_BYTES // each))
+
+
+def _memory_of(device: torch.device) -> int:
+    """Bytes that a device has in all; 0 where nobody says."""
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
 
 
 # CPUs on Linux and Windows; CUDA, HIP and MPS; the libraries of kernels.
@@ -119,6 +134,28 @@ def free_memory(device: torch.device) -> int | None:
         return None
     found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     return found[0] if found else None
+
+
+def in_words(size: int) -> str:
+    """A number of bytes as one reads it.
+
+    >>> in_words(2**36), in_words(1500)
+    ('64.0 GiB', '1.5 KiB')
+    """
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 2**power:
+            return f"{size / 2**power:,.1f} {unit}"
+    return f"{size} bytes"
+
+
+def free_on_disk(folder: Path) -> int | None:
+    """Bytes that can still be written into a folder, which may be yet to be made; None where nobody says."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def require_room(needed: int, what: str, device: torch.device | str = "cpu") -> None:

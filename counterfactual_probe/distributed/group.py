@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from ..base.errors import Interrupted, ProbeError, first_line
-from .launcher import Store, launched, missing_ranks, patience_of_ranks, stores
+from .launcher import Launched, Store, launched, missing_ranks, patience_of_ranks, stores
 
 _FAREWELL = timedelta(seconds=10)
 _joining = threading.Lock()  # two threads must not initialise it both
@@ -90,10 +90,11 @@ def _joined(device: torch.device) -> bool:
         place = launched()
         if place is None:
             return False
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # NCCL sends objects from the current device, not from the generator's
         store = place.store()
         try:
+            _require_one_kind(device, store, place)
+            if device.type == "cuda":
+                torch.cuda.set_device(device)  # NCCL sends objects from the current device, not from the generator's
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
                 store=stores.PrefixStore("group", store),
@@ -112,6 +113,21 @@ def _joined(device: torch.device) -> bool:
         patience_of_ranks()  # said before anybody waits, if it is no number
         _notes.of_this_group()
     return True
+
+
+def _require_one_kind(device: torch.device, store: Store, place: Launched) -> None:
+    """Raise a ProbeError on all ranks if some are on GPUs and others not: NCCL and gloo would wait for each other."""
+    store.set(f"device/{place.rank}", str(device))
+    devices = [store.get(f"device/{rank}").decode(errors="replace") for rank in range(place.world)]
+    on_gpus = [name.startswith("cuda") for name in devices]
+    if (other := next((rank for rank in range(place.world) if on_gpus[rank] != on_gpus[0]), None)) is not None:
+        store.set(f"device read/{place.rank}", "")
+        with contextlib.suppress(RuntimeError):  # the store ends with its rank
+            store.wait([f"device read/{rank}" for rank in range(place.world)], _FAREWELL)
+        raise ProbeError(
+            f"rank {other} runs on {devices[other]!r} and rank 0 on {devices[0]!r}; give every rank a GPU "
+            "(CUDA_VISIBLE_DEVICES may be empty for some), or device='cpu' on all"
+        )
 
 
 def _leave(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 
 from ..base.errors import ProbeError, brief, whole
-from ..base.memory import free_memory
+from ..base.memory import free_memory, free_on_disk, in_words
 from ..engine import Pairs, Swap
 from ..engine.pairs import given_pairs
 from ..generator import latents as lt
@@ -51,9 +52,21 @@ class MapOptions:
         """Pairs before which no unit set stops: two in every block."""
         return 2 * self.blocks
 
-    def require_room(self, sets: int, device: torch.device) -> None:
-        """Raise a ProbeError, before anything runs, if the block sums of so many unit sets do not fit into memory."""
-        needed, free = sets * self.blocks * (1 + self.normalise) * prod(self.size) * 4, free_memory(device)
+    def bytes_of(self, sets: int) -> int:
+        """What the maps of so many unit sets take, with standard errors and the sums of blocks."""
+        return sets * (1 + self.normalise + self.blocks * (1 + self.normalise) + 1) * prod(self.size) * 4
+
+    def require_room(self, sets: int, device: torch.device, file: Path | None) -> None:
+        """Raise a ProbeError, before anything runs, if the maps of so many unit sets do not fit into memory, or onto
+        the disk of the file that keeps their progress."""
+        for place in {device, torch.device("cpu")}:  # where they are in the end
+            self._require_fitting(sets, 1, free_memory(place), f"in the memory of device '{place}'")
+        if file is not None:  # the old file stays until the new one is whole
+            self._require_fitting(sets, 2, free_on_disk(file.parent), f"in {str(file.parent)!r} for a checkpoint")
+
+    def _require_fitting(self, sets: int, copies: int, free: int | None, where: str) -> None:
+        """``free`` and ``where``: the bytes that there are, or None where nobody says, and of what."""
+        needed = copies * self.bytes_of(sets)
         if free is None or needed <= free:
             return
         fitting = [
@@ -62,8 +75,10 @@ class MapOptions:
             if all(side % step == 0 for side in self.size) and needed / step ** len(self.size) <= free
         ]
         cure = f"map_size={fitting[0]} fits" if fitting else "give fewer channels or blocks"
+        blocks = f" and the sums of {self.blocks} blocks" if self.blocks else ""
         raise ProbeError(
-            f"the sums of {self.blocks} blocks for {sets} unit sets take {needed:,} bytes and {free:,} are free; {cure}"
+            f"maps{blocks} for {sets} unit sets, of {'×'.join(map(str, self.size))}, take {in_words(needed)}"
+            f"{' in two versions' if copies > 1 else ''}, and {in_words(free)} are free {where}; {cure}"
         )
 
 

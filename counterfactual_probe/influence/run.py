@@ -13,6 +13,7 @@ import torch
 from ..base.checkpoint import Checkpoint
 from ..base.errors import Interrupted, ProbeError
 from ..base.files import as_path
+from ..base.memory import in_words
 from ..base.progress import progress_bar
 from ..distributed.exchange import Exchange
 from ..distributed.ranks import Ranks
@@ -24,6 +25,8 @@ from .estimate import Estimate, SharedEstimate, pairs_are_shared
 from .maps import InfluenceMaps
 from .progress.files import ProgressFiles
 from .request import MapRequest
+
+_LARGE = 2**30  # bytes of maps
 
 CheckpointPath = str | os.PathLike[str] | None
 
@@ -55,9 +58,9 @@ class Run:
             self._require_same_images()
         files = None if checkpoint is None else self.progress_files(checkpoint, identity)
         self._require_one_path(checkpoint)
-        request.options.require_room(len(self.sets), device)
-        estimate = self._estimate()
         own = None if files is None else files.of(ranks)
+        request.options.require_room(len(request.sets), device, None if own is None else own.checkpoint.path)
+        estimate = self._estimate()
         estimate.resume(own, [] if files is None else files.of_other_numbers(ranks.world))
         file = None if own is None else own.checkpoint
         _complete(estimate, file, show_progress and ranks.rank == 0, self.exchange)
@@ -160,7 +163,7 @@ def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool, 
     with (
         _progress_named(file),
         estimate.stream.generator.session(),
-        progress_bar(estimate.total, "influence maps", "hybrid", show_progress) as bar,
+        progress_bar(estimate.total, _title(estimate), "hybrid", show_progress) as bar,
     ):
 
         def ran(hybrids: int) -> None:
@@ -173,6 +176,12 @@ def _complete(estimate: Estimate, file: Checkpoint | None, show_progress: bool, 
             bar.update(estimate.settled - bar.n)  # what unit sets that have stopped need not run
             if file is not None:
                 estimate.keep(file)
+
+
+def _title(estimate: Estimate) -> str:
+    """Of the progress bar; with the size of the maps where it is large, so that it is known before they are there."""
+    size = estimate.options.bytes_of(len(estimate.accumulator.arrays.maps))
+    return f"influence maps ({in_words(size)})" if size >= _LARGE else "influence maps"
 
 
 @contextmanager

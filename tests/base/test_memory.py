@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
-from counterfactual_probe.base.memory import is_out_of_memory
+from counterfactual_probe.base.memory import default_batch, free_on_disk, in_words, is_out_of_memory
 
 # As torch and its libraries say it.
 ERRORS: dict[str, Exception] = {
@@ -110,3 +112,34 @@ def test_batches_are_halved_until_they_fit(words: str) -> None:
     expected = gen(z)
     Hungry.limit = (3, ERRORS[words])
     assert torch.allclose(gen(z), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("total", "each", "batch"),
+    [
+        (80, 2**20, 256),  # 256 MiB
+        (80, 128 * 2**20, 16),  # StyleGAN2 at 1024×1024: a few fill a GPU
+        (24, 128 * 2**20, 6),  # up to a thirty-second of it
+        (8, 128 * 2**20, 2),
+        (8, 2**30, 1),
+        (80, 8, 4096),
+    ],
+)
+def test_a_gpu_gets_a_few_samples_of_a_large_generator(
+    total: int, each: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=total * 2**30))
+    assert default_batch(each, torch.device("cuda", 0)) == batch
+    assert default_batch(each, torch.device("mps")) == max(1, min(4096, 256 * 2**20 // each))
+    assert default_batch(each, torch.device("cpu")) == max(1, min(4096, 8 * 2**20 // each))
+
+
+def test_bytes_are_told_in_words_and_disks_asked_for_folders_to_come(tmp_path: Path) -> None:
+    assert [in_words(size) for size in (0, 1023, 1024, 3 * 2**20, 2**42)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.0 KiB",
+        "3.0 MiB",
+        "4,096.0 GiB",
+    ]
+    assert free_on_disk(tmp_path / "not" / "there") == pytest.approx(free_on_disk(tmp_path), rel=0.1)

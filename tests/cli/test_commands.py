@@ -157,6 +157,8 @@ def test_maps_for_every_kind_of_features(folder: Path, monkeypatch: pytest.Monke
         assert main(["modules", "maps/maps-1.safetensors", *given]) == 0
     assert run("influence", "--precision", "bf16-diff", "--out", "half") == 0
     assert "precision" in cp.InfluenceMaps.load("half/maps-1.safetensors").provenance
+    assert run("influence", "--map-size", "2", "--out", "small") == 0
+    assert cp.InfluenceMaps.load("small/maps-1.safetensors").maps.shape[1:] == (2, 2)
 
 
 def _own(folder: Path) -> cp.GeneratorAdapter:
@@ -168,7 +170,7 @@ def _own(folder: Path) -> cp.GeneratorAdapter:
 # --- before anything long -------------------------------------------------------------------------
 
 NUMBERS = {
-    "influence": ["--pairs", "--blocks", "--components", "--heads"],
+    "influence": ["--pairs", "--blocks", "--components", "--heads", "--map-size"],
     "modules": ["--modules", "--pairs"],
     "hybridize": ["-n", "--heads"],
     "edit": ["-n", "--starts", "--steps"],

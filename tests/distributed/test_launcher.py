@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import counterfactual_probe as cp
 from counterfactual_probe.distributed import launcher
 from counterfactual_probe.distributed.launcher import PATIENCE, Launched, launched, patience_of_ranks
 from counterfactual_probe.distributed.ranks import current_ranks
-from support.processes import free_port
+from support.processes import finish, free_port, start
 
 NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=12)
@@ -96,3 +97,22 @@ def test_patience_is_half_an_hour_or_what_is_set(monkeypatch: pytest.MonkeyPatch
     assert patience_of_ranks() == timedelta(minutes=30)
     monkeypatch.setenv(PATIENCE, "7.5")
     assert patience_of_ranks() == timedelta(seconds=7.5)
+
+
+def test_ranks_on_devices_that_cannot_talk_to_each_other_are_told_at_once(tmp_path: Path) -> None:
+    """One on a GPU and one without, as where CUDA_VISIBLE_DEVICES is empty for some."""
+    code = f"""
+import os, torch
+from pathlib import Path
+import counterfactual_probe as cp
+from counterfactual_probe.distributed.group import join_group
+rank = int(os.environ["RANK"])
+try:
+    join_group(torch.device("cpu") if rank == 1 else torch.device("cuda", 0))
+except cp.ProbeError as error:
+    Path(f"{tmp_path}/{{rank}}").write_text(str(error))
+"""
+    for status, errors in finish(start(3, code)):
+        assert status == 0, errors
+    for rank in range(3):
+        assert (tmp_path / str(rank)).read_text().startswith("rank 1 runs on 'cpu' and rank 0 on 'cuda:0'; give every")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 import counterfactual_probe as cp
-from counterfactual_probe.influence import request
+from counterfactual_probe.influence import request, run
 from counterfactual_probe.influence.accumulator import MapAccumulator
 from counterfactual_probe.influence.arrays import MapArrays
 from support import twins
@@ -103,12 +103,15 @@ def test_blocks_and_sizes_that_cannot_be(plain: cp.GeneratorAdapter, options: di
 def test_blocks_that_do_not_fit_are_refused_with_a_size_that_does(
     plain: cp.GeneratorAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 3 * BLOCKS * 16 * 16 * 4
+    needed = 3 * (2 + BLOCKS) * 16 * 16 * 4
     monkeypatch.setattr(request, "free_memory", lambda device: needed - 1)
     with pytest.raises(
-        cp.ProbeError, match=rf"take {needed:,} bytes and {needed - 1:,} are free; map_size=\(8, 8\) fits"
+        cp.ProbeError,
+        match=rf"sums of {BLOCKS} blocks for 3 unit sets, of 16×16, take (.*), and \1 are free in the memory of device "
+        r"'cpu'; map_size=\(8, 8\) fits",
     ):
         attribute(plain, n_pairs=N, blocks=BLOCKS)
+    assert attribute(plain, n_pairs=N, blocks=BLOCKS - 1).block_sums is not None
     assert attribute(plain, n_pairs=N, blocks=BLOCKS, map_size=(8, 8)).block_sums is not None
     monkeypatch.setattr(request, "free_memory", lambda device: 1)
     with pytest.raises(cp.ProbeError, match="give fewer channels or blocks"):
@@ -229,3 +232,47 @@ def test_a_pair_that_changes_nothing_counts_in_no_normalised_mean() -> None:
     assert arrays.zero_maps.tolist() == [1]
     assert np.allclose(arrays.normalised, [[[0.3, 0.9]]])
     assert np.allclose(arrays.normalised_block_sums, [[[[0.6, 1.8]], [[0.0, 0.0]]]])
+
+
+def test_a_checkpoint_that_does_not_fit_onto_the_disk_is_refused(
+    plain: cp.GeneratorAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2 * 3 * 2 * 16 * 16 * 4  # the file and its successor
+    monkeypatch.setattr(request, "free_on_disk", lambda folder: needed - 1)
+    with pytest.raises(cp.ProbeError, match=r"maps for 3 unit sets, .* in two versions, .* free in '.*' for a check"):
+        attribute(plain, n_pairs=N, checkpoint=tmp_path / "progress")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(request, "free_on_disk", lambda folder: needed)
+    attribute(plain, n_pairs=N, checkpoint=tmp_path / "new folder" / "progress")
+
+
+class Megapixels(torch.nn.Module):
+    """Images of 1024×1024 from a layer of 512 channels, which costs next to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.colours = torch.nn.ReLU(), torch.nn.Conv2d(512, 1, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(self.colours(self.layer(z[:, :, None, None])), scale_factor=1024)
+
+
+def test_maps_of_a_megapixel_say_what_they_take_before_they_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """512 channels × 32 blocks × 1024×1024 are 64 GiB: refused where they do not fit, and 68 MiB with map_size=32."""
+    gen = cp.wrap(Megapixels().eval(), lambda n, rng: torch.randn(n, 512, generator=rng), name="megapixels")
+    call = cp.InfluenceMap(gen, "layer").attribute
+    monkeypatch.setattr(request, "free_memory", lambda device: 20 * 2**30)
+    with pytest.raises(
+        cp.ProbeError,
+        match=r"sums of 32 blocks for 512 unit sets, of 1024×1024, take 68\.0 GiB, and 20\.0 GiB are free .*"
+        r"map_size=\(512, 512\) fits",
+    ):
+        call(n_pairs=64, blocks=32)
+    small = call(n_pairs=4, blocks=2, units=[[3], [5]], map_size=32, show_progress=True)
+    assert small.maps.shape == (2, 32, 32)
+    assert "GiB" not in capsys.readouterr().err
+    monkeypatch.setattr(run, "_LARGE", 2 * 4 * 32 * 32 * 4)
+    call(n_pairs=4, blocks=2, units=[[3], [5]], map_size=32, show_progress=True)
+    assert "influence maps (32.0 KiB)" in capsys.readouterr().err

@@ -35,6 +35,12 @@ def add_influence(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--blocks", type=count, help="sum pairs up in so many blocks, for the confidence of modules")
     parser.add_argument(
+        "--map-size",
+        type=count,
+        metavar="PIXELS",
+        help="average maps down to this height and width",
+    )
+    parser.add_argument(
         "--components",
         type=count,
         help=f"also in so many principal components, for --features pca ({COMPONENTS} is a good number)",
@@ -84,6 +90,7 @@ def _influence(options: argparse.Namespace) -> None:
             tolerance=options.tolerance,
             normalise=options.normalise,
             blocks=options.blocks,
+            map_size=options.map_size,
             components=options.components,
             precision=options.precision,
             checkpoint=options.checkpoint,
