@@ -68,6 +68,8 @@ if TYPE_CHECKING:
         SpectralTable,
         spectral_independence_loss,
     )
+    from .sweeping.result import Sweep
+    from .sweeping.sweep import sweep
     from .training import train
 
 __all__ = [
@@ -106,6 +108,7 @@ __all__ = [
     "SpectralTable",
     "Stability",
     "StretchTest",
+    "Sweep",
     "UnitSet",
     "__version__",
     "autoencoders",
@@ -125,6 +128,7 @@ __all__ = [
     "pretrained",
     "report",
     "spectral_independence_loss",
+    "sweep",
     "train",
     "transformations",
     "wrap",
@@ -167,6 +171,7 @@ _HOMES = {
     "SpectralTable": "spectral.ratios",
     "Stability": "modules.stability",
     "StretchTest": "invariance.stretch",
+    "Sweep": "sweeping.result",
     "UnitSet": "generator.units.unit_set",
     "available": "registry.pretrained",
     "exchange": "exchanging.exchange",
@@ -182,6 +187,7 @@ _HOMES = {
     "pretrained": "registry.pretrained",
     "report": "reporting.report",
     "spectral_independence_loss": "spectral.loss",
+    "sweep": "sweeping.sweep",
     "train": "training.train",
     "wrap": "generator.wrap",
 }

@@ -22,6 +22,7 @@ from .parts.influence import add_influence
 from .parts.invert import add_invert
 from .parts.listing import add_listing
 from .parts.modules import add_modules
+from .parts.sweep import add_sweep
 from .report import add_report
 from .robustness import add_robustness
 from .spectral import add_spectral
@@ -92,7 +93,16 @@ def parser() -> argparse.ArgumentParser:
 
     for add in (add_listing, add_influence, add_modules, add_hybridize, add_exchange, add_edit, add_invert):
         add(command)
-    for add in (add_fidelity, add_invariance, add_report, add_explore, add_robustness, add_spectral, add_train):
+    for add in (
+        add_fidelity,
+        add_invariance,
+        add_report,
+        add_explore,
+        add_robustness,
+        add_spectral,
+        add_train,
+        add_sweep,
+    ):
         add(command)
     return made
 

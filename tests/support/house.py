@@ -27,7 +27,7 @@ FLOORS = (
     ("classifiers", "data", "hybrids", "influence", "invariance", "inversion", "spectral"),
     ("fidelity", "modules", "training"),
     ("adapters", "editing", "parts", "robustness", "testing"),
-    ("exchanging", "reporting"),
+    ("exchanging", "reporting", "sweeping"),
     ("explorer", "sharing"),
     (TOP,),
     ("cli",),
