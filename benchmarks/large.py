@@ -17,10 +17,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 from gpu.generators import StyleGAN2, seeded
@@ -39,13 +39,12 @@ MEASURED = HERE / "measured" / "large.json"
 FIGURE = HERE.parent / "docs" / "images" / "large-time.svg"
 FLAT = 1.05  # of peaks that should be equal
 # The bound: working memory in later calls, as a multiple of the largest activation of one image.
-BOUND = 8.0
+BOUND = 16.0
 HYBRIDS = 2  # in a batch
 SIZES, SHORT_SIZES = (64, 128, 256, 512, 1024), (16, 32, 64)
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """A large generator, and the layer whose maps are made.
 
     Attributes:
@@ -176,16 +175,17 @@ def size_row(size: int, width: int, hybrids: int) -> dict[str, Any]:
     z1: Any = gen.sample(2, seed=0)
     z2: Any = gen.sample(2, seed=1)
     probe.attribute(z1[:1], z2[:1], units=units)  # records the program
-    taken = []
-    for pairs in (1, 2):
-        start = time.perf_counter()
-        maps = probe.attribute(z1[:pairs], z2[:pairs], units=units)
-        taken.append(time.perf_counter() - start)
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(3):
+        for pairs, seconds in taken.items():
+            start = time.perf_counter()
+            maps = probe.attribute(z1[:pairs], z2[:pairs], units=units)
+            seconds.append(time.perf_counter() - start)
     return {
         "size": size,
         "width": width,
         "flops": flops(gen),
-        "seconds": (taken[1] - taken[0]) / hybrids,  # what a call takes once is in both
+        "seconds": (median(taken[2]) - median(taken[1])) / hybrids,  # what a call takes once is in both
         "executor": maps.provenance["executor"],
     }
 
@@ -282,6 +282,9 @@ def draw(result: dict[str, Any], file: Path) -> None:
     sizes = [row["size"] for name, row in result["rows"].items() if name.startswith("size")]
     for size, one, other in zip(sizes, x / 1e9, y * 1e3, strict=True):
         axes.annotate(f"{size}²", (one, other), textcoords="offset points", xytext=(6, -9), fontsize=8)
+    for axis, ticks in ((axes.xaxis, (3, 5, 10, 20)), (axes.yaxis, (20, 50, 100, 200))):
+        axis.set_ticks(ticks, list(map(str, ticks)))
+    axes.minorticks_off()
     axes.set(xlabel="GFLOP of an image", ylabel="ms of a hybrid", title=f"slope {fitted:.2f} ± {error:.2f}")
     axes.spines[["top", "right"]].set_visible(False)
     with mpl.rc_context({"svg.hashsalt": "large", "svg.fonttype": "path"}):

@@ -100,3 +100,28 @@ def test_the_page_about_exchanges_shows_what_was_measured() -> None:
     assert min(row["faithfulness"][group] for row in layers for group in script.OWN) > 0.99
     assert all(abs(row["hybrids"] - row["faithfulness"]["random sets"]) < 0.1 for row in layers)
     assert sum(row["hybrids"] < row["faithfulness"]["collages"] for row in layers) == 1
+
+
+def test_the_page_about_scaling_shows_what_was_measured() -> None:
+    large, scaling, pages = benchmark("large"), benchmark("scaling"), benchmark("pages")
+    page = (DOCS / "scaling.md").read_text(encoding="utf-8")
+    results = [json.loads((BENCHMARKS / "measured" / f"{name}.json").read_text()) for name in ("large", "scaling")]
+    for script, measured in zip((large, scaling), results, strict=True):
+        tables = script.tables(measured)
+        assert pages.written_into(page, tables) == page
+        assert all(table in page for table in tables.values())
+        assert {"processor", "torch", "threads"} <= measured["machine"].keys()
+    rows = results[0]["rows"]
+    assert large.growing(rows) == []
+    # What the page says in words.
+    assert {"StyleGAN2 1024×1024", "BigGAN-deep-512"} == {row["name"] for row in rows.values() if "name" in row}
+    for row in rows.values():
+        if "name" in row:
+            assert row["few"]["executor"] == "prepared"
+            peaks = [row[name]["bytes"] for name in ("few", "more pairs", "more units")]
+            assert max(peaks) < large.BOUND * row["largest_activation_bytes"]
+    assert f"below {large.BOUND:.0f} times the largest activation" in page
+    fitted, error = large.slope(large.points(results[0]))
+    assert f"slope is {fitted:.2f} ± {error:.2f}" in page
+    for axis in ("pairs", "channels", "size", "depth"):
+        assert results[1]["rows"][axis]["executor"] == "prepared"
