@@ -222,7 +222,9 @@ def main() -> None:
     gen = cp.load("dcgan-faces")
     if args.short:
         result = compare(gen, 2, 3, ["hooks"])
+        result["roofline"] = roofline(gen, 2, result["rows"]["float32"]["seconds"])
         print(table(result))
+        print("float32: {share:.2f} of the best convolution ({best_gflops:.0f} GFLOP/s)".format(**result["roofline"]))
         write(result, args.out)
         ratio = result["rows"]["float32"]["ratios_to"]["hooks"]
         sys.exit(0 if ratio >= SHORT_BAR else f"hybrids are {ratio:.2f}× as fast as with hooks; at least {SHORT_BAR}")

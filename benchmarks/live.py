@@ -28,7 +28,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
     def _note(self, value: Any, *, counts: bool) -> None:
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or value.is_mkldnn:  # packed kernels, whose memory nobody can look at
             return
         storage = value.untyped_storage()
         place, size = id(storage), storage.nbytes() if counts else 0

@@ -54,6 +54,9 @@ class FastExecutor(Protocol):
     def by_difference(self) -> bool: ...
 
     @property
+    def convolutions(self) -> str: ...
+
+    @property
     def rounding(self) -> str: ...
 
     def clean(
@@ -109,6 +112,10 @@ class Checked:
     @property
     def by_difference(self) -> bool:
         return self._fast is not None and self._fast.by_difference
+
+    @property
+    def convolutions(self) -> str:
+        return (self._full if self._fast is None else self._fast).convolutions
 
     @property
     def rounding(self) -> str:

@@ -18,6 +18,7 @@ from ..base.memory import on_device
 from ..generator import latents as lt
 from ..generator.adapter import GeneratorAdapter
 from ..generator.latents import Latents
+from .forms.form import Form
 from .runs import CleanRun, Edit, Runs
 
 
@@ -79,6 +80,10 @@ class Executor(Protocol):
         """Whether any hybrid ran as a difference in few units, carried through the first linear operation."""
 
     @property
+    def convolutions(self) -> str:
+        """The form in which convolutions of hybrids are computed; "plain" is the module's own call."""
+
+    @property
     def rounding(self) -> str:
         """What rounds images beyond the generator's own dtype; "" if nothing does."""
 
@@ -101,6 +106,7 @@ class FullForward:
     rounding = ""
     independent = False
     by_difference = False
+    convolutions = Form.PLAIN.value
 
     def __init__(self, generator: GeneratorAdapter) -> None:
         self.generator = generator

@@ -36,6 +36,10 @@ class InTF32:
     def by_difference(self) -> bool:
         return self._executor.by_difference
 
+    @property
+    def convolutions(self) -> str:
+        return self._executor.convolutions
+
     def clean(
         self, latents: Latents, layers: Sequence[str], numbers: Sequence[int], seed: int, *, base: bool = True
     ) -> CleanRun:

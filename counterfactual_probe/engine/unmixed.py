@@ -51,6 +51,10 @@ class Unmixed:
         return self._executor.by_difference
 
     @property
+    def convolutions(self) -> str:
+        return self._executor.convolutions
+
+    @property
     def independent(self) -> bool:
         return self._executor.independent
 

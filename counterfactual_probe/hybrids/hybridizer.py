@@ -191,6 +191,7 @@ class Hybridizer:
             "hybrids_per_eval": stream.hybrids_per_eval,
             "executor": str(stream.executor.choice),
             "first_linear_difference": stream.executor.by_difference,
+            "convolutions": stream.executor.convolutions,
         }
         return Hybrids(images, base, tuple(sets), provenance, source)
 

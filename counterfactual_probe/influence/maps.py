@@ -31,7 +31,7 @@ _LISTED, _SHOWN = 5, 24  # unit sets in the table, and maps in the picture of a 
 
 # Entries of the provenance of maps that are pooled: what other pairs bring with them, and what is compared apart.
 _MAY_DIFFER = {"n_pairs", "seed", "pairs", "pair_digests", "tolerance", "executor", "hybrids_per_eval", "ranks"}
-_MAY_DIFFER |= {"device", "versions", "generator", "blocks", "components", "first_linear_difference"}
+_MAY_DIFFER |= {"device", "versions", "generator", "blocks", "components", "first_linear_difference", "convolutions"}
 
 
 class MapsProvenance(Provenance, kw_only=True):

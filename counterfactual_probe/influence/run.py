@@ -137,6 +137,7 @@ class Run:
             "hybrids_per_eval": stream.hybrids_per_eval,
             "executor": str(stream.executor.choice),
             "first_linear_difference": stream.executor.by_difference,
+            "convolutions": stream.executor.convolutions,
             "noise_in_forward": not batchable,
             "tolerance": request.options.tolerance,
             "blocks": request.options.blocks or None,

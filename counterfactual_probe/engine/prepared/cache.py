@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from ...generator.adapter import GeneratorAdapter
 from ...generator.state.fingerprint import fingerprint
@@ -20,6 +22,7 @@ from ...generator.state.locks import holding
 from ...generator.units.axis import Coordinates
 from ...generator.units.features import Features
 from ...generator.units.space import digest
+from ..forms.form import Form
 from ..program.independence import Rows, mixing_operation, rows_of_samples
 from ..program.program import Program
 from ..program.recording import record
@@ -62,6 +65,7 @@ class _Recorded:
     rows: Mapping[int, Rows]
     independent: bool
     by_units: dict[Hashable, Preparation] = field(default_factory=dict)
+    packed: dict[Hashable, Tensor] = field(default_factory=dict)
 
 
 # By the dtype of differences.
@@ -79,13 +83,14 @@ class Preparations:
         paths: Sequence[frozenset[str]],
         difference_dtype: torch.dtype | None,
         coordinates: Mapping[str, Coordinates],
+        form: Form,
     ) -> None:
-        self.generator, self.paths, self.difference_dtype = generator, paths, difference_dtype
+        self.generator, self.paths, self.difference_dtype, self.form = generator, paths, difference_dtype, form
         self.coordinates = coordinates
         # Changes that no attribute shows are possible too, so every call also compares a clean run.
         with holding(generator.module):
             state = generator.weights_hash(), fingerprint(generator.module)
-        self._key = (*state, generator.device, tuple(paths))
+        self._key = (*state, generator.device, form, tuple(paths))
         # Paths are the same for all kinds of units of a layer whose units are not set one by one.
         self._units = tuple(
             sorted((name, _named(at)) for name, at in coordinates.items() if _one_by_one(generator, name))
@@ -122,10 +127,17 @@ class Preparations:
         simplified, rows, dtype = recorded.simplified, recorded.rows, self.difference_dtype
         sparse = {some: _sparse(self.generator, simplified, some, self.coordinates) for some in self.paths}
         paths: dict[PathKey, EditPath] = {}
+        path = partial(
+            edit_path,
+            simplified,
+            rows,
+            difference_dtype=dtype,
+            packed=recorded.packed if self.form is Form.PACKED else None,
+        )
         for some, swappable in sparse.items():
-            paths[some, False] = edit_path(simplified, rows, some, sparse=None, difference_dtype=dtype)
+            paths[some, False] = path(some, sparse=None)
             if swappable is not None:
-                paths[some, True] = edit_path(simplified, rows, some, sparse=swappable, difference_dtype=dtype)
+                paths[some, True] = path(some, sparse=swappable)
         first = {some: None if item is None else item.layer for some, item in sparse.items()}
         needs = frozenset().union(*(path.needs for path in paths.values()))
         frees = _last_uses(simplified.program, needs)

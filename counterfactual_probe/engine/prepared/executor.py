@@ -21,6 +21,7 @@ from ...generator.state.randomness import random_states
 from ...generator.units.axis import Coordinates
 from ..checked import disagreement
 from ..executors import FullForward
+from ..forms.form import Form, form_on
 from ..interception import NotReplayable
 from ..interventions import SwapEdit
 from ..program.program import Draw, Program, outputs
@@ -48,7 +49,8 @@ class PreparedRun(CleanRun):
 class Prepared:
     """Executor of simplified programs; raises NotRecordable if there is none for the generator.
 
-    ``difference_dtype`` is the type in which differences travel; None for exact hybrids.
+    ``difference_dtype`` is the type in which differences travel; None for exact hybrids. ``form`` is that of
+    convolutions; None lets the processor decide.
     """
 
     run_type = PreparedRun
@@ -60,6 +62,7 @@ class Prepared:
         paths: Sequence[frozenset[str]],
         difference_dtype: torch.dtype | None = None,
         coordinates: Mapping[str, Coordinates] | None = None,
+        form: Form | None = None,
     ) -> None:
         if generator.dtype not in (torch.float32, torch.float64):
             # Folding multiplies parameters, which loses too many digits in lower precision.
@@ -70,7 +73,10 @@ class Prepared:
         self._full = FullForward(generator)
         self._draws = Draws()
         self._difference_dtype = difference_dtype
-        self._preparations = Preparations(generator, paths, difference_dtype, coordinates or {})
+        # Differences in lower precision, and kernels in float64, are for torch's own calls.
+        packable = difference_dtype is None and generator.dtype is torch.float32
+        self._form = (form or form_on(generator.device)) if packable else Form.PLAIN
+        self._preparations = Preparations(generator, paths, difference_dtype, coordinates or {}, self._form)
         remembered = self._preparations.remembered()
         if remembered is None:
             with generator.session():  # it reads all weights twice
@@ -80,6 +86,10 @@ class Prepared:
         # A remembered program may be stale; then it is recorded again.
         self._may_be_stale = remembered is not None
         self._is_confirmed = False  # that a clean run gives what a whole forward does
+
+    @property
+    def convolutions(self) -> str:
+        return self._form.value
 
     @property
     def independent(self) -> bool:

@@ -8,7 +8,7 @@ values keep their precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ...generator.layers import LayerInfo
+from ..forms.packed import PackedConvolution, Packing
 from ..program.independence import Rows
 from ..program.operators import Affine, Edit
+from ..program.polyphase import PolyphaseConvolution
 from ..program.program import Op, Program, map_leaves, outputs
 from ..program.simplify import Simplified
 from .batch import Batch
@@ -33,19 +35,24 @@ def edit_path(
     *,
     sparse: Sparse | None,
     difference_dtype: torch.dtype | None,
+    packed: dict[Hashable, Tensor] | None = None,
 ) -> EditPath:
     """The path of a batch in which these layers are set, ``sparse`` by a swap of a few units in each row.
 
     ``rows`` says how the rows of values belong to samples, and ``difference_dtype`` is the type in which differences
-    travel; None lets values travel whole.
+    travel; None lets values travel whole. ``packed`` are the kernels that are packed so far, to which more are added;
+    None computes every convolution by torch's own call.
     """
     program = _without_edits_of_others(simplified.program, layers)
     routing = Routing(program, rows, sparse, difference_dtype)
+    packing = None if packed is None else Packing(program, packed)
     for op in program.ops:
         if isinstance(op.run, Edit):
             _edit(routing, op, op.run.info)
+        elif any(routing.has(number, FULL) for number in op.outs if number is not None):
+            continue  # the ending of a convolution, computed with it
         elif routing.changed.intersection(op.outs):
-            _route(routing, op)
+            _route(routing, op, packing)
     routing.as_full(program.image)
     return routing.path()
 
@@ -62,13 +69,31 @@ def _without_edits_of_others(program: Program, layers: frozenset[str]) -> Progra
     return replace(program, ops=ops, image=renamed.get(program.image, program.image))
 
 
-def _route(routing: Routing, op: Op) -> None:
+def _route(routing: Routing, op: Op, packing: Packing | None) -> None:
     x = only_changed(routing, op)
     if x is not None and routing.has(x, SPARSE) and route_sparse(routing, op, x):
         return
     if routing.difference_dtype is not None and route_difference(routing, op):
         return
+    convolution = None if packing is None else packing.of(op)
+    if packing is not None and convolution is not None:
+        _packed(routing, op, convolution, packing.endings.get(op.out, op).out)
+        return
     _whole(routing, op)
+
+
+def _packed(routing: Routing, op: Op, convolution: PackedConvolution, out: int) -> None:
+    """A convolution with its ending: it makes ``out``, which the ending would make."""
+    x, run = op.reads[0], op.run
+    routing.as_full(x)
+
+    def compute(batch: Batch) -> Tensor:
+        value = batch.full[x]
+        if isinstance(run, PolyphaseConvolution):
+            return run.interleaved(convolution(run.padded(value)), value)
+        return convolution(value)
+
+    routing.make(FULL, out, compute, ((FULL, x),))
 
 
 def _edit(routing: Routing, op: Op, info: LayerInfo) -> None:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .operators import Convolution
+
 # (phase, tap of the kernel, offset of the pixel that the tap reads), along one axis
 Tap: TypeAlias = tuple[int, int, int]
 
@@ -51,12 +53,23 @@ class PolyphaseConvolution:
                 yield p * self.factor + q, top + self.before, left + self.before
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self.interleaved(self.inner(self.padded(x), weight, bias), x)
+
+    @property
+    def inner(self) -> Convolution:
+        """The ordinary convolution of the padded input."""
+        padding = self.before if self.before == self.after else 0
+        return Convolution((1, 1), (padding, padding), (1, 1))
+
+    def padded(self, x: Tensor) -> Tensor:
+        """The input with what :attr:`inner` does not pad."""
+        before, after = self.before, self.after
+        return x if before == after else F.pad(x, (before, after, before, after))
+
+    def interleaved(self, grid: Tensor, x: Tensor) -> Tensor:
+        """The image (rows, outputs, factor · H, factor · W) of what :attr:`inner` makes of x."""
         s, (height, width) = self.factor, x.shape[2:]
-        outputs, before, after = len(weight) // s**2, self.before, self.after
-        if before == after:
-            grid = F.conv2d(x, weight, bias, padding=before)
-        else:
-            grid = F.conv2d(F.pad(x, (before, after, before, after)), weight, bias)
+        outputs = grid.shape[1] // s**2
         # Contiguous for few channels (an image), channels-last otherwise, as convolutions read them.
         colours = outputs <= 4 or not x.is_contiguous(memory_format=torch.channels_last)
         layout = torch.contiguous_format if colours else torch.channels_last

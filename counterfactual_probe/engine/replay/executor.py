@@ -22,6 +22,7 @@ from ...generator.latents import Latents
 from ...generator.layers import Site, require_once
 from ..checked import disagreement
 from ..executors import FullForward
+from ..forms.form import Form
 from ..interception import Call, Handler, Invocation, NotReplayable, intercepted, map_tensors, tensors_of
 from ..runs import CleanRun, Edit, Runs
 from .plan import TRACED, make_plan
@@ -42,6 +43,7 @@ class Replay:
     run_type = RecordedRun
     rounding = ""
     by_difference = False
+    convolutions = Form.PLAIN.value
     batches = True
     independent = False
 
