@@ -160,12 +160,18 @@ def is_folder(name: str) -> bool:
     """Whether a name is meant as a path and not as one of the registry."""
     if not name or name.startswith(HUB):
         return False
-    return name.startswith((".", "~")) or os.sep in name or (os.altsep or os.sep) in name or as_path(name).is_dir()
+    if name.startswith((".", "~")) or os.sep in name or (os.altsep or os.sep) in name:
+        return True
+    path = as_path(name)
+    return path.is_dir() or (path.suffix != "" and path.is_file())  # the latter is told what is wrong with it
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     if path.parent.is_file():
-        raise ProbeError(f"{path.parent} is a file; give the folder that holds it, with {CONFIG} and {WEIGHTS[0]}")
+        raise ProbeError(
+            f"{path.parent} is a file; give a folder with {CONFIG} and {WEIGHTS[0]}, or, for a module of your own that "
+            "has loaded it, cp.wrap(module, …) in Python and package.module:factory on the command line"
+        )
     if not path.parent.is_dir():
         raise ProbeError(f"there is no folder {path.parent}; give one with {CONFIG} and {WEIGHTS[0]}")
     if not path.is_file():

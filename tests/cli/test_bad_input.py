@@ -23,6 +23,7 @@ from counterfactual_probe.base.files import write_json
 from counterfactual_probe.cli.entry import main, parser
 from support import forks
 from support.factories import FACTORY
+from support.paths import ROOT
 
 CONDITIONAL = """
 class Conditional(torch.nn.Module):
@@ -202,6 +203,17 @@ def test_what_may_not_be_read(what: str, folder: Path, refused: Callable[..., st
     assert "mem" in refused(*(word.replace("PATH", f"mem{suffix}") for word in READS[what]))
 
 
+def test_a_name_that_is_none_and_a_file_of_weights(folder: Path, refused: Callable[..., str]) -> None:
+    """The advice is for the command line, and a file's name alone is taken for a file."""
+    said = refused("layers", "dcgan-facse")
+    assert "nearest: 'dcgan-faces'" in said
+    assert "'list' shows all, and package.module:factory opens one of your own" in said
+    torch.save({"weight": torch.zeros(1)}, "checkpoint.pt")
+    said = refused("layers", "checkpoint.pt")
+    assert "checkpoint.pt is a file; give a folder with config.json" in said
+    assert "package.module:factory on the command line" in said
+
+
 # --- what is written --------------------------------------------------------------------------------
 
 
@@ -224,13 +236,18 @@ def test_what_cannot_be_written(command: str, where: str, folder: Path, refused:
     assert place.partition("/results")[0] in said
 
 
+@pytest.mark.parametrize("command", [name for name in SHORT if name != "demo"])  # a demo is a report of its own
 def test_a_home_that_cannot_be_written(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
-    monkeypatch.setenv("HOME", str(folder / "letter.txt"))
-    monkeypatch.setenv("USERPROFILE", str(folder / "letter.txt"))
-    assert main(["influence", *SHORT["influence"], "--no-progress", "--out", "here"]) == 0
-    assert "cannot be written" in refused("influence", *SHORT["influence"], "--out", "~/out")
+    """Nothing but results is written, and these where they are asked for: a file stands where the home would be."""
+    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(folder / "letter.txt"))
+    kept, page = "here", "page.html"
+    name = f"{kept}/{page}" if command == "explore" else kept
+    assert main([command, *SHORT[command], "--no-progress", out_option(command), name]) == 0
+    assert [path for path in Path(kept).iterdir() if not path.name.endswith(".command.json")]
+    assert "cannot be written" in refused(command, *SHORT[command], out_option(command), f"~/{name}")
 
 
 # --- what is not installed --------------------------------------------------------------------------
@@ -244,6 +261,7 @@ MISSING: dict[str, tuple[str, list[str]]] = {
     "train": ("accelerate", ["train", *SHORT["train"]]),
     "shapes3d": ("h5py", ["train", "vae", "--data", "shapes.h5"]),
     "completion": ("shtab", ["--print-completion", "bash"]),
+    "biggan": ("pytorch_pretrained_biggan", ["layers", str(ROOT / "unfinished/biggan-cifar10")]),
 }
 
 
@@ -378,7 +396,7 @@ def test_ctrl_c_while_the_program_starts(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr() == ("", "counterfactual-probe: interrupted\n")
 
 
-@pytest.mark.parametrize("command", [name for name in SHORT if name not in ("fidelity", "demo", "study")])
+@pytest.mark.parametrize("command", SHORT)
 def test_ctrl_c_while_a_generator_runs(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -387,7 +405,7 @@ def test_ctrl_c_while_a_generator_runs(
 
     monkeypatch.setattr(torch.nn.ConvTranspose2d, "forward", stop)
     monkeypatch.setattr(torch.nn.Conv2d, "forward", stop)
-    monkeypatch.setattr(torch, "fft", None)
+    monkeypatch.setattr(torch.fft, "fft2", stop)
     name = "new/page.html" if command == "explore" else "new"
     assert main([command, *SHORT[command], "--no-progress", out_option(command), name]) == 130
     assert "interrupted" in capsys.readouterr().err

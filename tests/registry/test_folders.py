@@ -144,7 +144,7 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_instead_of_its_folder(folder: Path) -> None:
-    with pytest.raises(cp.ProbeError, match=r"model\.safetensors is a file; give the folder that holds it"):
+    with pytest.raises(cp.ProbeError, match=r"model\.safetensors is a file; give a folder with config\.json"):
         cp.load(folder / "model.safetensors")
 
 
