@@ -79,6 +79,7 @@ html_show_sphinx = False
 html_baseurl = "https://counterfactual-probe.github.io/counterfactual-probe/"
 html_copy_source = True  # as Markdown, for those who read by machine: llms.txt lists all pages
 html_show_sourcelink = False
+html_domain_indices = False  # of modules, one long line each: the reference lists what is public
 llms_txt_title = "counterfactual-probe"
 llms_txt_summary = (
     "A Python library that takes pretrained image generators apart: hybrids, influence maps and modules of any "

@@ -168,3 +168,23 @@ def test_the_lowest_versions_are_tried_where_ci_runs() -> None:
     assert "pytest" in steps
     (setup,) = [step["with"]["python-version"] for step in jobs["lowest"]["steps"] if "python" in step.get("uses", "")]
     assert PROJECT["requires-python"] == f">={setup}"
+
+
+def test_what_jobs_run_is_there() -> None:
+    """Scripts, targets of make, extras and files of versions."""
+    yaml = pytest.importorskip("yaml")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    seen: set[str] = set()
+    for workflow in WORKFLOWS:
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+            commands = " ".join(step.get("run", "") for step in job["steps"])
+            for script in re.findall(r"(?:bash|python) (\.ci/\S+)", commands):
+                assert (ROOT / script).is_file(), script
+            for wanted in re.findall(r"^make (.+)$", commands, re.MULTILINE):
+                assert set(wanted.split()) <= targets, wanted
+            for extras in re.findall(r"\"\.\[(.+?)\]\"", commands):
+                assert set(extras.split(",")) <= PROJECT["optional-dependencies"].keys(), extras
+            for file in re.findall(r"--constraint (\S+)", commands):
+                assert (ROOT / file).is_file() or f">{file}" in commands, file
+            seen.update(re.findall(r"make|\.ci/\w+|\[\w+\]|constraints\.txt", commands))
+    assert {"make", ".ci/run", ".ci/lowest", ".ci/recipe", "[test]", "constraints.txt"} <= seen
