@@ -109,6 +109,7 @@ READS: dict[str, list[str]] = {
     "robustness: modules_file": ["robustness", *ROBUSTNESS[:5], *ROBUSTNESS[7:], "--modules-file", "PATH"],
     "train: data": ["train", "vae", "--data", "PATH"],
     "train: start": ["train", *SHORT["train"], "--start", "PATH"],
+    "sweep: file": ["sweep", "PATH"],
     "train: cache": ["train", "vae", *TRAINING, "--cache", "PATH"],
 }
 OF_THE_HUB = [what for what in READS if what.endswith(": modules_file")]
@@ -159,7 +160,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def test_every_command_and_every_path_is_tried() -> None:
-    assert {*commands()} == {*SHORT, "list", "layers"}
+    assert {*commands()} == {*SHORT, "list", "layers", "sweep"}, "a sweep's own are in tests/sweeping"
     paths = {
         f"{name}: {action.dest}"
         for name, command in commands().items()
@@ -261,6 +262,7 @@ MISSING: dict[str, tuple[str, list[str]]] = {
     "train": ("accelerate", ["train", *SHORT["train"]]),
     "shapes3d": ("h5py", ["train", "vae", "--data", "shapes.h5"]),
     "completion": ("shtab", ["--print-completion", "bash"]),
+    "jobs": ("submitit", ["sweep", "sweep.toml"]),
     "biggan": ("pytorch_pretrained_biggan", ["layers", str(ROOT / "unfinished/biggan-cifar10")]),
 }
 
@@ -274,6 +276,7 @@ def test_a_package_that_is_missing(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     Path("shapes.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    Path("sweep.toml").write_text(f"command = 'spectral'\nout = 'new'\n[settings]\ngenerator = '{GENERATOR}'\n")
     Path("pipeline").mkdir()
     Path("pipeline/model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline"}))
     said = refused(*arguments)
