@@ -13,7 +13,6 @@ and beside the maps that are returned: the same on every machine. Weights are ra
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import kept
 import torch
 from gpu.generators import StyleGAN2, seeded
 from live import LiveBytes
 from pages import markdown, write_into
-from throughput import machine
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -294,35 +293,19 @@ def draw(result: dict[str, Any], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="narrow generators, nothing is kept")
-    parser.add_argument("--only", default="", help="only rows whose name holds this, measured anew")
-    parser.add_argument("--out", type=Path, default=MEASURED, help="the file that keeps the rows")
-    parser.add_argument("--page", type=Path, help="write tables and figure from the file instead")
+    kept.add_options(parser, MEASURED, short="narrow generators, nothing is kept")
     args = parser.parse_args()
-    result: dict[str, Any] = {"machine": {}, "rows": {}}
-    if args.out.exists() and not args.short:
-        result = json.loads(args.out.read_text(encoding="utf-8"))
+    result = kept.opened(args)
     if args.page is not None:
         write_into(args.page, tables(result))
         draw(result, FIGURE)
         return
-    measured = result["rows"]
-    for name, measure in rows(args.short):
-        if args.only not in name or (name in measured and not args.only):
-            continue
-        print(f"{name} …", file=sys.stderr)
-        measured[name] = measure()
-        print(json.dumps(measured[name]), file=sys.stderr)
-        result["machine"] = machine(torch.device("cpu"))
-        if not args.short:
-            order = [one for one, _ in rows(short=False)]
-            result["rows"] = measured = {one: measured[one] for one in order if one in measured}
-            args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    kept.measure(result, rows(args.short), args)
     for table in tables(result).values():
         print(f"{table}\n")
     if len(points(result)) > 2:
         print("slope of seconds against FLOPs: {:.2f} ± {:.2f}".format(*slope(points(result))))
-    if grown := growing(measured):
+    if grown := growing(result["rows"]):
         raise SystemExit(f"working memory grows in {', '.join(grown)}")
 
 

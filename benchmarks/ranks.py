@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -46,12 +47,11 @@ def work(pairs: int, maps: Path) -> None:
         print(json.dumps(about | {"seconds": seconds, "threads": torch.get_num_threads()}))
 
 
-def launched(ranks: int, pairs: int, maps: Path) -> dict[str, Any]:
+def started(script: str, ranks: int, worker: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """What rank 0 of a script prints last, as JSON; every rank has one thread."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    worker = [__file__, "--worker", "--pairs", str(pairs), "--maps", str(maps)]
-    run = subprocess.run(
-        launcher + worker, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
+    given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    run = subprocess.run([*launcher, script, *worker], env=given, capture_output=True, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"{run.stderr}\n{ranks} ranks failed with the error above")
     told: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
@@ -68,7 +68,8 @@ def ranks_row(*, pairs: int = PAIRS, rounds: int = ROUNDS) -> dict[str, Any]:
         files = {ranks: Path(folder) / f"{ranks}.pt" for ranks in seconds}
         for _ in range(rounds):
             for ranks, file in files.items():
-                seconds[ranks].append(launched(ranks, pairs, file)["seconds"])
+                worker = ["--worker", "--pairs", str(pairs), "--maps", str(file)]
+                seconds[ranks].append(started(__file__, ranks, worker, {})["seconds"])
             one, two = (torch.load(file) for file in files.values())
             if not torch.allclose(one, two, rtol=0, atol=TOLERANCE):
                 raise SystemExit(f"maps of one rank and of two differ by {float((one - two).abs().max()):.1e}")

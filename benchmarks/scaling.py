@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,10 +27,11 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import kept
 import torch
 import torch.distributed as dist
 from pages import markdown, write_into
-from throughput import machine
+from ranks import started
 from torch import Tensor, nn
 
 import counterfactual_probe as cp
@@ -129,16 +129,8 @@ def between_barriers(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def launched(ranks: int, pairs: int, first_core: int = 0) -> dict[str, Any]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    worker = [__file__, "--worker", str(pairs), "--began", repr(time.time())]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", _FIRST_CORE: str(first_core)}
-    run = subprocess.run(command + worker, env=environment, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise SystemExit(f"{run.stderr}\n{ranks} ranks failed with the error above")
-    told: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    if told["ranks"] != ranks or told["threads"] != 1:
-        raise SystemExit(f"{ranks} ranks of one thread were requested, and {told} ran")
-    return told
+    worker = ["--worker", str(pairs), "--began", repr(time.time())]
+    return started(__file__, ranks, worker, {_FIRST_CORE: str(first_core)})
 
 
 def ranks_row(of: dict[int, int], rounds: int) -> dict[str, Any]:
@@ -302,34 +294,20 @@ def draw(result: dict[str, Any], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="small ones, of which nothing is kept")
-    parser.add_argument("--only", default="", help="only rows whose name holds this, measured anew")
-    parser.add_argument("--out", type=Path, default=MEASURED, help="the file that keeps the rows")
-    parser.add_argument("--page", type=Path, help="write tables and figure from the file instead")
+    kept.add_options(parser, MEASURED, short="small ones, of which nothing is kept")
     parser.add_argument("--worker", type=int, metavar="PAIRS", help="run as one of the ranks (used by torchrun)")
     parser.add_argument("--began", type=float, help="when the ranks were started (used by torchrun)")
     args = parser.parse_args()
     if args.worker:
         work(args.worker, args.began)
         return
-    result: dict[str, Any] = {"machine": {}, "rows": {}}
-    if args.out.exists() and not args.short:
-        result = json.loads(args.out.read_text(encoding="utf-8"))
+    result = kept.opened(args)
     if args.page is not None:
         write_into(args.page, tables(result))
         draw(result, FIGURE)
         return
     torch.set_num_threads(1)
-    measured = result["rows"]
-    for name, measure in rows(args.short):
-        if args.only not in name or (name in measured and not args.only):
-            continue
-        print(f"{name} …", file=sys.stderr)
-        measured[name] = measure()
-        print(json.dumps(measured[name]), file=sys.stderr)
-        result["machine"] = machine(torch.device("cpu"))
-        if not args.short:
-            args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    kept.measure(result, rows(args.short), args)
 
 
 if __name__ == "__main__":

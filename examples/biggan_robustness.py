@@ -26,7 +26,7 @@ def run(
     try:
         gen = opened(options)
         probe = cp.RobustnessProbe(gen, classifiers())
-        units = {f"GenBlock {block}": _modules(gen, block, classes, options) for block in options.blocks}
+        units = {f"GenBlock {block}": modules(gen, block, classes, options) for block in options.blocks}
         pairs = _pairs(gen, classes, options)
         result = probe.score(*pairs, units_by_layer=units, classes=classes, show_progress=True)
     except cp.ProbeError as error:
@@ -44,9 +44,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map-pairs", type=int, default=16, help="pairs of latents for the maps (%(default)s)")
 
 
-def _modules(
+def modules(
     gen: cp.GeneratorAdapter, block: int, classes: tuple[str, str], options: argparse.Namespace
 ) -> dict[str, cp.UnitSet]:
+    """Matched modules of two successive convolutions of a GenBlock, by their numbers."""
     match = matched(gen, block, classes, options.map_pairs, options)
     return {str(k): units for k, units in enumerate(match.units, 1)}
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..base.errors import ProbeError, first_line, nearest, visible
+from ..base.errors import ProbeError, first_line, visible
 from .options.layers import layer_option
 from .options.modules import modules_file_option
 from .options.output import output_options
@@ -67,16 +67,12 @@ def open_generator(name: str, device: str | None) -> GeneratorAdapter:
     from ..base.hub.address import HUB
     from ..generator.adapter import GeneratorAdapter
     from ..registry.folders import is_folder
-    from ..registry.pretrained import available, load
+    from ..registry.pretrained import load, registered
 
     if name.startswith(HUB) or is_folder(name):
         return load(name, device=device)
     if ":" not in name:
-        if name not in (known := available()):
-            raise ProbeError(
-                f"no generator named {name!r} is in the registry; nearest: {nearest(name, known)} ('list' shows all, "
-                "and package.module:factory opens one of your own)"
-            )
+        registered(name, advice="'list' shows all, and package.module:factory opens one of your own")
         return load(name, device=device)
     generator = made_by(name)
     if not isinstance(generator, GeneratorAdapter):

@@ -91,17 +91,9 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for add in (add_listing, add_influence, add_modules, add_hybridize, add_exchange, add_edit, add_invert):
-        add(command)
     for add in (
-        add_fidelity,
-        add_invariance,
-        add_report,
-        add_explore,
-        add_robustness,
-        add_spectral,
-        add_train,
-        add_sweep,
+        *(add_listing, add_influence, add_modules, add_hybridize, add_exchange, add_edit, add_invert),
+        *(add_fidelity, add_invariance, add_report, add_explore, add_robustness, add_spectral, add_train, add_sweep),
     ):
         add(command)
     return made

@@ -60,15 +60,20 @@ def available(pattern: str = "*") -> list[str]:
     return sorted(name for name in _generator_plugins() if fnmatchcase(name, text(pattern, "the pattern")))
 
 
-def pretrained(name: str) -> PretrainedGenerator:
-    """The registry's entry of this name, with its model card."""
+def registered(name: str, *, advice: str) -> list[EntryPoint]:
+    """Who registers a name; a ProbeError with the nearest names, and advice in the caller's words, if nobody does."""
     entries = _generator_plugins()
     if text(name, "the name") not in entries:
         raise ProbeError(
-            f"no generator named {name!r} is in the registry; nearest: {nearest(name, sorted(entries))} "
-            "(cp.available() lists all, cp.wrap() takes your own module)"
+            f"no generator named {name!r} is in the registry; nearest: {nearest(name, sorted(entries))} ({advice})"
         )
-    return imported(entries[name], "generator", PretrainedGenerator)
+    return entries[name]
+
+
+def pretrained(name: str) -> PretrainedGenerator:
+    """The registry's entry of this name, with its model card."""
+    entries = registered(name, advice="cp.available() lists all, cp.wrap() takes your own module")
+    return imported(entries, "generator", PretrainedGenerator)
 
 
 def clash_of(name: str) -> str | None:

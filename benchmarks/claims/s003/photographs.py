@@ -30,7 +30,7 @@ EARLY, LATE = slice(0, 2), slice(-2, None)  # GenBlocks that are compared
 
 def measure() -> Numbers:
     """For each pair of classes and each sample of latents: rates, distances and entropies by GenBlock and module."""
-    hybrids, cifar = example("biggan_hybrids"), example("biggan_cifar10")
+    robustness, cifar = example("biggan_robustness"), example("biggan_cifar10")
     networks = [cp.load_classifier(NETWORKS / name) for name in example("biggan_cifar10_robustness").KINDS]
     gen = cp.load(cifar.GENERATOR)
     rows = []
@@ -40,15 +40,14 @@ def measure() -> Numbers:
         )
         for seed in range(SEEDS):
             options = argparse.Namespace(
-                seed=seed, truncation=cifar.TRUNCATION, layers=["conv_2", "conv_3"], modules=MODULES, out=None
+                seed=seed,
+                truncation=cifar.TRUNCATION,
+                layers=["conv_2", "conv_3"],
+                modules=MODULES,
+                map_pairs=MAP_PAIRS,
+                out=None,
             )
-            units = {
-                f"GenBlock {block}": {
-                    str(k): chosen
-                    for k, chosen in enumerate(hybrids.matched(gen, block, names, MAP_PAIRS, options).units, 1)
-                }
-                for block in cifar.BLOCKS
-            }
+            units = {f"GenBlock {block}": robustness.modules(gen, block, names, options) for block in cifar.BLOCKS}
             z1, z2 = (gen.sample(PAIRS, seed=seed + 1000, stream=k, classes=name) for k, name in enumerate(names))
             found = cp.RobustnessProbe(gen, networks).score(z1, z2, units_by_layer=units, classes=names)
             real = np.full(found.present.shape, np.nan)
@@ -110,6 +109,11 @@ def later(values: Any) -> float:
     return float(np.nanmean(given[LATE]) - np.nanmean(given[EARLY]))
 
 
+def told(found: dict[str, Sampled], spec: str) -> str:
+    """A number of each pair of classes, in words."""
+    return "; ".join(f"{names}: {one:{spec}}" for names, one in found.items())
+
+
 def rises(numbers: Numbers) -> list[Line]:
     found = by_classes(numbers, lambda row: later(_array(row["curve"]).T))
     first = by_classes(numbers, lambda row: np.nanmean(_array(row["curve"])[:, EARLY]))
@@ -127,7 +131,7 @@ def rises(numbers: Numbers) -> list[Line]:
 
 def nearer(numbers: Numbers) -> list[Line]:
     found = by_classes(numbers, lambda row: -later(row["distance"]))
-    text = "; ".join(f"{names}: {one:+.3f}" for names, one in found.items())
+    text = told(found, "+.3f")
     return [
         Line(
             "the same",
@@ -173,7 +177,7 @@ def entropies(numbers: Numbers) -> list[Line]:
 
 def disagree(numbers: Numbers) -> list[Line]:
     hybrids = by_classes(numbers, lambda row: 1 - np.nanmean(_array(row["agreed"])))
-    text = "; ".join(f"{names}: {one:.3f}" for names, one in hybrids.items())
+    text = told(hybrids, ".3f")
     return [
         Line(
             "the same",
